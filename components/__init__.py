@@ -1,0 +1,1 @@
+"""What draws domain objects and gives back domain objects. Decides nothing, writes nothing."""

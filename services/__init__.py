@@ -1,0 +1,1 @@
+"""The core of Signoff: policy, gate, ledger and verbs. Knows no Streamlit and no FastAPI."""

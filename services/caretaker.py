@@ -1,0 +1,62 @@
+"""Finishes in the background what a crash or an outage left unfinished: open intents and waiting mirror tags."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from services import intents, mirror, slots
+from services.activation import SYSTEM
+from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
+from services.signoff import Signoff
+
+INTERVAL_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+def tidy(signoff: Signoff) -> None:
+    """One round: close every intent whose lease ran out, then write the tags that wait."""
+    with signoff.database.reading() as connection:
+        models = intents.abandoned(connection)
+    for model in models:
+        try:
+            slot = slots.take(
+                signoff.database, model, holder=SYSTEM.username, purpose="finding out what became of a change"
+            )
+        except PromotionConflict:
+            continue  # somebody took the slot first, and closes it
+        try:
+            intents.recover(signoff, slot)
+        except OutcomeUnknown:
+            log.warning("%s: MLflow does not answer; an open change stays open", model)
+        finally:
+            with signoff.database.writing() as connection:
+                slots.release(connection, slot)
+        signoff.snapshot.touch(model)
+    mirror.flush(signoff)
+
+
+class Caretaker:
+    """Runs `tidy` in a thread of its own until stopped."""
+
+    def __init__(self, signoff: Signoff) -> None:
+        self._signoff = signoff
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="caretaker", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; returns when the present round is over or five seconds have passed."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL_SECONDS):
+            try:
+                tidy(self._signoff)
+            except SignoffError as error:
+                log.warning("caretaker: %s", error)

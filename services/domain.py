@@ -1,0 +1,257 @@
+"""What Signoff talks about: versions, runs, evidence, people. Frozen, and valid once built."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from services.errors import BadInput
+
+MAX_NAME = 500
+"""Longest registered-model name we look up; MLflow's own column is 256 characters wide."""
+
+
+class Stage(StrEnum):
+    """MLflow's four stages of a model version."""
+
+    NONE = "None"
+    STAGING = "Staging"
+    PRODUCTION = "Production"
+    ARCHIVED = "Archived"
+
+
+class Status(StrEnum):
+    """Where a version stands in review: the values of the tag ``approval_status``."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    AUTO_APPROVED = "auto_approved"
+    CHANGES_REQUESTED = "changes_requested"
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+
+    @property
+    def open(self) -> bool:
+        """Whether a submission in this status still asks for a decision or a promotion."""
+        return self in {Status.PENDING, Status.APPROVED, Status.AUTO_APPROVED, Status.CHANGES_REQUESTED}
+
+
+@dataclass(frozen=True, kw_only=True, order=True, slots=True)
+class VersionRef:
+    """A registered model's name and one version number, as ``name/v5`` in text."""
+
+    name: str
+    version: int
+
+    def __post_init__(self) -> None:
+        if not self.name or len(self.name) > MAX_NAME:
+            raise BadInput("A registered model's name must have between 1 and 500 characters.")
+        if self.version < 1:
+            raise BadInput(f"Versions are counted from 1; {self.version} is not one.")
+
+    def __str__(self) -> str:
+        return f"{self.name}/v{self.version}"
+
+    @classmethod
+    def parse(cls, name: str | None, version: str | int | None) -> VersionRef:
+        """Build a reference from what a link or a person gave.
+
+        Raises:
+            BadInput: a name is missing, or the version is not a plain number such as ``3``
+                (``"03"``, ``"3.0"`` and ``"٣"`` are refused: MLflow would read some of them as 3).
+        """
+        if not name:
+            raise BadInput("No registered model was named.")
+        if isinstance(version, int):
+            return cls(name=name, version=version)
+        if version is None or not re.fullmatch(r"[1-9][0-9]{0,8}", version):
+            raise BadInput(f"{version!r} is not a version number; write it like 3.")
+        return cls(name=name, version=int(version))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A data set logged with ``mlflow.log_input``: its name, digest and context (``eval`` …)."""
+
+    name: str
+    digest: str
+    context: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """The last value of one metric and, where MLflow recorded it, the data set it was measured on."""
+
+    name: str
+    value: float
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether the value is a number one may compare: neither NaN nor infinite."""
+        return math.isfinite(self.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One field of a model signature: name (or position), type and whether it is required."""
+
+    name: str
+    type: str
+    required: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What a model takes and gives."""
+
+    inputs: tuple[Column, ...]
+    outputs: tuple[Column, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelVersion:
+    """One model version as MLflow shows it. ``created_at`` and ``updated_at`` are UTC."""
+
+    ref: VersionRef
+    created_at: datetime
+    updated_at: datetime
+    stage: str = Stage.NONE
+    tags: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+    run_id: str | None = None
+    model_id: str | None = None
+    source: str = ""
+    user: str | None = None
+    ready: bool = True
+
+    @property
+    def identity(self) -> str:
+        """Tells a version from a later one of the same number: a number is reused after delete and create."""
+        return f"{self.ref.name}:{self.ref.version}:{int(self.created_at.timestamp() * 1000)}:{self.source}"
+
+    @property
+    def status(self) -> str | None:
+        """The public review status, from the tag ``approval_status``: shown, never decided upon."""
+        return self.tags.get("approval_status")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegisteredModel:
+    """A registered model with its aliases (alias → version number) and the newest version of each stage."""
+
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    latest: tuple[ModelVersion, ...] = ()
+
+    @property
+    def owner(self) -> str | None:
+        """Whose model it is, from the tag ``owner``."""
+        return self.tags.get("owner")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What a run says: last metrics, params, tags, data sets. ``user`` is what the client claimed."""
+
+    run_id: str
+    name: str
+    user: str | None
+    experiment_id: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    status: str
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    datasets: tuple[Dataset, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedModelFacts:
+    """What a logged model says: its own metrics with their data sets, and its params."""
+
+    model_id: str
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactFile:
+    """One file of a version: path relative to the model, size in bytes, sha256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactEntry:
+    """One listed artifact, not yet read: path and size in bytes."""
+
+    path: str
+    size: int
+
+
+class Action(StrEnum):
+    """What a person may ask for."""
+
+    VIEW = "view"
+    SUBMIT = "submit"
+    APPROVE = "approve"
+    REQUEST_CHANGES = "request_changes"
+    REJECT = "reject"
+    WITHDRAW = "withdraw"
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    ARCHIVE = "archive"
+    EXPORT_LEDGER = "export_ledger"
+    MANAGE_PEOPLE = "manage_people"
+
+
+class Role(StrEnum):
+    """What a person may be; one person can be several."""
+
+    VIEWER = "viewer"
+    SCIENTIST = "scientist"
+    REVIEWER = "reviewer"
+    RELEASE_MANAGER = "release_manager"
+    AUDITOR = "auditor"
+    ADMIN = "admin"
+
+
+class Source(StrEnum):
+    """The door a request came through."""
+
+    BROWSER = "browser"
+    REST = "rest"
+    CLI = "cli"
+    MLFLOW_CLIENT = "mlflow_client"
+    RECONCILER = "reconciler"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """Who acts, with the roles held at that moment and the door they came through."""
+
+    username: str
+    name: str
+    roles: frozenset[Role]
+    source: Source = Source.BROWSER
+
+
+def utc_from_ms(milliseconds: int | None) -> datetime:
+    """MLflow's epoch milliseconds as an aware UTC datetime; 1970 where MLflow has none."""
+    return datetime.fromtimestamp((milliseconds or 0) / 1000, tz=UTC)

@@ -1,0 +1,123 @@
+"""What a confirmed change means in our own tables, written in the transaction of its closing event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from services import mirror
+from services.domain import Status, VersionRef
+from services.ledger import Event
+from services.tables import decisions, promotions, submissions
+
+if TYPE_CHECKING:
+    from services.intents import Intent
+
+RELEASED = "released"
+"""A submission that led to a promotion; in MLflow its tag stays ``approved``."""
+SUPERSEDED = "superseded"
+"""A submission answered by a newer one of the same version, after changes were requested."""
+_OPEN = [status.value for status in Status if status.open]
+
+
+def settle(connection: Connection, intent: Intent, event: Event) -> None:
+    """Apply a confirmed intent to submissions, decisions and promotions, and ask for the mirror to be written."""
+    _SETTLE[intent.subject](connection, intent, event)
+    mirror.ask(connection, intent.ref, event.seq)
+
+
+def _submitted(connection: Connection, intent: Intent, event: Event) -> None:
+    set_status(connection, intent.ref, SUPERSEDED)
+    connection.execute(
+        submissions.insert().values(
+            model=intent.ref.name,
+            version=intent.ref.version,
+            identity=intent.context["identity"],
+            status=Status.PENDING.value,
+            submitted_by=intent.actor.username,
+            submitted_at=event.body["at"],
+            comment=intent.comment,
+            claimed_author=intent.context["claimed_author"],
+            binding=intent.context["binding"],
+            seq=event.seq,
+        )
+    )
+
+
+def _rejected(connection: Connection, intent: Intent, event: Event) -> None:
+    vote(connection, intent.context["submission"], event, "rejected", intent.context["binding"])
+    set_status(connection, intent.ref, Status.REJECTED.value)
+
+
+def _withdrawn(connection: Connection, intent: Intent, _: Event) -> None:
+    set_status(connection, intent.ref, Status.WITHDRAWN.value)
+
+
+def _released(connection: Connection, intent: Intent, event: Event) -> None:
+    replaced = intent.change.replaced
+    connection.execute(
+        promotions.insert().values(
+            intent=intent.id,
+            action="rollback" if intent.subject == "rollback" else "promote",
+            model=intent.ref.name,
+            version=intent.ref.version,
+            identity=intent.context["identity"],
+            replaced=replaced,
+            by=intent.actor.username,
+            reason=intent.comment,
+            at=event.body["at"],
+            manifest_digest=intent.context["manifest_digest"],
+            policy=intent.context["policy"],
+            seq=event.seq,
+        )
+    )
+    set_status(connection, intent.ref, RELEASED)
+    # Approvals of other versions were given against the old champion: they ask for a new look.
+    for row in connection.execute(
+        sa.select(submissions.c.id, submissions.c.version).where(
+            submissions.c.model == intent.ref.name, submissions.c.status == Status.APPROVED.value
+        )
+    ).all():
+        connection.execute(submissions.update().where(submissions.c.id == row.id).values(status=Status.PENDING.value))
+        mirror.ask(connection, VersionRef(name=intent.ref.name, version=row.version), event.seq)
+
+
+def _archived(connection: Connection, intent: Intent, _: Event) -> None:
+    set_status(connection, intent.ref, Status.WITHDRAWN.value)
+
+
+_SETTLE = {
+    "submission": _submitted,
+    "rejection": _rejected,
+    "withdrawal": _withdrawn,
+    "promotion": _released,
+    "rollback": _released,
+    "archival": _archived,
+}
+
+
+def set_status(connection: Connection, ref: VersionRef, status: str) -> None:
+    """Give the open submission of a version, if there is one, a new status."""
+    connection.execute(
+        submissions.update()
+        .where(submissions.c.model == ref.name, submissions.c.version == ref.version, submissions.c.status.in_(_OPEN))
+        .values(status=status)
+    )
+
+
+def vote(connection: Connection, submission: int, event: Event, decision: str, binding: dict[str, str | None]) -> None:
+    """Store one person's decision on a submission."""
+    connection.execute(
+        decisions.insert().values(
+            submission=submission,
+            person=event.actor,
+            roles=event.body["roles"],
+            decision=decision,
+            comment=event.comment,
+            at=event.body["at"],
+            binding=binding,
+            seq=event.seq,
+        )
+    )

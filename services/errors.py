@@ -1,0 +1,64 @@
+"""Every refusal and failure Signoff can name, under one base whose text is safe to show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from services.gate import Verdict
+
+
+class SignoffError(Exception):
+    """Base of all named errors; ``str(error)`` is one clear sentence, safe to show to anyone."""
+
+
+class BadInput(SignoffError):
+    """What was asked is malformed: an empty comment, version ``"03"``, an unknown filter."""
+
+
+class InvalidSettings(SignoffError):
+    """A setting or a policy file is wrong; names the file and line where there is one."""
+
+
+class NotFound(SignoffError):
+    """No such registered model, version, run, account or record."""
+
+
+class Refused(SignoffError):
+    """The gate, a role or the state of things does not allow it; nothing was changed."""
+
+
+class NotAllowed(Refused):
+    """The actor's roles, read at the moment of acting, do not include this action."""
+
+
+class SelfApproval(Refused):
+    """An author or submitter tried to approve their own version."""
+
+
+class StaleDecision(Refused):
+    """What the decision was made on has changed since it was on screen."""
+
+
+class GateRefused(Refused):
+    """At least one check failed. ``verdict`` carries every check with value and threshold."""
+
+    def __init__(self, message: str, verdict: Verdict) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+
+
+class PromotionConflict(SignoffError):
+    """Someone else holds this model's slot, or acted first."""
+
+
+class RegistryUnavailable(SignoffError):
+    """MLflow did not answer, or not with what was asked for."""
+
+
+class OutcomeUnknown(RegistryUnavailable):
+    """A change was sent to MLflow and its outcome could not be read back before the deadline."""
+
+
+class LedgerUnavailable(SignoffError):
+    """The database cannot be read or written; nothing was changed."""

@@ -1,0 +1,189 @@
+"""What a decision about a version rests on, and the digests that tie approvals to it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import rfc8785
+
+from services.domain import (
+    ArtifactFile,
+    Dataset,
+    LoggedModelFacts,
+    Metric,
+    ModelVersion,
+    RegisteredModel,
+    RunFacts,
+    Signature,
+    VersionRef,
+)
+
+
+def canonical(value: Any) -> bytes:
+    """``value`` as canonical JSON (RFC 8785): the same content always gives the same bytes."""
+    return bytes(rfc8785.dumps(value))
+
+
+def digest(value: Any) -> str:
+    """The sha256, in hex, of `canonical` ``value``."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Every file of a version, sorted by path. ``signature`` and ``has_input_example`` come from ``MLmodel``."""
+
+    files: tuple[ArtifactFile, ...]
+    signature: Signature | None = None
+    has_input_example: bool = False
+
+    @property
+    def digest(self) -> str:
+        """sha256 over path, size and sha256 of every file: the public tag ``signoff.digest``."""
+        return digest([asdict(file) for file in self.files])
+
+    @property
+    def size(self) -> int:
+        """Bytes in all files."""
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """One version with what its run and logged model say. ``manifest`` is None when its bytes were not read.
+
+    ``run`` is None when MLflow no longer has it: the page shows "no evidence" and the gate refuses.
+    """
+
+    version: ModelVersion
+    run: RunFacts | None
+    logged_model: LoggedModelFacts | None = None
+    manifest: Manifest | None = None
+
+    @property
+    def ref(self) -> VersionRef:
+        """The version this is about."""
+        return self.version.ref
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Metrics by name; where run and logged model both have one, the logged model's own wins."""
+        return {**(self.run.metrics if self.run else {}), **(self.logged_model.metrics if self.logged_model else {})}
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """Params of the run and of the logged model."""
+        return {**(self.run.params if self.run else {}), **(self.logged_model.params if self.logged_model else {})}
+
+    @property
+    def holdout(self) -> tuple[Dataset, ...]:
+        """The data sets the metrics were measured on: those named by metrics, else logged as eval/test input."""
+        by_metric = {
+            (metric.dataset_name, metric.dataset_digest): Dataset(
+                name=metric.dataset_name or "", digest=metric.dataset_digest, context="eval"
+            )
+            for metric in self.metrics.values()
+            if metric.dataset_digest
+        }
+        if by_metric:
+            return tuple(sorted(by_metric.values(), key=lambda dataset: (dataset.name, dataset.digest)))
+        logged = self.run.datasets if self.run else ()
+        return tuple(d for d in logged if d.context.lower() in {"eval", "evaluation", "test", "validation", "holdout"})
+
+    @property
+    def claimed_author(self) -> str | None:
+        """Who trained it, as the training client claimed; never proof."""
+        return (self.run.user if self.run else None) or self.version.user
+
+    @property
+    def digest(self) -> str:
+        """sha256 over identity, source and every metric with its data set: what an approval is bound to."""
+        return digest(
+            {
+                "identity": self.version.identity,
+                "run": self.version.run_id,
+                "model": self.version.model_id,
+                # Numbers as text: canonical JSON has no NaN, and evidence may.
+                "metrics": {m.name: [repr(m.value), m.dataset_name, m.dataset_digest] for m in self.metrics.values()},
+            }
+        )
+
+
+_CHANGED = {
+    "manifest": "the model's files changed",
+    "evidence": "its metrics or their data sets changed",
+    "champion": "the champion it is compared with changed",
+    "policy": "the policy changed",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binding:
+    """What was on screen when someone decided; when one part changes, the decision no longer counts."""
+
+    manifest: str
+    evidence: str
+    champion: str | None
+    policy: str
+
+    def differences(self, now: Binding) -> tuple[str, ...]:
+        """What changed between this binding and ``now``, in words; empty when nothing did."""
+        return tuple(title for part, title in _CHANGED.items() if getattr(self, part) != getattr(now, part))
+
+    def as_json(self) -> dict[str, str | None]:
+        """For a JSON column."""
+        return {"manifest": self.manifest, "evidence": self.evidence, "champion": self.champion, "policy": self.policy}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One person's vote on a submission. ``void`` says why it no longer counts; empty when it does."""
+
+    person: str
+    roles: frozenset[str]
+    decision: str
+    comment: str
+    at: str
+    binding: Binding
+    seq: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A version proposed for Production."""
+
+    id: int
+    ref: VersionRef
+    identity: str
+    status: str
+    submitted_by: str
+    submitted_at: str
+    comment: str
+    claimed_author: str | None
+    binding: Binding
+    seq: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """All the gate judges from, read from MLflow and the ledger at the moment of judging."""
+
+    model: RegisteredModel
+    candidate: Evidence
+    champion: Evidence | None
+    submission: Submission | None = None
+    decisions: tuple[Decision, ...] = field(default=())
+    rollback_of: str | None = None
+    """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
+
+    def binding(self, policy_digest: str) -> Binding:
+        """What a decision made now is bound to."""
+        return Binding(
+            manifest=self.candidate.manifest.digest if self.candidate.manifest else "",
+            evidence=self.candidate.digest,
+            champion=self.champion.version.identity if self.champion else None,
+            policy=policy_digest,
+        )

@@ -1,0 +1,137 @@
+"""The facts the gate judges from: evidence from MLflow, submission and decisions from our own tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
+from services.errors import NotFound
+from services.evidence import Binding, Decision, Facts, Submission
+from services.policy import Policy
+from services.signoff import Signoff
+from services.snapshot import champion_of
+from services.tables import decisions, promotions, submissions
+
+OPEN = tuple(status.value for status in Status if status.open)
+
+
+def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple[Policy, Facts]:
+    """Facts for a decision: everything read from MLflow at this moment.
+
+    Raises:
+        NotFound: no such model or version.
+        RegistryUnavailable: MLflow did not answer; nothing may be decided.
+        InvalidSettings: no policy, or more than one, judges this model.
+    """
+    model = signoff.registry.model(ref.name)
+    policy = signoff.policies.match(model)
+    candidate = signoff.reader.fresh(ref)
+    champion = _champion(policy, model, signoff.registry.versions(ref.name))
+    with signoff.database.reading() as connection:
+        submission = open_submission(connection, candidate.version)
+        return policy, Facts(
+            model=model,
+            candidate=candidate,
+            champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
+            submission=submission,
+            decisions=latest_decisions(connection, submission),
+            rollback_of=released_digest(connection, candidate.version) if rollback else None,
+        )
+
+
+def shown(signoff: Signoff, ref: VersionRef) -> tuple[Policy, Facts]:
+    """Facts for a page: from the snapshot and from memory, at most about a minute old."""
+    snapshot = signoff.snapshot.current
+    model, version = snapshot.models.get(ref.name), snapshot.version(ref.name, ref.version)
+    if model is None or version is None:
+        raise NotFound(f"There is no {ref} in the registry.")
+    policy = signoff.policies.match(model)
+    champion = _champion(policy, model, snapshot.versions.get(ref.name, ()))
+    with signoff.database.reading() as connection:
+        submission = open_submission(connection, version)
+        voted = latest_decisions(connection, submission)
+    return policy, Facts(
+        model=model,
+        candidate=signoff.reader.remembered(version),
+        champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
+        submission=submission,
+        decisions=voted,
+    )
+
+
+def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
+    target = policy.rules.champion
+    return champion_of(model, versions, alias=target.alias, stage=target.stage)
+
+
+def open_submission(connection: Connection, version: ModelVersion) -> Submission | None:
+    """The open submission of exactly this version; one of an earlier version of the same number does not count."""
+    row = connection.execute(
+        sa.select(submissions).where(
+            submissions.c.model == version.ref.name,
+            submissions.c.version == version.ref.version,
+            submissions.c.status.in_(OPEN),
+        )
+    ).one_or_none()
+    return submission_from(row) if row is not None and row.identity == version.identity else None
+
+
+def latest_decisions(connection: Connection, submission: Submission | None) -> tuple[Decision, ...]:
+    """Everybody's last vote on a submission, in the order they were cast."""
+    if submission is None:
+        return ()
+    rows = connection.execute(
+        sa.select(decisions).where(decisions.c.submission == submission.id).order_by(decisions.c.seq)
+    )
+    last = {row.person: row for row in rows}
+    return tuple(decision_from(row) for row in sorted(last.values(), key=lambda row: row.seq))
+
+
+def released_digest(connection: Connection, version: ModelVersion) -> str:
+    """Manifest digest of the last confirmed promotion of exactly this version; empty when there was none."""
+    return str(
+        connection.execute(
+            sa.select(promotions.c.manifest_digest)
+            .where(
+                promotions.c.model == version.ref.name,
+                promotions.c.version == version.ref.version,
+                promotions.c.identity == version.identity,
+                promotions.c.action.in_(["promote", "rollback"]),
+            )
+            .order_by(promotions.c.seq.desc())
+            .limit(1)
+        ).scalar()
+        or ""
+    )
+
+
+def submission_from(row: Any) -> Submission:
+    """A row of ``submissions``."""
+    return Submission(
+        id=row.id,
+        ref=VersionRef(name=row.model, version=row.version),
+        identity=row.identity,
+        status=row.status,
+        submitted_by=row.submitted_by,
+        submitted_at=row.submitted_at,
+        comment=row.comment,
+        claimed_author=row.claimed_author,
+        binding=Binding(**row.binding),
+        seq=row.seq,
+    )
+
+
+def decision_from(row: Any) -> Decision:
+    """A row of ``decisions``."""
+    return Decision(
+        person=row.person,
+        roles=frozenset(row.roles),
+        decision=row.decision,
+        comment=row.comment,
+        at=row.at,
+        binding=Binding(**row.binding),
+        seq=row.seq,
+    )

@@ -1,0 +1,288 @@
+"""The record: an append-only, hash-chained table of events. What MLflow shows is a mirror of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from services import tables
+from services.domain import Actor, VersionRef
+from services.evidence import digest
+from services.gate import Verdict
+
+GENESIS = "0" * 64
+"""The ``previous`` of the first event."""
+
+
+class Kind(StrEnum):
+    """Everything that can be recorded, as ``subject:action``."""
+
+    POLICY_ACTIVATED = "policy:activated"
+
+    SUBMISSION_INTENDED = "submission:intended"
+    SUBMISSION_CONFIRMED = "submission:confirmed"
+    SUBMISSION_ABORTED = "submission:aborted"
+    SUBMISSION_UNKNOWN = "submission:unknown"
+    SUBMISSION_REFUSED = "submission:refused"
+
+    APPROVAL_GIVEN = "approval:given"
+    APPROVAL_REFUSED = "approval:refused"
+    CHANGES_REQUESTED = "changes:requested"
+    CHANGES_REFUSED = "changes:refused"
+
+    REJECTION_INTENDED = "rejection:intended"
+    REJECTION_CONFIRMED = "rejection:confirmed"
+    REJECTION_ABORTED = "rejection:aborted"
+    REJECTION_UNKNOWN = "rejection:unknown"
+    REJECTION_REFUSED = "rejection:refused"
+
+    WITHDRAWAL_INTENDED = "withdrawal:intended"
+    WITHDRAWAL_CONFIRMED = "withdrawal:confirmed"
+    WITHDRAWAL_ABORTED = "withdrawal:aborted"
+    WITHDRAWAL_UNKNOWN = "withdrawal:unknown"
+    WITHDRAWAL_REFUSED = "withdrawal:refused"
+
+    PROMOTION_INTENDED = "promotion:intended"
+    PROMOTION_CONFIRMED = "promotion:confirmed"
+    PROMOTION_ABORTED = "promotion:aborted"
+    PROMOTION_UNKNOWN = "promotion:unknown"
+    PROMOTION_REFUSED = "promotion:refused"
+
+    ROLLBACK_INTENDED = "rollback:intended"
+    ROLLBACK_CONFIRMED = "rollback:confirmed"
+    ROLLBACK_ABORTED = "rollback:aborted"
+    ROLLBACK_UNKNOWN = "rollback:unknown"
+    ROLLBACK_REFUSED = "rollback:refused"
+
+    ARCHIVAL_INTENDED = "archival:intended"
+    ARCHIVAL_CONFIRMED = "archival:confirmed"
+    ARCHIVAL_ABORTED = "archival:aborted"
+    ARCHIVAL_UNKNOWN = "archival:unknown"
+    ARCHIVAL_REFUSED = "archival:refused"
+
+    @property
+    def subject(self) -> str:
+        """What it is about: ``promotion`` …"""
+        return self.value.split(":")[0]
+
+    @property
+    def outcome(self) -> str:
+        """What became of it: ``confirmed`` …"""
+        return self.value.split(":")[1]
+
+    @classmethod
+    def of(cls, subject: str, outcome: str) -> Kind:
+        """The kind for a subject and an outcome."""
+        return cls(f"{subject}:{outcome}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What is to be recorded; `append` adds sequence number and hashes."""
+
+    kind: Kind
+    actor: Actor
+    at: datetime
+    ref: VersionRef | None = None
+    comment: str = ""
+    verdict: Verdict | None = None
+    intent: str | None = None
+    closes: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """run_id, model_id, manifest_digest, policy, policy_digest, before, after, metrics, approvals … as plain JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One recorded event. ``body`` is the whole of it as hashed; the properties read it."""
+
+    seq: int
+    hash: str
+    body: Mapping[str, Any]
+
+    @property
+    def kind(self) -> Kind:
+        """What happened."""
+        return Kind(self.body["kind"])
+
+    @property
+    def at(self) -> datetime:
+        """When, in UTC, by the clock of the machine that wrote it; order is by ``seq``."""
+        return datetime.fromisoformat(self.body["at"])
+
+    @property
+    def actor(self) -> str:
+        """Who, by username."""
+        return str(self.body["actor"])
+
+    @property
+    def ref(self) -> VersionRef | None:
+        """Which version; None for events about no version."""
+        if self.body["model"] is None:
+            return None
+        return VersionRef(name=self.body["model"], version=self.body["version"])
+
+    @property
+    def comment(self) -> str:
+        """The words of the person."""
+        return str(self.body["comment"])
+
+    @property
+    def failed_checks(self) -> tuple[Mapping[str, Any], ...]:
+        """The checks that did not pass, as recorded."""
+        return tuple(check for check in self.body["checks"] if not check["passed"])
+
+    def get(self, key: str) -> Any:
+        """One detail, or None."""
+        return self.body["details"].get(key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which events: every part given must fit. ``since`` and ``until`` are UTC; ``until`` is exclusive."""
+
+    model: str | None = None
+    version: int | None = None
+    actor: str | None = None
+    kinds: tuple[Kind, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def append(connection: Connection, entry: Entry) -> Event:
+    """Append one event inside the caller's transaction.
+
+    The head is locked here, so call this last in a transaction and never keep that transaction open across I/O.
+    """
+    head = connection.execute(
+        sa.select(tables.ledger_head).where(tables.ledger_head.c.id == 1).with_for_update()
+    ).one_or_none()
+    seq, previous = (head.seq + 1, head.hash) if head else (1, GENESIS)
+    body = {
+        "seq": seq,
+        "previous": previous,
+        "at": entry.at.isoformat(timespec="milliseconds"),
+        "kind": entry.kind.value,
+        "actor": entry.actor.username,
+        "actor_name": entry.actor.name,
+        "roles": sorted(entry.actor.roles),
+        "source": entry.actor.source.value,
+        "model": entry.ref.name if entry.ref else None,
+        "version": entry.ref.version if entry.ref else None,
+        "comment": entry.comment,
+        "intent": entry.intent,
+        "closes": entry.closes,
+        "checks": [
+            {name: getattr(check, name) for name in ("id", "title", "passed", "value", "threshold", "reason")}
+            for check in (entry.verdict.checks if entry.verdict else ())
+        ],
+        "details": dict(entry.details),
+    }
+    fingerprint = digest(body)
+    connection.execute(
+        tables.events.insert().values(
+            seq=seq,
+            at=body["at"],
+            kind=entry.kind.value,
+            actor=entry.actor.username,
+            model=body["model"],
+            version=body["version"],
+            intent=entry.intent,
+            closes=entry.closes,
+            body=json.dumps(body, ensure_ascii=False, sort_keys=True),
+            hash=fingerprint,
+        )
+    )
+    if head:
+        connection.execute(tables.ledger_head.update().values(seq=seq, hash=fingerprint))
+    else:
+        connection.execute(tables.ledger_head.insert().values(id=1, seq=seq, hash=fingerprint))
+    return Event(seq=seq, hash=fingerprint, body=body)
+
+
+def events(
+    connection: Connection, wanted: Filter = Filter(), *, before: int | None = None, limit: int | None = 50
+) -> list[Event]:
+    """Events newest first; ``before`` is the sequence number to continue from."""
+    query = _filtered(sa.select(tables.events), wanted).order_by(tables.events.c.seq.desc()).limit(limit)
+    if before is not None:
+        query = query.where(tables.events.c.seq < before)
+    return [_event(row) for row in connection.execute(query)]
+
+
+def stream(connection: Connection, wanted: Filter = Filter()) -> Iterator[Event]:
+    """All fitting events, newest first, a few hundred in memory at a time."""
+    query = _filtered(sa.select(tables.events), wanted).order_by(tables.events.c.seq.desc())
+    for row in connection.execution_options(yield_per=500).execute(query):
+        yield _event(row)
+
+
+def event(connection: Connection, seq: int) -> Event | None:
+    """One event by its sequence number."""
+    row = connection.execute(sa.select(tables.events).where(tables.events.c.seq == seq)).one_or_none()
+    return _event(row) if row else None
+
+
+def count(connection: Connection, wanted: Filter = Filter()) -> int:
+    """How many events fit."""
+    return int(
+        connection.execute(_filtered(sa.select(sa.func.count()).select_from(tables.events), wanted)).scalar_one()
+    )
+
+
+def per_day(connection: Connection, wanted: Filter = Filter()) -> list[tuple[str, Kind, int]]:
+    """How many events of each kind on each UTC day (``2026-11-23``), oldest day first."""
+    day = sa.func.substr(tables.events.c.at, 1, 10)
+    query = _filtered(sa.select(day, tables.events.c.kind, sa.func.count()), wanted)
+    rows = connection.execute(query.group_by(day, tables.events.c.kind).order_by(day))
+    return [(row[0], Kind(row[1]), row[2]) for row in rows]
+
+
+def actors(connection: Connection) -> list[str]:
+    """Everybody who ever acted, by username."""
+    return list(
+        connection.execute(sa.select(tables.events.c.actor).distinct().order_by(tables.events.c.actor)).scalars()
+    )
+
+
+def broken_at(connection: Connection) -> int | None:
+    """The first sequence number whose hash, predecessor or number does not fit; None when the chain is whole."""
+    previous, expected = GENESIS, 1
+    for row in connection.execution_options(yield_per=500).execute(
+        sa.select(tables.events).order_by(tables.events.c.seq)
+    ):
+        body = json.loads(row.body)
+        if row.seq != expected or body["seq"] != row.seq or body["previous"] != previous or digest(body) != row.hash:
+            return expected
+        previous, expected = row.hash, expected + 1
+    head = connection.execute(sa.select(tables.ledger_head)).one_or_none()
+    whole = (head.seq, head.hash) == (expected - 1, previous) if head else expected == 1
+    return None if whole else expected
+
+
+def _filtered(query: sa.Select[Any], wanted: Filter) -> sa.Select[Any]:
+    column = tables.events.c
+    for condition, value in (
+        (column.model == wanted.model, wanted.model),
+        (column.version == wanted.version, wanted.version),
+        (column.actor == wanted.actor, wanted.actor),
+        (column.kind.in_([kind.value for kind in wanted.kinds]), wanted.kinds or None),
+    ):
+        if value is not None:
+            query = query.where(condition)
+    if wanted.since:
+        query = query.where(column.at >= wanted.since.isoformat(timespec="milliseconds"))
+    if wanted.until:
+        query = query.where(column.at < wanted.until.isoformat(timespec="milliseconds"))
+    return query
+
+
+def _event(row: Any) -> Event:
+    return Event(seq=row.seq, hash=row.hash, body=json.loads(row.body))

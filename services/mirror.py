@@ -1,0 +1,131 @@
+"""The tags MLflow shows: a mirror of the record, written afterwards, idempotently, and only as the record says."""
+
+from __future__ import annotations
+
+import logging
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from services.domain import Status, VersionRef
+from services.errors import NotFound, SignoffError
+from services.signoff import Signoff
+from services.tables import decisions, events, mirror_jobs, promotions, submissions
+
+OURS = {
+    "approval_status",
+    "approved_by",
+    "approval_comment",
+    "approved_at",
+    "promoted_by",
+    "reason",
+    "promoted_at",
+    "signoff.digest",
+    "signoff.policy",
+    "signoff.event",
+}
+"""The tags of the public record; on a version that has a record they say what the ledger says, or nothing."""
+MAX_TAG = 4000
+"""MLflow cuts tags silently at 8,000 characters; a longer comment is cut here, visibly."""
+
+log = logging.getLogger(__name__)
+
+
+def ask(connection: Connection, ref: VersionRef, seq: int) -> None:
+    """Note, in the caller's transaction, that the tags of a version are to be written."""
+    where = (mirror_jobs.c.model == ref.name, mirror_jobs.c.version == ref.version)
+    if connection.execute(mirror_jobs.update().where(*where).values(seq=seq)).rowcount == 0:
+        connection.execute(mirror_jobs.insert().values(model=ref.name, version=ref.version, seq=seq))
+
+
+def flush(signoff: Signoff) -> int:
+    """Write the tags of every version that waits for it; returns how many still wait because MLflow is away."""
+    with signoff.database.reading() as connection:
+        jobs = connection.execute(sa.select(mirror_jobs)).all()
+    waiting = 0
+    for job in jobs:
+        ref = VersionRef(name=job.model, version=job.version)
+        try:
+            _write(signoff, ref)
+            signoff.snapshot.touch(ref.name)
+        except NotFound:
+            pass  # the version is gone; there is nothing to mirror onto
+        except SignoffError as error:
+            waiting += 1
+            with signoff.database.writing() as connection:
+                connection.execute(_this(job).values(attempts=job.attempts + 1, last_error=str(error)))
+            log.warning("mirror of %s waits: %s", ref, error)
+            continue
+        with signoff.database.writing() as connection:
+            connection.execute(
+                mirror_jobs.delete().where(
+                    mirror_jobs.c.model == job.model, mirror_jobs.c.version == job.version, mirror_jobs.c.seq == job.seq
+                )
+            )
+    return waiting
+
+
+def _this(job: sa.Row[tuple[object, ...]]) -> sa.Update:
+    return mirror_jobs.update().where(mirror_jobs.c.model == job.model, mirror_jobs.c.version == job.version)
+
+
+def _write(signoff: Signoff, ref: VersionRef) -> None:
+    version = signoff.registry.version(ref)
+    with signoff.database.reading() as connection:
+        wanted = prescribed(connection, ref, version.identity)
+    for key, value in wanted.items():
+        if version.tags.get(key) != value:
+            signoff.registry.set_tag(ref, key, value)
+    for key in OURS & version.tags.keys() - wanted.keys():
+        signoff.registry.delete_tag(ref, key)
+
+
+def prescribed(connection: Connection, ref: VersionRef, identity: str) -> dict[str, str]:
+    """The tags the record prescribes for exactly this version."""
+    tags: dict[str, str] = {}
+    submission = connection.execute(
+        sa.select(submissions)
+        .where(
+            submissions.c.model == ref.name, submissions.c.version == ref.version, submissions.c.identity == identity
+        )
+        .order_by(submissions.c.id.desc())
+        .limit(1)
+    ).one_or_none()
+    if submission:
+        tags["approval_status"] = submission.status if submission.status in set(Status) else Status.APPROVED.value
+        tags["signoff.digest"] = submission.binding["manifest"]
+        votes = connection.execute(
+            sa.select(decisions).where(decisions.c.submission == submission.id).order_by(decisions.c.seq)
+        ).all()
+        last = {vote.person: vote for vote in votes}
+        approvals = [vote for vote in last.values() if vote.decision == Status.APPROVED.value]
+        if votes:
+            tags["approval_comment"] = _cut(votes[-1].comment)
+        if approvals:
+            tags["approved_by"] = ", ".join(vote.person for vote in approvals)
+            tags["approved_at"] = max(vote.at for vote in approvals)
+    promotion = connection.execute(
+        sa.select(promotions)
+        .where(promotions.c.model == ref.name, promotions.c.version == ref.version, promotions.c.identity == identity)
+        .order_by(promotions.c.seq.desc())
+        .limit(1)
+    ).one_or_none()
+    if promotion:
+        tags["promoted_by"] = promotion.by
+        tags["reason"] = _cut(promotion.reason)
+        tags["promoted_at"] = promotion.at
+        tags["signoff.digest"] = promotion.manifest_digest
+        tags["signoff.policy"] = promotion.policy
+    last_event = connection.execute(
+        sa.select(events.c.seq, events.c.hash)
+        .where(events.c.model == ref.name, events.c.version == ref.version, events.c.kind.not_like("%:refused"))
+        .order_by(events.c.seq.desc())
+        .limit(1)
+    ).one_or_none()
+    if last_event:
+        tags["signoff.event"] = f"{last_event.seq}:{last_event.hash}"
+    return {key: value for key, value in tags.items() if value}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TAG else text[: MAX_TAG - 1] + "…"

@@ -1,0 +1,127 @@
+"""MLflow's entities read into our own types; nothing else knows their shape. Needs no import of MLflow."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from services.domain import (
+    Column,
+    Dataset,
+    LoggedModelFacts,
+    Metric,
+    ModelVersion,
+    RegisteredModel,
+    RunFacts,
+    Signature,
+    VersionRef,
+    utc_from_ms,
+)
+
+MAX_TEXT = 8000
+"""Longest tag or description we keep: MLflow's own limit for tags; a longer one is cut for display."""
+
+
+def version(entity: Any) -> ModelVersion:
+    """A ``ModelVersion`` of MLflow's."""
+    in_source = re.search(r"\b(m-[0-9a-f]{32})\b", entity.source or "")
+    return ModelVersion(
+        ref=VersionRef(name=entity.name, version=int(entity.version)),
+        created_at=utc_from_ms(entity.creation_timestamp),
+        updated_at=utc_from_ms(entity.last_updated_timestamp),
+        stage=entity.current_stage or "None",
+        tags=_cut(entity.tags),
+        description=(entity.description or "")[:MAX_TEXT],
+        run_id=entity.run_id or None,
+        model_id=getattr(entity, "model_id", None) or (in_source.group(1) if in_source else None),
+        source=entity.source or "",
+        user=entity.user_id or None,
+        ready=entity.status == "READY",
+    )
+
+
+def model(entity: Any) -> RegisteredModel:
+    """A ``RegisteredModel`` of MLflow's."""
+    return RegisteredModel(
+        name=entity.name,
+        created_at=utc_from_ms(entity.creation_timestamp),
+        updated_at=utc_from_ms(entity.last_updated_timestamp),
+        description=(entity.description or "")[:MAX_TEXT],
+        tags=_cut(entity.tags),
+        aliases={alias: int(number) for alias, number in (entity.aliases or {}).items()},
+        latest=tuple(version(latest) for latest in entity.latest_versions or ()),
+    )
+
+
+def run(entity: Any) -> RunFacts:
+    """A ``Run`` of MLflow's, with the data set of each metric where MLflow kept it."""
+    info, data = entity.info, entity.data
+    inputs = entity.inputs.dataset_inputs if entity.inputs else []
+    return RunFacts(
+        run_id=info.run_id,
+        name=info.run_name or info.run_id,
+        user=data.tags.get("mlflow.user") or info.user_id or None,
+        experiment_id=info.experiment_id,
+        started_at=utc_from_ms(info.start_time) if info.start_time else None,
+        ended_at=utc_from_ms(info.end_time) if info.end_time else None,
+        status=info.status,
+        # `data.metrics` holds bare numbers; the objects behind it know their data set.
+        metrics=_metrics(data._metric_objs),
+        params=dict(data.params),
+        tags=_cut(data.tags),
+        datasets=tuple(
+            Dataset(
+                name=item.dataset.name,
+                digest=item.dataset.digest,
+                context=next((tag.value for tag in item.tags if tag.key == "mlflow.data.context"), ""),
+            )
+            for item in inputs
+        ),
+    )
+
+
+def logged_model(entity: Any) -> LoggedModelFacts:
+    """A ``LoggedModel`` of MLflow's."""
+    return LoggedModelFacts(
+        model_id=entity.model_id,
+        metrics=_metrics(entity.metrics or ()),
+        params=dict(entity.params or {}),
+        tags=_cut(entity.tags),
+    )
+
+
+def signature(document: Mapping[str, Any] | None) -> Signature | None:
+    """The ``signature`` section of an ``MLmodel`` file; None where there is none."""
+    if not document or not document.get("inputs"):
+        return None
+    return Signature(inputs=_columns(document.get("inputs")), outputs=_columns(document.get("outputs")))
+
+
+def _columns(text: str | None) -> tuple[Column, ...]:
+    return tuple(
+        Column(name=str(column.get("name", position)), type=_type(column), required=bool(column.get("required", True)))
+        for position, column in enumerate(json.loads(text) if text else [])
+    )
+
+
+def _type(column: Mapping[str, Any]) -> str:
+    tensor = column.get("tensor-spec")
+    return f"tensor {tensor['dtype']} {tensor['shape']}" if tensor else str(column["type"])
+
+
+def _metrics(entities: Any) -> dict[str, Metric]:
+    return {
+        metric.key: Metric(
+            name=metric.key,
+            value=float(metric.value),
+            dataset_name=getattr(metric, "dataset_name", None),
+            dataset_digest=getattr(metric, "dataset_digest", None),
+        )
+        for metric in entities
+    }
+
+
+def _cut(tags: Mapping[str, str] | None) -> dict[str, str]:
+    return {key: str(value)[:MAX_TEXT] for key, value in (tags or {}).items()}

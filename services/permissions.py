@@ -1,0 +1,41 @@
+"""The one table of which role may do which action; browser, REST and command line all obey it."""
+
+from __future__ import annotations
+
+from services.domain import Action, Actor, Role
+from services.errors import NotAllowed
+
+_EVERYONE = frozenset(Role)
+
+ROLES_FOR: dict[Action, frozenset[Role]] = {
+    Action.VIEW: _EVERYONE,
+    Action.SUBMIT: frozenset({Role.SCIENTIST, Role.RELEASE_MANAGER}),
+    Action.WITHDRAW: frozenset({Role.SCIENTIST, Role.RELEASE_MANAGER}),
+    Action.APPROVE: frozenset({Role.REVIEWER}),
+    Action.REQUEST_CHANGES: frozenset({Role.REVIEWER}),
+    Action.REJECT: frozenset({Role.REVIEWER}),
+    Action.PROMOTE: frozenset({Role.RELEASE_MANAGER}),
+    Action.ROLLBACK: frozenset({Role.RELEASE_MANAGER}),
+    Action.ARCHIVE: frozenset({Role.RELEASE_MANAGER}),
+    Action.EXPORT_LEDGER: frozenset({Role.AUDITOR, Role.ADMIN}),
+    Action.MANAGE_PEOPLE: frozenset({Role.ADMIN}),
+}
+"""An admin keeps accounts and settings; an admin who is to approve or promote needs that role as well."""
+
+
+def may(actor: Actor, action: Action) -> bool:
+    """Whether one of the actor's roles includes the action."""
+    return bool(actor.roles & ROLES_FOR[action])
+
+
+def refusal(actor: Actor, action: Action) -> str:
+    """The sentence that says which role is missing."""
+    needed = " or ".join(sorted(role.replace("_", " ") for role in ROLES_FOR[action]))
+    held = ", ".join(sorted(role.replace("_", " ") for role in actor.roles)) or "no role"
+    return f"Only a {needed} may {action.replace('_', ' ')}; {actor.username} is {held}."
+
+
+def require(actor: Actor, action: Action) -> None:
+    """Raise `NotAllowed` unless `may`."""
+    if not may(actor, action):
+        raise NotAllowed(refusal(actor, action))

@@ -1,0 +1,237 @@
+"""Policies: what a version must show before it may go to Production. YAML in, checked types out."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from services.domain import RegisteredModel, Role, Stage
+from services.errors import InvalidSettings
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class MetricRule(_Strict):
+    """What one metric must show. The semantics are those of MLflow's ``MetricThreshold``.
+
+    ``min_absolute_change`` and ``min_relative_change`` compare with the champion, counted so that positive is
+    better: 0 means "not worse", -0.01 means "at most 0.01 worse", 0.02 means "at least 0.02 better".
+    """
+
+    name: Text
+    greater_is_better: bool
+    threshold: Number | None = None
+    min_absolute_change: Number | None = None
+    min_relative_change: Number | None = None
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if (self.threshold, self.min_absolute_change, self.min_relative_change) == (None, None, None):
+            raise ValueError(
+                "a metric rule must ask for a threshold or a change; an empty rule would refuse everything"
+            )
+        return self
+
+
+class ApprovalRule(_Strict):
+    """So many approvals by people of one role."""
+
+    role: Role = Field(strict=False)
+    count: Annotated[int, Field(ge=1, le=20)] = 1
+
+
+class Match(_Strict):
+    """Which registered models a policy is for: a name pattern (``*``, ``?``) or a tag with its value."""
+
+    names: tuple[Text, ...] = Field(default=(), strict=False)
+    tags: Mapping[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _matches_something(self) -> Self:
+        if not self.names and not self.tags:
+            raise ValueError("name at least one pattern or tag; a policy for nothing is a mistake")
+        return self
+
+    def __call__(self, model: RegisteredModel) -> bool:
+        """Whether any pattern fits the name, or any tag has its value."""
+        return any(fnmatch.fnmatchcase(model.name, pattern) for pattern in self.names) or any(
+            model.tags.get(key) == value for key, value in self.tags.items()
+        )
+
+
+class Target(_Strict):
+    """The stage and alias a candidate or a champion has in MLflow."""
+
+    stage: Stage = Field(strict=False)
+    alias: Text
+
+
+class Rules(_Strict):
+    """The document a policy file holds."""
+
+    name: Text
+    title: Text
+    priority: int = 0
+    applies_to: Match
+    candidate: Target = Target(stage=Stage.STAGING, alias="challenger")
+    champion: Target = Target(stage=Stage.PRODUCTION, alias="champion")
+    metrics: tuple[MetricRule, ...] = Field(min_length=1, strict=False)
+    same_dataset: bool
+    signature: bool
+    input_example: bool = False
+    approvals: tuple[ApprovalRule, ...] = Field(min_length=1, strict=False)
+    promoted_by: tuple[Annotated[Role, Field(strict=False)], ...] = Field(min_length=1, strict=False)
+
+    @model_validator(mode="after")
+    def _no_metric_twice(self) -> Self:
+        names = [rule.name for rule in self.metrics]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"metric {doubled[0]} has two rules; merge them into one")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Rules with the exact text they were read from; ``digest`` is the sha256 of that text."""
+
+    rules: Rules
+    text: str
+    file: str
+
+    @property
+    def digest(self) -> str:
+        """What approvals and events name."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """``name@digest``, the value of the tag ``signoff.policy``."""
+        return f"{self.rules.name}@{self.digest[:12]}"
+
+    def metric(self, name: str) -> MetricRule | None:
+        """The rule for one metric, if there is one."""
+        return next((rule for rule in self.rules.metrics if rule.name == name), None)
+
+    @property
+    def key_metric(self) -> str:
+        """The metric shown first: the one the first rule is about."""
+        return self.rules.metrics[0].name
+
+
+def parse(text: str, file: str) -> Policy:
+    """Read one policy document.
+
+    Raises:
+        InvalidSettings: with ``file:line`` and one sentence for the first mistake.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise InvalidSettings(f"{file}{line}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}).") from error
+    if not isinstance(document, dict):
+        raise InvalidSettings(f"{file}:1: a policy is a mapping with name, applies_to, metrics and so on.")
+    doubled = _doubled_key(node)
+    if doubled is not None:
+        raise InvalidSettings(f"{file}:{doubled.start_mark.line + 1}: {doubled.value} is given twice.")
+    try:
+        rules = Rules.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidSettings(f"{file}:{_line(node, first['loc'])}: {where or 'policy'}: {message}.") from error
+    return Policy(rules=rules, text=text, file=file)
+
+
+def _doubled_key(node: yaml.Node | None) -> Any:
+    """The node of the second of two equal keys, or None: YAML readers silently keep the last one."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                return key
+            seen.add(key.value)
+            if (found := _doubled_key(value)) is not None:
+                return found
+    elif isinstance(node, yaml.SequenceNode):
+        return next((found for item in node.value if (found := _doubled_key(item)) is not None), None)
+    return None
+
+
+def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int:
+    """The line of the deepest node on ``path``, counted from 1."""
+    line = node.start_mark.line if node else 0
+    for part in path:
+        step: Any = None
+        if isinstance(node, yaml.MappingNode):
+            step = next(((key, value) for key, value in node.value if key.value == part), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            step = (node.value[part], node.value[part])
+        if step is None:
+            break
+        line, node = step[0].start_mark.line, step[1]
+    return line + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyBook:
+    """All active policies, and which of them judges a model."""
+
+    policies: tuple[Policy, ...]
+
+    def __post_init__(self) -> None:
+        names = [policy.rules.name for policy in self.policies]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            files = ", ".join(policy.file for policy in self.policies if policy.rules.name == doubled[0])
+            raise InvalidSettings(f"Two policies are named {doubled[0]}: {files}.")
+
+    @classmethod
+    def load(cls, folder: Path) -> PolicyBook:
+        """Read every ``*.yaml`` in ``folder``; raises `InvalidSettings` for the first mistake."""
+        files = sorted(folder.glob("*.yaml")) if folder.is_dir() else []
+        if not files:
+            raise InvalidSettings(f"There is no policy file (*.yaml) in {folder}; without one nothing can be promoted.")
+        return cls(policies=tuple(_read(file) for file in files))
+
+    def match(self, model: RegisteredModel) -> Policy:
+        """The matching policy of highest priority.
+
+        Raises:
+            InvalidSettings: none matches, or two of equal priority do: then nobody knows which judges.
+        """
+        matching = _by_priority(policy for policy in self.policies if policy.rules.applies_to(model))
+        if not matching:
+            raise InvalidSettings(f"No policy applies to {model.name}, so nothing can be promoted.")
+        if len(matching) > 1 and matching[0].rules.priority == matching[1].rules.priority:
+            raise InvalidSettings(
+                f"Policies {matching[0].rules.name} and {matching[1].rules.name} both apply to {model.name} "
+                f"with priority {matching[0].rules.priority}; give one a higher priority."
+            )
+        return matching[0]
+
+
+def _by_priority(policies: Iterable[Policy]) -> list[Policy]:
+    return sorted(policies, key=lambda policy: -policy.rules.priority)
+
+
+def _read(file: Path) -> Policy:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{file.name}: cannot be read ({error}).") from error
+    return parse(text, file.name)

@@ -1,0 +1,134 @@
+"""Evidence read from MLflow: fresh for a decision, remembered for a page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
+
+from services.domain import LoggedModelFacts, ModelVersion, RunFacts, VersionRef
+from services.errors import NotFound
+from services.evidence import Evidence, Manifest
+from services.registry import Registry
+
+TTL_SECONDS = 60.0
+MAX_ENTRIES = 20_000
+
+T = TypeVar("T")
+
+
+class Reader:
+    """Reads evidence through a registry.
+
+    `fresh` asks MLflow for everything, each time: decisions rest on it. `remembered` answers a page from memory for
+    up to a minute, and hashes files again only when their listing changed. Values are never modified, so they are
+    shared without copying.
+    """
+
+    def __init__(self, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._memory: OrderedDict[tuple[str, ...], tuple[float, Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def fresh(self, ref: VersionRef) -> Evidence:
+        """Everything about one version, from MLflow, now; the manifest is computed from the files' bytes."""
+        version = self._registry.version(ref)
+        run_id, model_id = version.run_id, version.model_id
+        return Evidence(
+            version=version,
+            run=_or_none(lambda: self._registry.run(run_id)) if run_id else None,
+            logged_model=_or_none(lambda: self._registry.logged_model(model_id)) if model_id else None,
+            manifest=_or_none(lambda: self._registry.manifest(ref)),
+        )
+
+    def remembered(self, version: ModelVersion) -> Evidence:
+        """The same for a page that shows ``version``."""
+        return Evidence(
+            version=version,
+            run=self.run(version.run_id) if version.run_id else None,
+            logged_model=self._logged_model(version.model_id) if version.model_id else None,
+            manifest=self._manifest(version),
+        )
+
+    def run(self, run_id: str) -> RunFacts | None:
+        """One run, or None when MLflow no longer has it."""
+        return self._recall(("run", run_id), lambda: _or_none(lambda: self._registry.run(run_id)))
+
+    def runs(self, run_ids: Iterable[str]) -> Mapping[str, RunFacts]:
+        """Many runs in one call for all that are not remembered; missing ones are left out."""
+        wanted = list(dict.fromkeys(run_ids))
+        known = {run_id: self._known(("run", run_id)) for run_id in wanted}
+        absent = [run_id for run_id, value in known.items() if value is _ABSENT]
+        if absent:
+            found = self._registry.runs(absent)
+            for run_id in absent:
+                known[run_id] = found.get(run_id)
+                self._keep(("run", run_id), known[run_id])
+        return {run_id: run for run_id, run in known.items() if run is not None}
+
+    def curve(self, run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
+        """All values of one metric of a run as (step, value)."""
+        return self._recall(("curve", run_id, metric), lambda: self._registry.curve(run_id, metric))
+
+    def run_files(self, run_id: str) -> Any:
+        """What a run logged beside its model."""
+        return self._recall(("files", run_id), lambda: self._registry.run_files(run_id))
+
+    def run_file(self, run_id: str, path: str) -> bytes:
+        """One such file."""
+        return self._recall(("file", run_id, path), lambda: self._registry.run_file(run_id, path))
+
+    def forget(self) -> None:
+        """Forget everything: the refresh button."""
+        with self._lock:
+            self._memory.clear()
+
+    def _logged_model(self, model_id: str) -> LoggedModelFacts | None:
+        return self._recall(("model", model_id), lambda: _or_none(lambda: self._registry.logged_model(model_id)))
+
+    def _manifest(self, version: ModelVersion) -> Manifest | None:
+        listing = self._recall(
+            ("listing", version.identity), lambda: _or_none(lambda: self._registry.listing(version.ref))
+        )
+        if listing is None:
+            return None
+        return self._recall(
+            ("manifest", version.identity, repr(listing)),
+            lambda: _or_none(lambda: self._registry.manifest(version.ref)),
+            ttl=None,
+        )
+
+    def _recall(self, key: tuple[str, ...], read: Callable[[], T], ttl: float | None = TTL_SECONDS) -> T:
+        value = self._known(key, ttl)
+        if value is _ABSENT:
+            value = read()
+            self._keep(key, value)
+        return cast(T, value)
+
+    def _known(self, key: tuple[str, ...], ttl: float | None = TTL_SECONDS) -> Any:
+        with self._lock:
+            kept = self._memory.get(key)
+        if kept is None or (ttl is not None and self._clock() - kept[0] > ttl):
+            return _ABSENT
+        return kept[1]
+
+    def _keep(self, key: tuple[str, ...], value: Any) -> None:
+        with self._lock:
+            self._memory[key] = (self._clock(), value)
+            self._memory.move_to_end(key)
+            while len(self._memory) > MAX_ENTRIES:
+                self._memory.popitem(last=False)
+
+
+_ABSENT: Any = object()
+
+
+def _or_none(read: Callable[[], T]) -> T | None:
+    """None for what MLflow says does not exist; when MLflow does not answer, the error goes on."""
+    try:
+        return read()
+    except NotFound:
+        return None

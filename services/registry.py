@@ -1,0 +1,350 @@
+"""The one module that talks to MLflow: paging, retries and time-outs set by us, errors translated.
+
+Reads are tried three times. Writes are sent once and never again: whether a lost answer meant a change is found
+out by reading back, because a late second write could undo somebody's newer one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import mlflow.artifacts
+import requests
+import yaml
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from services import mlflow_entities as read
+from services.domain import (
+    ArtifactEntry,
+    ArtifactFile,
+    LoggedModelFacts,
+    ModelVersion,
+    RegisteredModel,
+    RunFacts,
+    Signature,
+    VersionRef,
+)
+from services.errors import BadInput, NotFound, RegistryUnavailable
+from services.evidence import Manifest
+
+TIMEOUT_SECONDS = 10
+READ_ATTEMPTS = 3
+MODELS_PER_PAGE = 1000
+VERSIONS_PER_PAGE = 2000
+RUNS_PER_CALL = 200
+CHUNK = 1 << 20
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Registry(Protocol):
+    """What Signoff needs of a model registry. Every method raises `RegistryUnavailable` when MLflow does not
+    answer, and `NotFound` when what is named does not exist."""
+
+    calls: int
+    """How many requests were made so far; a test counts them."""
+
+    def ping(self) -> None: ...
+    def model(self, name: str) -> RegisteredModel: ...
+    def models(self, *, newest_first: bool = False) -> Iterator[list[RegisteredModel]]: ...
+    def version(self, ref: VersionRef) -> ModelVersion: ...
+    def versions(self, name: str) -> tuple[ModelVersion, ...]: ...
+    def all_versions(self, *, newest_first: bool = False) -> Iterator[list[ModelVersion]]: ...
+    def run(self, run_id: str) -> RunFacts: ...
+    def runs(self, run_ids: Iterable[str]) -> dict[str, RunFacts]: ...
+    def logged_model(self, model_id: str) -> LoggedModelFacts: ...
+    def curve(self, run_id: str, metric: str) -> tuple[tuple[int, float], ...]: ...
+    def listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]: ...
+    def manifest(self, ref: VersionRef) -> Manifest: ...
+    def run_files(self, run_id: str) -> tuple[ArtifactEntry, ...]: ...
+    def run_file(self, run_id: str, path: str) -> bytes: ...
+    def set_stage(self, ref: VersionRef, stage: str, *, archive_existing: bool = False) -> None: ...
+    def set_alias(self, ref: VersionRef, alias: str) -> None: ...
+    def delete_alias(self, name: str, alias: str) -> None: ...
+    def set_tag(self, ref: VersionRef, key: str, value: str) -> None: ...
+    def delete_tag(self, ref: VersionRef, key: str) -> None: ...
+
+
+class MlflowRegistry:
+    """`Registry` on a real MLflow server."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.calls = 0
+        self._experiment_ids: list[str] = []
+        # MLflow's own defaults are 7 retries and 120 s: a dead server would hang every page for minutes.
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(TIMEOUT_SECONDS)
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        return MlflowClient(self.uri, self.uri)
+
+    def _read(self, call: Callable[[], T], what: str) -> T:
+        for attempt in range(1, READ_ATTEMPTS + 1):
+            try:
+                return self._once(call, what)
+            except RegistryUnavailable:
+                if attempt == READ_ATTEMPTS:
+                    raise
+                time.sleep(0.1 * attempt)
+        raise AssertionError("unreachable")
+
+    def _once(self, call: Callable[[], T], what: str) -> T:
+        self.calls += 1
+        try:
+            return call()
+        except MlflowException as error:
+            raise _translated(error, what) from error
+        except (requests.RequestException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            # Not only transport errors: half an answer surfaces as any of these inside MLflow's client.
+            log.warning("MLflow: %s: %s", what, error)
+            raise RegistryUnavailable(f"MLflow did not give a usable answer for {what}.") from error
+
+    # ---- reading -------------------------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Ask for one registered model: proves that server and database answer."""
+        self._once(lambda: self._client.search_registered_models(max_results=1), "a sign of life")
+
+    def model(self, name: str) -> RegisteredModel:
+        """One registered model with aliases and the newest version of each stage."""
+        what = f"the registered model {name}"
+        return read.model(self._read(lambda: self._client.get_registered_model(name), what))
+
+    def models(self, *, newest_first: bool = False) -> Iterator[list[RegisteredModel]]:
+        """Every registered model, a page at a time; ``newest_first`` by last update instead of by name."""
+        order = ["last_updated_timestamp DESC", "name ASC"] if newest_first else ["name ASC"]
+        for page in self._pages(
+            lambda token: self._client.search_registered_models(
+                max_results=MODELS_PER_PAGE, order_by=order, page_token=token
+            ),
+            "the registered models",
+        ):
+            yield [read.model(model) for model in page]
+
+    def version(self, ref: VersionRef) -> ModelVersion:
+        """One model version as it is now."""
+        return read.version(self._read(lambda: self._client.get_model_version(ref.name, str(ref.version)), str(ref)))
+
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
+        """All versions of one registered model, oldest first."""
+        query = f"name={_quoted(name)}"
+        pages = self._pages(
+            lambda token: self._client.search_model_versions(query, max_results=VERSIONS_PER_PAGE, page_token=token),
+            f"the versions of {name}",
+        )
+        found = [read.version(version) for page in pages for version in page]
+        return tuple(sorted((v for v in found if v.ref.name == name), key=lambda version: version.ref.version))
+
+    def all_versions(self, *, newest_first: bool = False) -> Iterator[list[ModelVersion]]:
+        """Every model version of the registry, a page at a time."""
+        order = ["last_updated_timestamp DESC"] if newest_first else ["name ASC", "version_number ASC"]
+        for page in self._pages(
+            lambda token: self._client.search_model_versions(
+                max_results=VERSIONS_PER_PAGE, order_by=order, page_token=token
+            ),
+            "the model versions",
+        ):
+            yield [read.version(version) for version in page]
+
+    def _pages(self, fetch: Callable[[str | None], Any], what: str) -> Iterator[Any]:
+        seen: set[str] = set()
+        token: str | None = None
+        while True:
+            page = self._read(lambda token=token: fetch(token), what)  # type: ignore[misc]
+            yield page
+            token = page.token
+            if not token:
+                return
+            if token in seen:
+                raise RegistryUnavailable(f"MLflow repeats itself while listing {what}; the list is not complete.")
+            seen.add(token)
+
+    def run(self, run_id: str) -> RunFacts:
+        """One run; a deleted run is `NotFound`: its files may be gone any moment."""
+        found = self._read(lambda: self._client.get_run(run_id), f"the run {run_id}")
+        if found.info.lifecycle_stage != "active":
+            raise NotFound(f"The run {run_id} was deleted in MLflow.")
+        return read.run(found)
+
+    def runs(self, run_ids: Iterable[str]) -> dict[str, RunFacts]:
+        """Many runs by id in one call for every 200 of them; those that no longer exist are left out."""
+        wanted = list(dict.fromkeys(run_ids))
+        found: dict[str, RunFacts] = {}
+        for start in range(0, len(wanted), RUNS_PER_CALL):
+            query = f"attributes.run_id IN ({','.join(map(_quoted, wanted[start : start + RUNS_PER_CALL]))})"
+            experiments = self._experiments(refresh=start == 0)
+            page = self._read(
+                lambda query=query, experiments=experiments: self._client.search_runs(  # type: ignore[misc]
+                    experiments, query, max_results=RUNS_PER_CALL
+                ),
+                "runs",
+            )
+            found |= {run.info.run_id: read.run(run) for run in page}
+        return found
+
+    def _experiments(self, *, refresh: bool) -> list[str]:
+        """Ids of all experiments: a search for runs must name them."""
+        if refresh:
+            self._experiment_ids = [
+                experiment.experiment_id
+                for page in self._pages(
+                    lambda token: self._client.search_experiments(max_results=1000, page_token=token), "the experiments"
+                )
+                for experiment in page
+            ]
+        return self._experiment_ids
+
+    def logged_model(self, model_id: str) -> LoggedModelFacts:
+        """One logged model with its own metrics."""
+        what = f"the logged model {model_id}"
+        return read.logged_model(self._read(lambda: self._client.get_logged_model(model_id), what))
+
+    def curve(self, run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
+        """All values of one metric of one run as (step, value), by step."""
+        history = self._read(lambda: self._client.get_metric_history(run_id, metric), f"the curve of {metric}")
+        return tuple(sorted((point.step, point.value) for point in history))
+
+    # ---- files ---------------------------------------------------------------------------------------------
+
+    def listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]:
+        """Path and size of every file of a version, without reading any."""
+        return tuple(self._walk(self._repository(ref), f"the files of {ref}"))
+
+    def manifest(self, ref: VersionRef) -> Manifest:
+        """Read and hash every file of a version, one at a time, through a temporary folder."""
+        repository, what = self._repository(ref), f"the files of {ref}"
+        files: list[ArtifactFile] = []
+        signature: Signature | None = None
+        has_example = False
+        with tempfile.TemporaryDirectory(prefix="signoff-") as folder:
+            for entry in self._walk(repository, what):
+                local = Path(self._read(lambda path=entry.path: repository.download_artifacts(path, folder), what))  # type: ignore[misc]
+                files.append(ArtifactFile(path=entry.path, size=local.stat().st_size, sha256=_sha256(local)))
+                if entry.path == "MLmodel":
+                    signature, has_example = _read_mlmodel(local, ref)
+                local.unlink()
+        return Manifest(
+            files=tuple(sorted(files, key=lambda file: file.path)), signature=signature, has_input_example=has_example
+        )
+
+    def run_files(self, run_id: str) -> tuple[ArtifactEntry, ...]:
+        """The files a run logged beside its model: pictures, reports."""
+        what = f"the artifacts of run {run_id}"
+
+        def entries(folder: str | None) -> list[Any]:
+            return list(self._read(lambda: self._client.list_artifacts(run_id, folder), what))
+
+        nested = (entries(top.path) if top.is_dir else [top] for top in entries(None))
+        return tuple(
+            ArtifactEntry(path=entry.path, size=entry.file_size or 0)
+            for found in nested
+            for entry in found
+            if not entry.is_dir
+        )
+
+    def run_file(self, run_id: str, path: str) -> bytes:
+        """One file of a run, whole; ask `run_files` for its size first."""
+        with tempfile.TemporaryDirectory(prefix="signoff-") as folder:
+            local = self._read(
+                lambda: mlflow.artifacts.download_artifacts(
+                    run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=self.uri
+                ),
+                f"the artifact {path}",
+            )
+            return Path(local).read_bytes()
+
+    def _repository(self, ref: VersionRef) -> Any:
+        what = f"the files of {ref}"
+        uri = self._read(lambda: self._client.get_model_version_download_uri(ref.name, str(ref.version)), what)
+        return self._once(lambda: get_artifact_repository(uri, tracking_uri=self.uri, registry_uri=self.uri), what)
+
+    def _walk(self, repository: Any, what: str) -> Iterator[ArtifactEntry]:
+        folders: list[str | None] = [None]
+        while folders:
+            folder = folders.pop()
+            for entry in self._read(lambda folder=folder: repository.list_artifacts(folder), what):  # type: ignore[misc]
+                if entry.is_dir:
+                    folders.append(entry.path)
+                else:
+                    yield ArtifactEntry(path=entry.path, size=entry.file_size or 0)
+
+    # ---- writing -------------------------------------------------------------------------------------------
+
+    def set_stage(self, ref: VersionRef, stage: str, *, archive_existing: bool = False) -> None:
+        """Move one version to a stage; ``archive_existing`` archives whatever else is there, in the same step."""
+        self._once(
+            lambda: self._client.transition_model_version_stage(
+                ref.name, str(ref.version), stage, archive_existing_versions=archive_existing
+            ),
+            f"moving {ref} to {stage}",
+        )
+
+    def set_alias(self, ref: VersionRef, alias: str) -> None:
+        """Point an alias at a version."""
+        self._once(
+            lambda: self._client.set_registered_model_alias(ref.name, alias, str(ref.version)),
+            f"pointing alias {alias} at {ref}",
+        )
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias; no error when there is none."""
+        self._once(lambda: self._client.delete_registered_model_alias(name, alias), f"removing alias {alias}")
+
+    def set_tag(self, ref: VersionRef, key: str, value: str) -> None:
+        """Write one tag of a version."""
+        self._once(lambda: self._client.set_model_version_tag(ref.name, str(ref.version), key, value), f"tagging {ref}")
+
+    def delete_tag(self, ref: VersionRef, key: str) -> None:
+        """Remove one tag of a version; no error when there is none."""
+        self._once(lambda: self._client.delete_model_version_tag(ref.name, str(ref.version), key), f"tagging {ref}")
+
+
+def _translated(error: MlflowException, what: str) -> Exception:
+    status = error.get_http_status_code()
+    if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}:
+        return NotFound(f"MLflow does not know {what}.")
+    if error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in error.message.lower():
+        return NotFound(f"MLflow does not know {what}.")
+    if error.error_code in {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"} and status == 400:
+        return BadInput(f"MLflow does not accept {what}: {error.message.splitlines()[0][:200]}")
+    log.warning("MLflow: %s: %s", what, error.message[:500])
+    return RegistryUnavailable(f"MLflow did not give a usable answer for {what}.")
+
+
+def _quoted(text: str) -> str:
+    """A string literal of MLflow's search language, which has no escape for quotes."""
+    if "'" not in text:
+        return f"'{text}'"
+    if '"' not in text:
+        return f'"{text}"'
+    raise BadInput("MLflow cannot search for a name that holds both kinds of quotes.")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_mlmodel(path: Path, ref: VersionRef) -> tuple[Signature | None, bool]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return read.signature(document.get("signature")), bool(document.get("saved_input_example_info"))
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise RegistryUnavailable(f"The MLmodel file of {ref} cannot be read.") from error

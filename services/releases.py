@@ -1,0 +1,213 @@
+"""The verbs of release: promote, rollback, archive. Promotion runs the seven steps of the design."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from services import changes, facts, gate, intents, ledger, mirror
+from services.domain import Action, Actor, Source, Stage, VersionRef
+from services.errors import GateRefused, Refused, StaleDecision
+from services.evidence import Binding, Facts
+from services.ledger import Event
+from services.policy import Policy
+from services.reviews import Outcome
+from services.signoff import Signoff
+from services.tables import promotions
+from services.verbs import acting, context, refusals_recorded, slot_held, words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """One confirmed promotion or rollback. ``at`` is ISO 8601 UTC."""
+
+    ref: VersionRef
+    action: str
+    replaced: int | None
+    by: str
+    reason: str
+    at: str
+    policy: str
+    manifest_digest: str
+    identity: str
+    seq: int
+
+
+def promote(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    by: str,
+    reason: str,
+    seen: Binding | None = None,
+    source: Source = Source.BROWSER,
+) -> Outcome:
+    """Put an approved version into Production and archive the one it replaces.
+
+    Promoting the champion changes nothing.
+
+    Args:
+        seen: what was on screen; when anything of it changed since, nothing is done but recording the refusal.
+
+    Raises:
+        GateRefused: a check failed; the error carries the verdict.
+        StaleDecision: something changed since ``seen``.
+        PromotionConflict: someone else is changing this model.
+        OutcomeUnknown: MLflow stopped answering half way; it will be found out and recorded.
+        BadInput, NotFound, NotAllowed, RegistryUnavailable, LedgerUnavailable: nothing was changed.
+    """
+    return _release(signoff, ref, by, reason, seen, source, Action.PROMOTE, "promotion")
+
+
+def rollback(
+    signoff: Signoff,
+    name: str,
+    *,
+    by: str,
+    reason: str,
+    version: int | None = None,
+    source: Source = Source.BROWSER,
+) -> Outcome:
+    """Return to an earlier champion: to ``version``, or to the one the present champion replaced.
+
+    Asks for an earlier confirmed promotion of exactly that version, with unchanged files; the comparison with the
+    champion is waived and recorded as waived. Raises as `promote`.
+    """
+    number = version or previous_champion(signoff, name)
+    if number is None:
+        raise Refused(f"{name} has no earlier champion to return to.")
+    return _release(
+        signoff, VersionRef(name=name, version=number), by, reason, None, source, Action.ROLLBACK, "rollback"
+    )
+
+
+def archive(signoff: Signoff, ref: VersionRef, *, by: str, reason: str, source: Source = Source.BROWSER) -> Outcome:
+    """Archive a version; the champion too, which leaves nothing in Production. Raises as `promote`."""
+    reason = words(reason, "reason")
+    actor = acting(signoff, by, source, Action.ARCHIVE, ref, "archival")
+    with (
+        refusals_recorded(signoff, "archival", actor, ref),
+        slot_held(signoff, ref, actor, f"archiving v{ref.version}") as slot,
+    ):
+        policy, seen = facts.fresh(signoff, ref)
+        if seen.candidate.version.stage == Stage.ARCHIVED:
+            return Outcome(ref=ref, event=None, message=f"{ref} is already archived.")
+        change = changes.prescribe(
+            seen.model,
+            signoff.registry.versions(ref.name),
+            ref,
+            stage=Stage.ARCHIVED,
+            unpoint=[policy.rules.champion.alias, policy.rules.candidate.alias],
+        )
+        event = intents.carry_out(
+            signoff,
+            slot,
+            subject="archival",
+            change=change,
+            actor=actor,
+            comment=reason,
+            context=context(policy, seen),
+        )
+    mirror.flush(signoff)
+    return Outcome(ref=ref, event=event, message=f"{ref} is archived.")
+
+
+def _release(
+    signoff: Signoff,
+    ref: VersionRef,
+    by: str,
+    reason: str,
+    binding: Binding | None,
+    source: Source,
+    action: Action,
+    subject: str,
+) -> Outcome:
+    reason = words(reason, "reason")
+    actor = acting(signoff, by, source, action, ref, subject)
+    with (
+        refusals_recorded(signoff, subject, actor, ref),
+        slot_held(signoff, ref, actor, f"the {subject} of v{ref.version}") as slot,
+    ):
+        policy, seen = facts.fresh(signoff, ref, rollback=action is Action.ROLLBACK)
+        if _is_champion(policy, seen):
+            return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
+        if binding and (changed := binding.differences(seen.binding(policy.digest))):
+            raise StaleDecision(f"Since you opened {ref}, {' and '.join(changed)}. Look again, then promote.")
+        event = intents.carry_out(
+            signoff,
+            slot,
+            subject=subject,
+            change=_change(signoff, policy, seen),
+            actor=actor,
+            comment=reason,
+            context=context(policy, seen),
+            verdict=_allowed(policy, seen, actor),
+        )
+    mirror.flush(signoff)
+    done = "back in" if action is Action.ROLLBACK else "in"
+    return Outcome(ref=ref, event=event, message=f"{ref} is {done} {policy.rules.champion.stage}.")
+
+
+def _allowed(policy: Policy, seen: Facts, actor: Actor) -> gate.Verdict:
+    verdict = gate.evaluate(policy, seen, actor=actor)
+    if not verdict.allowed:
+        raise GateRefused(f"{seen.candidate.ref} may not go to Production. {verdict.summary()}", verdict)
+    return verdict
+
+
+def _is_champion(policy: Policy, seen: Facts) -> bool:
+    target, ref = policy.rules.champion, seen.candidate.ref
+    return seen.candidate.version.stage == target.stage and seen.model.aliases.get(target.alias) == ref.version
+
+
+def _change(signoff: Signoff, policy: Policy, seen: Facts) -> changes.Change:
+    return changes.prescribe(
+        seen.model,
+        signoff.registry.versions(seen.candidate.ref.name),
+        seen.candidate.ref,
+        stage=policy.rules.champion.stage,
+        alone=True,
+        point=[policy.rules.champion.alias],
+        unpoint=[policy.rules.candidate.alias],
+    )
+
+
+def previous_champion(signoff: Signoff, name: str) -> int | None:
+    """The version that the last confirmed promotion of this model replaced; None when there is none."""
+    with signoff.database.reading() as connection:
+        return connection.execute(
+            sa.select(promotions.c.replaced)
+            .where(promotions.c.model == name)
+            .order_by(promotions.c.seq.desc())
+            .limit(1)
+        ).scalar()
+
+
+def releases(signoff: Signoff, name: str | None = None, *, limit: int = 100) -> list[Release]:
+    """Confirmed promotions and rollbacks, newest first, of one model or of all."""
+    query = sa.select(promotions).order_by(promotions.c.seq.desc()).limit(limit)
+    if name is not None:
+        query = query.where(promotions.c.model == name)
+    with signoff.database.reading() as connection:
+        return [
+            Release(
+                ref=VersionRef(name=row.model, version=row.version),
+                action=row.action,
+                replaced=row.replaced,
+                by=row.by,
+                reason=row.reason,
+                at=row.at,
+                policy=row.policy or "",
+                manifest_digest=row.manifest_digest or "",
+                identity=row.identity,
+                seq=row.seq,
+            )
+            for row in connection.execute(query)
+        ]
+
+
+def closing_event(signoff: Signoff, seq: int) -> Event | None:
+    """The ledger event of a release."""
+    with signoff.database.reading() as connection:
+        return ledger.event(connection, seq)

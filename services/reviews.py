@@ -1,0 +1,234 @@
+"""The verbs of review: submit, approve, request changes, reject, withdraw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from services import changes, effects, facts, gate, intents, ledger, mirror, people, permissions
+from services.domain import Action, Actor, Source, Stage, Status, VersionRef
+from services.errors import PromotionConflict, Refused, SelfApproval, StaleDecision
+from services.evidence import Binding, Facts, Submission
+from services.ledger import Entry, Event, Kind
+from services.policy import Policy
+from services.signoff import Signoff
+from services.verbs import acting, context, refusals_recorded, slot_held, words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a verb did. ``event`` is None when there was nothing to do: it had been done before."""
+
+    ref: VersionRef
+    event: Event | None
+    message: str
+
+
+def submit(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
+    """Propose a version for Production: stage Staging, alias challenger, status pending.
+
+    Submitting what is pending changes nothing; submitting after changes were requested starts a new round.
+
+    Raises:
+        BadInput, NotFound, NotAllowed, PromotionConflict, RegistryUnavailable, OutcomeUnknown, LedgerUnavailable;
+        Refused: the version is already in Production.
+    """
+    comment = words(comment, "comment")
+    actor = acting(signoff, by, source, Action.SUBMIT, ref, "submission")
+    with (
+        refusals_recorded(signoff, "submission", actor, ref),
+        slot_held(signoff, ref, actor, f"submitting v{ref.version}") as slot,
+    ):
+        policy, seen = facts.fresh(signoff, ref)
+        if seen.submission and seen.submission.status != Status.CHANGES_REQUESTED:
+            return Outcome(ref=ref, event=None, message=f"{ref} is already waiting for review.")
+        if seen.candidate.version.stage == policy.rules.champion.stage:
+            raise Refused(f"{ref} is already in {policy.rules.champion.stage}.")
+        change = changes.prescribe(
+            seen.model,
+            signoff.registry.versions(ref.name),
+            ref,
+            stage=policy.rules.candidate.stage,
+            point=[policy.rules.candidate.alias],
+        )
+        event = intents.carry_out(
+            signoff,
+            slot,
+            subject="submission",
+            change=change,
+            actor=actor,
+            comment=comment,
+            context=context(policy, seen),
+            verdict=gate.evaluate(policy, seen),
+        )
+    mirror.flush(signoff)
+    return Outcome(ref=ref, event=event, message=f"{ref} is submitted for review.")
+
+
+def approve(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    by: str,
+    comment: str,
+    seen: Binding | None = None,
+    source: Source = Source.BROWSER,
+) -> Outcome:
+    """Approve a submitted version. The approval is bound to files, evidence, champion and policy as they are now.
+
+    Args:
+        seen: what was on screen; when anything of it changed since, nothing is recorded but the refusal.
+
+    Raises:
+        SelfApproval: the person is its author or submitter.
+        StaleDecision: something changed since ``seen``.
+        and as `submit`.
+    """
+    return _decide(signoff, ref, by, comment, seen, source, Action.APPROVE)
+
+
+def request_changes(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    by: str,
+    comment: str,
+    seen: Binding | None = None,
+    source: Source = Source.BROWSER,
+) -> Outcome:
+    """Send a submission back; it can be submitted again, or approved after all. Raises as `approve`."""
+    return _decide(signoff, ref, by, comment, seen, source, Action.REQUEST_CHANGES)
+
+
+def reject(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    by: str,
+    comment: str,
+    seen: Binding | None = None,
+    source: Source = Source.BROWSER,
+) -> Outcome:
+    """End a submission; the version leaves Staging and loses the challenger alias. Raises as `approve`."""
+    return _end(signoff, ref, by, comment, seen, source, Action.REJECT)
+
+
+def withdraw(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
+    """Take a submission back; for its submitter or a release manager. Raises as `submit`."""
+    return _end(signoff, ref, by, comment, None, source, Action.WITHDRAW)
+
+
+_VOTE = {
+    Action.APPROVE: ("approval", Kind.APPROVAL_GIVEN, "approved"),
+    Action.REQUEST_CHANGES: ("changes", Kind.CHANGES_REQUESTED, "changes_requested"),
+}
+
+
+_ENDING = {Action.REJECT: ("rejection", "rejected"), Action.WITHDRAW: ("withdrawal", "withdrawn")}
+
+
+def _decide(
+    signoff: Signoff, ref: VersionRef, by: str, comment: str, binding: Binding | None, source: Source, action: Action
+) -> Outcome:
+    comment = words(comment, "comment")
+    subject, kind, vote = _VOTE[action]
+    actor = acting(signoff, by, source, action, ref, subject)
+    with refusals_recorded(signoff, subject, actor, ref):
+        policy, seen = facts.fresh(signoff, ref)
+        submission = _submitted(seen)
+        if action is Action.APPROVE and gate.barred(actor.username, seen):
+            raise SelfApproval(f"{actor.username} trained or submitted {ref}; somebody else must approve it.")
+        _as_seen(binding, policy, seen)
+        now = seen.binding(policy.digest)
+        if any(d.person == by and d.decision == vote and d.binding == now for d in seen.decisions):
+            return Outcome(ref=ref, event=None, message=f"{by} has already decided so on {ref}.")
+        with signoff.database.writing() as connection:
+            # Again, in the transaction that records it: roles and submission may have changed while we were reading.
+            permissions.require(people.acting(connection, by, source), action)
+            current = facts.open_submission(connection, seen.candidate.version)
+            if current is None or current.id != submission.id:
+                raise PromotionConflict(f"Someone else ended the submission of {ref} first; look again.")
+            event = ledger.append(
+                connection,
+                Entry(
+                    kind=kind,
+                    actor=actor,
+                    at=signoff.now(),
+                    ref=ref,
+                    comment=comment,
+                    verdict=gate.evaluate(policy, seen),
+                    details=context(policy, seen),
+                ),
+            )
+            effects.vote(connection, submission.id, event, vote, now.as_json())
+            voted = replace(seen, submission=current, decisions=facts.latest_decisions(connection, current))
+            effects.set_status(connection, ref, _status(policy, voted))
+            mirror.ask(connection, ref, event.seq)
+    mirror.flush(signoff)
+    done = "approved" if action is Action.APPROVE else "sent back with changes requested"
+    return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
+
+
+def _end(
+    signoff: Signoff,
+    ref: VersionRef,
+    by: str,
+    comment: str,
+    binding: Binding | None,
+    source: Source,
+    action: Action,
+) -> Outcome:
+    comment = words(comment, "comment")
+    subject, done = _ENDING[action]
+    actor = acting(signoff, by, source, action, ref, subject)
+    with (
+        refusals_recorded(signoff, subject, actor, ref),
+        slot_held(signoff, ref, actor, f"the {subject} of v{ref.version}") as slot,
+    ):
+        policy, seen = facts.fresh(signoff, ref)
+        submission = _submitted(seen)
+        if action is Action.WITHDRAW:
+            _own(actor, submission)
+        _as_seen(binding, policy, seen)
+        stage = seen.candidate.version.stage
+        change = changes.prescribe(
+            seen.model,
+            signoff.registry.versions(ref.name),
+            ref,
+            stage=Stage.NONE if stage == policy.rules.candidate.stage else stage,
+            unpoint=[policy.rules.candidate.alias],
+        )
+        event = intents.carry_out(
+            signoff,
+            slot,
+            subject=subject,
+            change=change,
+            actor=actor,
+            comment=comment,
+            context={**context(policy, seen), "submission": submission.id},
+        )
+    mirror.flush(signoff)
+    return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
+
+
+def _submitted(seen: Facts) -> Submission:
+    if seen.submission is None:
+        raise Refused(f"{seen.candidate.ref} is not submitted for review, so there is nothing to decide.")
+    return seen.submission
+
+
+def _own(actor: Actor, submission: Submission) -> None:
+    if actor.username != submission.submitted_by and not permissions.may(actor, Action.PROMOTE):
+        raise Refused(f"Only {submission.submitted_by}, who submitted it, or a release manager may withdraw it.")
+
+
+def _as_seen(binding: Binding | None, policy: Policy, seen: Facts) -> None:
+    if binding and (changed := binding.differences(seen.binding(policy.digest))):
+        raise StaleDecision(f"Since you opened {seen.candidate.ref}, {' and '.join(changed)}. Look again, then decide.")
+
+
+def _status(policy: Policy, seen: Facts) -> str:
+    """The status the votes add up to."""
+    failed = {check.id.split(":")[0] for check in gate.evaluate(policy, seen).failed}
+    if "changes" in failed:
+        return Status.CHANGES_REQUESTED.value
+    return Status.PENDING.value if "approvals" in failed else Status.APPROVED.value

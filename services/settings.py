@@ -1,0 +1,93 @@
+"""The settings of the contract, read once from the environment and checked."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.errors import InvalidSettings
+
+MIN_SECRET = 32
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where everything is. Ports are TCP ports on ``host``; URLs have no trailing slash."""
+
+    home: Path
+    host: str
+    port: int
+    mlflow_port: int
+    mlflow_uri: str
+    embedded: bool
+    database_url: str
+    policies: Path
+    url: str
+    secret_key: bytes
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the contract's variables.
+
+        Raises:
+            InvalidSettings: a port is no port, or the secret key is missing or too short.
+        """
+        home = Path(environ.get("SIGNOFF_HOME") or ".signoff").resolve()
+        host = environ.get("SIGNOFF_HOST") or "127.0.0.1"
+        port, mlflow_port = _port(environ, "SIGNOFF_PORT", 8501), _port(environ, "SIGNOFF_MLFLOW_PORT", 5000)
+        if port == mlflow_port:
+            raise InvalidSettings(f"SIGNOFF_PORT and SIGNOFF_MLFLOW_PORT are both {port}; give each its own.")
+        external_mlflow = environ.get("MLFLOW_TRACKING_URI")
+        # The embedded stack hands its children MLFLOW_TRACKING_URI too; SIGNOFF_EMBEDDED tells them apart.
+        embedded = not external_mlflow or environ.get("SIGNOFF_EMBEDDED") == "1"
+        database_url = environ.get("SIGNOFF_DATABASE_URL")
+        return cls(
+            home=home,
+            host=host,
+            port=port,
+            mlflow_port=mlflow_port,
+            mlflow_uri=(external_mlflow or f"http://127.0.0.1:{mlflow_port}").rstrip("/"),
+            embedded=embedded,
+            database_url=database_url or f"sqlite:///{home / 'signoff.db'}",
+            policies=Path(environ.get("SIGNOFF_POLICIES") or PROJECT / "policies").resolve(),
+            url=(environ.get("SIGNOFF_URL") or f"http://{host}:{port}").rstrip("/"),
+            secret_key=_secret_key(environ, home, may_generate=embedded and not database_url),
+        )
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise InvalidSettings(f"{name} is {text!r}; it must be a port number from 1 to 65535.")
+    return int(text)
+
+
+def _secret_key(environ: Mapping[str, str], home: Path, *, may_generate: bool) -> bytes:
+    given = environ.get("SIGNOFF_SECRET_KEY")
+    if given:
+        if len(given.encode()) < MIN_SECRET:
+            raise InvalidSettings(
+                f"SIGNOFF_SECRET_KEY has {len(given.encode())} bytes; it needs at least {MIN_SECRET}."
+            )
+        return given.encode()
+    if not may_generate:
+        raise InvalidSettings(
+            "SIGNOFF_SECRET_KEY is not set; it is needed wherever SIGNOFF_DATABASE_URL or MLFLOW_TRACKING_URI is."
+        )
+    return private_file(home / "secret-key", secrets.token_urlsafe(48)).encode()
+
+
+def private_file(path: Path, content: str) -> str:
+    """Return the file's text; on first use create it with ``content``, readable by its owner only (0600)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(descriptor, "w") as file:
+        file.write(content)
+    return content

@@ -1,0 +1,67 @@
+"""Everything wired together: what a verb needs to read, judge, record and act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from services.database import Database
+from services.policy import PolicyBook
+from services.settings import Settings
+
+if TYPE_CHECKING:
+    from services.reading import Reader
+    from services.registry import Registry
+    from services.snapshot import Snapshots
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signoff:
+    """One instance serves a process. ``now`` gives the present in UTC."""
+
+    settings: Settings
+    database: Database
+    registry: Registry
+    policies: PolicyBook
+    snapshot: Snapshots
+    reader: Reader
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Signoff:
+        """Connect to everything.
+
+        Raises:
+            InvalidSettings: a policy file is wrong.
+            LedgerUnavailable: the database cannot be opened or brought to the newest schema.
+        """
+        from services.registry import MlflowRegistry  # imports MLflow: seconds
+
+        return cls.wire(settings=settings, registry=MlflowRegistry(settings.mlflow_uri))
+
+    @classmethod
+    def wire(
+        cls, *, settings: Settings, registry: Registry, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> Signoff:
+        """`open` with a registry of one's own; for tests."""
+        from services import activation
+        from services.reading import Reader
+        from services.snapshot import Snapshots
+
+        policies = PolicyBook.load(settings.policies)
+        if settings.database_url.startswith("sqlite:///"):
+            settings.home.mkdir(parents=True, exist_ok=True)
+        database = Database(settings.database_url)
+        database.upgrade()
+        activation.activate(database, policies, at=now())
+        return cls(
+            settings=settings,
+            database=database,
+            registry=registry,
+            policies=policies,
+            snapshot=Snapshots(registry),
+            reader=Reader(registry),
+            now=now,
+        )

@@ -1,0 +1,209 @@
+"""The registry as pages see it: kept in memory, refreshed in the background, never decided upon.
+
+A full pass lists every model and version. In between, a quick pass asks only for what MLflow updated last; changes
+of tags and aliases do not show there, so they wait for the next full pass, unless they are our own: see `touch`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from services.domain import ModelVersion, RegisteredModel, Stage
+from services.errors import NotFound, SignoffError
+from services.registry import Registry
+
+QUICK_SECONDS = 10.0
+FULL_SECONDS = 30.0
+LOAD_SHARE = 10
+"""A full pass may take at most one part in ten of the time: a huge registry is listed less often."""
+OVERLAP = timedelta(seconds=5)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The whole registry at one moment. ``models`` is sorted by name; ``versions`` of each are oldest first."""
+
+    models: Mapping[str, RegisteredModel] = field(default_factory=dict)
+    versions: Mapping[str, tuple[ModelVersion, ...]] = field(default_factory=dict)
+    taken_at: datetime | None = None
+    full_at: datetime | None = None
+    generation: int = 0
+
+    def version(self, name: str, number: int) -> ModelVersion | None:
+        """One version, or None."""
+        return next((v for v in self.versions.get(name, ()) if v.ref.version == number), None)
+
+    def champion(self, name: str, alias: str, stage: str) -> ModelVersion | None:
+        """Who is in Production: the alias says, else the stage; None when nobody is."""
+        model = self.models.get(name)
+        return champion_of(model, self.versions.get(name, ()), alias=alias, stage=stage) if model else None
+
+
+def champion_of(
+    model: RegisteredModel, versions: tuple[ModelVersion, ...], *, alias: str, stage: str
+) -> ModelVersion | None:
+    """The version the champion alias points at, else the newest one in the champion stage, else None."""
+    number = model.aliases.get(alias)
+    if number is not None:
+        found = next((version for version in versions if version.ref.version == number), None)
+        if found:
+            return found
+    in_stage = [version for version in versions if version.stage == stage and stage != Stage.NONE]
+    return in_stage[-1] if in_stage else None
+
+
+class Snapshots:
+    """Keeps the newest `Snapshot` and refreshes it in a thread of its own."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._current = Snapshot()
+        self._pass = threading.Lock()  # one pass over the registry at a time; may be held for long
+        self._swap = threading.Lock()  # held for a moment only: `touch` must not wait for a pass
+        self._touched: dict[str, tuple[RegisteredModel, tuple[ModelVersion, ...]] | None] = {}
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.problem: str | None = None
+        """Why the last refresh failed, in one sentence; None when it did not."""
+
+    @property
+    def current(self) -> Snapshot:
+        """The newest snapshot; taken now, once, if there is none yet.
+
+        Raises:
+            RegistryUnavailable: there is none yet and MLflow does not answer.
+        """
+        if self._current.taken_at is None:
+            with self._pass:
+                if self._current.taken_at is None:
+                    self._full_pass()
+        return self._current
+
+    def refresh(self) -> None:
+        """A full pass, now."""
+        with self._pass:
+            self._full_pass()
+
+    def _full_pass(self) -> None:
+        started = self._begin()
+        models = {model.name: model for page in self._registry.models() for model in page}
+        versions: dict[str, list[ModelVersion]] = {}
+        for page in self._registry.all_versions():
+            for version in page:
+                versions.setdefault(version.ref.name, []).append(version)
+        self._replace(
+            models,
+            {name: tuple(sorted(found, key=lambda v: v.ref.version)) for name, found in versions.items()},
+            started,
+            full=True,
+        )
+
+    def refresh_quick(self) -> None:
+        """What MLflow updated since the last pass: new models, new versions, stages."""
+        with self._pass:
+            started, known = self._begin(), self._current
+            if known.taken_at is None:
+                return
+            since = known.taken_at - OVERLAP
+            models, versions = dict(known.models), dict(known.versions)
+            for model_page in self._registry.models(newest_first=True):
+                fresh = [model for model in model_page if model.updated_at >= since]
+                models.update((model.name, model) for model in fresh)
+                if len(fresh) < len(model_page):
+                    break
+            for version_page in self._registry.all_versions(newest_first=True):
+                changed = [version for version in version_page if version.updated_at >= since]
+                for version in changed:
+                    others = [v for v in versions.get(version.ref.name, ()) if v.ref.version != version.ref.version]
+                    versions[version.ref.name] = tuple(sorted([*others, version], key=lambda v: v.ref.version))
+                if len(changed) < len(version_page):
+                    break
+            self._replace(models, versions, started, full=False)
+
+    def touch(self, name: str) -> None:
+        """Read one model again: after a change of our own it shows at once, also when a pass is under way."""
+        try:
+            read = (self._registry.model(name), self._registry.versions(name))
+        except NotFound:
+            read = None
+        with self._swap:
+            self._touched[name] = read
+            self._current = _with(self._current, {name: read})
+
+    def _begin(self) -> datetime:
+        with self._swap:
+            self._touched.clear()
+        return datetime.now(UTC)
+
+    def _replace(
+        self,
+        models: dict[str, RegisteredModel],
+        versions: dict[str, tuple[ModelVersion, ...]],
+        at: datetime,
+        *,
+        full: bool,
+    ) -> None:
+        with self._swap:
+            current = self._current
+            self._current = _with(
+                Snapshot(
+                    models=dict(sorted(models.items())),
+                    versions=versions,
+                    taken_at=at,
+                    full_at=at if full else current.full_at,
+                    generation=current.generation,
+                ),
+                self._touched,  # read after the pass began: newer than what the pass saw
+            )
+
+    def start(self) -> None:
+        """Refresh in the background until `stop`."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="registry-snapshot", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop refreshing; returns when the thread has ended or two seconds have passed."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        next_full = 0.0
+        while not self._stop.is_set():
+            started = time.monotonic()
+            try:
+                if started >= next_full:
+                    self.refresh()
+                    took = time.monotonic() - started
+                    next_full = time.monotonic() + max(FULL_SECONDS, LOAD_SHARE * took)
+                else:
+                    self.refresh_quick()
+                self.problem = None
+            except SignoffError as error:
+                self.problem = str(error)
+                log.warning("snapshot: %s", error)
+            self._stop.wait(QUICK_SECONDS)
+
+
+def _with(
+    snapshot: Snapshot, changes: Mapping[str, tuple[RegisteredModel, tuple[ModelVersion, ...]] | None]
+) -> Snapshot:
+    """``snapshot`` with some models replaced, or removed where None."""
+    models, versions = dict(snapshot.models), dict(snapshot.versions)
+    for name, change in changes.items():
+        if change is None:
+            models.pop(name, None)
+            versions.pop(name, None)
+        else:
+            models[name], versions[name] = change
+    if changes.keys() - snapshot.models.keys():
+        models = dict(sorted(models.items()))
+    return replace(snapshot, models=models, versions=versions, generation=snapshot.generation + 1)

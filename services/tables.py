@@ -1,0 +1,185 @@
+"""The tables of Signoff's own database. ``events`` is the record; the others follow from it or serve it."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at", String(32), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("actor", String(256), nullable=False),
+    Column("model", String(512)),
+    Column("version", Integer),
+    Column("intent", String(64)),
+    Column("closes", String(64), unique=True),  # at most one closing event for an intent
+    Column("body", Text, nullable=False),  # the event as canonical JSON; the columns above repeat parts of it
+    Column("hash", String(64), nullable=False, unique=True),
+    Index("ix_events_model_seq", "model", "seq"),
+    Index("ix_events_actor_seq", "actor", "seq"),
+    Index("ix_events_kind_seq", "kind", "seq"),
+    Index("ix_events_at", "at"),
+)
+
+ledger_head = Table(
+    "ledger_head",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(512), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("submitted_by", String(256), nullable=False),
+    Column("submitted_at", String(32), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("claimed_author", String(256)),
+    Column("binding", JSON, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Index("ix_submissions_status", "status", "submitted_at"),
+    Index("ix_submissions_model", "model", "version"),
+    # A version has one open submission at most, whoever clicks at once.
+    Index(
+        "uq_submissions_open",
+        "model",
+        "version",
+        unique=True,
+        sqlite_where=text("status IN ('pending','approved','auto_approved','changes_requested')"),
+        postgresql_where=text("status IN ('pending','approved','auto_approved','changes_requested')"),
+    ),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("submission", Integer, nullable=False, index=True),
+    Column("person", String(256), nullable=False),
+    Column("roles", JSON, nullable=False),
+    Column("decision", String(32), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("binding", JSON, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+)
+
+intents = Table(
+    "intents",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("action", String(32), nullable=False),
+    Column("model", String(512), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("change", JSON, nullable=False),
+    Column("context", JSON, nullable=False),
+    Column("deadline", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("opened_seq", BigInteger, nullable=False),
+    Column("closed_seq", BigInteger),
+    Index("ix_intents_state", "state", "model"),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("intent", String(64), nullable=False, unique=True),
+    Column("action", String(32), nullable=False),
+    Column("model", String(512), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("replaced", Integer),
+    Column("by", String(256), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("manifest_digest", String(64)),
+    Column("policy", String(256)),
+    Column("seq", BigInteger, nullable=False),
+    Index("ix_promotions_model_seq", "model", "seq"),
+)
+
+slots = Table(
+    "slots",
+    metadata,
+    Column("model", String(512), primary_key=True),
+    Column("token", BigInteger, nullable=False),
+    Column("holder", String(256)),  # null: free
+    Column("purpose", String(256)),
+    Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
+)
+
+mirror_jobs = Table(
+    "mirror_jobs",
+    metadata,
+    Column("model", String(512), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("name", String(256), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("activated_at", String(32), nullable=False),
+    Column("active", Boolean, nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("username", String(256), primary_key=True),
+    Column("name", String(256), nullable=False),
+    Column("email", String(256), nullable=False, server_default=""),
+    Column("password", String(256), nullable=False),  # bcrypt, as streamlit-authenticator writes it
+    Column("roles", JSON, nullable=False),
+    Column("disabled", Boolean, nullable=False, server_default=text("false")),
+    Column("failed_logins", Integer, nullable=False, server_default="0"),
+    Column("locked_until", Float, nullable=False, server_default="0"),
+    Column("created_at", String(32), nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),
+    Column("username", String(256), nullable=False, index=True),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    UniqueConstraint("token_hash", "username"),
+)

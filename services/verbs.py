@@ -1,0 +1,130 @@
+"""What every verb does alike: know who acts, hold the model's slot, and record a refusal exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from services import facts, intents, ledger, mirror, people, permissions, slots
+from services.domain import Action, Actor, Source, VersionRef
+from services.errors import BadInput, GateRefused, NotAllowed, OutcomeUnknown, PromotionConflict, Refused
+from services.evidence import Evidence, Facts
+from services.ledger import Entry, Kind
+from services.policy import Policy
+from services.signoff import Signoff
+from services.slots import Slot
+
+MAX_COMMENT = 10_000
+
+
+def words(text: str, what: str) -> str:
+    """A person's words, stripped; raises `BadInput` when there are none or far too many."""
+    stripped = text.strip()
+    if not stripped:
+        raise BadInput(f"A {what} is needed.")
+    if len(stripped) > MAX_COMMENT:
+        raise BadInput(f"The {what} has {len(stripped)} characters; at most {MAX_COMMENT} are kept.")
+    if not stripped.isprintable() and any(not c.isprintable() and c not in "\n\t\r" for c in stripped):
+        raise BadInput(f"The {what} holds control characters.")
+    return stripped
+
+
+def acting(signoff: Signoff, username: str, source: Source, action: Action, ref: VersionRef, subject: str) -> Actor:
+    """Who acts, with the roles of this moment; a missing role is refused and recorded."""
+    try:
+        actor = people.acting(signoff.database, username, source)
+    except NotAllowed:
+        actor = Actor(username=username, name=username, roles=frozenset(), source=source)
+        with refusals_recorded(signoff, subject, actor, ref):
+            raise
+    with refusals_recorded(signoff, subject, actor, ref):
+        permissions.require(actor, action)
+    return actor
+
+
+@contextmanager
+def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: VersionRef) -> Iterator[None]:
+    """Record whatever is refused inside as one event, and let it go on."""
+    try:
+        yield
+    except (Refused, PromotionConflict) as error:
+        verdict = error.verdict if isinstance(error, GateRefused) else None
+        with signoff.database.writing() as connection:
+            ledger.append(
+                connection,
+                Entry(
+                    kind=Kind.of(subject, "refused"),
+                    actor=actor,
+                    at=signoff.now(),
+                    ref=ref,
+                    comment=str(error),
+                    verdict=verdict,
+                ),
+            )
+        raise
+
+
+@contextmanager
+def slot_held(signoff: Signoff, ref: VersionRef, actor: Actor, purpose: str) -> Iterator[Slot]:
+    """Hold the model's slot; what an earlier holder left open is closed first.
+
+    The slot is given back whatever happens, except when the outcome of a change is unknown: then it runs out.
+    """
+    slot = slots.take(signoff.database, ref.name, holder=actor.username, purpose=purpose)
+    try:
+        if intents.recover(signoff, slot):
+            mirror.flush(signoff)
+        yield slot
+    except OutcomeUnknown:
+        raise
+    except BaseException:
+        _give_back(signoff, slot)
+        raise
+    else:
+        _give_back(signoff, slot)
+
+
+def _give_back(signoff: Signoff, slot: Slot) -> None:
+    with signoff.database.writing() as connection:
+        slots.release(connection, slot)
+
+
+def context(policy: Policy, seen: Facts) -> dict[str, Any]:
+    """What an event about a judged version carries, as plain JSON."""
+    candidate = seen.candidate
+    return {
+        "identity": candidate.version.identity,
+        "run_id": candidate.version.run_id,
+        "model_id": candidate.version.model_id,
+        "source_uri": candidate.version.source,
+        "claimed_author": candidate.claimed_author,
+        "manifest_digest": candidate.manifest.digest if candidate.manifest else None,
+        "policy": policy.label,
+        "policy_digest": policy.digest,
+        "metrics": _metrics(candidate),
+        "champion": seen.champion.ref.version if seen.champion else None,
+        "champion_metrics": _metrics(seen.champion) if seen.champion else {},
+        "binding": seen.binding(policy.digest).as_json(),
+        "approvals": [
+            {"person": d.person, "roles": sorted(d.roles), "seq": d.seq, "comment": d.comment}
+            for d in seen.decisions
+            if d.decision == "approved"
+        ],
+    }
+
+
+def _metrics(evidence: Evidence) -> dict[str, Any]:
+    # Numbers as text: an event may have to record a NaN, and canonical JSON has none.
+    return {
+        metric.name: {"value": repr(metric.value), "dataset": metric.dataset_name, "digest": metric.dataset_digest}
+        for metric in evidence.metrics.values()
+    }
+
+
+def finish(signoff: Signoff) -> None:
+    """After the record is closed: write the mirror. When MLflow is away the job waits; the verb has succeeded."""
+    mirror.flush(signoff)
+
+
+__all__ = ["acting", "context", "facts", "finish", "refusals_recorded", "slot_held", "words"]

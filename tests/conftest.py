@@ -1,0 +1,115 @@
+"""What every test may ask for: a wired Signoff on an in-memory registry, and a real MLflow server."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from services import people
+from services.domain import Role
+from services.settings import PROJECT, Settings
+from services.signoff import Signoff
+from tests.fakes import FakeRegistry
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+START_SECONDS = 60
+
+
+class Clock:
+    """A clock that only moves when told to."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 1, 9, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+def settings_in(home: Path, **environ: str) -> Settings:
+    """Settings of an embedded stack whose home is ``home``."""
+    return Settings.read({"SIGNOFF_HOME": str(home), "SIGNOFF_EMBEDDED": "1", **environ})
+
+
+def add_people(signoff: Signoff) -> None:
+    """The demo accounts, with a password nobody can log in with: verbs ask for roles only."""
+    for username, name, role in people.DEMO_ACCOUNTS:
+        people.add_account(signoff.database, username=username, name=name, hashed="!", roles=[role])
+    people.add_account(
+        signoff.database, username="both", name="Bo Both", hashed="!", roles=[Role.SCIENTIST, Role.REVIEWER]
+    )
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The time of `signoff`."""
+    return Clock()
+
+
+@pytest.fixture
+def registry() -> FakeRegistry:
+    """The in-memory registry of `signoff`."""
+    return FakeRegistry()
+
+
+@pytest.fixture
+def signoff(tmp_path: Path, registry: FakeRegistry, clock: Clock) -> Signoff:
+    """Everything wired, on SQLite and the in-memory registry, with the demo accounts and ``both``."""
+    wired = Signoff.wire(settings=settings_in(tmp_path), registry=registry, now=clock)
+    add_people(wired)
+    return wired
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(answers: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
+    """Poll until ``answers`` is true; fails the test after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if answers():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{what} did not come within {seconds} s")
+
+
+def http_ok(url: str) -> bool:
+    """Whether a GET answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real, plain MLflow server with its own SQLite file and proxied artifacts."""
+    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+    ]
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=log, start_new_session=True)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: http_ok(f"{url}/health"), "MLflow")
+        yield url
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(timeout=20)

@@ -1,0 +1,239 @@
+"""An MLflow registry in memory. It passes the same contract tests as the real adapter (tests/test_registry.py)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from services.domain import (
+    ArtifactEntry,
+    ArtifactFile,
+    Column,
+    Dataset,
+    LoggedModelFacts,
+    Metric,
+    ModelVersion,
+    RegisteredModel,
+    RunFacts,
+    Signature,
+    VersionRef,
+)
+from services.errors import NotFound
+from services.evidence import Manifest
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+HOLDOUT = Dataset(name="holdout", digest="aaaaaaaa", context="eval")
+SIGNATURE = Signature(inputs=(Column(name="x", type="double"),), outputs=(Column(name="0", type="long"),))
+
+
+class FakeRegistry:
+    """`services.registry.Registry` on dictionaries. ``before_write`` is called before each write, and may raise."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.writes: list[str] = []
+        self.before_write: Callable[[str], None] = lambda _: None
+        self.after_write: Callable[[str], None] = lambda _: None
+        self._models: dict[str, RegisteredModel] = {}
+        self._versions: dict[VersionRef, ModelVersion] = {}
+        self._files: dict[VersionRef, dict[str, bytes]] = {}
+        self._signed: dict[VersionRef, Signature | None] = {}
+        self._runs: dict[str, RunFacts] = {}
+        self._ticks = 0
+
+    # ---- what tests set up ---------------------------------------------------------------------------------
+
+    def add_model(self, name: str, **tags: str) -> None:
+        now = self._tick()
+        self._models[name] = RegisteredModel(name=name, created_at=now, updated_at=now, tags=tags)
+
+    def add_version(
+        self,
+        name: str,
+        metrics: dict[str, float] | None = None,
+        *,
+        dataset: Dataset | None = HOLDOUT,
+        author: str = "trainer",
+        signature: Signature | None = SIGNATURE,
+        files: dict[str, bytes] | None = None,
+        params: dict[str, str] | None = None,
+    ) -> VersionRef:
+        """The next version of a model, trained by ``author`` on a run of its own."""
+        if name not in self._models:
+            self.add_model(name)
+        now = self._tick()
+        number = 1 + max((r.version for r in self._versions if r.name == name), default=0)
+        ref = VersionRef(name=name, version=number)
+        run_id = hashlib.md5(f"{ref}{now}".encode(), usedforsecurity=False).hexdigest()
+        self._runs[run_id] = RunFacts(
+            run_id=run_id,
+            name=f"run-{number}",
+            user=author,
+            experiment_id="1",
+            started_at=now,
+            ended_at=now,
+            status="FINISHED",
+            metrics={
+                key: Metric(
+                    name=key,
+                    value=value,
+                    dataset_name=dataset.name if dataset else None,
+                    dataset_digest=dataset.digest if dataset else None,
+                )
+                for key, value in (metrics or {}).items()
+            },
+            params=params or {},
+            datasets=(dataset,) if dataset else (),
+        )
+        self._files[ref] = files or {"MLmodel": b"flavors: {}\n", "model.skops": f"model {ref}".encode()}
+        self._signed[ref] = signature
+        self._versions[ref] = ModelVersion(
+            ref=ref, created_at=now, updated_at=now, run_id=run_id, source=f"models:/m-{run_id}", user=author
+        )
+        return ref
+
+    def drop_run(self, ref: VersionRef) -> None:
+        del self._runs[self._versions[ref].run_id or ""]
+
+    def write_file(self, ref: VersionRef, path: str, content: bytes) -> None:
+        self._files[ref][path] = content
+
+    def tag(self, ref: VersionRef, key: str, value: str) -> None:
+        """A tag set by somebody else: not counted as a write of ours."""
+        self._versions[ref] = replace(self._versions[ref], tags={**self._versions[ref].tags, key: value})
+
+    def _tick(self) -> datetime:
+        self._ticks += 1
+        return START + timedelta(minutes=self._ticks)
+
+    # ---- reading -------------------------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        self.calls += 1
+
+    def model(self, name: str) -> RegisteredModel:
+        self.calls += 1
+        if name not in self._models:
+            raise NotFound(f"MLflow does not know the registered model {name}.")
+        newest: dict[str, ModelVersion] = {v.stage: v for v in self._of(name)}
+        return replace(self._models[name], latest=tuple(newest.values()))
+
+    def models(self, *, newest_first: bool = False) -> Iterator[list[RegisteredModel]]:
+        self.calls += 1
+        found = list(self._models.values())
+        yield sorted(found, key=lambda m: (-m.updated_at.timestamp(), m.name) if newest_first else (0.0, m.name))
+
+    def version(self, ref: VersionRef) -> ModelVersion:
+        self.calls += 1
+        if ref not in self._versions:
+            raise NotFound(f"MLflow does not know {ref}.")
+        return self._versions[ref]
+
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
+        self.calls += 1
+        return self._of(name)
+
+    def all_versions(self, *, newest_first: bool = False) -> Iterator[list[ModelVersion]]:
+        self.calls += 1
+        found = list(self._versions.values())
+        yield sorted(found, key=lambda v: v.updated_at, reverse=True) if newest_first else found
+
+    def run(self, run_id: str) -> RunFacts:
+        self.calls += 1
+        if run_id not in self._runs:
+            raise NotFound(f"MLflow does not know the run {run_id}.")
+        return self._runs[run_id]
+
+    def runs(self, run_ids: Iterable[str]) -> dict[str, RunFacts]:
+        self.calls += 1
+        return {run_id: self._runs[run_id] for run_id in run_ids if run_id in self._runs}
+
+    def logged_model(self, model_id: str) -> LoggedModelFacts:
+        self.calls += 1
+        raise NotFound(f"MLflow does not know the logged model {model_id}.")
+
+    def curve(self, run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
+        self.calls += 1
+        found = self._runs[run_id].metrics.get(metric)
+        return ((0, found.value),) if found else ()
+
+    def listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]:
+        self.calls += 1
+        return tuple(ArtifactEntry(path=path, size=len(data)) for path, data in sorted(self._files[ref].items()))
+
+    def manifest(self, ref: VersionRef) -> Manifest:
+        self.calls += 1
+        if ref not in self._files:
+            raise NotFound(f"MLflow does not know the files of {ref}.")
+        return Manifest(
+            files=tuple(
+                ArtifactFile(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+                for path, data in sorted(self._files[ref].items())
+            ),
+            signature=self._signed[ref],
+        )
+
+    def run_files(self, run_id: str) -> tuple[ArtifactEntry, ...]:
+        self.calls += 1
+        return ()
+
+    def run_file(self, run_id: str, path: str) -> bytes:
+        self.calls += 1
+        raise NotFound(f"MLflow does not know the artifact {path}.")
+
+    def _of(self, name: str) -> tuple[ModelVersion, ...]:
+        found = [version for ref, version in self._versions.items() if ref.name == name]
+        return tuple(sorted(found, key=lambda version: version.ref.version))
+
+    # ---- writing -------------------------------------------------------------------------------------------
+
+    def set_stage(self, ref: VersionRef, stage: str, *, archive_existing: bool = False) -> None:
+        with self._writing(f"stage {ref} {stage}"):
+            now = self._tick()
+            for other in self._of(ref.name):
+                if archive_existing and other.stage == stage and other.ref != ref:
+                    self._versions[other.ref] = replace(other, stage="Archived", updated_at=now)
+            self._versions[ref] = replace(self._versions[ref], stage=stage, updated_at=now)
+            self._models[ref.name] = replace(self._models[ref.name], updated_at=now)
+
+    def set_alias(self, ref: VersionRef, alias: str) -> None:
+        with self._writing(f"alias {ref} {alias}"):
+            model = self._models[ref.name]
+            self._models[ref.name] = replace(model, aliases={**model.aliases, alias: ref.version})
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        with self._writing(f"no alias {name} {alias}"):
+            model = self._models[name]
+            kept = {key: value for key, value in model.aliases.items() if key != alias}
+            self._models[name] = replace(model, aliases=kept)
+
+    def set_tag(self, ref: VersionRef, key: str, value: str) -> None:
+        with self._writing(f"tag {ref} {key}"):
+            self.tag(ref, key, value)
+
+    def delete_tag(self, ref: VersionRef, key: str) -> None:
+        with self._writing(f"no tag {ref} {key}"):
+            version = self._versions[ref]
+            kept = {name: value for name, value in version.tags.items() if name != key}
+            self._versions[ref] = replace(version, tags=kept)
+
+    def _writing(self, what: str) -> _Write:
+        return _Write(self, what)
+
+
+class _Write:
+    """Calls the hooks around one write and notes it when it happened."""
+
+    def __init__(self, registry: FakeRegistry, what: str) -> None:
+        self._registry, self._what = registry, what
+
+    def __enter__(self) -> None:
+        self._registry.calls += 1
+        self._registry.before_write(self._what)
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
+            self._registry.writes.append(self._what)
+            self._registry.after_write(self._what)
