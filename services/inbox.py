@@ -8,7 +8,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from services import facts, gate, permissions
-from services.domain import Action, Actor, Status
+from services.domain import Action, Actor, Status, VersionRef
 from services.errors import SignoffError
 from services.evidence import Facts, Submission
 from services.gate import Verdict
@@ -91,3 +91,10 @@ def _tasks(actor: Actor, item: Item) -> list[Task]:
     if status in {Status.APPROVED, Status.AUTO_APPROVED} and permissions.may(actor, Action.PROMOTE):
         found.append(Task.RELEASE)
     return found
+
+
+def next_for(signoff: Signoff, actor: Actor, *, after: VersionRef) -> VersionRef | None:
+    """The oldest submission this person is to review, other than ``after``; None when there is none."""
+    waiting = judged(signoff, queue(signoff, Status.PENDING))
+    mine = (item.submission.ref for task, item in tasks(actor, waiting) if task is Task.REVIEW)
+    return next((ref for ref in mine if ref != after), None)

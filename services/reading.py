@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
-from services.domain import LoggedModelFacts, ModelVersion, RunFacts, VersionRef
+from services.domain import ArtifactEntry, LoggedModelFacts, ModelVersion, RunFacts, VersionRef
 from services.errors import NotFound
 from services.evidence import Evidence, Manifest
 from services.registry import Registry
@@ -34,15 +34,26 @@ class Reader:
         self._lock = threading.Lock()
 
     def fresh(self, ref: VersionRef) -> Evidence:
-        """Everything about one version, from MLflow, now; the manifest is computed from the files' bytes."""
+        """Everything about one version, from MLflow, now; the manifest is computed from the files' bytes.
+
+        What was found is remembered for pages, so that a page never shows less than the last decision saw.
+        """
         version = self._registry.version(ref)
         run_id, model_id = version.run_id, version.model_id
-        return Evidence(
+        found = Evidence(
             version=version,
             run=_or_none(lambda: self._registry.run(run_id)) if run_id else None,
             logged_model=_or_none(lambda: self._registry.logged_model(model_id)) if model_id else None,
             manifest=_or_none(lambda: self._registry.manifest(ref)),
         )
+        for key, value in ((("run", run_id), found.run), (("model", model_id), found.logged_model)):
+            if key[1]:
+                self._keep((key[0], key[1]), value)
+        if found.manifest:
+            listing = tuple(ArtifactEntry(path=file.path, size=file.size) for file in found.manifest.files)
+            self._keep(("listing", version.identity), listing)
+            self._keep(("manifest", version.identity, repr(listing)), found.manifest)
+        return found
 
     def remembered(self, version: ModelVersion) -> Evidence:
         """The same for a page that shows ``version``."""
@@ -73,13 +84,17 @@ class Reader:
         """All values of one metric of a run as (step, value)."""
         return self._recall(("curve", run_id, metric), lambda: self._registry.curve(run_id, metric))
 
-    def run_files(self, run_id: str) -> Any:
+    def run_files(self, run_id: str) -> tuple[ArtifactEntry, ...]:
         """What a run logged beside its model."""
         return self._recall(("files", run_id), lambda: self._registry.run_files(run_id))
 
     def run_file(self, run_id: str, path: str) -> bytes:
         """One such file."""
         return self._recall(("file", run_id, path), lambda: self._registry.run_file(run_id, path))
+
+    def deployments(self, ref: VersionRef) -> tuple[RunFacts, ...]:
+        """Runs that say they deployed this version, newest first."""
+        return self._recall(("deployments", str(ref)), lambda: self._registry.deployments(ref))
 
     def forget(self) -> None:
         """Forget everything: the refresh button."""
@@ -90,9 +105,7 @@ class Reader:
         return self._recall(("model", model_id), lambda: _or_none(lambda: self._registry.logged_model(model_id)))
 
     def _manifest(self, version: ModelVersion) -> Manifest | None:
-        listing = self._recall(
-            ("listing", version.identity), lambda: _or_none(lambda: self._registry.listing(version.ref))
-        )
+        listing = self._recall(("listing", version.identity), lambda: _or_none(lambda: self._listing(version.ref)))
         if listing is None:
             return None
         return self._recall(
@@ -100,6 +113,9 @@ class Reader:
             lambda: _or_none(lambda: self._registry.manifest(version.ref)),
             ttl=None,
         )
+
+    def _listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]:
+        return tuple(sorted(self._registry.listing(ref), key=lambda entry: entry.path))
 
     def _recall(self, key: tuple[str, ...], read: Callable[[], T], ttl: float | None = TTL_SECONDS) -> T:
         value = self._known(key, ttl)

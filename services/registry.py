@@ -64,6 +64,7 @@ class Registry(Protocol):
     def all_versions(self, *, newest_first: bool = False) -> Iterator[list[ModelVersion]]: ...
     def run(self, run_id: str) -> RunFacts: ...
     def runs(self, run_ids: Iterable[str]) -> dict[str, RunFacts]: ...
+    def deployments(self, ref: VersionRef) -> tuple[RunFacts, ...]: ...
     def logged_model(self, model_id: str) -> LoggedModelFacts: ...
     def curve(self, run_id: str, metric: str) -> tuple[tuple[int, float], ...]: ...
     def listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]: ...
@@ -195,6 +196,15 @@ class MlflowRegistry:
             )
             found |= {run.info.run_id: read.run(run) for run in page}
         return found
+
+    def deployments(self, ref: VersionRef) -> tuple[RunFacts, ...]:
+        """Runs with the params ``model_name`` and ``model_version`` of this version, newest first; 20 at most."""
+        query = f"params.model_name = {_quoted(ref.name)} and params.model_version = '{ref.version}'"
+        experiments = self._experiments(refresh=True)
+        found = self._read(
+            lambda: self._client.search_runs(experiments, query, max_results=20), f"the deployments of {ref}"
+        )
+        return tuple(read.run(run) for run in found)
 
     def _experiments(self, *, refresh: bool) -> list[str]:
         """Ids of all experiments: a search for runs must name them."""

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from services import changes, facts, gate, intents, ledger, mirror
+from services import changes, facts, gate, intents, mirror
 from services.domain import Action, Actor, Source, Stage, VersionRef
 from services.errors import GateRefused, Refused, StaleDecision
 from services.evidence import Binding, Facts
-from services.ledger import Event
 from services.policy import Policy
 from services.reviews import Outcome
 from services.signoff import Signoff
@@ -32,6 +31,14 @@ class Release:
     manifest_digest: str
     identity: str
     seq: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Return:
+    """A rollback that can be asked for: ``target`` was champion before version ``champion`` replaced it."""
+
+    target: VersionRef
+    champion: int
 
 
 def promote(
@@ -207,7 +214,16 @@ def releases(signoff: Signoff, name: str | None = None, *, limit: int = 100) -> 
         ]
 
 
-def closing_event(signoff: Signoff, seq: int) -> Event | None:
-    """The ledger event of a release."""
-    with signoff.database.reading() as connection:
-        return ledger.event(connection, seq)
+def ways_back(signoff: Signoff) -> list[Return]:
+    """For each model whose champion was released here and replaced another such version: the way back, by name."""
+    newest: dict[str, Release] = {}
+    served: set[VersionRef] = set()
+    for release in releases(signoff, limit=1000):
+        newest.setdefault(release.ref.name, release)
+        served.add(release.ref)
+    targets = (
+        Return(target=VersionRef(name=name, version=release.replaced), champion=release.ref.version)
+        for name, release in sorted(newest.items())
+        if release.replaced
+    )
+    return [way for way in targets if way.target in served]

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from services import facts, intents, ledger, mirror, people, permissions, slots
 from services.domain import Action, Actor, Source, VersionRef
-from services.errors import BadInput, GateRefused, NotAllowed, OutcomeUnknown, PromotionConflict, Refused
+from services.errors import (
+    BadInput,
+    GateRefused,
+    NotAllowed,
+    OutcomeUnknown,
+    PromotionConflict,
+    Refused,
+    RegistryUnavailable,
+)
 from services.evidence import Evidence, Facts
 from services.ledger import Entry, Kind
 from services.policy import Policy
@@ -62,6 +70,8 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
                     verdict=verdict,
                 ),
             )
+        with suppress(RegistryUnavailable):
+            signoff.snapshot.touch(ref.name)  # what was on screen may be why it was asked for
         raise
 
 

@@ -150,6 +150,11 @@ class FakeRegistry:
         self.calls += 1
         return {run_id: self._runs[run_id] for run_id in run_ids if run_id in self._runs}
 
+    def deployments(self, ref: VersionRef) -> tuple[RunFacts, ...]:
+        self.calls += 1
+        wanted = {"model_name": ref.name, "model_version": str(ref.version)}
+        return tuple(run for run in self._runs.values() if wanted.items() <= run.params.items())
+
     def logged_model(self, model_id: str) -> LoggedModelFacts:
         self.calls += 1
         raise NotFound(f"MLflow does not know the logged model {model_id}.")

@@ -1,0 +1,187 @@
+"""A comparison in one sentence, which promises nothing that the numbers do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from services.comparison import Cell, Comparison, Data, MetricRow, Standing
+from services.differences import SignatureChange, named, signature_change, signature_of
+from services.evidence import Evidence
+from services.metrics import says_how_good
+
+NAMED_AT_MOST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """What a comparison says about one candidate. Each metric that counts is in exactly one of the groups."""
+
+    candidate: str
+    baseline: str
+    better: tuple[tuple[MetricRow, Cell], ...]
+    worse: tuple[tuple[MetricRow, Cell], ...]
+    equal: tuple[tuple[MetricRow, Cell], ...]
+    incomparable: tuple[tuple[MetricRow, Cell], ...]
+    missing: tuple[tuple[MetricRow, Cell], ...]
+    data: Data
+    data_sets: str
+    signature: SignatureChange
+    unsigned: str
+    """Why the signatures cannot be compared, in words; empty when they can."""
+    silent: str
+    """Why there is nothing to compare, in words; empty where there is."""
+
+    @property
+    def judged(self) -> int:
+        """How many metrics could be compared."""
+        return len(self.better) + len(self.worse) + len(self.equal)
+
+    @property
+    def favourable(self) -> bool:
+        """Better on something, worse on nothing, and nothing that makes this doubtful."""
+        return bool(self.better) and not (self.worse or self.incomparable or self.missing) and self.data is Data.SAME
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether evidence is missing on what the policy asks for, or on most of what the baseline shows."""
+        return any(row.wanted for row, _ in self.missing) or len(self.missing) > self.judged
+
+    def sentence(self) -> str:
+        """``v5 beats v3 on 4 of 5 metrics; worse on latency_ms by 12 %; same data; signature compatible``."""
+        return "; ".join([self.opening(), *self.details()])
+
+    def opening(self) -> str:
+        """The part of the sentence that matters most."""
+        if self.judged and self.doubtful:
+            return f"{self.candidate} has no evidence for {self._names(self.missing)}"
+        if self.judged:
+            return f"{self.candidate} {self._score()}"
+        if self.incomparable:
+            return (
+                f"{self.candidate} is not comparable with {self.baseline}: measured on different data{self._data_sets}"
+            )
+        return self.silent
+
+    def details(self) -> Iterator[str]:
+        """The rest of it, part by part."""
+        if self.judged and self.doubtful:
+            yield f"of the rest it {self._score()}"
+        if self.worse:
+            yield f"worse on {_listed([f'{row.name} by {_amount(cell)}' for row, cell in self.worse])}"
+        if self.equal and len(self.equal) < self.judged:
+            yield f"equal on {self._names(self.equal)}"
+        if self.missing and (self.incomparable or (self.judged and not self.doubtful)):
+            yield f"no evidence for {self._names(self.missing)}"
+        if self.incomparable and self.judged:
+            yield f"not comparable on {self._names(self.incomparable)}: measured on different data"
+        if self.judged or (self.incomparable and self.data is not Data.DIFFERENT):
+            yield self._data()
+        yield self._signature()
+
+    def _score(self) -> str:
+        total = f"{self.judged} metric{'s' if self.judged > 1 else ''}"
+        every = f"all {total}" if self.judged > 1 else self._names([*self.better, *self.worse, *self.equal])
+        if len(self.equal) == self.judged:
+            return f"equals {self.baseline} on {every}"
+        if len(self.better) == self.judged:
+            return f"beats {self.baseline} on {every}"
+        if not self.better:
+            return f"does not beat {self.baseline} on {f'any of {total}' if self.judged > 1 else every}"
+        return f"beats {self.baseline} on {len(self.better)} of {total}"
+
+    def _data(self) -> str:
+        if self.data is Data.UNKNOWN:
+            return self.data_sets
+        return "same data" if self.data is Data.SAME else f"different data{self._data_sets}"
+
+    @property
+    def _data_sets(self) -> str:
+        return f" ({self.data_sets})" if self.data is Data.DIFFERENT else ""
+
+    def _signature(self) -> str:
+        if self.unsigned or not self.signature.reasons:
+            return self.unsigned or "signature compatible"
+        return f"signature {self.signature.compatibility.value}: {_listed(self.signature.reasons)}"
+
+    @staticmethod
+    def _names(group: Sequence[tuple[MetricRow, Cell]]) -> str:
+        return _listed([row.name for row, _ in group])
+
+
+def conclude(comparison: Comparison) -> tuple[Conclusion, ...]:
+    """One conclusion for every candidate, in order."""
+    return tuple(_conclusion(comparison, position) for position in range(1, len(comparison.versions)))
+
+
+def summary(comparison: Comparison) -> str:
+    """Every conclusion as one sentence with a full stop."""
+    return " ".join(f"{conclusion.sentence()}." for conclusion in conclude(comparison))
+
+
+def _conclusion(comparison: Comparison, position: int) -> Conclusion:
+    baseline, candidate = comparison.baseline, comparison.versions[position]
+    counted = [(row, cell) for row, cell in comparison.column(position) if row.counts]
+
+    def standing(*wanted: Standing) -> tuple[tuple[MetricRow, Cell], ...]:
+        return tuple((row, cell) for row, cell in counted if cell.standing in wanted)
+
+    # A metric that only one of the two has says nothing about them, unless the policy asks for it.
+    missing = tuple(
+        (row, cell) for row, cell in standing(Standing.NO_EVIDENCE) if row.cells[0].value is not None or row.wanted
+    )
+    label, base = comparison.labels[position], comparison.labels[0]
+    return Conclusion(
+        candidate=label,
+        baseline=base,
+        better=standing(Standing.BETTER),
+        worse=standing(Standing.WORSE),
+        equal=standing(Standing.EQUAL),
+        incomparable=standing(Standing.OTHER_DATA),
+        missing=missing,
+        data=comparison.data(position),
+        data_sets=_data_sets(candidate, baseline, label, base),
+        signature=signature_change(signature_of(baseline), signature_of(candidate)),
+        unsigned=_unsigned(candidate, baseline, label, base),
+        silent=_silent(candidate, baseline, label, base),
+    )
+
+
+def _data_sets(candidate: Evidence, baseline: Evidence, label: str, base: str) -> str:
+    mine, theirs = (", ".join(named(dataset) for dataset in e.holdout) for e in (candidate, baseline))
+    if mine and theirs:
+        return f"{mine} vs {theirs}"
+    silent = " and ".join(name for name, found in ((label, mine), (base, theirs)) if not found)
+    return f"{silent} {'say' if not mine and not theirs else 'says'} not on which data"
+
+
+def _unsigned(candidate: Evidence, baseline: Evidence, label: str, base: str) -> str:
+    both = ((label, candidate), (base, baseline))
+    if unread := [name for name, evidence in both if evidence.manifest is None]:
+        return f"the files of {' and '.join(unread)} could not be read"
+    names = [name for name, evidence in both if signature_of(evidence) is None]
+    return f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} no signature" if names else ""
+
+
+def _silent(candidate: Evidence, baseline: Evidence, label: str, base: str) -> str:
+    for evidence, words in (
+        (candidate, f"{label} has no evidence"),
+        (baseline, f"{base} has no evidence to compare with"),
+    ):
+        if evidence.run is None and evidence.logged_model is None:
+            return f"{words}: its run no longer exists"
+        if not any(metric.usable and says_how_good(metric.name) for metric in evidence.metrics.values()):
+            return words
+    return f"{label} and {base} have no metric in common that says how good they are"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMED_AT_MOST])
+    return shown if len(names) <= NAMED_AT_MOST else f"{shown} and {len(names) - NAMED_AT_MOST} more"
+
+
+def _amount(cell: Cell) -> str:
+    """How far a value is from the baseline, without sign: ``12 %``, or the bare difference from a baseline of 0."""
+    if cell.relative is not None:
+        return f"{abs(cell.relative) * 100:.3g} %"
+    return f"{abs(cell.delta):.3g}" if cell.delta is not None else "more than can be counted"

@@ -1,0 +1,50 @@
+"""One way in for every door: a request to do something about a version, and the verb that carries it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services import releases, reviews
+from services.domain import Action, Source, VersionRef
+from services.errors import BadInput
+from services.evidence import Binding
+from services.reviews import Outcome
+from services.signoff import Signoff
+
+
+VOTES = frozenset({Action.APPROVE, Action.REQUEST_CHANGES, Action.REJECT})
+"""What a reviewer decides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what was on screen, if anything was."""
+
+    action: Action
+    ref: VersionRef
+    words: str
+    seen: Binding | None = None
+
+
+def perform(signoff: Signoff, request: Request, *, by: str, source: Source = Source.BROWSER) -> Outcome:
+    """Carry out a request; raises what its verb raises."""
+    ref, text, seen = request.ref, request.words, request.seen
+    match request.action:
+        case Action.SUBMIT:
+            return reviews.submit(signoff, ref, by=by, comment=text, source=source)
+        case Action.APPROVE:
+            return reviews.approve(signoff, ref, by=by, comment=text, seen=seen, source=source)
+        case Action.REQUEST_CHANGES:
+            return reviews.request_changes(signoff, ref, by=by, comment=text, seen=seen, source=source)
+        case Action.REJECT:
+            return reviews.reject(signoff, ref, by=by, comment=text, seen=seen, source=source)
+        case Action.WITHDRAW:
+            return reviews.withdraw(signoff, ref, by=by, comment=text, source=source)
+        case Action.PROMOTE:
+            return releases.promote(signoff, ref, by=by, reason=text, seen=seen, source=source)
+        case Action.ROLLBACK:
+            return releases.rollback(signoff, ref.name, version=ref.version, by=by, reason=text, source=source)
+        case Action.ARCHIVE:
+            return releases.archive(signoff, ref, by=by, reason=text, source=source)
+        case _:
+            raise BadInput(f"{request.action} is not something one can ask for about a version.")

@@ -1,0 +1,212 @@
+"""Everything a page shows about one version: the pull request of a promotion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+
+from services import comparison, facts, gate, ledger, permissions
+from services.comparison import Comparison
+from services.domain import Action, Actor, ModelVersion, RunFacts, Stage, Status, VersionRef
+from services.errors import RegistryUnavailable
+from services.evidence import Binding, Decision, Facts
+from services.gate import Verdict
+from services.ledger import Event, Filter, Kind
+from services.policy import Policy
+from services.releases import Release, releases
+from services.signoff import Signoff
+
+MAX_EVENTS = 200
+
+
+class Mark(StrEnum):
+    """How far a lifecycle step is."""
+
+    DONE = "done"
+    NOW = "now"
+    AHEAD = "ahead"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of Train → Register → Validate → Approve → Promote → Deploy → Monitor."""
+
+    title: str
+    mark: Mark
+    at: datetime | str | None = None
+    detail: str = ""
+    run: RunFacts | None = None
+    """The run to link to in MLflow, if the step is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dossier:
+    """One version with its verdict, comparison, record and lifecycle, as at most a minute ago."""
+
+    policy: Policy
+    facts: Facts
+    verdict: Verdict
+    events: tuple[Event, ...]
+    """Newest first, the technical ``…:intended`` steps left out."""
+    releases: tuple[Release, ...]
+    """Confirmed promotions and rollbacks of exactly this version, newest first."""
+    deployments: tuple[RunFacts, ...] = ()
+
+    @property
+    def version(self) -> ModelVersion:
+        """The version itself."""
+        return self.facts.candidate.version
+
+    @property
+    def ref(self) -> VersionRef:
+        """Its name and number."""
+        return self.version.ref
+
+    @property
+    def binding(self) -> Binding:
+        """What a decision made on this dossier is bound to."""
+        return self.facts.binding(self.policy.digest)
+
+    @property
+    def is_champion(self) -> bool:
+        """Whether it is in Production now."""
+        return self.facts.champion is None and self.version.stage == self.policy.rules.champion.stage
+
+    @property
+    def status(self) -> str | None:
+        """Its review status from our own record, else None."""
+        return self.facts.submission.status if self.facts.submission else self.version.status
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """Candidate against champion; None when there is no champion to compare with."""
+        if self.facts.champion is None:
+            return None
+        return comparison.compare(self.facts.champion, [self.facts.candidate], self.policy)
+
+    @property
+    def passed(self) -> int:
+        """How many checks passed."""
+        return len(self.verdict.checks) - len(self.verdict.failed)
+
+    def void_reasons(self, decision: Decision) -> tuple[str, ...]:
+        """Why a decision no longer counts; empty when it does."""
+        return gate.void_reasons(decision, self.policy, self.facts)
+
+    def actions(self, actor: Actor) -> tuple[Action, ...]:
+        """What this person could ask for now, by role and state; the verb checks it all again."""
+        submission = self.facts.submission
+        released = self.is_champion
+        fitting = {
+            Action.SUBMIT: not released and (submission is None or submission.status == Status.CHANGES_REQUESTED),
+            Action.APPROVE: submission is not None and not gate.barred(actor.username, self.facts),
+            Action.REQUEST_CHANGES: submission is not None,
+            Action.REJECT: submission is not None,
+            Action.PROMOTE: submission is not None and not released,
+            Action.WITHDRAW: submission is not None and actor.username == submission.submitted_by,
+            Action.ROLLBACK: not released and bool(self.releases),
+            Action.ARCHIVE: self.version.stage != Stage.ARCHIVED,
+        }
+        return tuple(action for action, fits in fitting.items() if fits and permissions.may(actor, action))
+
+    @cached_property
+    def lifecycle(self) -> tuple[Step, ...]:
+        """Where it is on its way from training to monitoring."""
+        return _lifecycle(self)
+
+
+def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
+    """Put together what is known about a version.
+
+    Raises:
+        NotFound: there is no such version.
+        RegistryUnavailable, LedgerUnavailable, InvalidSettings.
+    """
+    policy, seen = facts.shown(signoff, ref)
+    with signoff.database.reading() as connection:
+        found = ledger.events(connection, Filter(model=ref.name, version=ref.version), limit=MAX_EVENTS)
+    identity = seen.candidate.version.identity
+    mine = tuple(r for r in releases(signoff, ref.name) if r.ref == ref and r.identity == identity)
+    return Dossier(
+        policy=policy,
+        facts=seen,
+        verdict=gate.evaluate(policy, seen),
+        events=tuple(event for event in found if event.kind.outcome != "intended"),
+        releases=mine,
+        deployments=_deployments(signoff, ref) if mine else (),
+    )
+
+
+def _deployments(signoff: Signoff, ref: VersionRef) -> tuple[RunFacts, ...]:
+    try:
+        return signoff.reader.deployments(ref)
+    except RegistryUnavailable:
+        return ()  # an ornament of the page; without it everything else still stands
+
+
+def _lifecycle(dossier: Dossier) -> tuple[Step, ...]:
+    candidate, version = dossier.facts.candidate, dossier.version
+    run = candidate.run
+    trained = Step(
+        title="Train",
+        mark=Mark.DONE if run else Mark.FAILED,
+        at=(run.ended_at or run.started_at) if run else None,
+        detail=run.name if run else "its run no longer exists",
+        run=run,
+    )
+    registered = Step(title="Register", mark=Mark.DONE, at=version.created_at, detail=f"as v{version.ref.version}")
+    return (trained, registered, _validated(dossier), _approved(dossier), _promoted(dossier), *_served(dossier))
+
+
+def _validated(dossier: Dossier) -> Step:
+    candidate = dossier.facts.candidate
+    if not candidate.metrics:
+        return Step(title="Validate", mark=Mark.FAILED, detail="no evidence")
+    failed = [
+        check for check in dossier.verdict.failed if check.id.split(":")[0] in {"metric", "champion", "same_dataset"}
+    ]
+    names = ", ".join(dataset.name for dataset in candidate.holdout)
+    if failed and not dossier.releases:
+        return Step(title="Validate", mark=Mark.FAILED, detail=f"{len(failed)} of the checks failed")
+    detail = f"{len(candidate.metrics)} metrics" + (f" on {names}" if names else "")
+    return Step(title="Validate", mark=Mark.DONE, at=candidate.run.ended_at if candidate.run else None, detail=detail)
+
+
+def _approved(dossier: Dossier) -> Step:
+    last = {kind: _last(dossier, kind) for kind in (Kind.APPROVAL_GIVEN, Kind.REJECTION_CONFIRMED)}
+    approval, rejection = last[Kind.APPROVAL_GIVEN], last[Kind.REJECTION_CONFIRMED]
+    if rejection and (approval is None or rejection.seq > approval.seq) and dossier.facts.submission is None:
+        return Step(title="Approve", mark=Mark.FAILED, at=rejection.at, detail=f"rejected by {rejection.actor}")
+    approved = dossier.facts.submission is None or dossier.facts.submission.status == Status.APPROVED
+    if approval and (approved or dossier.releases):
+        return Step(title="Approve", mark=Mark.DONE, at=approval.at, detail=f"by {approval.actor}")
+    if dossier.facts.submission:
+        return Step(title="Approve", mark=Mark.NOW, at=dossier.facts.submission.submitted_at, detail="waiting since")
+    return Step(title="Approve", mark=Mark.AHEAD)
+
+
+def _promoted(dossier: Dossier) -> Step:
+    if dossier.releases:
+        release = dossier.releases[0]
+        return Step(title="Promote", mark=Mark.DONE, at=release.at, detail=f"by {release.by}")
+    ready = dossier.verdict.allowed
+    return Step(title="Promote", mark=Mark.NOW if ready else Mark.AHEAD, detail="ready" if ready else "")
+
+
+def _served(dossier: Dossier) -> tuple[Step, Step]:
+    if not dossier.deployments:
+        return Step(title="Deploy", mark=Mark.AHEAD), Step(title="Monitor", mark=Mark.AHEAD)
+    run = dossier.deployments[0]
+    where = run.tags.get("deployment_env") or run.name
+    deployed = Step(title="Deploy", mark=Mark.DONE, at=run.started_at, detail=where, run=run)
+    if not run.metrics:
+        return deployed, Step(title="Monitor", mark=Mark.AHEAD)
+    detail = ", ".join(f"{metric.name} {metric.value:g}" for metric in list(run.metrics.values())[:2])
+    return deployed, Step(title="Monitor", mark=Mark.DONE, at=run.ended_at or run.started_at, detail=detail, run=run)
+
+
+def _last(dossier: Dossier, kind: Kind) -> Event | None:
+    return next((event for event in dossier.events if event.kind is kind), None)

@@ -1,0 +1,150 @@
+"""What the home page says: who waits for whom, what is in Production now, what changed lately."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from services import inbox, intents, ledger
+from services.domain import ModelVersion, RunFacts, Status
+from services.errors import InvalidSettings, RegistryUnavailable
+from services.ledger import Event, Filter, Kind
+from services.releases import Release, releases
+from services.signoff import Signoff
+from services.snapshot import Snapshot
+
+DAYS = 14
+CHAMPIONS_SHOWN = 12
+VERSIONS_IN_TREND = 8
+EVENTS_SHOWN = 8
+LATELY = (
+    Kind.SUBMISSION_CONFIRMED,
+    Kind.APPROVAL_GIVEN,
+    Kind.CHANGES_REQUESTED,
+    Kind.REJECTION_CONFIRMED,
+    Kind.WITHDRAWAL_CONFIRMED,
+    Kind.PROMOTION_CONFIRMED,
+    Kind.PROMOTION_REFUSED,
+    Kind.PROMOTION_ABORTED,
+    Kind.ROLLBACK_CONFIRMED,
+    Kind.ARCHIVAL_CONFIRMED,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """One version in Production. ``trend`` is the key metric over the model's newest versions, oldest first."""
+
+    version: ModelVersion
+    release: Release | None
+    metric: str
+    value: float | None
+    trend: tuple[float, ...]
+
+    @property
+    def gain(self) -> float | None:
+        """How far the champion is above the version before it in the trend; None when there is nothing to compare."""
+        if self.value is None or len(self.trend) < 2 or self.value not in self.trend:
+            return None
+        position = self.trend.index(self.value)
+        return self.value - self.trend[position - 1] if position else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """The numbers and lists of the home page. ``daily`` counts are for the last 14 UTC days, oldest first."""
+
+    models: int
+    in_production: int
+    open_submissions: tuple[inbox.Item, ...]
+    champions: tuple[Champion, ...]
+    lately: tuple[Event, ...]
+    under_way: tuple[intents.Intent, ...]
+    promotions_daily: tuple[int, ...]
+    submissions_daily: tuple[int, ...]
+
+    def count(self, *statuses: Status) -> int:
+        """How many open submissions are in one of the statuses."""
+        return sum(item.submission.status in statuses for item in self.open_submissions)
+
+
+def overview(signoff: Signoff) -> Overview:
+    """Put the home page together; needs MLflow only for what is not remembered."""
+    snapshot = signoff.snapshot.current
+    found = _champions(signoff, snapshot)
+    since = signoff.now() - timedelta(days=DAYS - 1)
+    with signoff.database.reading() as connection:
+        lately = ledger.events(connection, Filter(kinds=LATELY), limit=EVENTS_SHOWN)
+        per_day = ledger.per_day(connection, Filter(since=since.replace(hour=0, minute=0, second=0, microsecond=0)))
+        under_way = intents.in_flight(connection)
+    days = [(since + timedelta(days=day)).date().isoformat() for day in range(DAYS)]
+    return Overview(
+        models=len(snapshot.models),
+        in_production=len(found),
+        open_submissions=tuple(inbox.judged(signoff, inbox.queue(signoff))),
+        champions=_with_trends(signoff, snapshot, found),
+        lately=tuple(lately),
+        under_way=tuple(under_way),
+        promotions_daily=_daily(per_day, days, Kind.PROMOTION_CONFIRMED, Kind.ROLLBACK_CONFIRMED),
+        submissions_daily=_daily(per_day, days, Kind.SUBMISSION_CONFIRMED),
+    )
+
+
+def _champions(signoff: Signoff, snapshot: Snapshot) -> list[tuple[ModelVersion, str]]:
+    """Everything in Production with its key metric; a model without one policy that judges it is left out."""
+    found = []
+    for model in snapshot.models.values():
+        try:
+            policy = signoff.policies.match(model)
+        except InvalidSettings:
+            continue
+        target = policy.rules.champion
+        champion = snapshot.champion(model.name, target.alias, target.stage)
+        if champion and champion.stage == target.stage:
+            found.append((champion, policy.key_metric))
+    return found
+
+
+def _with_trends(signoff: Signoff, snapshot: Snapshot, found: list[tuple[ModelVersion, str]]) -> tuple[Champion, ...]:
+    last: dict[str, Release] = {}
+    for release in reversed(releases(signoff, limit=500)):
+        last[release.ref.name] = release
+    # Those released last come first; what was never released through the gate comes after, by name.
+    found = sorted(found, key=lambda pair: (-_seq(last, pair[0]), pair[0].ref))[:CHAMPIONS_SHOWN]
+    newest = {v.ref.name: snapshot.versions.get(v.ref.name, ())[-VERSIONS_IN_TREND:] for v, _ in found}
+    wanted = [v.run_id for versions in newest.values() for v in versions] + [v.run_id for v, _ in found]
+    try:
+        runs = signoff.reader.runs(run_id for run_id in wanted if run_id)
+    except RegistryUnavailable:
+        runs = {}  # the cards still say what is in Production since when
+    return tuple(
+        Champion(
+            version=version,
+            release=last.get(version.ref.name) if _seq(last, version) else None,
+            metric=metric,
+            value=_value(runs, version, metric),
+            trend=tuple(value for v in newest[version.ref.name] if (value := _value(runs, v, metric)) is not None),
+        )
+        for version, metric in found
+    )
+
+
+def _seq(last: Mapping[str, Release], version: ModelVersion) -> int:
+    release = last.get(version.ref.name)
+    return release.seq if release and release.identity == version.identity else 0
+
+
+def _value(runs: Mapping[str, RunFacts], version: ModelVersion, metric: str) -> float | None:
+    run = runs.get(version.run_id or "")
+    found = run.metrics.get(metric) if run else None
+    return found.value if found and found.usable else None
+
+
+def _daily(per_day: list[tuple[str, Kind, int]], days: list[str], *kinds: Kind) -> tuple[int, ...]:
+    counts: Counter[str] = Counter()
+    for day, kind, number in per_day:
+        if kind in kinds:
+            counts[day] += number
+    return tuple(counts[day] for day in days)

@@ -1,0 +1,19 @@
+"""What tests ask of the record and of the fake registry."""
+
+from __future__ import annotations
+
+from services import ledger
+from services.ledger import Event
+from services.signoff import Signoff
+
+
+def record(signoff: Signoff) -> list[Event]:
+    """All events but the activation of policies, oldest first."""
+    with signoff.database.reading() as connection:
+        found = ledger.events(connection, limit=None)
+    return [event for event in reversed(found) if event.kind is not ledger.Kind.POLICY_ACTIVATED]
+
+
+def kinds(signoff: Signoff) -> list[str]:
+    """What happened, oldest first."""
+    return [event.kind.value for event in record(signoff)]

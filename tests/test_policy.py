@@ -1,0 +1,100 @@
+"""Policies: what is accepted, what is refused with file and line, and which one judges a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.domain import RegisteredModel
+from services.errors import InvalidSettings
+from services.policy import PolicyBook, parse
+from services.settings import PROJECT
+from tests.fakes import START
+
+GOOD = """\
+name: tested
+title: A policy for tests
+applies_to: {names: ["*"]}
+metrics:
+  - name: val_auc
+    greater_is_better: true
+    threshold: 0.9
+same_dataset: true
+signature: true
+approvals:
+  - role: reviewer
+promoted_by: [release_manager]
+"""
+
+
+def model(name: str = "m", **tags: str) -> RegisteredModel:
+    return RegisteredModel(name=name, created_at=START, updated_at=START, tags=tags)
+
+
+class TestParsing:
+    def test_a_good_policy_is_read(self) -> None:
+        policy = parse(GOOD, "p.yaml")
+        assert policy.rules.metrics[0].threshold == 0.9
+        assert policy.label == f"tested@{policy.digest[:12]}"
+
+    def test_the_digest_is_that_of_the_exact_text(self) -> None:
+        assert parse(GOOD, "p.yaml").digest != parse(GOOD + "# a comment\n", "p.yaml").digest
+
+    @pytest.mark.parametrize(
+        ("text", "where"),
+        [
+            ("name: [\n", "p.yaml:2"),
+            ("- a list", "p.yaml:1"),
+            (GOOD.replace("threshold: 0.9", "threshold: high"), "p.yaml:7"),
+            (GOOD.replace("threshold: 0.9", "threshold: .nan"), "p.yaml:7"),
+            (GOOD.replace("threshold: 0.9", "treshold: 0.9"), "p.yaml:7"),
+            (GOOD.replace("    threshold: 0.9\n", ""), "p.yaml:5"),
+            (GOOD.replace("role: reviewer", "role: wizard"), "p.yaml:11"),
+            (GOOD.replace("  - role: reviewer", "  []"), "p.yaml:10"),
+            (GOOD.replace('{names: ["*"]}', "{}"), "p.yaml:3"),
+            (GOOD + "unknown_rule: true\n", "p.yaml:13"),
+            (GOOD + "signature: false\n", "p.yaml:13"),
+            (GOOD.replace("signature: true\n", ""), "p.yaml:1"),
+        ],
+    )
+    def test_a_mistake_is_named_with_file_and_line(self, text: str, where: str) -> None:
+        with pytest.raises(InvalidSettings) as refusal:
+            parse(text, "p.yaml")
+        assert str(refusal.value).startswith(where + ":")
+        assert "\n" not in str(refusal.value)
+
+    def test_the_shipped_policies_are_good(self) -> None:
+        assert {policy.rules.name for policy in PolicyBook.load(PROJECT / "policies").policies} >= {"default"}
+
+
+class TestMatching:
+    def book(self, *texts: str) -> PolicyBook:
+        return PolicyBook(policies=tuple(parse(text, f"{n}.yaml") for n, text in enumerate(texts)))
+
+    def test_the_higher_priority_judges(self) -> None:
+        special = GOOD.replace("tested", "special").replace("applies_to:", "priority: 5\napplies_to:")
+        assert self.book(GOOD, special).match(model()).rules.name == "special"
+
+    def test_a_tag_matches_where_the_name_does_not(self) -> None:
+        tagged = GOOD.replace('{names: ["*"]}', "{tags: {task: regression}}")
+        assert self.book(tagged).match(model(task="regression")).rules.name == "tested"
+        with pytest.raises(InvalidSettings, match="No policy applies"):
+            self.book(tagged).match(model(task="other"))
+
+    def test_two_of_equal_priority_refuse(self) -> None:
+        with pytest.raises(InvalidSettings, match="both apply"):
+            self.book(GOOD, GOOD.replace("tested", "other")).match(model())
+
+    def test_names_are_compared_with_case(self) -> None:
+        named = GOOD.replace('["*"]', '["Model*"]')
+        with pytest.raises(InvalidSettings):
+            self.book(named).match(model("model_a"))
+
+    def test_two_policies_of_one_name_are_refused(self) -> None:
+        with pytest.raises(InvalidSettings, match=r"0\.yaml, 1\.yaml"):
+            self.book(GOOD, GOOD)
+
+    def test_an_empty_folder_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidSettings, match="no policy file"):
+            PolicyBook.load(tmp_path)
