@@ -1,0 +1,109 @@
+"""The record: appended to, chained, and refused by the database to whoever would change it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy.exc import SQLAlchemyError
+
+from services import ledger
+from services.domain import Actor, Role, Source, VersionRef
+from services.ledger import GENESIS, Entry, Filter, Kind
+from services.signoff import Signoff
+
+ACTOR = Actor(username="a", name="Ann", roles=frozenset({Role.REVIEWER}), source=Source.BROWSER)
+REF = VersionRef(name="m", version=1)
+
+
+def entry(kind: Kind = Kind.APPROVAL_GIVEN, comment: str = "", day: int = 1, ref: VersionRef = REF) -> Entry:
+    return Entry(kind=kind, actor=ACTOR, at=datetime(2026, 11, day, tzinfo=UTC), ref=ref, comment=comment)
+
+
+def add(signoff: Signoff, *entries: Entry) -> None:
+    for item in entries:
+        with signoff.database.writing() as connection:
+            ledger.append(connection, item)
+
+
+class TestAppend:
+    def test_the_chain_starts_at_genesis_and_each_event_names_the_one_before(self, signoff: Signoff) -> None:
+        add(signoff, entry(), entry())
+        with signoff.database.reading() as connection:
+            newest, *_, first = ledger.events(connection)
+            assert ledger.broken_at(connection) is None
+        assert first.body["previous"] == GENESIS
+        assert newest.seq == 5  # three policies were activated first
+        assert newest.body["roles"] == ["reviewer"]
+
+    @pytest.mark.parametrize("comment", ["=HYPERLINK(1)", "\u202egnp.exe", "line\nbreak", "ünïcödé 模型", "\x00"])
+    def test_any_text_survives_as_it_was(self, signoff: Signoff, comment: str) -> None:
+        add(signoff, entry(comment=comment))
+        with signoff.database.reading() as connection:
+            assert ledger.events(connection)[0].comment == comment
+            assert ledger.broken_at(connection) is None
+
+    def test_many_writers_at_once_make_one_chain(self, signoff: Signoff) -> None:
+        threads = [threading.Thread(target=add, args=(signoff, *[entry() for _ in range(5)])) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with signoff.database.reading() as connection:
+            assert ledger.count(connection) == 23
+            assert ledger.broken_at(connection) is None
+
+    def test_a_transaction_that_fails_leaves_no_event(self, signoff: Signoff) -> None:
+        with pytest.raises(RuntimeError), signoff.database.writing() as connection:
+            ledger.append(connection, entry())
+            raise RuntimeError
+        with signoff.database.reading() as connection:
+            assert ledger.count(connection, Filter(kinds=(Kind.APPROVAL_GIVEN,))) == 0
+
+
+class TestTampering:
+    @pytest.mark.parametrize("statement", ["UPDATE events SET actor = 'b'", "DELETE FROM events"])
+    def test_the_database_refuses_to_change_or_delete(self, signoff: Signoff, statement: str) -> None:
+        with pytest.raises((SQLAlchemyError, Exception), match="append-only"), signoff.database.writing() as connection:
+            connection.exec_driver_sql(statement)
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE events SET body = replace(body, '\"comment\": \"3\"', '\"comment\": \"4\"') WHERE seq = 6",
+            "DELETE FROM events WHERE seq = 6",
+            "DELETE FROM events WHERE seq = 8",
+            "UPDATE events SET seq = 99 WHERE seq = 8",
+            "UPDATE ledger_head SET seq = 7",
+        ],
+    )
+    def test_whoever_removes_the_trigger_is_still_found_out(self, signoff: Signoff, statement: str) -> None:
+        add(signoff, *[entry(comment=str(number)) for number in range(1, 6)])
+        with signoff.database.writing() as connection:
+            for verb in ("update", "delete"):
+                connection.exec_driver_sql(f"DROP TRIGGER events_no_{verb}")
+            connection.exec_driver_sql(statement)
+        with signoff.database.reading() as connection:
+            assert ledger.broken_at(connection) is not None
+
+
+class TestReading:
+    def test_filters_fit_together_and_pages_do_not_overlap(self, signoff: Signoff) -> None:
+        other = VersionRef(name="n", version=1)
+        add(signoff, *[entry(day=day) for day in (1, 2, 3)], entry(Kind.PROMOTION_REFUSED, day=3, ref=other))
+        with signoff.database.reading() as connection:
+            assert ledger.count(connection, Filter(model="m")) == 3
+            assert ledger.count(connection, Filter(model="n", kinds=(Kind.APPROVAL_GIVEN,))) == 0
+            assert ledger.count(connection, Filter(since=datetime(2026, 11, 2, tzinfo=UTC), model="m")) == 2
+            assert ledger.count(connection, Filter(until=datetime(2026, 11, 2, tzinfo=UTC), model="m")) == 1
+            first = ledger.events(connection, Filter(model="m"), limit=2)
+            rest = ledger.events(connection, Filter(model="m"), before=first[-1].seq)
+            assert [event.seq for event in first + rest] == [6, 5, 4]
+            assert ledger.per_day(connection, Filter(model="n")) == [("2026-11-03", Kind.PROMOTION_REFUSED, 1)]
+
+    def test_the_body_is_plain_json(self, signoff: Signoff) -> None:
+        add(signoff, entry())
+        with signoff.database.reading() as connection:
+            assert json.loads(json.dumps(dict(ledger.events(connection)[0].body)))["model"] == "m"

@@ -1,0 +1,160 @@
+"""One contract for the MLflow adapter on a real server and for the in-memory fake."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from services.domain import VersionRef
+from services.errors import BadInput, NotFound, RegistryUnavailable
+from services.registry import MlflowRegistry, Registry
+from tests.conftest import free_port
+from tests.fakes import FakeRegistry
+
+
+@dataclass
+class World:
+    """A registry under test and the way to put a version into it, as a training job would."""
+
+    registry: Registry
+    add_version: Callable[..., VersionRef]
+
+
+class _Constant(mlflow.pyfunc.PythonModel):
+    def predict(self, model_input: list[float]) -> list[float]:
+        return [0.0 for _ in model_input]
+
+
+def train(uri: str, name: str, metrics: dict[str, float]) -> VersionRef:
+    """Register a real, tiny model with metrics on a data set, through MLflow's public API."""
+    mlflow.set_tracking_uri(uri)
+    with mlflow.start_run(run_name="run-1"):
+        info = mlflow.pyfunc.log_model(
+            name="model", python_model=_Constant(), input_example=[1.0, 2.0], pip_requirements=["mlflow"]
+        )
+        data = mlflow.data.from_dict({"x": [1.0, 2.0]}, name="holdout") if hasattr(mlflow.data, "from_dict") else None
+        if data is not None:
+            mlflow.log_input(data, context="eval")
+        for key, value in metrics.items():
+            mlflow.log_metric(key, value)
+        found = mlflow.register_model(info.model_uri, name)
+    return VersionRef(name=name, version=int(found.version))
+
+
+@pytest.fixture(params=["fake", "mlflow"])
+def world(request: pytest.FixtureRequest) -> World:
+    """The same tests run on both."""
+    if request.param == "fake":
+        fake = FakeRegistry()
+        return World(registry=fake, add_version=fake.add_version)
+    uri = request.getfixturevalue("mlflow_server")
+    return World(registry=MlflowRegistry(uri), add_version=lambda name, metrics: train(uri, name, metrics))
+
+
+@pytest.fixture
+def name() -> str:
+    """A model name of its own: the server is shared."""
+    return f"model_{uuid4().hex[:8]}"
+
+
+class TestContract:
+    def test_a_version_is_read_with_its_run(self, world: World, name: str) -> None:
+        ref = world.add_version(name, {"val_auc": 0.9, "odd": math.nan})
+        version = world.registry.version(ref)
+        assert version.ref == ref
+        assert (version.stage, version.ready) == ("None", True)
+        assert version.run_id
+        run = world.registry.run(version.run_id)
+        assert run.metrics["val_auc"].value == 0.9
+        assert not run.metrics["odd"].usable
+        assert set(world.registry.runs([version.run_id, "0" * 32])) == {version.run_id}
+        assert world.registry.curve(version.run_id, "val_auc") == ((0, 0.9),)
+
+    def test_stages_aliases_and_tags_are_written_and_read_back(self, world: World, name: str) -> None:
+        first, second = (world.add_version(name, {"val_auc": 0.9}) for _ in range(2))
+        registry = world.registry
+        registry.set_stage(first, "Production")
+        registry.set_alias(first, "champion")
+        registry.set_stage(second, "Production", archive_existing=True)
+        registry.set_alias(second, "champion")
+        registry.set_tag(second, "promoted_by", "me")
+        assert [version.stage for version in registry.versions(name)] == ["Archived", "Production"]
+        assert registry.model(name).aliases == {"champion": 2}
+        assert registry.version(second).tags["promoted_by"] == "me"
+        registry.delete_alias(name, "champion")
+        registry.delete_alias(name, "champion")
+        registry.delete_tag(second, "promoted_by")
+        assert registry.model(name).aliases == {}
+        assert "promoted_by" not in registry.version(second).tags
+
+    def test_everything_is_listed_by_name_or_newest_first(self, world: World, name: str) -> None:
+        old, new = world.add_version(f"{name}_a", {}), world.add_version(f"{name}_b", {})
+        by_name = [model.name for page in world.registry.models() for model in page]
+        assert by_name == sorted(by_name)
+        newest = [model.name for page in world.registry.models(newest_first=True) for model in page]
+        assert newest.index(new.name) < newest.index(old.name)
+        versions = [version.ref for page in world.registry.all_versions(newest_first=True) for version in page]
+        assert versions.index(new) < versions.index(old)
+
+    def test_the_manifest_has_every_file_and_stays_the_same(self, world: World, name: str) -> None:
+        ref = world.add_version(name, {})
+        manifest = world.registry.manifest(ref)
+        assert "MLmodel" in {file.path for file in manifest.files}
+        assert manifest.digest == world.registry.manifest(ref).digest
+        sizes = {(entry.path, entry.size) for entry in world.registry.listing(ref)}
+        assert sizes == {(file.path, file.size) for file in manifest.files}
+        assert manifest.signature
+
+    def test_what_does_not_exist_is_not_found(self, world: World, name: str) -> None:
+        world.add_version(name, {})
+        for read in (
+            lambda: world.registry.model("no such model"),
+            lambda: world.registry.version(VersionRef(name=name, version=99)),
+            lambda: world.registry.run("0" * 32),
+        ):
+            with pytest.raises(NotFound):
+                read()
+        assert world.registry.versions("<img src=x onerror=alert(1)>") == ()
+
+    def test_every_request_is_counted(self, world: World, name: str) -> None:
+        ref = world.add_version(name, {})
+        before = world.registry.calls
+        world.registry.version(ref)
+        world.registry.model(name)
+        assert world.registry.calls == before + 2
+
+
+class TestMlflowOnly:
+    def test_a_dead_server_is_unavailable_and_says_so_quickly(self) -> None:
+        with pytest.raises(RegistryUnavailable, match="did not give a usable answer"):
+            MlflowRegistry(f"http://127.0.0.1:{free_port()}").ping()
+
+    def test_a_name_with_both_quotes_cannot_be_searched(self, mlflow_server: str) -> None:
+        with pytest.raises(BadInput):
+            MlflowRegistry(mlflow_server).versions("a'b\"c")
+
+    def test_a_deleted_run_is_not_found(self, mlflow_server: str, name: str) -> None:
+        registry = MlflowRegistry(mlflow_server)
+        run_id = registry.version(train(mlflow_server, name, {})).run_id
+        assert run_id
+        MlflowClient(mlflow_server).delete_run(run_id)
+        with pytest.raises(NotFound, match="deleted"):
+            registry.run(run_id)
+
+    def test_the_lifecycle_documents_deployment_run_is_found(self, mlflow_server: str, name: str) -> None:
+        ref = train(mlflow_server, name, {})
+        mlflow.set_tracking_uri(mlflow_server)
+        with mlflow.start_run(run_name="deploy"):
+            mlflow.log_param("model_name", name)
+            mlflow.log_param("model_version", ref.version)
+            mlflow.log_metric("deployment_latency_ms", 245)
+            mlflow.set_tag("deployment_env", "EKS")
+        (found,) = MlflowRegistry(mlflow_server).deployments(ref)
+        assert found.tags["deployment_env"] == "EKS"
+        assert found.metrics["deployment_latency_ms"].value == 245
