@@ -21,6 +21,7 @@ from services.signoff import Signoff
 from tests.fakes import FakeRegistry
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight idle processes for every server
 START_SECONDS = 60
 
 

@@ -1,203 +1,208 @@
-"""The gate, the log-in routes and the shell one at a time, in this process."""
+"""The gate as a pure function: each check passes and fails for its own reason, and nothing passes for want of evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import replace
 
-import anyio
-import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.types import Message, Receive, Scope, Send
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.testing.v1 import AppTest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from components import session
-from services import people
-from services.database import Database
-from services.settings import PROJECT
-from services.signoff import Signoff
-from web.gate import COOKIE, SessionGate
-from web.login import LogIn
-from web.origins import cross_site, safe_next
-from web.passwords import BcryptPasswords
+from services.domain import Actor, Dataset, Metric, Role, VersionRef
+from services.evidence import Decision, Evidence, Facts, Submission
+from services.gate import Verdict, evaluate
+from services.policy import parse
+from services.reading import Reader
+from tests.fakes import HOLDOUT, FakeRegistry
+from tests.test_policy import GOOD
+
+POLICY = parse(GOOD.replace("threshold: 0.9", "threshold: 0.9\n    min_absolute_change: 0"), "p.yaml")
+OTHER_DATA = Dataset(name="other", digest="bbbbbbbb", context="eval")
 
 
-class TestSafeNext:
-    @pytest.mark.parametrize("target", ["/", "/registry", "/version?name=a%20b&version=1", "/model?name=grün#top"])
-    def test_keeps_a_path_of_ours(self, target: str) -> None:
-        assert safe_next(target) == target
+def evidence(value: float | None, **options: object) -> Evidence:
+    registry = FakeRegistry()
+    metrics = {} if value is None else {"val_auc": value}
+    return Reader(registry).fresh(registry.add_version("m", metrics, **options))  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize(
-        "target",
-        [
-            *(None, "", "registry", "//evil", "///evil", "/\\evil", "\\/evil", "https:evil", "https://evil", "/a//b"),
-            *("javascript:alert(1)", "/\n/evil", "/\x00", "/a b", "/\u2028", "/" + "a" * 5000),
-            *("/login?next=/", "/session/logout", "/api/v1/events", "/_stcore/health", "/media/x.csv"),
-        ],
+
+def facts(candidate: Evidence, champion: Evidence | None = None, **more: object) -> Facts:
+    registry = FakeRegistry()
+    registry.add_model("m")
+    return Facts(model=registry.model("m"), candidate=candidate, champion=champion, **more)  # type: ignore[arg-type]
+
+
+def champion(value: float | None = 0.92, **options: object) -> Evidence:
+    found = evidence(value, **options)
+    return replace(found, version=replace(found.version, ref=VersionRef(name="m", version=7)))
+
+
+def approved(seen: Facts, *people: str, role: str = "reviewer", decision: str = "approved") -> Facts:
+    """The same facts, submitted by ``scientist`` and decided on by ``people`` with what they are now on screen."""
+    binding = seen.binding(POLICY.digest)
+    submission = Submission(
+        id=1,
+        ref=seen.candidate.ref,
+        identity=seen.candidate.version.identity,
+        status="pending",
+        submitted_by="scientist",
+        submitted_at="2026-01-01T00:00:00+00:00",
+        comment="",
+        claimed_author="trainer",
+        binding=binding,
+        seq=1,
     )
-    def test_anything_else_is_the_home_page(self, target: str | None) -> None:
-        assert safe_next(target) == "/"
-
-
-class TestCrossSite:
-    @staticmethod
-    def request(**headers: str) -> Request:
-        raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-        return Request({"type": "http", "headers": raw})
-
-    @pytest.mark.parametrize(
-        "headers",
-        [
-            {"host": "h:1", "origin": "http://h:1"},
-            {"host": "inner", "origin": "https://signoff.example"},
-            {"host": "h:1", "sec_fetch_site": "same-origin", "origin": "http://h:1"},
-            {"host": "h:1"},
-        ],
+    votes = tuple(
+        Decision(person=p, roles=frozenset({role}), decision=decision, comment="", at="", binding=binding, seq=n)
+        for n, p in enumerate(people)
     )
-    def test_our_own_forms_and_scripts_without_a_browser_pass(self, headers: dict[str, str]) -> None:
-        assert not cross_site(self.request(**headers), "https://signoff.example")
-
-    @pytest.mark.parametrize(
-        "headers",
-        [
-            {"host": "h:1", "origin": "http://h:2"},
-            {"host": "h:1", "origin": "null"},
-            {"host": "h:1", "origin": "http://h:1", "sec_fetch_site": "cross-site"},
-            {"host": "h:1", "origin": "http://h:1", "sec_fetch_site": "same-site"},
-        ],
-    )
-    def test_others_do_not(self, headers: dict[str, str]) -> None:
-        assert cross_site(self.request(**headers), "https://signoff.example")
+    return replace(seen, submission=submission, decisions=votes)
 
 
-class TestOpenWebSocket:
-    """A WebSocket outlives its session: what a page's callbacks and fragments would see of a late message."""
+def failed(verdict: Verdict) -> set[str]:
+    return {check.id for check in verdict.failed}
 
-    @pytest.fixture
-    def received(self, signoff: Signoff) -> Callable[[BackMsg], list[BackMsg]]:
-        token = people.open_session(signoff.database, "reviewer", signoff.settings.secret_key)
 
-        def received(message: BackMsg) -> list[BackMsg]:
-            """Connect, close the session, send the message; returns what came through."""
-            through: list[BackMsg] = []
-            incoming = iter(
-                [
-                    {"type": "websocket.connect"},
-                    {"type": "websocket.receive", "bytes": message.SerializeToString()},
-                    {"type": "websocket.disconnect", "code": 1000},
-                ]
+class TestAllowed:
+    def test_good_approved_and_promoted_by_a_release_manager(self) -> None:
+        actor = Actor(username="r", name="R", roles=frozenset({Role.RELEASE_MANAGER}))
+        verdict = evaluate(POLICY, approved(facts(evidence(0.95), champion()), "reviewer"), actor=actor)
+        assert verdict.allowed, verdict.summary()
+
+    def test_without_a_champion_there_is_nothing_to_compare(self) -> None:
+        assert evaluate(POLICY, approved(facts(evidence(0.95)), "reviewer")).allowed
+
+    def test_no_checks_at_all_refuse(self) -> None:
+        assert not Verdict(checks=()).allowed
+
+
+class TestEvidence:
+    @pytest.mark.parametrize("value", [0.5, math.nan, math.inf, -math.inf, None])
+    def test_a_low_or_unusable_or_missing_metric_refuses(self, value: float | None) -> None:
+        verdict = evaluate(POLICY, approved(facts(evidence(value)), "reviewer"))
+        if value == math.inf:
+            assert "metric:val_auc" in failed(verdict), "infinity is no evidence, however large"
+        assert "metric:val_auc" in failed(verdict)
+
+    def test_a_metric_at_the_threshold_passes(self) -> None:
+        assert "metric:val_auc" not in failed(evaluate(POLICY, facts(evidence(0.9))))
+
+    def test_worse_than_the_champion_refuses_and_says_by_how_much(self) -> None:
+        verdict = evaluate(POLICY, facts(evidence(0.95), champion(0.97)))
+        (check,) = (check for check in verdict.failed if check.id == "champion:val_auc:absolute")
+        assert "0.02 worse than m/v7 with 0.97" in check.reason
+
+    @pytest.mark.parametrize("value", [math.nan, None])
+    def test_a_champion_without_the_metric_refuses(self, value: float | None) -> None:
+        assert "champion:val_auc:absolute" in failed(evaluate(POLICY, facts(evidence(0.95), champion(value))))
+
+    def test_other_data_refuses(self) -> None:
+        verdict = evaluate(POLICY, facts(evidence(0.95, dataset=OTHER_DATA), champion()))
+        (check,) = (check for check in verdict.failed if check.id == "same_dataset")
+        assert "other (bbbbbbbb)" in check.reason
+        assert "holdout (aaaaaaaa)" in check.reason
+
+    def test_data_that_nobody_recorded_refuses(self) -> None:
+        assert "same_dataset" in failed(evaluate(POLICY, facts(evidence(0.95, dataset=None), champion())))
+        assert "same_dataset" in failed(evaluate(POLICY, facts(evidence(0.95), champion(dataset=None))))
+
+    def test_same_name_but_other_digest_is_other_data(self) -> None:
+        moved = replace(HOLDOUT, digest="cccccccc")
+        assert "same_dataset" in failed(evaluate(POLICY, facts(evidence(0.95, dataset=moved), champion())))
+
+    def test_a_missing_signature_refuses(self) -> None:
+        assert "signature" in failed(evaluate(POLICY, facts(evidence(0.95, signature=None))))
+
+    def test_a_missing_run_or_unread_files_refuse(self) -> None:
+        whole = evidence(0.95)
+        assert "intact" in failed(evaluate(POLICY, facts(replace(whole, run=None))))
+        assert "intact" in failed(evaluate(POLICY, facts(replace(whole, manifest=None))))
+
+    def test_a_relative_change_is_counted_so_that_positive_is_better(self) -> None:
+        text = GOOD.replace("greater_is_better: true", "greater_is_better: false")
+        lower = parse(text.replace("threshold: 0.9", "min_relative_change: 0.1"), "p.yaml")
+        assert "champion:val_auc:relative" not in failed(evaluate(lower, facts(evidence(0.8), champion(0.9))))
+        assert "champion:val_auc:relative" in failed(evaluate(lower, facts(evidence(0.85), champion(0.9))))
+        assert "champion:val_auc:relative" in failed(evaluate(lower, facts(evidence(0.85), champion(0.0))))
+
+    @given(st.floats(), st.floats())
+    def test_whatever_the_numbers_a_verdict_comes_out_and_never_favours_the_worse(
+        self, mine: float, theirs: float
+    ) -> None:
+        candidate, other = evidence(0.95), champion()
+        for found, value in ((candidate, mine), (other, theirs)):
+            assert found.run
+            found.run.metrics["val_auc"] = Metric(  # type: ignore[index]
+                name="val_auc", value=value, dataset_name="holdout", dataset_digest="aaaaaaaa"
             )
-
-            async def receive() -> Message:
-                return next(incoming)
-
-            async def send(_: Message) -> None:
-                pytest.fail("nothing is sent")
-
-            async def app(scope: Scope, receive: Receive, send: Send) -> None:
-                assert (await receive())["type"] == "websocket.connect"
-                people.close_all(signoff.database, "reviewer")
-                while (event := await receive())["type"] == "websocket.receive":
-                    through.append(BackMsg.FromString(event["bytes"]))
-
-            cookie = [(b"cookie", f"{COOKIE}={token}".encode())]
-            anyio.run(
-                SessionGate(app, signoff),
-                {"type": "websocket", "path": "/_stcore/stream", "headers": cookie},
-                receive,
-                send,
-            )
-            return through
-
-        return received
-
-    def test_a_click_becomes_a_rerun_of_the_same_page(self, received: Callable[[BackMsg], list[BackMsg]]) -> None:
-        click = BackMsg()
-        click.rerun_script.page_script_hash = "abc"
-        click.rerun_script.query_string = "name=x"
-        click.rerun_script.fragment_id = "promote"
-        click.rerun_script.widget_states.widgets.add(id="promote", trigger_value=True)
-        (rerun,) = received(click)
-        assert rerun.rerun_script.page_script_hash == "abc"
-        assert rerun.rerun_script.query_string == "name=x"
-        assert not rerun.rerun_script.fragment_id
-        assert not rerun.rerun_script.widget_states.widgets
-
-    @pytest.mark.parametrize("kind", ["clear_cache", "stop_script", "app_heartbeat"])
-    def test_anything_else_goes_nowhere(self, received: Callable[[BackMsg], list[BackMsg]], kind: str) -> None:
-        assert received(BackMsg(**{kind: True})) == []
+        verdict = evaluate(POLICY, approved(facts(candidate, other), "reviewer"))
+        if verdict.allowed:
+            assert math.isfinite(mine)
+            assert mine >= max(0.9, theirs)
 
 
-def ask(app: Starlette, method: str, path: str, cookie: str = "", **form: str) -> httpx.Response:
-    """One request to an app in this process, as a browser on https://signoff.example sends it."""
-    headers = {"Origin": "https://signoff.example"} | ({"Cookie": cookie} if cookie else {})
+class TestApprovals:
+    def test_missing(self) -> None:
+        verdict = evaluate(POLICY, approved(facts(evidence(0.95))))
+        assert failed(verdict) == {"approvals"}
+        assert verdict.waits_for_approval_only
 
-    async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://inner", headers=headers) as client:
-            return await client.request(method, path, data=form or None)
+    @pytest.mark.parametrize("person", ["scientist", "trainer"])
+    def test_by_submitter_or_author_do_not_count(self, person: str) -> None:
+        assert failed(evaluate(POLICY, approved(facts(evidence(0.95)), person))) == {"approvals"}
 
-    return anyio.run(send)
+    def test_by_another_role_do_not_count(self) -> None:
+        assert failed(evaluate(POLICY, approved(facts(evidence(0.95)), "a", role="auditor"))) == {"approvals"}
 
+    def test_one_person_is_one_vote_across_roles(self) -> None:
+        two = parse(GOOD.replace("  - role: reviewer", "  - role: reviewer\n  - role: auditor"), "p.yaml")
+        seen = approved(facts(evidence(0.95)), "a")
+        binding = seen.binding(two.digest)
+        both = tuple(replace(d, roles=frozenset({"reviewer", "auditor"}), binding=binding) for d in seen.decisions)
+        assert failed(evaluate(two, replace(seen, decisions=both))) == {"approvals:auditor"}
+        other = replace(both[0], person="b")
+        assert evaluate(two, replace(seen, decisions=(*both, other))).allowed
 
-class TestCookie:
-    def test_is_for_https_only_where_the_dashboard_is(self, signoff: Signoff) -> None:
-        people.set_password(signoff.database, "reviewer", BcryptPasswords().hash("right"))
-        public = replace(signoff, settings=replace(signoff.settings, url="https://signoff.example"))
-        app = Starlette(routes=LogIn(public).routes())
-        answer = ask(app, "POST", "/session/login", username="reviewer", password="right")
-        assert answer.status_code == 303
-        assert "; Secure" in answer.headers["set-cookie"]
+    def test_requested_changes_refuse_even_beside_an_approval(self) -> None:
+        seen = approved(facts(evidence(0.95)), "a")
+        asking = approved(facts(evidence(0.95)), "b", decision="changes_requested").decisions
+        assert "changes" in failed(evaluate(POLICY, replace(seen, decisions=(*seen.decisions, *asking))))
 
-
-class TestDatabaseAway:
     @pytest.mark.parametrize(
-        "request_line",
-        ["GET /", "GET /_stcore/health", "GET /login", "POST /session/login", "POST /session/logout"],
+        ("part", "words"),
+        [
+            ("manifest", "files changed"),
+            ("evidence", "metrics"),
+            ("champion", "champion"),
+            ("policy", "policy changed"),
+        ],
     )
-    def test_nobody_gets_in_and_everybody_is_told_why(self, signoff: Signoff, request_line: str) -> None:
-        away = replace(signoff, database=Database("sqlite:////nowhere/at/all.db"))
-        public = replace(away, settings=replace(signoff.settings, url="https://signoff.example"))
-        app = Starlette(routes=LogIn(public).routes(), middleware=[Middleware(SessionGate, signoff=public)])
-        answer = ask(app, *request_line.split(), cookie=f"{COOKIE}=x", username="reviewer", password="right")
-        assert answer.status_code == 503
-        assert "database cannot be used" in answer.text
-        assert "set-cookie" not in answer.headers
+    def test_void_when_what_they_were_bound_to_changed(self, part: str, words: str) -> None:
+        seen = approved(facts(evidence(0.95)), "reviewer")
+        stale = replace(seen.decisions[0], binding=replace(seen.decisions[0].binding, **{part: "something else"}))
+        verdict = evaluate(POLICY, replace(seen, decisions=(stale,)))
+        (check,) = verdict.failed
+        assert check.id == "approvals"
+        assert words in check.reason
 
 
-class TestShell:
-    """The script alone, as every page test runs it."""
+class TestPromoter:
+    @pytest.mark.parametrize("role", [role for role in Role if role is not Role.RELEASE_MANAGER])
+    def test_only_the_roles_the_policy_names(self, role: Role) -> None:
+        actor = Actor(username="x", name="X", roles=frozenset({role}))
+        assert failed(evaluate(POLICY, approved(facts(evidence(0.95)), "a"), actor=actor)) == {"promoter"}
 
-    @pytest.fixture
-    def shell(self, signoff: Signoff) -> AppTest:
-        session.use(signoff)
-        token = people.open_session(signoff.database, "reviewer", signoff.settings.secret_key)
-        shell = AppTest.from_file(str(PROJECT / "components" / "shell.py"), default_timeout=10)
-        shell.user = {"session": people.session_key(token, signoff.settings.secret_key)}
-        return shell
 
-    def test_runs_home_and_then_another_page(self, shell: AppTest) -> None:
-        shell.run()
-        assert not shell.exception
-        assert "Rita Alvarez" in str([markdown.value for markdown in shell.sidebar.markdown])
-        shell.switch_page("../pages/registry.py").run()
-        assert not shell.exception
-        assert shell.title
+class TestRollback:
+    def test_waives_comparison_and_approvals_for_unchanged_files(self) -> None:
+        candidate = evidence(0.91)
+        assert candidate.manifest
+        seen = replace(facts(candidate, champion(0.99)), rollback_of=candidate.manifest.digest)
+        verdict = evaluate(POLICY, seen)
+        assert verdict.allowed, verdict.summary()
+        assert {check.value for check in verdict.checks if check.id.startswith("champion")} == {"waived"}
 
-    def test_says_so_when_the_database_is_away(self, shell: AppTest, signoff: Signoff) -> None:
-        session.use(replace(signoff, database=Database("sqlite:////nowhere/at/all.db")))
-        shell.run()
-        assert "database cannot be used" in shell.error[0].value
-        assert not shell.title
-
-    def test_without_a_session_shows_no_page(self, shell: AppTest) -> None:
-        for user in ({}, {"session": None}, {"session": "x"}, {"username": "admin"}):
-            shell.user = user
-            shell.run()
-            assert shell.subheader[0].value == "You have been signed out"
-            assert not shell.title
-            assert not shell.sidebar.markdown
+    @pytest.mark.parametrize("earlier", ["", "another digest"])
+    def test_refuses_other_files_and_versions_never_released(self, earlier: str) -> None:
+        assert "released_before" in failed(evaluate(POLICY, replace(facts(evidence(0.95)), rollback_of=earlier)))

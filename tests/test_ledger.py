@@ -72,7 +72,7 @@ class TestTampering:
     @pytest.mark.parametrize(
         "statement",
         [
-            "UPDATE events SET body = replace(body, '\"comment\": \"3\"', '\"comment\": \"4\"') WHERE seq = 6",
+            'UPDATE events SET body = replace(body, \'"comment": "3"\', \'"comment": "4"\') WHERE seq = 6',
             "DELETE FROM events WHERE seq = 6",
             "DELETE FROM events WHERE seq = 8",
             "UPDATE events SET seq = 99 WHERE seq = 8",

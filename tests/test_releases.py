@@ -77,7 +77,10 @@ class TestPromote:
         assert outcome.event == event
         assert event.kind.value == "promotion:confirmed"
         assert event.get("before")["stages"] == {"1": "Production", "2": "Staging"}
-        assert event.get("after") == {"stages": {"1": "Archived", "2": "Production"}, "aliases": {"champion": 2, "challenger": None}}
+        assert event.get("after") == {
+            "stages": {"1": "Archived", "2": "Production"},
+            "aliases": {"champion": 2, "challenger": None},
+        }
         assert event.get("approvals")[0]["person"] == "reviewer"
         assert releases.previous_champion(signoff, "m") == 1
         assert slot_is_free(signoff)
@@ -107,9 +110,7 @@ class TestPromote:
         assert registry.version(ref).tags == tags
         assert slot_is_free(signoff)
 
-    def test_changed_files_void_the_approval(
-        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
-    ) -> None:
+    def test_changed_files_void_the_approval(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:
         registry.write_file(ready, "model.skops", b"something else")
         with pytest.raises(GateRefused, match="void because the model's files changed"):
             releases.promote(signoff, ready, by="release_manager", reason="x")

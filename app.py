@@ -1,0 +1,44 @@
+"""The dashboard's door. Started with ``python app.py``: ``streamlit run app.py`` does not read SIGNOFF_PORT."""
+
+import gc
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import streamlit as st
+from starlette.middleware import Middleware
+
+from components import session
+from services.caretaker import Caretaker
+from services.errors import SignoffError
+from services.settings import Settings
+from services.signoff import Signoff
+from web.document import document
+from web.gate import SessionGate
+from web.headers import SecurityHeaders, content_security_policy, script_hashes
+from web.routes import routes
+
+try:
+    signoff = session.use(Signoff.open(Settings.read()))
+except (SignoffError, OSError) as error:
+    sys.exit(f"Signoff cannot start: {error}")
+
+
+@asynccontextmanager
+async def lifespan(_: st.App) -> AsyncIterator[None]:
+    caretaker = Caretaker(signoff)
+    signoff.snapshot.start()
+    caretaker.start()
+    gc.collect()
+    gc.freeze()  # what was imported lives as long as the process: no later collection need look at it
+    yield
+    caretaker.stop()
+    signoff.snapshot.stop()
+
+
+policy = content_security_policy(script_hashes(document()))
+guards = [Middleware(SecurityHeaders, policy=policy), Middleware(SessionGate, signoff=signoff)]
+app = st.App("components/shell.py", routes=routes(signoff), middleware=guards, lifespan=lifespan)
+
+if __name__ == "__main__":
+    app.run(config={"server.port": signoff.settings.port, "server.address": signoff.settings.host})

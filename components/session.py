@@ -1,0 +1,75 @@
+"""Who is looking at a page, looked up again in every run: a revoked session bites on the next click.
+
+A test signs in without a browser and without replacing anything::
+
+    session.use(signoff)                                        # any `Signoff`, for instance from `Signoff.wire`
+    token = people.open_session(signoff.database, "reviewer", signoff.settings.secret_key)
+    at = AppTest.from_file("components/shell.py")
+    at.user = {"session": people.session_key(token, signoff.settings.secret_key)}
+    at.run()                                                    # Home
+    at.switch_page("../pages/registry.py").run()
+"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import quote, urlsplit
+
+import streamlit as st
+
+from services import people
+from services.domain import Actor
+from services.errors import LedgerUnavailable
+from services.signoff import Signoff
+
+_served: Signoff | None = None  # modules are imported once per process, unlike the script, which is run again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What a page works with: who asks, and everything it can ask."""
+
+    user: Actor
+    signoff: Signoff
+
+
+def use(signoff: Signoff) -> Signoff:
+    """Serve this instance from now on; called once, by app.py or a test."""
+    global _served  # noqa: PLW0603  (the script has no other way to reach what app.py opened)
+    _served = signoff
+    return signoff
+
+
+def signoff() -> Signoff:
+    """The one instance of this process."""
+    if _served is None:
+        raise RuntimeError("Nothing is served yet: app.py or the test must call components.session.use first.")
+    return _served
+
+
+def current() -> Session:
+    """The session of this run; where there is none, says so and ends the run."""
+    served = signoff()
+    key = st.user.to_dict().get("session")
+    try:
+        user = people.session_user(served.database, key) if isinstance(key, str) else None
+    except LedgerUnavailable as error:
+        st.error(str(error), icon=":material/database_off:")
+        st.stop()
+    if user is None:
+        _signed_out()
+    return Session(user=user, signoff=served)
+
+
+def _signed_out() -> NoReturn:
+    url = urlsplit(st.context.url or "/")
+    here = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    link = html.escape(f"/login?next={quote(here, safe='/')}", quote=True)
+    with st.container(horizontal_alignment="center"):
+        st.space("large")
+        st.subheader("You have been signed out", text_alignment="center", anchor=False)
+        st.caption("Sessions end after 12 hours, or when you sign out in another window.", text_alignment="center")
+        st.html(f'<a class="signoff-button" href="{link}" target="_self">Sign in again</a>', width="content")
+    st.stop()

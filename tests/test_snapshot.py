@@ -1,0 +1,133 @@
+"""What pages read from: complete, refreshed, and never behind our own changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from services.domain import ModelVersion, VersionRef
+from services.errors import RegistryUnavailable
+from services.reading import Reader
+from services.signoff import Signoff
+from services.snapshot import Snapshots
+from tests.fakes import FakeRegistry
+
+
+class TestSnapshots:
+    def test_the_first_reader_takes_it_and_later_ones_ask_nobody(self, registry: FakeRegistry) -> None:
+        registry.add_version("m", {})
+        snapshots = Snapshots(registry)
+        assert set(snapshots.current.models) == {"m"}
+        calls = registry.calls
+        assert snapshots.current.version("m", 1)
+        assert registry.calls == calls
+
+    def test_a_quick_pass_sees_new_versions_and_stages(
+        self, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        registry.add_version("m", {})
+        snapshots = Snapshots(registry)
+        before = snapshots.current
+        monkeypatch.setattr("services.snapshot.OVERLAP", before.taken_at - registry.model("m").created_at)  # type: ignore[operator]
+        ref = registry.add_version("n", {})
+        registry.set_stage(ref, "Staging")
+        snapshots.refresh_quick()
+        assert snapshots.current.version("n", 1).stage == "Staging"  # type: ignore[union-attr]
+        assert snapshots.current.full_at == before.full_at
+
+    def test_a_full_pass_sees_tags_and_deletions(self, registry: FakeRegistry) -> None:
+        first = registry.add_version("m", {})
+        registry.add_version("n", {})
+        snapshots = Snapshots(registry)
+        assert len(snapshots.current.models) == 2
+        registry.tag(first, "a", "b")
+        del registry._models["n"]
+        snapshots.refresh()
+        assert set(snapshots.current.models) == {"m"}
+        assert snapshots.current.version("m", 1).tags == {"a": "b"}  # type: ignore[union-attr]
+
+    def test_our_own_change_shows_even_while_a_pass_that_began_earlier_goes_on(self, registry: FakeRegistry) -> None:
+        ref = registry.add_version("m", {})
+        snapshots = Snapshots(registry)
+        assert snapshots.current.models
+        listed, go_on = threading.Event(), threading.Event()
+        whole = registry.all_versions
+
+        def slow(*, newest_first: bool = False) -> Iterator[list[ModelVersion]]:
+            pages = list(whole(newest_first=newest_first))
+            listed.set()
+            go_on.wait(5)
+            yield from pages
+
+        registry.all_versions = slow  # type: ignore[method-assign]
+        passing = threading.Thread(target=snapshots.refresh)
+        passing.start()
+        assert listed.wait(5)
+        registry.set_stage(ref, "Production")
+        snapshots.touch("m")
+        go_on.set()
+        passing.join()
+        assert snapshots.current.version("m", 1).stage == "Production"  # type: ignore[union-attr]
+
+    def test_when_mlflow_is_away_the_last_one_stays(
+        self, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        registry.add_version("m", {})
+        snapshots = Snapshots(registry)
+        assert snapshots.current.models
+
+        def away(**_: object) -> Iterator[list[ModelVersion]]:
+            raise RegistryUnavailable("away")
+
+        monkeypatch.setattr(registry, "models", away)
+        with pytest.raises(RegistryUnavailable):
+            snapshots.refresh()
+        assert snapshots.current.models
+
+
+class TestReader:
+    def test_a_page_asks_once_a_decision_every_time(self, registry: FakeRegistry) -> None:
+        version = registry.version(registry.add_version("m", {"val_auc": 0.9}))
+        reader = Reader(registry)
+        first = reader.remembered(version)
+        calls = registry.calls
+        assert reader.remembered(version) == first
+        assert registry.calls == calls
+        reader.fresh(version.ref)
+        assert registry.calls > calls
+
+    def test_files_are_hashed_again_only_when_their_listing_changed(self, registry: FakeRegistry) -> None:
+        ref = registry.add_version("m", {})
+        now = [0.0]
+        reader = Reader(registry, clock=lambda: now[0])
+        first = reader.remembered(registry.version(ref)).manifest
+        now[0] = 100.0
+        calls = registry.calls
+        assert reader.remembered(registry.version(ref)).manifest == first
+        assert registry.calls - calls == 3, "version, run and listing, but no manifest"
+        registry.write_file(ref, "more", b"x")
+        now[0] = 200.0
+        assert reader.remembered(registry.version(ref)).manifest != first
+
+    def test_what_a_decision_saw_a_page_sees(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        ref = registry.add_version("m", {})
+        signoff.reader.remembered(registry.version(ref))
+        registry.write_file(ref, "MLmodel", b"flavors: {}?")
+        fresh = signoff.reader.fresh(ref)
+        assert signoff.reader.remembered(registry.version(ref)).manifest == fresh.manifest
+
+    def test_many_runs_are_one_call(self, registry: FakeRegistry) -> None:
+        refs = [registry.add_version("m", {"val_auc": 0.9}) for _ in range(5)]
+        runs = [registry.version(ref).run_id for ref in refs]
+        reader = Reader(registry)
+        calls = registry.calls
+        assert len(reader.runs([run for run in runs if run] + ["gone"])) == 5
+        assert registry.calls == calls + 1
+        reader.runs([run for run in runs if run] + ["gone"])
+        assert registry.calls == calls + 1
+
+
+def test_a_reference_is_read_strictly() -> None:
+    assert VersionRef.parse("m", "3") == VersionRef(name="m", version=3)

@@ -1,0 +1,141 @@
+"""The gate before every request: a browser session, or the log-in page, or nothing.
+
+It refuses by default. What Streamlit serves beside its pages (uploads, media, its WebSocket, whatever a later
+version adds) is behind it without being named here.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import anyio
+from google.protobuf.message import DecodeError
+from starlette.requests import cookie_parser
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.proto.BackMsg_pb2 import BackMsg
+
+from services import people
+from services.errors import LedgerUnavailable
+from services.settings import PROJECT
+from services.signoff import Signoff
+
+COOKIE = "signoff_session"
+IDENTITY_HEADER = b"x-signoff-session"
+"""Carries the session's key to `st.user`, see ``server.trustedUserHeaders`` in .streamlit/config.toml."""
+
+MAX_TOKEN = 128
+LOOKUPS_AT_ONCE = 8
+STATIC = PROJECT / "components" / "static"
+LOGIN_FILES = frozenset(f"/app/static/{file.name}" for file in STATIC.iterdir() if file.suffix in {".woff2", ".svg"})
+OPEN = LOGIN_FILES | {"/login", "/session/login", "/session/logout", "/healthz", "/readyz"}
+OPEN_PREFIX = "/api/"  # asks for a bearer token of its own
+NOT_PAGES = ("/_stcore", "/media", "/component", "/static", "/app/", "/auth", "/oauth2callback")
+
+SIGNED_OUT = "You are signed out. Reload this page to sign in."
+
+
+def token_in(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """The session token of a request's cookie, if it has one that could be ours."""
+    cookies = "; ".join(value.decode("latin-1") for name, value in headers if name == b"cookie")
+    token = cookie_parser(cookies).get(COOKIE, "")
+    return token if 0 < len(token) <= MAX_TOKEN and token.isascii() else None
+
+
+class SessionGate:
+    """Pure ASGI: `BaseHTTPMiddleware` would not see WebSockets at all."""
+
+    def __init__(self, app: ASGIApp, signoff: Signoff) -> None:
+        self.app = app
+        self.signoff = signoff
+        self._limiter = anyio.CapacityLimiter(LOOKUPS_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        # No client may say who it is; only the lookup below does.
+        headers = [(name, value) for name, value in scope["headers"] if not name.startswith(b"x-signoff-")]
+        scope = {**scope, "headers": headers}
+        path: str = scope["path"]
+        if scope["type"] == "http" and (path in OPEN or path.startswith(OPEN_PREFIX)):
+            await self.app(scope, receive, send)
+            return
+        try:
+            key = await self._session(token_in(headers))
+        except LedgerUnavailable as error:
+            await _refuse(scope, receive, send, PlainTextResponse(str(error), 503))
+            return
+        if key is None:
+            await _refuse(scope, receive, send, _answer(scope))
+            return
+        scope["headers"] = [*headers, (IDENTITY_HEADER, key.encode())]
+        if scope["type"] == "websocket":
+            receive = self._checked(key, receive)
+        await self.app(scope, receive, send)
+
+    async def _session(self, token: str | None) -> str | None:
+        if token is None:
+            return None
+        key = people.session_key(token, self.signoff.settings.secret_key)
+        return key if await self._open(key) else None
+
+    async def _open(self, key: str) -> bool:
+        found = await anyio.to_thread.run_sync(people.session_user, self.signoff.database, key, limiter=self._limiter)
+        return found is not None
+
+    def _checked(self, key: str, receive: Receive) -> Receive:
+        """Look the session up again at every message: a WebSocket outlives the session it was opened with.
+
+        The message of a closed session becomes a plain rerun, in which the shell says so. Its widget values and
+        fragment are left out, because Streamlit runs callbacks and fragments before or without the shell.
+        """
+
+        async def receive_checked() -> Message:
+            while True:
+                message = await receive()
+                if message["type"] != "websocket.receive" or not message.get("bytes"):
+                    return message
+                try:
+                    still_open = await self._open(key)
+                except LedgerUnavailable:
+                    still_open = False
+                if still_open:
+                    return message
+                if plain := _plain_rerun(message["bytes"]):
+                    return {**message, "bytes": plain}
+
+        return receive_checked
+
+
+def _plain_rerun(data: bytes) -> bytes | None:
+    """The same page again with nothing clicked; None for a message that asks for something else."""
+    try:
+        asked = BackMsg.FromString(data)
+    except DecodeError:
+        return None
+    if asked.WhichOneof("type") != "rerun_script":
+        return None
+    plain = BackMsg()
+    plain.rerun_script.SetInParent()
+    plain.rerun_script.query_string = asked.rerun_script.query_string
+    plain.rerun_script.page_script_hash = asked.rerun_script.page_script_hash
+    plain.rerun_script.context_info.CopyFrom(asked.rerun_script.context_info)
+    return bytes(plain.SerializeToString())
+
+
+def _answer(scope: Scope) -> Response:
+    path: str = scope["path"]
+    if scope.get("method") not in {"GET", "HEAD"} or path.startswith(NOT_PAGES) or "/_stcore/" in path:
+        return PlainTextResponse(SIGNED_OUT, status_code=401)
+    query: str = scope["query_string"].decode("latin-1")
+    wanted = quote(path) + (f"?{query}" if query else "")
+    return RedirectResponse("/login" if wanted == "/" else f"/login?next={quote(wanted, safe='/')}", status_code=303)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, answer: Response) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008, "reason": SIGNED_OUT})
+        return
+    await answer(scope, receive, send)

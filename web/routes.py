@@ -1,0 +1,29 @@
+"""Every route beside Streamlit's own, in the order they are tried."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Route
+
+from services.signoff import Signoff
+from web.document import page_route
+from web.health import health_routes
+from web.login import LogIn
+
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def routes(signoff: Signoff) -> list[BaseRoute]:
+    """The routes for `st.App`. What is under `/api` and not there is an error, never a page."""
+    return [
+        *LogIn(signoff).routes(),
+        *health_routes(signoff),
+        Route("/api/{rest:path}", _no_such_call, methods=METHODS),
+        page_route,
+    ]
+
+
+async def _no_such_call(request: Request) -> JSONResponse:
+    message = f"There is nothing at {request.url.path}."
+    return JSONResponse({"error_code": "ENDPOINT_NOT_FOUND", "message": message}, status_code=404)
