@@ -40,44 +40,62 @@ class Conclusion:
     @property
     def favourable(self) -> bool:
         """Better on something, worse on nothing, and nothing that makes this doubtful."""
-        return bool(self.better) and not (self.worse or self.incomparable or self.missing) and self.data is Data.SAME
+        return bool(self.better) and not (self.worse or self.missing or self.doubtful) and self.data is Data.SAME
 
     @property
     def doubtful(self) -> bool:
+        """Whether the numbers cannot carry a decision: evidence is missing, or was measured on different data."""
+        return self._lacking or not self.judged or bool(self.incomparable) or self.data is Data.DIFFERENT
+
+    @property
+    def sentence(self) -> str:
+        """``v5 beats v3 on 4 of 5 metrics; worse on latency_ms by 12 %; same data; signature compatible``."""
+        return "; ".join([self.opening, *self.details])
+
+    @property
+    def _lacking(self) -> bool:
         """Whether evidence is missing on what the policy asks for, or on most of what the baseline shows."""
         return any(row.wanted for row, _ in self.missing) or len(self.missing) > self.judged
 
-    def sentence(self) -> str:
-        """``v5 beats v3 on 4 of 5 metrics; worse on latency_ms by 12 %; same data; signature compatible``."""
-        return "; ".join([self.opening(), *self.details()])
-
+    @property
     def opening(self) -> str:
         """The part of the sentence that matters most."""
-        if self.judged and self.doubtful:
+        if self.judged and self._lacking:
             return f"{self.candidate} has no evidence for {self._names(self.missing)}"
         if self.judged:
             return f"{self.candidate} {self._score()}"
         if self.incomparable:
-            return (
-                f"{self.candidate} is not comparable with {self.baseline}: measured on different data{self._data_sets}"
-            )
+            return f"{self.candidate} is not comparable with {self.baseline}: measured on different data"
         return self.silent
 
-    def details(self) -> Iterator[str]:
+    @property
+    def details(self) -> tuple[str, ...]:
         """The rest of it, part by part."""
-        if self.judged and self.doubtful:
+        return (*self._metrics(), *self._circumstances())
+
+    def _metrics(self) -> Iterator[str]:
+        if self.judged and self._lacking:
             yield f"of the rest it {self._score()}"
         if self.worse:
             yield f"worse on {_listed([f'{row.name} by {_amount(cell)}' for row, cell in self.worse])}"
         if self.equal and len(self.equal) < self.judged:
             yield f"equal on {self._names(self.equal)}"
-        if self.missing and (self.incomparable or (self.judged and not self.doubtful)):
+        if self.missing and (self.incomparable or (self.judged and not self._lacking)):
             yield f"no evidence for {self._names(self.missing)}"
         if self.incomparable and self.judged:
             yield f"not comparable on {self._names(self.incomparable)}: measured on different data"
-        if self.judged or (self.incomparable and self.data is not Data.DIFFERENT):
-            yield self._data()
-        yield self._signature()
+
+    def _circumstances(self) -> Iterator[str]:
+        if self.judged:
+            yield {Data.SAME: "same data", Data.DIFFERENT: f"different data: {self.data_sets}"}.get(
+                self.data, self.data_sets
+            )
+        elif self.incomparable and self.data is not Data.SAME:
+            yield self.data_sets
+        if self.unsigned or not self.signature.reasons:
+            yield self.unsigned or "signature compatible"
+        else:
+            yield f"signature {self.signature.compatibility.value}: {_listed(self.signature.reasons)}"
 
     def _score(self) -> str:
         total = f"{self.judged} metric{'s' if self.judged > 1 else ''}"
@@ -89,20 +107,6 @@ class Conclusion:
         if not self.better:
             return f"does not beat {self.baseline} on {f'any of {total}' if self.judged > 1 else every}"
         return f"beats {self.baseline} on {len(self.better)} of {total}"
-
-    def _data(self) -> str:
-        if self.data is Data.UNKNOWN:
-            return self.data_sets
-        return "same data" if self.data is Data.SAME else f"different data{self._data_sets}"
-
-    @property
-    def _data_sets(self) -> str:
-        return f" ({self.data_sets})" if self.data is Data.DIFFERENT else ""
-
-    def _signature(self) -> str:
-        if self.unsigned or not self.signature.reasons:
-            return self.unsigned or "signature compatible"
-        return f"signature {self.signature.compatibility.value}: {_listed(self.signature.reasons)}"
 
     @staticmethod
     def _names(group: Sequence[tuple[MetricRow, Cell]]) -> str:
@@ -116,7 +120,7 @@ def conclude(comparison: Comparison) -> tuple[Conclusion, ...]:
 
 def summary(comparison: Comparison) -> str:
     """Every conclusion as one sentence with a full stop."""
-    return " ".join(f"{conclusion.sentence()}." for conclusion in conclude(comparison))
+    return " ".join(f"{conclusion.sentence}." for conclusion in conclude(comparison))
 
 
 def _conclusion(comparison: Comparison, position: int) -> Conclusion:
@@ -151,8 +155,9 @@ def _data_sets(candidate: Evidence, baseline: Evidence, label: str, base: str) -
     mine, theirs = (", ".join(named(dataset) for dataset in e.holdout) for e in (candidate, baseline))
     if mine and theirs:
         return f"{mine} vs {theirs}"
-    silent = " and ".join(name for name, found in ((label, mine), (base, theirs)) if not found)
-    return f"{silent} {'say' if not mine and not theirs else 'says'} not on which data"
+    silent = [name for name, found in ((label, mine), (base, theirs)) if not found]
+    does, was = ("does", "it was") if len(silent) == 1 else ("do", "they were")
+    return f"{' and '.join(silent)} {does} not say on which data {was} measured"
 
 
 def _unsigned(candidate: Evidence, baseline: Evidence, label: str, base: str) -> str:

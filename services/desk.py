@@ -11,7 +11,6 @@ from services.evidence import Binding
 from services.reviews import Outcome
 from services.signoff import Signoff
 
-
 VOTES = frozenset({Action.APPROVE, Action.REQUEST_CHANGES, Action.REJECT})
 """What a reviewer decides."""
 

@@ -11,6 +11,7 @@ from services import inbox, intents, ledger
 from services.domain import ModelVersion, RunFacts, Status
 from services.errors import InvalidSettings, RegistryUnavailable
 from services.ledger import Event, Filter, Kind
+from services.policy import MetricRule
 from services.releases import Release, releases
 from services.signoff import Signoff
 from services.snapshot import Snapshot
@@ -35,21 +36,24 @@ LATELY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """One version in Production. ``trend`` is the key metric over the model's newest versions, oldest first."""
+    """One version in Production. ``trend`` is the key metric over the model's newest versions, oldest first.
+
+    ``gain`` is its difference to version ``before``, the champion it replaced; both None where there was none.
+    """
 
     version: ModelVersion
     release: Release | None
     metric: str
     value: float | None
     trend: tuple[float, ...]
+    gain: float | None
+    before: int | None
+    greater_is_better: bool
 
     @property
-    def gain(self) -> float | None:
-        """How far the champion is above the version before it in the trend; None when there is nothing to compare."""
-        if self.value is None or len(self.trend) < 2 or self.value not in self.trend:
-            return None
-        position = self.trend.index(self.value)
-        return self.value - self.trend[position - 1] if position else None
+    def improved(self) -> bool:
+        """Whether the gain is one."""
+        return self.gain is not None and (self.gain > 0) == self.greater_is_better
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +96,8 @@ def overview(signoff: Signoff) -> Overview:
     )
 
 
-def _champions(signoff: Signoff, snapshot: Snapshot) -> list[tuple[ModelVersion, str]]:
-    """Everything in Production with its key metric; a model without one policy that judges it is left out."""
+def _champions(signoff: Signoff, snapshot: Snapshot) -> list[tuple[ModelVersion, MetricRule]]:
+    """Everything in Production with the rule on its key metric; a model that no one policy judges is left out."""
     found = []
     for model in snapshot.models.values():
         try:
@@ -103,31 +107,61 @@ def _champions(signoff: Signoff, snapshot: Snapshot) -> list[tuple[ModelVersion,
         target = policy.rules.champion
         champion = snapshot.champion(model.name, target.alias, target.stage)
         if champion and champion.stage == target.stage:
-            found.append((champion, policy.key_metric))
+            found.append((champion, policy.rules.metrics[0]))
     return found
 
 
-def _with_trends(signoff: Signoff, snapshot: Snapshot, found: list[tuple[ModelVersion, str]]) -> tuple[Champion, ...]:
+def _with_trends(
+    signoff: Signoff, snapshot: Snapshot, found: list[tuple[ModelVersion, MetricRule]]
+) -> tuple[Champion, ...]:
     last: dict[str, Release] = {}
     for release in reversed(releases(signoff, limit=500)):
         last[release.ref.name] = release
     # Those released last come first; what was never released through the gate comes after, by name.
     found = sorted(found, key=lambda pair: (-_seq(last, pair[0]), pair[0].ref))[:CHAMPIONS_SHOWN]
-    newest = {v.ref.name: snapshot.versions.get(v.ref.name, ())[-VERSIONS_IN_TREND:] for v, _ in found}
-    wanted = [v.run_id for versions in newest.values() for v in versions] + [v.run_id for v, _ in found]
+    shown = {version.ref.name: _trend_versions(snapshot, version, last) for version, _ in found}
+    wanted = [version.run_id for versions in shown.values() for version in versions]
     try:
         runs = signoff.reader.runs(run_id for run_id in wanted if run_id)
     except RegistryUnavailable:
         runs = {}  # the cards still say what is in Production since when
     return tuple(
-        Champion(
-            version=version,
-            release=last.get(version.ref.name) if _seq(last, version) else None,
-            metric=metric,
-            value=_value(runs, version, metric),
-            trend=tuple(value for v in newest[version.ref.name] if (value := _value(runs, v, metric)) is not None),
+        _champion(
+            version, rule, shown[version.ref.name], runs, last.get(version.ref.name) if _seq(last, version) else None
         )
-        for version, metric in found
+        for version, rule in found
+    )
+
+
+def _trend_versions(
+    snapshot: Snapshot, champion: ModelVersion, last: Mapping[str, Release]
+) -> tuple[ModelVersion, ...]:
+    """The model's newest versions, with the champion and the one it replaced however old they are."""
+    versions = snapshot.versions.get(champion.ref.name, ())
+    release = last.get(champion.ref.name)
+    always = {champion.ref.version, release.replaced if release else None}
+    return tuple(v for v in versions if v in versions[-VERSIONS_IN_TREND:] or v.ref.version in always)
+
+
+def _champion(
+    version: ModelVersion,
+    rule: MetricRule,
+    shown: tuple[ModelVersion, ...],
+    runs: Mapping[str, RunFacts],
+    release: Release | None,
+) -> Champion:
+    values = {v.ref.version: _value(runs, v, rule.name) for v in shown}
+    mine, before = values.get(version.ref.version), release.replaced if release else None
+    theirs = values.get(before) if before else None
+    return Champion(
+        version=version,
+        release=release,
+        metric=rule.name,
+        value=mine,
+        trend=tuple(value for value in values.values() if value is not None),
+        gain=mine - theirs if mine is not None and theirs is not None else None,
+        before=before,
+        greater_is_better=rule.greater_is_better,
     )
 
 

@@ -1,4 +1,4 @@
-"""The gate as a pure function: each check passes and fails for its own reason, and nothing passes for want of evidence."""
+"""The gate as a pure function: each check fails for its own reason, and nothing passes for want of evidence."""
 
 from __future__ import annotations
 

@@ -1,0 +1,64 @@
+# What one needs: Python 3.11 or newer, make and git. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+export PYTHONPATH := $(CURDIR)
+
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/pip-compile --quiet --strip-extras --no-allow-unsafe --annotation-style=line \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup test check format bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.runtime ## start the MLflow server and the dashboard; Ctrl-C stops both
+	@exec $(PY) -m stack.run
+
+setup: $(VENV)/.development ## everything for running and developing, into .venv
+
+test: $(VENV)/.development ## every test: unit, page, server, browser
+	@exec $(PY) -m pytest
+
+check: $(VENV)/.development ## lint, format and types
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+format: $(VENV)/.development ## let ruff put the code in order
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+bench: $(VENV)/.development ## the benchmarks: a table on screen and bench/results.json
+	@exec $(PY) -m bench
+
+lock: $(VENV)/.development ## resolve pyproject.toml again; UPGRADE=1 takes newer versions
+	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt pyproject.toml
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra dev --constraint requirements.txt \
+		--output-file requirements-dev.txt pyproject.toml
+
+clean: ## remove .venv and caches; the registry in .signoff stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The stamps make set-up free once it is done, and are renewed when a lock file changes.
+$(PY):
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+		echo "Signoff needs Python 3.11 or newer, and '$(PYTHON)' was not found; name one with make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Signoff needs Python 3.11 or newer, '$(PYTHON)' is $$($(PYTHON) -V 2>&1); name another with make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu install the package python3-venv." >&2; exit 1; }
+	@echo "Making $(VENV) …"
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/.runtime: requirements.txt | $(PY)
+	@echo "Installing what is needed to run (a few minutes the first time) …"
+	@$(PIP) install --requirement requirements.txt
+	@touch $@
+
+$(VENV)/.development: requirements-dev.txt $(VENV)/.runtime
+	@echo "Installing what is needed to develop …"
+	@$(PIP) install --requirement requirements-dev.txt
+	@touch $@

@@ -1,0 +1,239 @@
+"""Figures of a comparison and of the record: domain objects in, Plotly figure out. See also `timelines`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from components.chart_style import (
+    AMBER,
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    INDIGO,
+    LOW,
+    PINK,
+    RED,
+    SKY,
+    TALL,
+    VIOLET,
+    Trace,
+    framed,
+    label,
+)
+from components.text import number
+from services.comparison import Comparison, MetricRow, Standing
+from services.ledger import Kind
+from services.metrics import Direction, is_share
+
+MAX_POINTS = 500
+
+# ---- comparison --------------------------------------------------------------------------------------------
+
+_TICKS = (-2, -0.5, -0.1, -0.01, -0.001, 0, 0.001, 0.01, 0.1, 0.5, 2)
+
+
+def gains(comparison: Comparison, colours: Sequence[str]) -> go.Figure:
+    """How much better or worse than the baseline each candidate is, in percent of the baseline; better is right.
+
+    The axis shows roots: 0.5 % and 90 % are to be seen on one scale. What is beyond ±200 % is drawn there.
+    """
+    rows = [row for row in comparison.metrics if row.counts and any(c.relative is not None for c in row.cells[1:])]
+    data = [_gains_of(comparison, position, rows, colours[position]) for position in range(1, len(comparison.versions))]
+    reach = max((abs(x) for trace in data for x in trace["x"] if x is not None), default=1.0) * 1.35 or 1.0
+    ticks = [tick for tick in _TICKS if 0.3 * reach < abs(_root(tick)) <= reach or not tick]
+    return framed(
+        data,
+        height=max(TALL, 90 + len(rows) * (16 + 17 * len(data))),
+        barmode="group",
+        xaxis={
+            "tickvals": [_root(tick) for tick in ticks],
+            "ticktext": [percent(tick) for tick in ticks],
+            "tickangle": 0,
+            "range": [-reach, reach],
+            "zeroline": True,
+            "zerolinecolor": FAINT,
+            "zerolinewidth": 2,
+            "title": {"text": f"← worse than {label(comparison.labels[0])} · better →"},
+        },
+        yaxis={"autorange": "reversed", "automargin": True},
+    )
+
+
+def _gains_of(comparison: Comparison, position: int, rows: Sequence[MetricRow], colour: str) -> Trace:
+    name, cells = label(comparison.labels[position]), [row.cells[position] for row in rows]
+    found = [
+        None if cell.relative is None else cell.relative * (1 if row.direction is Direction.HIGHER else -1)
+        for row, cell in zip(rows, cells, strict=True)
+    ]
+    hatched = ["/" if cell.standing is Standing.OTHER_DATA else "" for cell in cells]
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": name,
+        "y": [label(row.name) for row in rows],
+        "x": [None if gain is None else _root(gain) for gain in found],
+        "marker": {"color": colour, "pattern": {"shape": hatched}},
+        "text": ["" if gain is None else percent(gain) for gain in found],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "hoverinfo": "text",
+        "hovertext": [
+            f"{name}: {number(cell.value)}, baseline {number(row.cells[0].value)} ({cell.standing.value})"
+            for row, cell in zip(rows, cells, strict=True)
+        ],
+    }
+
+
+def shares(comparison: Comparison, colours: Sequence[str], height: int = TALL) -> go.Figure:
+    """Metrics between 0 and 1 of which more is better, such as accuracies, as they are."""
+    rows = [
+        row
+        for row in comparison.metrics
+        if row.counts and is_share(row.name) and all(c.value is None or 0 <= c.value <= 1 for c in row.cells)
+    ]
+    data: list[Trace] = []
+    for position, version in enumerate(comparison.labels):
+        name, values = label(version), [row.cells[position].value for row in rows]
+        data.append(
+            {
+                "type": "bar",
+                "name": name,
+                "x": [label(row.name) for row in rows],
+                "y": values,
+                "marker": {"color": colours[position]},
+                "text": ["" if value is None else f"{value:.3f}" for value in values],
+                "textposition": "outside",
+                "cliponaxis": False,
+                "hoverinfo": "text",
+                "hovertext": [
+                    f"{name} · {label(row.name)} {number(value)}" for row, value in zip(rows, values, strict=True)
+                ],
+            }
+        )
+    return framed(
+        data,
+        height=height,
+        barmode="group",
+        uniformtext={"minsize": 9, "mode": "hide"},
+        yaxis={"range": [0, 1.08], "tickvals": [0, 0.25, 0.5, 0.75, 1]},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One metric of one version over the steps of its training."""
+
+    label: str
+    points: Sequence[tuple[int, float]]
+    colour: str
+
+
+def curves(metric: str, found: Iterable[Curve]) -> go.Figure:
+    """Training curves of one metric over each other, each thinned to at most `MAX_POINTS` points."""
+    data: list[Trace] = []
+    for curve in found:
+        points = thinned(curve.points)
+        data.append(
+            {
+                "type": "scatter",
+                "name": label(curve.label),
+                "x": [step for step, _ in points],
+                "y": [value for _, value in points],
+                "mode": "lines" if len(points) > 1 else "markers",
+                "line": {"color": curve.colour, "width": 2},
+                "hovertemplate": "%{y:.5g}",
+            }
+        )
+    return framed(
+        data,
+        height=LOW,
+        hovermode="x unified",
+        xaxis={"title": {"text": "step"}, "zeroline": False},
+        yaxis={"title": {"text": label(metric)}},
+    )
+
+
+def thinned(points: Sequence[tuple[int, float]], limit: int = MAX_POINTS) -> list[tuple[int, float]]:
+    """At most ``limit`` points with the lowest and the highest of each stretch, so that no spike is lost."""
+    usable = [(step, value) for step, value in points if math.isfinite(value)]
+    if len(usable) <= limit:
+        return usable
+    size = math.ceil(len(usable) / (limit // 2))
+    kept: list[tuple[int, float]] = []
+    for start in range(0, len(usable), size):
+        stretch = usable[start : start + size]
+        low, high = min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])
+        kept += sorted({low, high})
+    return kept
+
+
+# ---- the record --------------------------------------------------------------------------------------------
+
+_GROUPS: Mapping[str, tuple[str, str]] = {
+    "refused": ("Refused", RED),
+    "aborted": ("Aborted or unknown", PINK),
+    "unknown": ("Aborted or unknown", PINK),
+    "submission": ("Submitted", BLUE),
+    "approval": ("Approved", SKY),
+    "changes": ("Sent back, rejected, withdrawn", AMBER),
+    "rejection": ("Sent back, rejected, withdrawn", AMBER),
+    "withdrawal": ("Sent back, rejected, withdrawn", AMBER),
+    "promotion": ("Promoted", GREEN),
+    "rollback": ("Rolled back", INDIGO),
+    "archival": ("Archived", VIOLET),
+}
+_OTHER = ("Other", GREY)
+
+
+def events_per_day(counts: Iterable[tuple[str, Kind, int]]) -> go.Figure:
+    """Events of each day, stacked by what happened. Intents are left out: each has a closing event of its own."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for day, kind, count in counts:
+        if kind.outcome != "intended":
+            of_group = found.setdefault(_GROUPS.get(kind.outcome) or _GROUPS.get(kind.subject) or _OTHER, {})
+            of_group[day] = of_group.get(day, 0) + count
+    days = sorted({day for of_group in found.values() for day in of_group})
+    data: list[Trace] = [
+        {
+            "type": "bar",
+            "name": group[0],
+            "x": days,
+            "y": [found[group].get(day, 0) for day in days],
+            "marker": {"color": group[1]},
+            "hovertemplate": f"%{{x|%Y-%m-%d}} · {group[0]} · %{{y}}<extra></extra>",
+        }
+        for group in dict.fromkeys([*_GROUPS.values(), _OTHER])
+        if group in found
+    ]
+    dates = {"type": "date", "tickformat": "%d %b"}
+    return framed(
+        data,
+        height=240,
+        barmode="stack",
+        bargap=0.25,
+        xaxis=dates if len(days) > 14 else dates | {"dtick": 86_400_000},
+        yaxis={"rangemode": "tozero", "tickformat": "d"},
+    )
+
+
+def sparkline(values: Iterable[float | None], limit: int = 30) -> list[float]:
+    """The newest usable values, oldest first, for the small chart of a card; empty when there is no line to draw."""
+    usable = [value for value in values if value is not None and math.isfinite(value)][-limit:]
+    return usable if len(usable) > 1 else []
+
+
+def _root(gain: float) -> float:
+    return math.copysign(math.sqrt(min(abs(gain), 2.0)), gain)
+
+
+def percent(share: float) -> str:
+    """``+1.2 %`` for 0.012: three digits, and no more than are worth reading."""
+    amount = abs(share) * 100
+    if not amount:
+        return "±0 %"
+    return f"{'+' if share > 0 else '−'}{f'{amount:,.0f}' if amount >= 1000 else f'{amount:.3g}'} %"

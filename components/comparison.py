@@ -1,0 +1,182 @@
+"""Versions side by side: the sentence, the table of metrics, and what differs beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+from pandas.io.formats.style import Styler
+
+from components.charts import percent
+from components.text import NONE, escaped, number, plain, signed
+from services.comparison import Cell, Comparison, Data, MetricRow, Standing
+from services.conclusions import Conclusion, conclude
+from services.differences import Difference
+from services.metrics import Direction
+
+WIDE = 4000
+"""Wider than any screen: the table is as wide as the page, and on a narrow one its first column stays in view."""
+ARROWS = {Direction.HIGHER: "↑", Direction.LOWER: "↓", Direction.UNKNOWN: ""}
+WORDS = {
+    Standing.BETTER: ":green[{} better]",
+    Standing.WORSE: ":red[{} worse]",
+    Standing.EQUAL: ":gray[= equal]",
+    Standing.UNJUDGED: ":gray[{}]",
+    Standing.OTHER_DATA: ":orange[{}, other data]",
+    Standing.ALONE: ":gray[no baseline]",
+}
+ROWS_AT_ONCE = 14
+
+
+def conclusions(comparison: Comparison) -> None:
+    """One sentence for each candidate: what matters first."""
+    for conclusion in conclude(comparison):
+        rest = f"; {'; '.join(conclusion.details)}" if conclusion.details else ""
+        st.markdown(f"{_sign(conclusion)} **{escaped(conclusion.opening, 600)}**{escaped(rest, 1000)}.")
+
+
+def _sign(conclusion: Conclusion) -> str:
+    if conclusion.favourable:
+        return ":green[:material/trending_up:]"
+    if conclusion.doubtful:
+        return ":orange[:material/warning:]"
+    worse = len(conclusion.worse) > len(conclusion.better)
+    return ":red[:material/trending_down:]" if worse else ":gray[:material/balance:]"
+
+
+def data_warning(comparison: Comparison) -> None:
+    """A banner where metrics were measured on different data, or nobody says on which."""
+    for conclusion in conclude(comparison):
+        names = f"**{escaped(conclusion.candidate)}** and **{escaped(conclusion.baseline)}**"
+        if conclusion.data is Data.DIFFERENT:
+            st.warning(
+                f"{names} were measured on different data: {escaped(conclusion.data_sets, 600)}. "
+                "A difference between their metrics may come from the data alone.",
+                icon=":material/difference:",
+            )
+        elif conclusion.judged and conclusion.data is Data.UNKNOWN:
+            st.warning(
+                f"{escaped(conclusion.data_sets, 600)}, so nobody can tell whether its metrics may be compared.",
+                icon=":material/help:",
+            )
+
+
+def metric_table(comparison: Comparison) -> None:
+    """Every metric in every version; what the policy asks, and whether it is met."""
+    labels = [escaped(label, 300) for label in comparison.labels]
+    headers = [f"{labels[0]} (baseline)", *labels[1:]]
+    frame = pd.DataFrame(
+        [[*(_cell(cell) for cell in row.cells), _asked(row)] for row in comparison.metrics],
+        columns=[*headers, "Policy"],
+        index=pd.Index(
+            [f"{escaped(row.name, 80)} {ARROWS[row.direction]}" for row in comparison.metrics], name="Metric"
+        ),
+    )
+    st.table(_right_aligned(frame, len(headers)), border="horizontal", width=WIDE)
+
+
+def side_by_side(comparison: Comparison | None) -> None:
+    """The comparison with the champion on another page: warning, metrics, and the params that differ."""
+    if comparison is None:
+        st.info("There is no champion to compare with.", icon=":material/balance:")
+        return
+    data_warning(comparison)
+    metric_table(comparison)
+    if differing := [row for row in comparison.params if row.differs]:
+        st.markdown("**Params that differ**")
+        differences_table(differing, comparison, key="params_beside")
+
+
+def differences_table(rows: Sequence[Difference], comparison: Comparison, key: str) -> None:
+    """One row a name, one column a version, and whether they differ."""
+    noted, mixed = any(row.note for row in rows), not all(row.differs for row in rows)
+    columns = [
+        "Name",
+        *(plain(label, 300) for label in comparison.labels),
+        *(["Differs"] if mixed else []),
+        *(["Change"] if noted else []),
+    ]
+    frame = pd.DataFrame(
+        [
+            [
+                plain(row.name, 200),
+                *(NONE if value is None else plain(value) for value in row.values),
+                *(["≠ differs" if row.differs else "= same"] if mixed else []),
+                *([row.note] if noted else []),
+            ]
+            for row in rows
+        ],
+        columns=pd.Index(columns),
+    )
+    st.dataframe(
+        frame,
+        key=key,
+        hide_index=True,
+        height="content" if len(rows) <= ROWS_AT_ONCE else "auto",
+        column_config={0: st.column_config.TextColumn(pinned=True)},
+    )
+
+
+def as_csv(comparison: Comparison) -> str:
+    """The table of metrics as CSV with full numbers; no cell can be read as a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    versions = [
+        label
+        for name in comparison.labels
+        for label in (name, *[f"{name} change", f"{name} relative", f"{name} verdict"])
+    ]
+    writer.writerow([harmless(cell) for cell in ["metric", "better", "policy", *versions]])
+    for row in comparison.metrics:
+        cells = [harmless(field) for cell in row.cells for field in _fields(cell)]
+        writer.writerow([harmless(row.name), row.direction.value, harmless(row.wanted), *cells])
+    return text.getvalue()
+
+
+def harmless(text: str) -> str:
+    """Text that a spreadsheet will not run: what begins like a formula gets an apostrophe; bare numbers stay."""
+    if re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", text):
+        return text
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) or text.startswith(("\t", "\r", "\n")) else text
+
+
+def file_name(comparison: Comparison) -> str:
+    """A name for the download, of letters every file system takes."""
+    base = "-".join([comparison.baseline.ref.name[:60], *(f"v{e.ref.version}" for e in comparison.versions)])
+    return f"compare-{re.sub(r'[^A-Za-z0-9._-]+', '_', base)}.csv"
+
+
+def _fields(cell: Cell) -> tuple[str, str, str, str]:
+    value, delta, relative = ("" if n is None else repr(n) for n in (cell.value, cell.delta, cell.relative))
+    return value, delta, relative, cell.standing.value
+
+
+def _right_aligned(frame: pd.DataFrame, columns: int) -> Styler:
+    """Numbers to the right; Streamlit aligns text to the left inline, hence the ``!important``."""
+    right = "text-align: right !important;"
+    style = [{"selector": f"th.col{n}, td.col{n}", "props": right} for n in range(columns)]
+    return frame.style.set_table_styles([*style, {"selector": "", "props": "width: 100%;"}])
+
+
+def _cell(cell: Cell) -> str:
+    if cell.value is None:
+        return ":gray[no evidence]" + (" :red[✗]" if cell.meets is False else "")
+    met = {True: " :green[✓]", False: " :red[✗]", None: ""}[cell.meets]
+    words = WORDS.get(cell.standing, "").format(_change(cell))
+    return f"**{escaped(number(cell.value))}**{met}" + (f"  \n{words}" if words else "")
+
+
+def _change(cell: Cell) -> str:
+    """``▲ +1.2 %``: the arrow says where the value went, colour and word say whether that is good."""
+    arrow = "▲" if (cell.delta or 0) > 0 else "▼"
+    return f"{arrow} {escaped(signed(cell.delta) if cell.relative is None else percent(cell.relative))}"
+
+
+def _asked(row: MetricRow) -> str:
+    if row.wanted:
+        return escaped(row.wanted)
+    return NONE if row.counts else ":gray[does not count]"

@@ -1,0 +1,220 @@
+"""The decision box: verdict, and below it what this person can do. Gives back a request; carries out nothing."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from components import markup
+from components.text import escaped
+from services.desk import VOTES, Request
+from services.domain import Action, Actor
+from services.dossier import Dossier
+from services.errors import BadInput
+from services.evidence import Binding
+from services.gate import Check, Verdict
+
+_DECISIONS = {Action.APPROVE: "Approve", Action.REQUEST_CHANGES: "Request changes", Action.REJECT: "Reject"}
+_ICONS = {
+    Action.APPROVE: ":material/check:",
+    Action.REQUEST_CHANGES: ":material/edit_note:",
+    Action.REJECT: ":material/close:",
+}
+
+
+def decision_box(dossier: Dossier, by: Actor) -> Request | None:
+    """Verdict with every check, then the approval form, the promote button, or what still stands in the way."""
+    actions = dossier.actions(by)
+    seen = _seen(dossier)
+    with st.container(border=True, key="decision"):
+        _headline(dossier)
+        left, right = st.columns([5, 6], gap="large")
+        with left:
+            checks(dossier.verdict)
+        with right:
+            request = _votes(dossier, actions, seen)
+            if request is None and not VOTES.intersection(actions):
+                _standing_by(dossier, by, actions)
+            request = request or _buttons(dossier, actions, seen)
+    return request or _confirmed(dossier)
+
+
+def checks(verdict: Verdict) -> None:
+    """Every check in one line: sign, title, value and, where it failed, why."""
+    st.html(f'<ul class="checks">{"".join(_check(check) for check in verdict.checks)}</ul>')
+
+
+def _check(check: Check) -> str:
+    title = markup.text(check.title)
+    if check.passed:
+        return markup.item("✓", "good", "passed", f'{title} <span class="quiet">{markup.text(check.value, 120)}</span>')
+    return markup.item("×", "bad", "failed", f"<strong>{title}</strong><br>{markup.text(check.reason, 600)}")
+
+
+def _headline(dossier: Dossier) -> None:
+    verdict, stage = dossier.verdict, dossier.policy.rules.champion.stage
+    policy = f"policy {escaped(dossier.policy.rules.name, 60)}"
+    if dossier.is_champion:
+        st.markdown(f":green[:material/verified:] **In {stage}.** :gray[Checked against the {policy} of today.]")
+    elif verdict.allowed:
+        st.markdown(
+            ":green[:material/verified:] **Ready to promote.** "
+            f":gray[All {dossier.passed} checks of the {policy} pass.]"
+        )
+    elif verdict.waits_for_approval_only:
+        what = "submission and review" if dossier.facts.submission is None else "approval"
+        st.markdown(
+            f":orange[:material/hourglass_top:] **Waits for {what} only.** "
+            f":gray[{dossier.passed} of {len(verdict.checks)} checks of the {policy} pass.]"
+        )
+    else:
+        count = len(verdict.failed)
+        st.markdown(
+            f":red[:material/gpp_bad:] **{count} check{'s' if count > 1 else ''} failed.** "
+            f":gray[{dossier.passed} of {len(verdict.checks)} checks of the {policy} pass.]"
+        )
+
+
+def _seen(dossier: Dossier) -> Binding:
+    """What was on screen when the person clicked: the binding of the run before this one."""
+    key = f"seen:{dossier.version.identity}"
+    before: Binding = st.session_state.get(key, dossier.binding)
+    st.session_state[key] = dossier.binding
+    return before
+
+
+def _votes(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Request | None:
+    choices = [action for action in _DECISIONS if action in actions]
+    if not choices:
+        return None
+    with st.form(f"decide:{dossier.version.identity}", border=False, clear_on_submit=False):
+        words = st.text_area("Comment (needed)", placeholder="What did you look at, and what convinced you?", height=96)
+        choice = st.radio(
+            "Decision", choices, format_func=_DECISIONS.__getitem__, horizontal=True, label_visibility="collapsed"
+        )
+        sent = st.form_submit_button("Decide", type="primary", icon=":material/gavel:")
+    if Action.APPROVE not in choices:
+        st.caption("It is your own: you may not approve it, only ask for changes or reject it.")
+    return Request(action=choice, ref=dossier.ref, words=words, seen=seen) if sent and choice else None
+
+
+def _buttons(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Request | None:
+    if Action.SUBMIT in actions:
+        return _submission(dossier)
+    with st.container(horizontal=True):
+        if Action.PROMOTE in actions:
+            label = f"Promote v{dossier.ref.version} to {dossier.policy.rules.champion.stage}"
+            if st.button(label, type="primary", icon=":material/rocket_launch:", disabled=not dossier.verdict.allowed):
+                confirm(Action.PROMOTE, dossier, seen)
+        if Action.ROLLBACK in actions and st.button("Roll back to this version", icon=":material/undo:"):
+            confirm(Action.ROLLBACK, dossier, seen)
+        if Action.WITHDRAW in actions and st.button("Withdraw", icon=":material/undo:"):
+            confirm(Action.WITHDRAW, dossier, seen)
+        if Action.ARCHIVE in actions and st.button("Archive", icon=":material/archive:"):
+            confirm(Action.ARCHIVE, dossier, seen)
+    if Action.PROMOTE in actions and not dossier.verdict.allowed:
+        st.caption("The button works once nothing stands in the way.")
+    return None
+
+
+def _submission(dossier: Dossier) -> Request | None:
+    again = dossier.facts.submission is not None
+    with st.form(f"submit:{dossier.version.identity}", border=False):
+        words = st.text_area(
+            "Comment (needed)",
+            placeholder="What is new in this version, and why should it replace the champion?",
+            height=96,
+        )
+        label = "Submit again" if again else f"Submit v{dossier.ref.version} for review"
+        sent = st.form_submit_button(label, type="primary", icon=":material/send:")
+    return Request(action=Action.SUBMIT, ref=dossier.ref, words=words) if sent else None
+
+
+def _standing_by(dossier: Dossier, by: Actor, actions: tuple[Action, ...]) -> None:
+    """For whoever has no vote here: what happens next, and who does it."""
+    st.markdown(f"**Next:** {_next(dossier)}")
+    if not actions:
+        roles = ", ".join(sorted(role.replace("_", " ") for role in by.roles)) or "no role"
+        st.caption(f"You are {escaped(roles)}; there is nothing for you to decide here.")
+
+
+def _next(dossier: Dossier) -> str:
+    failed = {check.id.split(":")[0] for check in dossier.verdict.failed}
+    if dossier.is_champion:
+        return "nothing; this version serves."
+    if dossier.facts.submission is None:
+        return (
+            "a scientist submits it for review."
+            if failed <= {"submitted", "approvals"}
+            else "a better version is needed."
+        )
+    if "changes" in failed:
+        return f"{escaped(dossier.facts.submission.submitted_by, 60)} answers the requested changes and submits again."
+    if "approvals" in failed:
+        return "a reviewer who is neither its author nor its submitter decides."
+    return "a release manager promotes it." if not failed else "what failed must be mended in a new version."
+
+
+# ---- confirmation ------------------------------------------------------------------------------------------------
+
+
+def confirm(action: Action, dossier: Dossier, seen: Binding) -> None:
+    """Open the dialog that names what will happen; what is confirmed comes out of `decision_box` in the next run."""
+    _DIALOGS[action](action, dossier, seen)
+
+
+def consequences(action: Action, dossier: Dossier) -> str:
+    """One sentence in Markdown that names every version the action touches."""
+    ref, rules = dossier.ref, dossier.policy.rules
+    name, champion = escaped(ref.name, 80), dossier.facts.champion
+    archived = f", and **v{champion.ref.version}** is archived" if champion else "; nothing is there now"
+    match action:
+        case Action.PROMOTE:
+            return (
+                f"**{name} v{ref.version}** goes to **{rules.champion.stage}**{archived}. "
+                f"Alias `{rules.champion.alias}` moves with it."
+            )
+        case Action.ROLLBACK:
+            return (
+                f"**{name} v{ref.version}** returns to **{rules.champion.stage}**{archived}. "
+                "The comparison with the champion is waived, and recorded as waived."
+            )
+        case Action.ARCHIVE if dossier.is_champion:
+            return f"**{name} v{ref.version}** leaves **{rules.champion.stage}** and **nothing takes its place**."
+        case Action.ARCHIVE:
+            return f"**{name} v{ref.version}** is archived."
+        case _:
+            return f"The submission of **{name} v{ref.version}** is taken back."
+
+
+def _dialog(action: Action, dossier: Dossier, seen: Binding) -> None:
+    st.markdown(consequences(action, dossier))
+    with st.form(f"confirm:{action}:{dossier.version.identity}", border=False):
+        words = st.text_area("Reason (needed)", placeholder="Why now? The record keeps this for years.", height=96)
+        sent = st.form_submit_button(_LABELS[action].format(version=dossier.ref.version), type="primary")
+    if sent and not words.strip():
+        st.warning("A reason is needed.", icon=":material/edit:")
+    elif sent:
+        st.session_state["confirmed"] = Request(action=action, ref=dossier.ref, words=words, seen=seen)
+        st.rerun()
+
+
+def _confirmed(dossier: Dossier) -> Request | None:
+    """A confirmed request is given out once: a second click finds nothing."""
+    request = st.session_state.pop("confirmed", None)
+    if request is not None and request.ref != dossier.ref:
+        raise BadInput("What was confirmed is about another version; nothing was done. Please try again.")
+    return request
+
+
+_LABELS = {
+    Action.PROMOTE: "Promote v{version}",
+    Action.ROLLBACK: "Roll back to v{version}",
+    Action.ARCHIVE: "Archive v{version}",
+    Action.WITHDRAW: "Withdraw v{version}",
+}
+_DIALOGS = {
+    Action.PROMOTE: st.dialog("Promote to Production?", icon=":material/rocket_launch:")(_dialog),
+    Action.ROLLBACK: st.dialog("Roll back?", icon=":material/undo:")(_dialog),
+    Action.ARCHIVE: st.dialog("Archive?", icon=":material/archive:")(_dialog),
+    Action.WITHDRAW: st.dialog("Withdraw the submission?", icon=":material/undo:")(_dialog),
+}

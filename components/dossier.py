@@ -1,0 +1,159 @@
+"""The head of the version page: what it is, how it compares, how far it is, and what its run left behind."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from components import badges, links, markup
+from components.comparison import conclusions
+from components.text import escaped, number, plain, size
+from services.domain import RunFacts
+from services.dossier import Dossier, Mark, Step
+from services.reading import Reader
+
+MAX_PICTURE = 2_000_000
+"""Bytes; a larger picture is for MLflow's own page."""
+
+_MARKS = {
+    Mark.DONE: ("✓", "good", "done"),
+    Mark.NOW: ("…", "wait", "under way"),
+    Mark.AHEAD: ("", "plain", "not yet"),
+    Mark.FAILED: ("×", "bad", "failed"),
+}
+
+
+def header(dossier: Dossier, mlflow_uri: str) -> None:
+    """Name, stage and status, where it comes from and what it proposes."""
+    ref, version, run = dossier.ref, dossier.version, dossier.facts.candidate.run
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.title(f"{escaped(ref.name, 80)} / v{ref.version}", anchor=False, width="content")
+        badges.stage(version.stage)
+        badges.status(dossier.status)
+        for alias in (alias for alias, number_ in dossier.facts.model.aliases.items() if number_ == ref.version):
+            st.badge(f"@{escaped(alias, 40)}", color="gray")
+        st.space("stretch")
+        st.link_button("Open in MLflow", links.mlflow_version(mlflow_uri, version), icon=":material/open_in_new:")
+    author = dossier.facts.candidate.claimed_author
+    by = f" by {markup.text(author, 60)} (as the client claimed)" if author else ""
+    markup.caption(
+        f"registered {markup.when(version.created_at)}{by}",
+        f"run {markup.outside(run.name, links.mlflow_run(mlflow_uri, run))}" if run else "its run no longer exists",
+        _proposal(dossier),
+    )
+
+
+def _proposal(dossier: Dossier) -> str:
+    champion = dossier.facts.champion
+    if dossier.is_champion:
+        return "in Production now"
+    model = markup.link(dossier.ref.name, links.model(dossier.ref.name))
+    if champion is None:
+        return f"{model} has nothing in Production yet"
+    words = "proposes to replace" if dossier.facts.submission else "would replace"
+    return f"{words} {markup.link(f'v{champion.ref.version}', links.version(champion.ref))} of {model}"
+
+
+def summary(dossier: Dossier) -> None:
+    """One sentence: candidate against champion."""
+    with st.container(border=True, key="summary"):
+        if dossier.comparison is None:
+            words = (
+                "It is the champion itself." if dossier.is_champion else "Nothing is in Production to compare it with."
+            )
+            st.markdown(f":gray[:material/balance:] {words}")
+            return
+        conclusions(dossier.comparison)
+        st.markdown(f"[Compare in full]({links.compare(evidence.ref for evidence in dossier.comparison.versions)})")
+
+
+def lifecycle(dossier: Dossier, mlflow_uri: str) -> None:
+    """Train → Register → Validate → Approve → Promote → Deploy → Monitor, with times and links."""
+    steps = "".join(_step(step, mlflow_uri) for step in dossier.lifecycle)
+    st.html(f'<ol class="lifecycle" aria-label="Lifecycle">{steps}</ol>')
+
+
+def _step(step: Step, mlflow_uri: str) -> str:
+    detail = markup.text(step.detail, 40)
+    if step.run:
+        detail = markup.outside(step.detail, links.mlflow_run(mlflow_uri, step.run), 40)
+    at = markup.when(step.at) if step.at else ("" if step.detail else "not yet")
+    body = "<br>".join(part for part in (f"<strong>{step.title}</strong>", detail, at) if part)
+    return markup.item(*_MARKS[step.mark], body)
+
+
+def evidence(dossier: Dossier) -> None:
+    """Metrics with their data sets, params, signature and files, as bound into an approval."""
+    candidate = dossier.facts.candidate
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.subheader("Metrics", anchor=False)
+        if not candidate.metrics:
+            st.info("No evidence: neither the run nor the logged model has a metric.", icon=":material/monitoring:")
+        else:
+            st.table(
+                {
+                    "metric": [escaped(m.name, 80) for m in candidate.metrics.values()],
+                    "value": [number(m.value) for m in candidate.metrics.values()],
+                    "measured on": [
+                        escaped(f"{m.dataset_name} ({m.dataset_digest})", 80) if m.dataset_digest else "not recorded"
+                        for m in candidate.metrics.values()
+                    ],
+                },
+                border="horizontal",
+                hide_index=True,
+            )
+        st.subheader("Params", anchor=False)
+        if candidate.params:
+            st.table(
+                {
+                    "param": [escaped(key, 80) for key in candidate.params],
+                    "value": [escaped(value, 200) for value in candidate.params.values()],
+                },
+                border="horizontal",
+                hide_index=True,
+            )
+        else:
+            st.caption("No params were logged.")
+    with right:
+        _files(dossier)
+
+
+def _files(dossier: Dossier) -> None:
+    manifest = dossier.facts.candidate.manifest
+    st.subheader("Files", anchor=False)
+    if manifest is None:
+        st.error("The files of this version cannot be read.", icon=":material/folder_off:")
+        return
+    st.caption(f"{len(manifest.files)} files, {size(manifest.size)} · manifest `{manifest.digest}`")
+    st.table(
+        {
+            "file": [escaped(file.path, 120) for file in manifest.files],
+            "size": [size(file.size) for file in manifest.files],
+            "sha256": [f"{file.sha256[:16]}…" for file in manifest.files],
+        },
+        border="horizontal",
+        hide_index=True,
+    )
+    st.subheader("Signature", anchor=False)
+    if manifest.signature is None:
+        st.caption("No signature.")
+        return
+    rows = [("input", c) for c in manifest.signature.inputs] + [("output", c) for c in manifest.signature.outputs]
+    st.dataframe(
+        {"": [side for side, _ in rows], "name": [c.name for _, c in rows], "type": [c.type for _, c in rows]},
+        hide_index=True,
+        height=min(38 + 35 * len(rows), 320),
+    )
+
+
+def pictures(reader: Reader, run: RunFacts | None) -> None:
+    """The pictures a run logged beside its model: confusion matrix, residuals."""
+    if run is None:
+        return
+    shown = [file for file in reader.run_files(run.run_id) if file.path.endswith(".png") and file.size <= MAX_PICTURE]
+    if not shown:
+        return
+    st.subheader("Pictures", anchor=False)
+    with st.container(horizontal=True):
+        for file in shown[:4]:
+            st.image(reader.run_file(run.run_id, file.path), caption=plain(file.path, 80), width=420)

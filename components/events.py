@@ -1,0 +1,56 @@
+"""Events of the ledger as lines of a thread, in the words people use."""
+
+from __future__ import annotations
+
+from components import links, markup
+from services.ledger import Event, Kind
+
+# kind → sign, tone, what it did to the version
+_WORDS: dict[Kind, tuple[str, str, str]] = {
+    Kind.SUBMISSION_CONFIRMED: ("→", "plain", "submitted {it} for review"),
+    Kind.APPROVAL_GIVEN: ("✓", "good", "approved {it}"),
+    Kind.CHANGES_REQUESTED: ("!", "wait", "requested changes on {it}"),
+    Kind.REJECTION_CONFIRMED: ("×", "bad", "rejected {it}"),
+    Kind.WITHDRAWAL_CONFIRMED: ("←", "plain", "withdrew {it}"),
+    Kind.PROMOTION_CONFIRMED: ("↑", "good", "promoted {it}"),
+    Kind.ROLLBACK_CONFIRMED: ("←", "wait", "rolled back to {it}"),
+    Kind.ARCHIVAL_CONFIRMED: ("↓", "plain", "archived {it}"),
+}
+_ASKED = {
+    "submission": "to submit {it}",
+    "approval": "to approve {it}",
+    "changes": "to request changes on {it}",
+    "rejection": "to reject {it}",
+    "withdrawal": "to withdraw {it}",
+    "promotion": "to promote {it}",
+    "rollback": "to roll back to {it}",
+    "archival": "to archive {it}",
+}
+
+
+def event_line(event: Event, *, version: bool, void: tuple[str, ...] = (), limit: int = 10_000) -> str:
+    """One event; ``version`` names the version it is about, ``void`` says why an approval no longer counts."""
+    sign, tone, what = _words(event.kind)
+    it = "it"
+    if version and event.ref:
+        it = markup.link(f"{event.ref.name} v{event.ref.version}", links.version(event.ref))
+    record = markup.link(f"#{event.seq}", links.event(event.seq))
+    headline = (
+        f"<strong>{markup.text(event.actor, 60)}</strong> {what.format(it=it)} · {markup.when(event.at)} · {record}"
+    )
+    comment = event.comment if len(event.comment) <= limit else event.comment[: limit - 1] + "…"
+    note = f"No longer counts: {' and '.join(void)}." if void and event.kind is Kind.APPROVAL_GIVEN else ""
+    return markup.line(sign, tone, headline, comment, note)
+
+
+def _words(kind: Kind) -> tuple[str, str, str]:
+    if kind in _WORDS:
+        return _WORDS[kind]
+    asked = _ASKED.get(kind.subject, f"{kind.subject} of {{it}}")
+    match kind.outcome:
+        case "refused":
+            return "×", "bad", f"asked {asked} and was refused"
+        case "aborted":
+            return "×", "bad", f"asked {asked}, which did not happen"
+        case _:
+            return "…", "wait", f"asked {asked}; what became of it was not known"

@@ -1,0 +1,100 @@
+"""The home page's cards: inbox, what is in Production, what changed lately."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from components import badges, links, markup, submissions
+from components.events import event_line
+from components.session import Session
+from components.text import escaped, number, plain, signed
+from services import inbox
+from services.domain import Status
+from services.inbox import Task
+from services.ledger import Event
+from services.overview import Champion, Overview
+
+_LABELS = {Task.REVIEW: "Review", Task.FIX: "Answer", Task.RELEASE: "Release"}
+
+
+def numbers(seen: Overview) -> None:
+    """Four cards with a number each; those that change over time have a sparkline of two weeks."""
+    approved = seen.count(Status.APPROVED, Status.AUTO_APPROVED)
+    cards = (
+        ("In Production", seen.in_production, f"of {seen.models} models", None),
+        ("Waiting for review", seen.count(Status.PENDING), "submissions in 14 days", seen.submissions_daily),
+        ("Approved, to release", approved, "waiting for a release manager" if approved else "none waits", None),
+        ("Released in two weeks", sum(seen.promotions_daily), "releases, day by day", seen.promotions_daily),
+    )
+    for place, (label, value, note, daily) in zip(st.columns(4), cards, strict=True):
+        place.metric(
+            label,
+            value,
+            border=True,
+            height="stretch",
+            chart_data=daily,
+            chart_type="bar",
+            delta=note,
+            delta_color="off",
+            delta_arrow="off",
+        )
+
+
+def inbox_of(session: Session, seen: Overview) -> None:
+    """What this person can do something about, oldest first."""
+    st.subheader("Your inbox", anchor=False)
+    for intent in seen.under_way:
+        st.warning(
+            f"A {intent.subject} of {escaped(intent.ref.name)} v{intent.ref.version} "
+            f"by {escaped(intent.actor.username)} is under way, or waits to find out what became of it.",
+            icon=":material/pending:",
+        )
+    tasks = inbox.tasks(session.user, list(seen.open_submissions))
+    for position, (task, item) in enumerate(tasks):
+        submissions.card(item, _LABELS[task], primary=position == 0)
+    if not tasks:
+        others = len(seen.open_submissions)
+        more = f" {others} open submission{'s' if others > 1 else ''} wait for others." if others else ""
+        st.success(f"Nothing waits for you.{more}", icon=":material/inbox:")
+
+
+def in_production(champions: tuple[Champion, ...]) -> None:
+    """A card for every champion: version, since when, key metric with its trend."""
+    st.subheader("In Production now", anchor=False)
+    if not champions:
+        st.info("Nothing is in Production yet. Submit a version for review to begin.", icon=":material/rocket_launch:")
+        return
+    for start in range(0, len(champions), 2):
+        for place, champion in zip(st.columns(2), champions[start : start + 2], strict=False):
+            with place.container(border=True, gap="small", height="stretch"):
+                _champion(champion)
+
+
+def _champion(champion: Champion) -> None:
+    ref = champion.version.ref
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.markdown(f"**[{escaped(ref.name, 60)}]({links.model(ref.name)})**", width="content")
+        st.markdown(f"[v{ref.version}]({links.version(ref)})", width="content")
+        st.space("stretch")
+        badges.stage(champion.version.stage)
+    st.metric(
+        plain(champion.metric, 60),
+        number(champion.value),
+        f"{signed(champion.gain)} to v{champion.before}" if champion.gain is not None else None,
+        delta_color="off" if not champion.gain else "normal" if champion.improved else "inverse",
+        chart_data=champion.trend if len(champion.trend) > 1 else None,
+        chart_type="area",
+    )
+    if champion.release:
+        since, by = markup.when(champion.release.at), markup.text(champion.release.by, 60)
+        markup.caption(f"since {since}", f"released by {by}")
+    else:
+        st.caption(":orange[⚠] not released through Signoff")
+
+
+def lately(events: tuple[Event, ...]) -> None:
+    """The last things that happened, newest first."""
+    st.subheader("Lately", anchor=False)
+    if not events:
+        st.caption("Nothing has happened yet.")
+    markup.thread(event_line(event, version=True, limit=140) for event in events)

@@ -1,0 +1,215 @@
+"""Registered models as a table, and as cards on a narrow screen, with the key metrics of the rows on screen."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from components import links
+from components.badges import STATUS_COLOURS, STATUS_WORDS, inline
+from components.problems import draw
+from components.session import Session
+from components.text import NONE, ago, escaped, number, plain
+from services import rows
+from services.catalogue import Page
+from services.domain import ModelVersion, RunFacts, Status
+from services.errors import SignoffError
+from services.rows import Line, Row
+
+PATIENCE_SECONDS = 0.25
+"""How long a page waits for metrics before it shows the table without them; they are filled in when they come."""
+POLL_SECONDS = 0.4
+MAX_TAGS = 6
+_TABLE, _LINK, _SHOWN, _OPENED = "models", "models-link", "models-shown", "models-opened"
+_ASKED, _RUNS = "models-asked", "models-runs"
+
+
+def listing(session: Session, found: Page) -> str | None:
+    """Draw the rows of one page; returns the name of the model that was clicked."""
+    st.html(Path(__file__).with_name("narrow.css"))
+    lines = _with_metrics(session, found)
+    now = session.signoff.now()
+    with st.container(key="wide-models"):
+        _table(lines, now)
+    with st.container(key="narrow-models"):
+        for line in lines:
+            with st.container(border=True):
+                st.markdown(_card(line, now))
+    st.session_state[_SHOWN] = [row.name for row in found.rows]
+    name = st.session_state.pop(_OPENED, None)
+    return name if isinstance(name, str) else None
+
+
+# ---- metrics -----------------------------------------------------------------------------------------------
+
+
+def _with_metrics(session: Session, found: Page) -> list[Line]:
+    """The rows with their metrics, as far as they are known in good time."""
+    superseded: Future[Mapping[str, RunFacts]] | None = st.session_state.get(_ASKED)
+    if superseded:
+        superseded.cancel()  # somebody typed on: what has not begun need not be read
+    asked = st.session_state[_ASKED] = rows.ask_metrics(session.signoff, found.rows)
+    try:
+        st.session_state[_RUNS] = asked.result(timeout=PATIENCE_SECONDS)
+    except TimeoutError:
+        with st.container(key="models-reading"):
+            st.fragment(_when_read, run_every=POLL_SECONDS)(asked)
+    except SignoffError as error:
+        draw(error)
+    return rows.lines(found.rows, st.session_state.get(_RUNS, {}))
+
+
+def _when_read(asked: Future[Mapping[str, RunFacts]]) -> None:
+    if asked.done():
+        st.rerun()
+    st.caption(":material/progress_activity: Reading the metrics of these models…")
+
+
+# ---- table -------------------------------------------------------------------------------------------------
+
+
+def _table(lines: Sequence[Line], now: datetime) -> None:
+    frame = pd.DataFrame(
+        {
+            "model": [[_name(line.row)] for line in lines],  # a list: a name like "[x]" would be read as one
+            "link": [links.model(line.row.name) for line in lines],
+            "champion": [_version(line.row.champion) for line in lines],
+            "challenger": [_version(line.row.challenger) for line in lines],
+            "status": [_status(line.row) for line in lines],
+            "metric": [_metric(line) for line in lines],
+            "trend": [list(line.trend) if len(line.trend) > 1 else None for line in lines],
+            "changed": [ago(line.row.changed_at, now) for line in lines],
+            "owner": [plain(line.row.owner or NONE, 60) for line in lines],
+            "versions": [len(line.row.versions) for line in lines],
+            "tags": [_tags(line.row) for line in lines],
+            "at": [line.row.changed_at for line in lines],
+        }
+    )
+    st.dataframe(
+        frame,
+        key=_TABLE,
+        hide_index=True,
+        height="content",
+        row_height=38,
+        placeholder="",
+        alt="Registered models",
+        on_select=_row_clicked,
+        selection_mode="single-cell",
+        column_config=_columns(lines),
+    )
+
+
+def _columns(lines: Sequence[Line]) -> dict[str, Any]:
+    column = st.column_config
+    champions = sorted({label for line in lines for label in _version(line.row.champion)})
+    challengers = sorted({label for line in lines for label in _version(line.row.challenger)})
+    statuses = list(STATUS_WORDS)
+    return {
+        "model": column.ButtonColumn(
+            "Model",
+            type="tertiary",
+            alignment="left",
+            pinned=True,
+            width=200,
+            on_click=_name_clicked,
+            key=_LINK,
+            help="⚠ marks names that mix alphabets and may look like another",
+        ),
+        "champion": column.MultiselectColumn("Champion", options=champions, color="green", width=76),
+        "challenger": column.MultiselectColumn("Challenger", options=challengers, color="blue", width=82),
+        "status": column.MultiselectColumn(
+            "Review",
+            options=[STATUS_WORDS[status] for status in statuses],
+            color=[STATUS_COLOURS[status] for status in statuses],
+            width=138,
+            help="Of the challenger, or of the newest version where there is none",
+        ),
+        "metric": column.TextColumn(
+            "Key metric", alignment="right", width=125, help="Of the champion: the first metric of the model's policy"
+        ),
+        "trend": column.LineChartColumn(
+            "Trend", width=85, help="The key metric over the newest versions, oldest first"
+        ),
+        "changed": column.TextColumn("Last change", width=98, help="The exact time is a hidden column: Changed at"),
+        "owner": column.TextColumn("Owner", width=90),
+        "versions": column.NumberColumn("Versions", width=68),
+        "link": column.LinkColumn("", display_text=":material/open_in_new:", width=34, help="Open in a new tab"),
+        "tags": column.ListColumn("Tags", width=130),
+        "at": column.DatetimeColumn("Changed at (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC", width=150),
+    }
+
+
+def _name_clicked() -> None:
+    _opened(st.session_state[_LINK]["row"])
+
+
+def _row_clicked() -> None:
+    cells = st.session_state[_TABLE]["selection"]["cells"]
+    if cells:
+        _opened(cells[0][0])
+
+
+def _opened(position: int) -> None:
+    """Note which model was clicked: by its place among the rows that were on screen, which may be others by now."""
+    shown = st.session_state.get(_SHOWN, [])
+    if 0 <= position < len(shown):
+        st.session_state[_OPENED] = shown[position]
+
+
+def _name(row: Row) -> str:
+    """The name, with a sign where letters of several alphabets may make it look like another."""
+    return f"⚠ {plain(row.name, 120)}" if _mixed(row.name) else plain(row.name, 120)
+
+
+def _mixed(name: str) -> bool:
+    return len({unicodedata.name(letter, "?").split()[0] for letter in name if letter.isalpha()}) > 1
+
+
+def _version(version: ModelVersion | None) -> list[str]:
+    return [f"v{version.ref.version}"] if version else []
+
+
+def _status(row: Row) -> list[str]:
+    if row.status is None:
+        return []
+    return [STATUS_WORDS[Status(row.status)] if row.status in set(Status) else "Unknown status"]
+
+
+def _metric(line: Line) -> str:
+    if line.row.metric is None or line.row.champion is None:
+        return NONE
+    return f"{plain(line.row.metric, 30)} {number(line.value)}"
+
+
+def _tags(row: Row) -> list[str]:
+    tags = [plain(f"{key}: {value}", 40) for key, value in row.tags.items() if key != "owner"]
+    return tags if len(tags) <= MAX_TAGS else [*tags[:MAX_TAGS], f"+{len(tags) - MAX_TAGS}"]
+
+
+# ---- cards -------------------------------------------------------------------------------------------------
+
+
+def _card(line: Line, now: datetime) -> str:
+    row = line.row
+    badges = [
+        *([inline(f"Champion v{row.champion.ref.version}", "green")] if row.champion else []),
+        *([inline(f"Challenger v{row.challenger.ref.version}", "blue")] if row.challenger else []),
+        *([inline(words, STATUS_COLOURS.get(row.status, "gray")) for words in _status(row)]),
+    ]
+    count = len(row.versions)
+    facts = [
+        *(["⚠ mixed alphabets"] if _mixed(row.name) else []),
+        *([f"{escaped(row.metric or '', 30)} **{number(line.value)}**"] if row.champion and row.metric else []),
+        *([escaped(row.owner, 60)] if row.owner else []),
+        f"{count} version{'' if count == 1 else 's'}",
+        ago(row.changed_at, now),
+    ]
+    name = f"**[{escaped(row.name, 120)}]({links.model(row.name)})**"
+    return "  \n".join(part for part in (name, " ".join(badges), " · ".join(facts)) if part)

@@ -1,0 +1,74 @@
+"""How fresh what pages show is: the age of the registry snapshot, and a button to read everything again."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from components.session import Session
+from components.text import escaped, exact
+from services.errors import SignoffError
+from services.snapshot import Snapshot
+
+TICK_SECONDS = 15
+"""The age is drawn again this often: a page that stays open must not go on saying it is from just now."""
+
+
+def snapshot_badge(session: Session) -> None:
+    """Age and size of the snapshot with a refresh button, and a warning when MLflow is away; for the sidebar."""
+    st.fragment(_badge, run_every=TICK_SECONDS)(session)
+
+
+def snapshot_read(session: Session) -> Snapshot:
+    """The snapshot, with a sign of progress while the first one is being taken.
+
+    Raises:
+        RegistryUnavailable: there is none yet and MLflow does not answer.
+    """
+    with st.spinner("Reading the registry for the first time…", show_time=True):
+        return session.signoff.snapshot.current
+
+
+def _badge(session: Session) -> None:
+    snapshots = session.signoff.snapshot
+    with st.container(key="snapshot", gap="small"):
+        if st.button("Read the registry again", icon=":material/refresh:", type="tertiary", key="refresh-registry"):
+            problem = _read_again(session)
+            if problem is None:
+                st.rerun()  # the whole page, not only this corner of it
+        else:
+            problem = snapshots.problem
+        try:
+            seen = snapshot_read(session)
+        except SignoffError as error:
+            st.warning(f"**MLflow is away.** {escaped(str(error), 300)}", icon=":material/cloud_off:")
+            return
+        age = (session.signoff.now() - seen.taken_at).total_seconds() if seen.taken_at else 0.0
+        st.caption(
+            f"Registry as of {_age(age)} · {len(seen.models):,} model{'' if len(seen.models) == 1 else 's'}",
+            help=f"Read from MLflow at {exact(seen.taken_at)}. Changes made through Signoff show at once; tags and "
+            "aliases changed elsewhere show with the next full reading. Decisions always read MLflow again.",
+        )
+        if problem:
+            st.warning(
+                f"**MLflow is away.** What you see is as old as it says. {escaped(problem, 300)}",
+                icon=":material/cloud_off:",
+            )
+
+
+def _read_again(session: Session) -> str | None:
+    """Read everything again; returns what went wrong, in one sentence."""
+    with st.spinner("Reading the registry…"):
+        try:
+            session.signoff.reader.forget()
+            session.signoff.snapshot.refresh()
+        except SignoffError as error:
+            return str(error)
+    return None
+
+
+def _age(seconds: float) -> str:
+    if seconds < 2:
+        return "just now"
+    if seconds < 90:
+        return f"{seconds:.0f} s ago"
+    return f"{seconds / 60:.0f} min ago" if seconds < 5400 else f"{seconds / 3600:.0f} h ago"

@@ -1,0 +1,57 @@
+"""Submissions as cards: who waits, since when, and what the gate says."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from components import badges, links, markup
+from components.text import escaped, number, signed
+from services.inbox import Item
+
+
+def card(item: Item, label: str, *, icon: str = ":material/arrow_forward:", primary: bool = False) -> None:
+    """One submission with its verdict and a button that leads to it."""
+    ref = item.submission.ref
+    with st.container(border=True, gap="small", key=f"card:{label}:{ref}"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f"**[{escaped(ref.name, 80)} / v{ref.version}]({links.version(ref)})**", width="content")
+            badges.status(item.submission.status)
+            st.space("stretch")
+            if st.button(label, key=f"open:{label}:{ref}", icon=icon, type="primary" if primary else "secondary"):
+                st.switch_page(links.PAGES["version"], query_params=links.version_query(ref))
+        st.markdown(f"{verdict_line(item)} :gray[· {delta_line(item)}]" if delta_line(item) else verdict_line(item))
+        markup.caption(
+            f"submitted {markup.when(item.submission.submitted_at)} by {markup.text(item.submission.submitted_by, 60)}",
+            markup.text(item.submission.comment, 220),
+        )
+
+
+def verdict_line(item: Item) -> str:
+    """What the gate says, in half a line of Markdown."""
+    if item.verdict is None:
+        return f":red[✗] {escaped(item.problem or 'It cannot be judged.', 160)}"
+    if item.verdict.allowed:
+        return ":green[✓] Nothing stands in the way"
+    if item.verdict.waits_for_approval_only:
+        return ":orange[◷] Only an approval is missing"
+    first = item.verdict.failed[0]
+    more = f" and {len(item.verdict.failed) - 1} more" if len(item.verdict.failed) > 1 else ""
+    return f":red[✗] {escaped(first.title, 80)}{more}"
+
+
+def delta_line(item: Item) -> str:
+    """The key metric and how far it is from the champion's."""
+    if item.facts is None or item.policy is None:
+        return ""
+    name = item.policy.key_metric
+    mine = item.facts.candidate.metrics.get(name)
+    if mine is None or not mine.usable:
+        return f"{escaped(name, 60)}: no evidence"
+    words = f"{escaped(name, 60)} {number(mine.value)}"
+    champion = item.facts.champion
+    if champion is None:
+        return f"{words}, nothing in Production yet"
+    theirs = champion.metrics.get(name)
+    if theirs is None or not theirs.usable:
+        return f"{words}, v{champion.ref.version} has none"
+    return f"{words} ({signed(mine.value - theirs.value)} to v{champion.ref.version})"

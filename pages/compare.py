@@ -1,0 +1,41 @@
+"""Compare: is mine better? One sentence, the table, charts, and every other difference."""
+
+import streamlit as st
+
+from components import comparing as parts
+from components.choosing import choose
+from components.comparison import conclusions, data_warning, metric_table
+from components.model import metric_trend
+from components.problems import problems_shown
+from components.session import Session, current
+from services import comparing, lineage
+
+
+def render(session: Session) -> None:
+    st.title("Compare")
+    with problems_shown():
+        asked = choose(session.signoff)
+        if asked.problem:
+            raise asked.problem
+        if len(asked.refs) < 2:
+            parts.nothing_chosen(asked.model)
+            return
+        with st.spinner("Reading the evidence…"):
+            comparison = comparing.shown(session.signoff, asked.refs)
+            story = lineage.shown(session.signoff, comparison.versions[1].ref.name)
+        champion = story.champion.ref if story.champion else None
+        with st.container(border=True, key="summary"):
+            conclusions(comparison)
+            parts.next_steps(comparison, session.user)
+        data_warning(comparison)
+        metric_table(comparison)
+        parts.metric_charts(comparison, champion)
+        left, right = st.columns(2, gap="medium")
+        with left:
+            parts.training_curves(comparison, session.signoff.reader, champion)
+        with right:
+            metric_trend(story, key="trend")
+        parts.other_differences(comparison)
+
+
+render(current())

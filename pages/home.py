@@ -1,0 +1,27 @@
+"""Home: what needs me, what is in Production now, what changed lately."""
+
+import streamlit as st
+
+from components import home
+from components.acting import outcome_shown
+from components.problems import problems_shown
+from components.session import Session, current
+from services.overview import overview
+
+
+def render(session: Session) -> None:
+    st.title(f"Good to see you, {session.user.name.split()[0]}", anchor=False)
+    outcome_shown()
+    with problems_shown():
+        with st.spinner("Reading the registry…"):
+            seen = overview(session.signoff)
+        home.numbers(seen)
+        work, news = st.columns([7, 3], gap="large")
+        with work:
+            home.inbox_of(session, seen)
+            home.in_production(seen.champions)
+        with news:
+            home.lately(seen.lately)
+
+
+render(current())

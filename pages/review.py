@@ -1,0 +1,31 @@
+"""Review: what waits for a decision, since when; oldest first."""
+
+import streamlit as st
+
+from components import submissions
+from components.acting import outcome_shown
+from components.problems import problems_shown
+from components.session import Session, current
+from services import inbox
+from services.domain import Status
+
+
+def render(session: Session) -> None:
+    st.title("Review", anchor=False)
+    outcome_shown()
+    with problems_shown():
+        with st.spinner("Reading the evidence…"):
+            waiting = inbox.judged(session.signoff, inbox.queue(session.signoff, Status.PENDING))
+            sent_back = inbox.judged(session.signoff, inbox.queue(session.signoff, Status.CHANGES_REQUESTED))
+        st.caption(f"{len(waiting)} waiting for a decision, oldest first · {len(sent_back)} sent back")
+        for position, item in enumerate(waiting):
+            submissions.card(item, "Open", primary=position == 0)
+        if not waiting:
+            st.success("Nothing waits for review. New submissions appear here, oldest first.", icon=":material/inbox:")
+        if sent_back:
+            st.subheader("Sent back, waiting for the submitter", anchor=False)
+            for item in sent_back:
+                submissions.card(item, "Look")
+
+
+render(current())

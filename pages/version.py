@@ -1,0 +1,55 @@
+"""Version: is this one right? The pull request of a promotion."""
+
+import streamlit as st
+
+from components import comparison, conversation, decision, dossier, links, record
+from components.acting import carried_out, outcome_shown
+from components.problems import problems_shown
+from components.session import Session, current
+from services.desk import VOTES, Request
+from services.domain import VersionRef
+from services.dossier import Dossier, open_dossier
+from services.inbox import next_for
+
+
+def render(session: Session) -> None:
+    with problems_shown():
+        ref = VersionRef.parse(st.query_params.get("name"), st.query_params.get("version"))
+        with st.spinner("Reading the evidence…"):
+            found = open_dossier(session.signoff, ref)
+        uri = session.signoff.settings.mlflow_uri
+        dossier.header(found, uri)
+        dossier.summary(found)
+        outcome_shown()
+        if request := decision.decision_box(found, session.user):
+            onwards(session, request, done=carried_out(session, request))
+        dossier.lifecycle(found, uri)
+        tabs(session, found)
+
+
+def tabs(session: Session, found: Dossier) -> None:
+    checks = f"Checks {found.passed}/{len(found.verdict.checks)}"
+    talk, verdict, compared, evidence, events = st.tabs(["Conversation", checks, "Comparison", "Evidence", "Record"])
+    with talk:
+        conversation.conversation(found)
+    with verdict:
+        record.checks_table(found.verdict)
+    with compared:
+        comparison.side_by_side(found.comparison)
+    with evidence:
+        dossier.evidence(found)
+        dossier.pictures(session.signoff.reader, found.facts.candidate.run)
+    with events:
+        record.record(found)
+
+
+def onwards(session: Session, request: Request, *, done: bool) -> None:
+    """After a decision a reviewer lands on the next item of the queue; else this version is drawn as it is now."""
+    if done and request.action in VOTES:
+        following = next_for(session.signoff, session.user, after=request.ref)
+        if following:
+            st.switch_page(links.PAGES["version"], query_params=links.version_query(following))
+    st.rerun()
+
+
+render(current())

@@ -1,0 +1,141 @@
+"""Everything that can be found out before anything is started; each finding is one sentence.
+
+Imports only the standard library at first: a missing package is one of the findings.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import sqlite3
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from stack.answers import status
+
+if TYPE_CHECKING:
+    from services.settings import Settings
+
+PACKAGES = (
+    "alembic", "cryptography", "honcho", "mlflow", "pandas", "plotly", "pydantic", "rfc8785", "skops", "sklearn",
+    "sqlalchemy", "starlette", "streamlit", "streamlit_authenticator", "uvloop", "yaml",
+)  # fmt: skip
+
+
+class CannotStart(Exception):
+    """Why the stack cannot start, in one sentence."""
+
+
+def dependencies() -> None:
+    """Raise `CannotStart` naming what is not installed."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise CannotStart(f"{', '.join(missing)} is not installed; run `make setup`.")
+
+
+def settings() -> Settings:
+    """The checked settings; what a parent stack set for its children does not count."""
+    from services.errors import SignoffError
+    from services.settings import Settings
+
+    os.environ.pop("SIGNOFF_EMBEDDED", None)
+    try:
+        found = Settings.read()
+        (found.home / "logs").mkdir(parents=True, exist_ok=True)
+    except SignoffError as error:
+        raise CannotStart(str(error)) from error
+    except OSError as error:
+        raise CannotStart(f"SIGNOFF_HOME cannot be used: {error.strerror} ({error.filename}).") from error
+    return found
+
+
+def home_lock(home: Path) -> IO[str]:
+    """Held as long as the file stays open: two stacks on one home would write the same databases."""
+    file = (home / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise CannotStart(f"Another Signoff runs on {home}; stop it, or set SIGNOFF_HOME to another folder.") from error
+    return file
+
+
+def ports(settings: Settings) -> None:
+    """Raise `CannotStart` when a port cannot be listened on; names the setting to change."""
+    _free(settings.host, settings.port, "SIGNOFF_PORT")
+    if settings.embedded:
+        _free("127.0.0.1", settings.mlflow_port, "SIGNOFF_MLFLOW_PORT")
+
+
+def _free(host: str, port: int, setting: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise CannotStart(f"Port {port} is taken by another program; set {setting} to a free one.") from error
+            if error.errno == errno.EACCES:
+                raise CannotStart(f"Port {port} needs more rights; set {setting} to one above 1023.") from error
+            raise CannotStart(f"SIGNOFF_HOST is {host!r}, which is not an address of this machine.") from error
+
+
+def database(settings: Settings) -> None:
+    """Bring Signoff's database to the newest schema and activate the policies, or raise `CannotStart`."""
+    from alembic.util import CommandError
+    from sqlalchemy import make_url
+
+    from services.activation import activate
+    from services.database import Database
+    from services.errors import LedgerUnavailable, SignoffError
+    from services.policy import PolicyBook
+
+    try:
+        policies = PolicyBook.load(settings.policies)
+        place = Database(settings.database_url)
+    except (SignoffError, OSError) as error:
+        raise CannotStart(str(error)) from error
+    except ImportError as error:
+        raise CannotStart(f"SIGNOFF_DATABASE_URL needs a driver that is not installed: {error}.") from error
+    try:
+        place.upgrade()
+        activate(place, policies, at=datetime.now(UTC))  # here, so that it is done once and not by two children at once
+    except LedgerUnavailable as error:
+        url = make_url(settings.database_url).render_as_string()  # without the password
+        raise CannotStart(f"{str(error).removesuffix('; nothing was changed.')}: {url}.") from error
+    except CommandError as error:
+        raise CannotStart(f"Signoff's database is not of this version of Signoff: {error}") from error
+
+
+def mlflow(settings: Settings) -> None:
+    """Raise `CannotStart` when the embedded server's database is broken, or the other server does not answer."""
+    if not settings.embedded:
+        _reachable(settings.mlflow_uri)
+        return
+    file = mlflow_database(settings.home)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        return
+    try:
+        connection = sqlite3.connect(f"file:{file}?mode=rw", uri=True)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise CannotStart(f"MLflow's database {file} cannot be used ({error}).") from error
+
+
+def mlflow_database(home: Path) -> Path:
+    """The SQLite file of the embedded MLflow server."""
+    return home / "mlflow" / "mlflow.db"
+
+
+def _reachable(uri: str) -> None:
+    if not uri.startswith(("http://", "https://")):
+        raise CannotStart(f"MLFLOW_TRACKING_URI is {uri!r}; Signoff governs a server, so it must be an http address.")
+    if status(f"{uri}/health", seconds=10, direct=False) is None:
+        raise CannotStart(f"MLflow does not answer at {uri}; start it, or set MLFLOW_TRACKING_URI to where it runs.")

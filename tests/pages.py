@@ -1,0 +1,41 @@
+"""Pages without a browser: Streamlit's own tester on the real shell, signed in through a real session row."""
+
+from __future__ import annotations
+
+from html import unescape
+
+from streamlit.testing.v1 import AppTest
+
+from components import session
+from components.links import PAGES
+from services import people
+from services.settings import PROJECT
+from services.signoff import Signoff
+
+TIMEOUT = 30
+
+
+def shell(signoff: Signoff, username: str) -> AppTest:
+    """The app as ``username`` sees it, not run yet."""
+    session.use(signoff)
+    token = people.open_session(signoff.database, username, signoff.settings.secret_key)
+    at = AppTest.from_file(PROJECT / "components" / "shell.py", default_timeout=TIMEOUT)
+    at.user = {"session": people.session_key(token, signoff.settings.secret_key)}
+    return at
+
+
+def opened(signoff: Signoff, username: str, page: str, **query: str) -> AppTest:
+    """One page, by its name in `components.links.PAGES`, with query parameters."""
+    at = shell(signoff, username)
+    at.run()
+    for key, value in query.items():
+        at.query_params[key] = value
+    return at.switch_page(PAGES[page]).run()
+
+
+def text(at: AppTest) -> str:
+    """All words on the page."""
+    groups = (at.title, at.subheader, at.markdown, at.caption, at.error, at.warning, at.info, at.success)
+    elements = [element.value for group in groups for element in group]
+    html = [element.proto.body for element in at.get("html")]
+    return unescape("\n".join(str(value) for value in (*elements, *html))).replace("\\", "")
