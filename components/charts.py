@@ -31,6 +31,7 @@ from services.ledger import Kind
 from services.metrics import Direction, is_share
 
 MAX_POINTS = 500
+MAX_ROWS = 12
 
 # ---- comparison --------------------------------------------------------------------------------------------
 
@@ -43,6 +44,7 @@ def gains(comparison: Comparison, colours: Sequence[str]) -> go.Figure:
     The axis shows roots: 0.5 % and 90 % are to be seen on one scale. What is beyond ±200 % is drawn there.
     """
     rows = [row for row in comparison.metrics if row.counts and any(c.relative is not None for c in row.cells[1:])]
+    del rows[MAX_ROWS:]
     data = [_gains_of(comparison, position, rows, colours[position]) for position in range(1, len(comparison.versions))]
     reach = max((abs(x) for trace in data for x in trace["x"] if x is not None), default=1.0) * 1.35 or 1.0
     ticks = [tick for tick in _TICKS if 0.3 * reach < abs(_root(tick)) <= reach or not tick]
@@ -60,8 +62,13 @@ def gains(comparison: Comparison, colours: Sequence[str]) -> go.Figure:
             "zerolinewidth": 2,
             "title": {"text": f"← worse than {label(comparison.labels[0])} · better →"},
         },
-        yaxis={"autorange": "reversed", "automargin": True},
+        yaxis={**_named(rows), "autorange": "reversed", "automargin": True},
     )
+
+
+def _named(rows: Sequence[MetricRow]) -> Trace:
+    """An axis that numbers the metrics and names the numbers: two long names may look alike when they are cut."""
+    return {"tickvals": list(range(len(rows))), "ticktext": [label(row.name) for row in rows], "zeroline": False}
 
 
 def _gains_of(comparison: Comparison, position: int, rows: Sequence[MetricRow], colour: str) -> Trace:
@@ -75,7 +82,7 @@ def _gains_of(comparison: Comparison, position: int, rows: Sequence[MetricRow], 
         "type": "bar",
         "orientation": "h",
         "name": name,
-        "y": [label(row.name) for row in rows],
+        "y": list(range(len(rows))),
         "x": [None if gain is None else _root(gain) for gain in found],
         "marker": {"color": colour, "pattern": {"shape": hatched}},
         "text": ["" if gain is None else percent(gain) for gain in found],
@@ -95,7 +102,7 @@ def shares(comparison: Comparison, colours: Sequence[str], height: int = TALL) -
         row
         for row in comparison.metrics
         if row.counts and is_share(row.name) and all(c.value is None or 0 <= c.value <= 1 for c in row.cells)
-    ]
+    ][:MAX_ROWS]
     data: list[Trace] = []
     for position, version in enumerate(comparison.labels):
         name, values = label(version), [row.cells[position].value for row in rows]
@@ -103,7 +110,7 @@ def shares(comparison: Comparison, colours: Sequence[str], height: int = TALL) -
             {
                 "type": "bar",
                 "name": name,
-                "x": [label(row.name) for row in rows],
+                "x": list(range(len(rows))),
                 "y": values,
                 "marker": {"color": colours[position]},
                 "text": ["" if value is None else f"{value:.3f}" for value in values],
@@ -120,6 +127,7 @@ def shares(comparison: Comparison, colours: Sequence[str], height: int = TALL) -
         height=height,
         barmode="group",
         uniformtext={"minsize": 9, "mode": "hide"},
+        xaxis=_named(rows),
         yaxis={"range": [0, 1.08], "tickvals": [0, 0.25, 0.5, 0.75, 1]},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from components import charts, links
@@ -70,9 +71,10 @@ def may_submit(version: ModelVersion, user: Actor) -> bool:
 
 
 def metric_charts(comparison: Comparison, champion: VersionRef | None) -> None:
-    """Change against the baseline, and shares as they are."""
+    """Change against the baseline, and scores as they are."""
     colours = version_colours(comparison, champion)
     gains = charts.gains(comparison, colours)
+    shares = charts.shares(comparison, colours, gains.layout.height)
     left, right = st.columns(2, gap="medium")
     with left.container(border=True, height="stretch"):
         st.markdown(
@@ -80,12 +82,17 @@ def metric_charts(comparison: Comparison, champion: VersionRef | None) -> None:
             help="In percent of the baseline, on a root scale: small and large changes can both be seen. "
             "Hatched: measured on other data.",
         )
-        draw(gains, "gains", "How much better or worse than the baseline, in percent")
+        _chart(gains, "gains", "How much better or worse than the baseline, in percent")
     with right.container(border=True, height="stretch"):
         st.markdown("**Scores between 0 and 1**")
-        draw(
-            charts.shares(comparison, colours, gains.layout.height), "shares", "Scores between 0 and 1 of every version"
-        )
+        _chart(shares, "shares", "Scores between 0 and 1 of every version")
+
+
+def _chart(figure: go.Figure, key: str, alt: str) -> None:
+    if any(y is not None and x is not None for trace in figure.data for x, y in zip(trace.x, trace.y, strict=True)):
+        draw(figure, key, alt)
+    else:
+        st.caption("There is no such metric that can be drawn.")
 
 
 def training_curves(comparison: Comparison, reader: Reader, champion: VersionRef | None) -> None:

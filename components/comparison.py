@@ -30,6 +30,7 @@ WORDS = {
     Standing.ALONE: ":gray[no baseline]",
 }
 ROWS_AT_ONCE = 14
+METRICS_AT_ONCE = 40
 
 
 def conclusions(comparison: Comparison) -> None:
@@ -67,14 +68,17 @@ def data_warning(comparison: Comparison) -> None:
 
 def metric_table(comparison: Comparison) -> None:
     """Every metric in every version; what the policy asks, and whether it is met."""
+    rows = comparison.metrics
+    if len(rows) > METRICS_AT_ONCE and not st.toggle(
+        f"All {len(rows)} metrics", key="all_metrics", bind="query-params"
+    ):
+        rows = rows[:METRICS_AT_ONCE]
     labels = [escaped(label, 300) for label in comparison.labels]
     headers = [f"{labels[0]} (baseline)", *labels[1:]]
     frame = pd.DataFrame(
-        [[*(_cell(cell) for cell in row.cells), _asked(row)] for row in comparison.metrics],
+        [[*(_cell(cell) for cell in row.cells), _asked(row)] for row in rows],
         columns=[*headers, "Policy"],
-        index=pd.Index(
-            [f"{escaped(row.name, 80)} {ARROWS[row.direction]}" for row in comparison.metrics], name="Metric"
-        ),
+        index=pd.Index([f"{escaped(row.name, 80)} {ARROWS[row.direction]}" for row in rows], name="Metric"),
     )
     st.table(_right_aligned(frame, len(headers)), border="horizontal", width=WIDE)
 

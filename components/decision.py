@@ -98,8 +98,7 @@ def _votes(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Requ
 
 
 def _buttons(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Request | None:
-    if Action.SUBMIT in actions:
-        return _submission(dossier)
+    request = _submission(dossier) if Action.SUBMIT in actions and Action.ROLLBACK not in actions else None
     with st.container(horizontal=True):
         if Action.PROMOTE in actions:
             label = f"Promote v{dossier.ref.version} to {dossier.policy.rules.champion.stage}"
@@ -113,7 +112,7 @@ def _buttons(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Re
             confirm(Action.ARCHIVE, dossier, seen)
     if Action.PROMOTE in actions and not dossier.verdict.allowed:
         st.caption("The button works once nothing stands in the way.")
-    return None
+    return request
 
 
 def _submission(dossier: Dossier) -> Request | None:

@@ -62,8 +62,11 @@ def summary(dossier: Dossier) -> None:
             )
             st.markdown(f":gray[:material/balance:] {words}")
             return
-        conclusions(dossier.comparison)
-        st.markdown(f"[Compare in full]({links.compare(evidence.ref for evidence in dossier.comparison.versions)})")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            with st.container(width="stretch", gap=None):
+                conclusions(dossier.comparison)
+            link = links.compare(evidence.ref for evidence in dossier.comparison.versions)
+            st.markdown(f"[Compare in full]({link})", width="content")
 
 
 def lifecycle(dossier: Dossier, mlflow_uri: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from components import links
+from components import clicks, links
 from components.badges import STATUS_COLOURS, STATUS_WORDS, inline
 from components.problems import draw
 from components.session import Session
@@ -27,12 +27,14 @@ PATIENCE_SECONDS = 0.25
 """How long a page waits for metrics before it shows the table without them; they are filled in when they come."""
 POLL_SECONDS = 0.4
 MAX_TAGS = 6
-_TABLE, _LINK, _SHOWN, _OPENED = "models", "models-link", "models-shown", "models-opened"
+_TABLE, _NAMES = "models", "models-names"
 _ASKED, _RUNS = "models-asked", "models-runs"
 
 
 def listing(session: Session, found: Page) -> str | None:
-    """Draw the rows of one page; returns the name of the model that was clicked."""
+    """Draw the rows of one page, or return the name of the model that was clicked."""
+    if name := clicks.clicked(_TABLE, str):
+        return name
     st.html(Path(__file__).with_name("narrow.css"))
     lines = _with_metrics(session, found)
     now = session.signoff.now()
@@ -42,9 +44,8 @@ def listing(session: Session, found: Page) -> str | None:
         for line in lines:
             with st.container(border=True):
                 st.markdown(_card(line, now))
-    st.session_state[_SHOWN] = [row.name for row in found.rows]
-    name = st.session_state.pop(_OPENED, None)
-    return name if isinstance(name, str) else None
+    clicks.remember(_TABLE, [row.name for row in found.rows])
+    return None
 
 
 # ---- metrics -----------------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ def _table(lines: Sequence[Line], now: datetime) -> None:
         row_height=38,
         placeholder="",
         alt="Registered models",
-        on_select=_row_clicked,
+        on_select=clicks.on_cell(_TABLE),
         selection_mode="single-cell",
         column_config=_columns(lines),
     )
@@ -118,8 +119,8 @@ def _columns(lines: Sequence[Line]) -> dict[str, Any]:
             alignment="left",
             pinned=True,
             width=200,
-            on_click=_name_clicked,
-            key=_LINK,
+            on_click=clicks.on_button(_TABLE, _NAMES),
+            key=_NAMES,
             help="⚠ marks names that mix alphabets and may look like another",
         ),
         "champion": column.MultiselectColumn("Champion", options=champions, color="green", width=76),
@@ -144,23 +145,6 @@ def _columns(lines: Sequence[Line]) -> dict[str, Any]:
         "tags": column.ListColumn("Tags", width=130),
         "at": column.DatetimeColumn("Changed at (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC", width=150),
     }
-
-
-def _name_clicked() -> None:
-    _opened(st.session_state[_LINK]["row"])
-
-
-def _row_clicked() -> None:
-    cells = st.session_state[_TABLE]["selection"]["cells"]
-    if cells:
-        _opened(cells[0][0])
-
-
-def _opened(position: int) -> None:
-    """Note which model was clicked: by its place among the rows that were on screen, which may be others by now."""
-    shown = st.session_state.get(_SHOWN, [])
-    if 0 <= position < len(shown):
-        st.session_state[_OPENED] = shown[position]
 
 
 def _name(row: Row) -> str:

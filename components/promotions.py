@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from components import links
-from components.text import ago, escaped, exact
+from components.text import escaped, exact
 from services.domain import VersionRef
 from services.intents import Intent
 from services.releases import Release, Return
@@ -32,7 +32,7 @@ def released(found: list[Release]) -> None:
         return
     st.table(
         {
-            "when": [f"{ago(release.at)} ({exact(release.at)})" for release in found],
+            "when": [f"{exact(release.at)[:16]} UTC" for release in found],
             "version": [_version(release.ref) for release in found],
             "how": ["rolled back" if release.action == "rollback" else "promoted" for release in found],
             "replaced": [f"v{release.replaced}" if release.replaced else "–" for release in found],

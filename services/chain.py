@@ -3,58 +3,79 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from services import ledger, tables
 from services.database import Database
 from services.signoff import Signoff
 
+RECHECK_SECONDS = 300.0
+"""An unchanged head is read again after this time: somebody may have changed what lies before it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """The state of the record. ``checked`` is False while the chain is still being read; then ``broken_at`` is None."""
+    """The state of the record. ``checked_at`` is None while the chain is being read; then ``broken_at`` is too."""
 
     events: int
     head: str
-    checked: bool
+    checked_at: datetime | None
     broken_at: int | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Check:
+    head: tuple[int, str]
+    begun: float
+    at: datetime
+    answer: Future[int | None]
+
+
 _checker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-check")
-_checks: WeakKeyDictionary[Database, tuple[tuple[int, str], Future[int | None]]] = WeakKeyDictionary()
+_checks: WeakKeyDictionary[Database, _Check] = WeakKeyDictionary()
 _checks_lock = threading.Lock()
 
 
 def state(signoff: Signoff, *, patience: float = 0.3) -> Chain:
     """Whether every event still has its hash and its predecessor.
 
-    Read once for each head, in the background: a long chain takes seconds. Waits ``patience`` seconds for it.
+    Read once for each head, in the background and never twice at a time: a long chain takes seconds. Waits
+    ``patience`` seconds for it.
+
+    Raises:
+        LedgerUnavailable: the database cannot be read.
     """
     with signoff.database.reading() as connection:
-        head = _head(connection)
+        row = connection.execute(sa.select(tables.ledger_head)).one_or_none()
+    head = (row.seq, row.hash) if row else (0, ledger.GENESIS)
     with _checks_lock:
-        known = _checks.get(signoff.database)
-        if known is None or known[0] != head or (known[1].done() and known[1].exception()):
-            if known:
-                known[1].cancel()
-            known = _checks[signoff.database] = (head, _checker.submit(_broken_at, signoff.database))
+        check = _checks.get(signoff.database)
+        if check is None or (check.answer.done() and _outdated(check, head)):
+            check = _checks[signoff.database] = _Check(
+                head=head,
+                begun=time.monotonic(),
+                at=signoff.now(),
+                answer=_checker.submit(_broken_at, signoff.database),
+            )
     try:
-        broken = known[1].result(timeout=patience)
+        broken = check.answer.result(timeout=patience)
     except TimeoutError:
-        return Chain(events=head[0], head=head[1], checked=False, broken_at=None)
-    return Chain(events=head[0], head=head[1], checked=True, broken_at=broken)
+        return Chain(events=head[0], head=head[1], checked_at=None, broken_at=None)
+    current = check.head == head or broken is not None
+    return Chain(events=head[0], head=head[1], checked_at=check.at if current else None, broken_at=broken)
+
+
+def _outdated(check: _Check, head: tuple[int, str]) -> bool:
+    old = time.monotonic() - check.begun > RECHECK_SECONDS
+    return old or check.head != head or check.answer.exception() is not None
 
 
 def _broken_at(database: Database) -> int | None:
     with database.reading() as connection:
         return ledger.broken_at(connection)
-
-
-def _head(connection: Connection) -> tuple[int, str]:
-    row = connection.execute(sa.select(tables.ledger_head)).one_or_none()
-    return (row.seq, row.hash) if row else (0, ledger.GENESIS)

@@ -1,0 +1,142 @@
+"""The History page's parts: the state of the record, filters that live in the link, events as table and timeline."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from components import charts, clicks, links, markup
+from components.chart_style import draw as draw_chart
+from components.session import Session
+from components.text import ago, escaped, exact, number, plain
+from services import chain, event_csv, history
+from services.history import ACTIONS, Asked, EventPage
+from services.ledger import Event, Kind
+
+TABLE, TIMELINE = "Table", "Timeline"
+EVENT, BEFORE = "event", "before"
+"""Query parameters: the record that is open, and where the list goes on."""
+_EVENTS = "events"
+_EMPTY: dict[str, Any] = {
+    **dict.fromkeys(("model", "version", "person", "since", "until", "as_of")),
+    "action": [],
+    "steps": False,
+}
+_TONES = {"refused": "bad", "aborted": "bad", "unknown": "wait", "requested": "wait", "intended": "plain"}
+_COLOURS = {"refused": "red", "aborted": "red", "unknown": "orange", "requested": "orange", "intended": "gray"}
+_SUBJECT_COLOURS = {
+    "submission": "blue", "approval": "green", "promotion": "green", "rollback": "orange", "rejection": "red",
+    "withdrawal": "gray", "archival": "violet", "policy": "gray",
+}  # fmt: skip
+
+
+def colour(kind: Kind) -> str:
+    """The colour of what happened; always shown with the word."""
+    return _COLOURS.get(kind.outcome) or _SUBJECT_COLOURS.get(kind.subject, "gray")
+
+
+def state_of_record(session: Session) -> None:
+    """Whether the chain of events is whole, as a line under the title."""
+    seen = chain.state(session.signoff)
+    count = f"{seen.events:,} event{'' if seen.events == 1 else 's'}"
+    head = f"head `{seen.head[:12]}`"
+    if seen.broken_at is not None:
+        st.error(
+            f"**The record is broken at #{seen.broken_at}.** That event, or the one before it, is not what was "
+            "recorded. Keep a copy of the database and tell an auditor; nothing after it can be relied on.",
+            icon=":material/link_off:",
+        )
+    elif seen.checked_at is None:
+        st.caption(f":material/hourglass_top: {count}, the chain is being read again… · {head}")
+    else:
+        st.caption(
+            f":green[✓] Record intact · {count} · {head}",
+            help=f"Every event's hash and its link to the one before were computed again at {exact(seen.checked_at)}.",
+        )
+
+
+# ---- filters -----------------------------------------------------------------------------------------------
+
+
+def filters(session: Session) -> Asked:
+    """What to show. Everything chosen is part of the page's link."""
+    known = history.choices(session.signoff)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="history-filters"):
+        model = _choice("Model", "model", known.models, 220)
+        version = st.number_input(
+            "Version", 1, value=None, key="version", placeholder="Any", width=100, on_change=_newest, bind="query-params"
+        )
+        person = _choice("Person", "person", known.people, 160)
+        actions = st.multiselect(
+            "What happened",
+            list(ACTIONS),
+            key="action",
+            placeholder="Anything",
+            width=300,
+            on_change=_newest,
+            bind="query-params",
+        )
+        since = st.date_input("Since", None, key="since", width=140, on_change=_newest, bind="query-params")
+        until = st.date_input("Until", None, key="until", width=140, on_change=_newest, bind="query-params")
+        steps = st.toggle(
+            "Steps",
+            key="steps",
+            help="Also what was begun: the intent before each change",
+            on_change=_newest,
+            bind="query-params",
+        )
+    asked = Asked(
+        model=model, version=version, person=person, actions=tuple(actions), since=since, until=until, steps=steps
+    )
+    if asked.filtering:
+        st.button("Clear filters", icon=":material/close:", type="tertiary", on_click=_clear, key="clear")
+    return asked
+
+
+def as_of() -> datetime | None:
+    """The moment somebody asks about, in UTC."""
+    moment = st.datetime_input(
+        "In Production as of (UTC)",
+        None,
+        key="as_of",
+        width=230,
+        help="Who was in Production at that moment, by the record",
+        bind="query-params",
+    )
+    return moment.replace(tzinfo=UTC) if moment else None
+
+
+def view() -> str:
+    """Table or timeline."""
+    return st.segmented_control(
+        "View", [TABLE, TIMELINE], default=TABLE, required=True, key="view", bind="query-params"
+    )
+
+
+def _choice(label: str, key: str, options: tuple[str, ...], width: int) -> str | None:
+    return st.selectbox(
+        label,
+        options,
+        index=None,
+        key=key,
+        format_func=plain,
+        placeholder="Any",
+        accept_new_options=True,
+        width=width,
+        on_change=_newest,
+        bind="query-params",
+    )
+
+
+def _newest() -> None:
+    st.query_params.pop(BEFORE, None)
+
+
+def _clear() -> None:
+    _newest()
+    st.session_state.update(_EMPTY)
