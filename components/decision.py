@@ -102,7 +102,8 @@ def _buttons(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Re
     with st.container(horizontal=True):
         if Action.PROMOTE in actions:
             label = f"Promote v{dossier.ref.version} to {dossier.policy.rules.champion.stage}"
-            if st.button(label, type="primary", icon=":material/rocket_launch:", disabled=not dossier.verdict.allowed):
+            kind = "primary" if dossier.verdict.allowed else "secondary"
+            if st.button(label, type=kind, icon=":material/rocket_launch:"):
                 confirm(Action.PROMOTE, dossier, seen)
         if Action.ROLLBACK in actions and st.button("Roll back to this version", icon=":material/undo:"):
             confirm(Action.ROLLBACK, dossier, seen)
@@ -110,8 +111,6 @@ def _buttons(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Re
             confirm(Action.WITHDRAW, dossier, seen)
         if Action.ARCHIVE in actions and st.button("Archive", icon=":material/archive:"):
             confirm(Action.ARCHIVE, dossier, seen)
-    if Action.PROMOTE in actions and not dossier.verdict.allowed:
-        st.caption("The button works once nothing stands in the way.")
     return request
 
 
@@ -187,6 +186,9 @@ def consequences(action: Action, dossier: Dossier) -> str:
 
 def _dialog(action: Action, dossier: Dossier, seen: Binding) -> None:
     st.markdown(consequences(action, dossier))
+    if action is Action.PROMOTE and not dossier.verdict.allowed:
+        st.warning("As things are, the gate will refuse this and record that you asked.", icon=":material/gpp_bad:")
+        checks(Verdict(checks=dossier.verdict.failed))
     with st.form(f"confirm:{action}:{dossier.version.identity}", border=False):
         words = st.text_area("Reason (needed)", placeholder="Why now? The record keeps this for years.", height=96)
         sent = st.form_submit_button(_LABELS[action].format(version=dossier.ref.version), type="primary")

@@ -1,43 +1,25 @@
-"""The History page's parts: the state of the record, filters that live in the link, events as table and timeline."""
+"""The History page's frame: the state of the record, and filters that live in the link."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
-from components import charts, clicks, links, markup
-from components.chart_style import draw as draw_chart
 from components.session import Session
-from components.text import ago, escaped, exact, number, plain
-from services import chain, event_csv, history
-from services.history import ACTIONS, Asked, EventPage
-from services.ledger import Event, Kind
+from components.text import exact, plain
+from services import chain, history
+from services.history import ACTIONS, Asked
 
 TABLE, TIMELINE = "Table", "Timeline"
 EVENT, BEFORE = "event", "before"
 """Query parameters: the record that is open, and where the list goes on."""
-_EVENTS = "events"
 _EMPTY: dict[str, Any] = {
     **dict.fromkeys(("model", "version", "person", "since", "until", "as_of")),
     "action": [],
     "steps": False,
 }
-_TONES = {"refused": "bad", "aborted": "bad", "unknown": "wait", "requested": "wait", "intended": "plain"}
-_COLOURS = {"refused": "red", "aborted": "red", "unknown": "orange", "requested": "orange", "intended": "gray"}
-_SUBJECT_COLOURS = {
-    "submission": "blue", "approval": "green", "promotion": "green", "rollback": "orange", "rejection": "red",
-    "withdrawal": "gray", "archival": "violet", "policy": "gray",
-}  # fmt: skip
-
-
-def colour(kind: Kind) -> str:
-    """The colour of what happened; always shown with the word."""
-    return _COLOURS.get(kind.outcome) or _SUBJECT_COLOURS.get(kind.subject, "gray")
 
 
 def state_of_record(session: Session) -> None:
@@ -69,7 +51,14 @@ def filters(session: Session) -> Asked:
     with st.container(horizontal=True, vertical_alignment="bottom", key="history-filters"):
         model = _choice("Model", "model", known.models, 220)
         version = st.number_input(
-            "Version", 1, value=None, key="version", placeholder="Any", width=100, on_change=_newest, bind="query-params"
+            "Version",
+            1,
+            value=None,
+            key="version",
+            placeholder="Any",
+            width=100,
+            on_change=_newest,
+            bind="query-params",
         )
         person = _choice("Person", "person", known.people, 160)
         actions = st.multiselect(
@@ -116,6 +105,24 @@ def view() -> str:
     return st.segmented_control(
         "View", [TABLE, TIMELINE], default=TABLE, required=True, key="view", bind="query-params"
     )
+
+
+def cursor() -> int | None:
+    """Where the list goes on; None at its beginning, and for a link that names no number."""
+    before = st.query_params.get(BEFORE, "")
+    return int(before) if before.isascii() and before.isdigit() and len(before) <= 12 else None
+
+
+def empty(asked: Asked) -> None:
+    """What to do where no event fits."""
+    if asked.filtering:
+        st.info("**Nothing in the record fits these filters.**", icon=":material/filter_alt_off:")
+        st.button("Clear filters", icon=":material/close:", type="primary", on_click=_clear, key="clear-all")
+    else:
+        st.info(
+            "**Nothing is recorded yet.** Submit a version for review; it is the first entry here.",
+            icon=":material/history:",
+        )
 
 
 def _choice(label: str, key: str, options: tuple[str, ...], width: int) -> str | None:

@@ -105,7 +105,7 @@ class Dossier:
             Action.APPROVE: submission is not None and not gate.barred(actor.username, self.facts),
             Action.REQUEST_CHANGES: submission is not None,
             Action.REJECT: submission is not None,
-            Action.PROMOTE: submission is not None and not released,
+            Action.PROMOTE: not released,
             Action.WITHDRAW: submission is not None and actor.username == submission.submitted_by,
             Action.ROLLBACK: not released and bool(self.releases),
             Action.ARCHIVE: self.version.stage != Stage.ARCHIVED,

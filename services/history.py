@@ -138,6 +138,28 @@ def choices(signoff: Signoff) -> Choices:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The metric an event was judged by first: of the version, and of the champion of that moment. Text as recorded."""
+
+    name: str
+    value: str
+    champion: str | None
+
+
+def measured(signoff: Signoff, event: Event) -> Measured | None:
+    """The key metric of an event's policy; where there is none any more, the first metric it recorded."""
+    metrics = event.get("metrics") or {}
+    policy = str(event.get("policy") or "").rpartition("@")[0]
+    name = next((p.key_metric for p in signoff.policies.policies if p.rules.name == policy), None)
+    if name not in metrics:
+        name = min(metrics, default=None)
+    if name is None:
+        return None
+    champion = (event.get("champion_metrics") or {}).get(name)
+    return Measured(name=name, value=metrics[name]["value"], champion=champion["value"] if champion else None)
+
+
 # ---- one record --------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -113,6 +114,12 @@ def state(client: MlflowClient) -> tuple[dict[int, str], dict[str, str], dict[st
     return stages, dict(client.get_registered_model(MODEL).aliases), dict(tags)
 
 
+def events(stack: Stack) -> list[str]:
+    """The kinds of all events, oldest first, read from the database beside the running dashboard."""
+    with sqlite3.connect(stack.home / "signoff.db") as connection:
+        return [kind for (kind,) in connection.execute("SELECT kind FROM events ORDER BY seq")]
+
+
 def test_the_sample_registry_is_what_the_contract_promises(client: MlflowClient) -> None:
     models = list(client.search_registered_models())
     assert len(models) >= 4
@@ -125,14 +132,24 @@ def test_the_sample_registry_is_what_the_contract_promises(client: MlflowClient)
         assert champion.source.startswith("models:/") or champion.source.startswith("mlflow-artifacts:")
 
 
-def test_an_unapproved_version_cannot_be_promoted_from_the_page(office: Office, client: MlflowClient) -> None:
-    before = state(client)
+def test_an_unapproved_version_cannot_be_promoted_from_the_page(
+    office: Office, client: MlflowClient, stack: Stack
+) -> None:
+    before, recorded = state(client), len(events(stack))
     manager = office["release_manager"]
     manager.opens(version_page(WEAK))
     manager.sees("checks failed")
     manager.sees("val_auc is 0.74")
-    assert manager.page.get_by_role("button", name="Promote v").count() == 0
+    manager.clicks("Promote v2 to Production")
+    dialog = manager.page.get_by_role("dialog")
+    expect(dialog).to_contain_text("the gate will refuse this")
+    dialog.get_by_label("Reason").fill("We are in a hurry.")
+    dialog.get_by_role("button", name="Promote v2").click()
+    manager.sees("Refused by the gate")
+    manager.sees("val_auc is 0.74")
     assert state(client) == before
+    assert len(events(stack)) == recorded + 1
+    assert events(stack)[-1] == "promotion:refused"
 
 
 def test_a_scientist_submits_the_challenger(office: Office, client: MlflowClient) -> None:

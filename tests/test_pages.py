@@ -187,11 +187,18 @@ class TestPromoting:
         assert kinds(signoff).count("promotion:confirmed") == 2, "the champion's own and this one"
         assert registry.version(ref).stage == "Production"
 
-    def test_it_is_disabled_while_something_stands_in_the_way(
+    def test_while_something_stands_in_the_way_it_is_refused_on_screen_with_one_event(
         self, signoff: Signoff, registry: FakeRegistry, pending: VersionRef
     ) -> None:
+        before, tags, stage = kinds(signoff), dict(registry.version(pending).tags), registry.version(pending).stage
         at = opened(signoff, "release_manager", "version", **version_query(pending))
-        assert button(at, "Promote v2 to Production").disabled
+        button(at, "Promote v2 to Production").click().run()
+        assert "the gate will refuse this" in text(at)
+        confirmed(at, Action.PROMOTE, pending)
+        assert "Refused by the gate" in text(at)
+        assert "0 of 1 approvals by a reviewer" in text(at)
+        assert kinds(signoff) == [*before, "promotion:refused"]
+        assert (registry.version(pending).tags, registry.version(pending).stage) == (tags, stage)
 
     def test_a_conflict_names_who_was_faster(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef

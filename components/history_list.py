@@ -1,0 +1,244 @@
+"""Events of the record as a chart over time, a table and a timeline, and who was in Production at a moment."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from components import clicks, links, markup
+from components.chart_style import draw
+from components.charts import events_per_day
+from components.history import BEFORE, TIMELINE
+from components.session import Session
+from components.text import NONE, ago, exact, number, plain
+from services import event_csv, history
+from services.history import Asked, EventPage, Held, Measured
+from services.ledger import Event, Kind
+
+EVENTS, CHAMPIONS = "events", "champions-then"
+MAX_HELD = 500
+_COLOURS = {
+    "given": "green", "requested": "orange", "refused": "red", "aborted": "red", "unknown": "orange",
+    "intended": "gray", "activated": "gray",
+}  # fmt: skip
+_CONFIRMED = {
+    "submission": "blue", "promotion": "green", "rollback": "orange", "rejection": "red", "archival": "violet",
+}  # fmt: skip
+_SIGNS = {"green": ("✓", "good"), "red": ("×", "bad"), "orange": ("!", "wait")}
+
+
+def colour(kind: Kind) -> str:
+    """The colour of what happened; always shown with the word."""
+    return _COLOURS.get(kind.outcome) or _CONFIRMED.get(kind.subject, "gray")
+
+
+def opened() -> int | None:
+    """The number of the record that was clicked just now."""
+    return clicks.clicked(EVENTS, int) or clicks.clicked(CHAMPIONS, int)
+
+
+def chart(session: Session, asked: Asked) -> None:
+    """Events of each day, by what happened."""
+    days = history.per_day(session.signoff, asked)
+    draw(events_per_day(days), "events-per-day", f"Events of each day: {sum(count for *_, count in days)} in all")
+
+
+def events(session: Session, found: EventPage, view: str) -> None:
+    """The events of one page, as a table or as a timeline; on a narrow screen always as a timeline."""
+    st.html(Path(__file__).with_name("narrow.css"))
+    if view == TIMELINE:
+        _timeline(found.events)
+        return
+    with st.container(key="wide-events"):
+        _table(session, found.events)
+    with st.container(key="narrow-events"):
+        _timeline(found.events)
+
+
+def pager(found: EventPage) -> None:
+    """Where in the list this is, and the way to newer and older events."""
+    first, last = found.events[0].seq, found.events[-1].seq
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.caption(f"#{first:,} to #{last:,} · {found.total:,} event{'' if found.total == 1 else 's'}", width="content")
+        with st.container(horizontal=True, width="content"):
+            if BEFORE in st.query_params:
+                st.button("Newest", icon=":material/first_page:", on_click=_go_on, args=(None,), key="newest")
+            if found.older:
+                st.button("Older", icon=":material/chevron_right:", on_click=_go_on, args=(found.older,), key="older")
+
+
+def download(session: Session, asked: Asked) -> None:
+    """All events that fit, as CSV; written when somebody asks for it."""
+    signoff = session.signoff
+
+    def content() -> bytes:
+        file = io.BytesIO()
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        event_csv.write(history.stream(signoff, asked), text)
+        text.flush()
+        return file.getvalue()
+
+    st.download_button(
+        "CSV",
+        content,
+        f"signoff-history-{signoff.now():%Y-%m-%d}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+        key="csv",
+        help="Everything that fits the filters",
+    )
+
+
+def production(session: Session, moment: datetime, model: str | None) -> None:
+    """Who was in Production at ``moment``."""
+    held = history.production_at(session.signoff, moment, model)
+    with st.container(border=True):
+        st.markdown(f"**In Production at {exact(moment)}**, by the record")
+        if not held:
+            st.caption("Nothing was." if model is None else "No version of it was.")
+            return
+        _champions(held[:MAX_HELD])
+        if len(held) > MAX_HELD:
+            st.caption(f"The first {MAX_HELD} of {len(held):,} models; name a model above to see another.")
+    clicks.remember(CHAMPIONS, [one.event for one in held])
+
+
+def _go_on(before: int | None) -> None:
+    if before is None:
+        st.query_params.pop(BEFORE, None)
+    else:
+        st.query_params[BEFORE] = str(before)
+
+
+# ---- tables ------------------------------------------------------------------------------------------------
+
+
+def _table(session: Session, found: Sequence[Event]) -> None:
+    now, column = session.signoff.now(), st.column_config
+    words = {history.action(event.kind): colour(event.kind) for event in found}
+    frame = pd.DataFrame(
+        {
+            "seq": [[f"#{event.seq}"] for event in found],
+            "when": [ago(event.at, now) for event in found],
+            "who": [plain(event.actor, 60) for event in found],
+            "what": [[history.action(event.kind)] for event in found],
+            "version": [_version(event) for event in found],
+            "why": [plain(" ".join(event.comment.split()), 300) for event in found],
+            "metric": [_metric(history.measured(session.signoff, event)) for event in found],
+            "at": [exact(event.at).removesuffix(" UTC") for event in found],
+        }
+    )
+    st.dataframe(
+        frame,
+        key=EVENTS,
+        hide_index=True,
+        height="content",
+        row_height=38,
+        placeholder="",
+        alt="Events of the record, newest first",
+        on_select=clicks.on_cell(EVENTS),
+        selection_mode="single-cell",
+        column_config={
+            "seq": column.ButtonColumn(
+                "Record",
+                type="tertiary",
+                pinned=True,
+                width=62,
+                on_click=clicks.on_button(EVENTS, "events-numbers"),
+                key="events-numbers",
+            ),
+            "when": column.TextColumn("When", width=105),
+            "who": column.TextColumn("Who", width=115),
+            "what": column.MultiselectColumn("What", options=list(words), color=list(words.values()), width=165),
+            "version": column.TextColumn("Version", width=200),
+            "why": column.TextColumn("Why", width=240),
+            "metric": column.TextColumn("Metric (champion)", alignment="right", width=165),
+            "at": column.TextColumn("Time (UTC)", width=140),
+        },
+    )
+    clicks.remember(EVENTS, [event.seq for event in found])
+
+
+def _champions(held: Sequence[Held]) -> None:
+    column = st.column_config
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "seq": [[f"#{one.event}"] for one in held],
+                "model": [plain(one.name, 120) for one in held],
+                "version": [[f"v{one.version}"] for one in held],
+                "since": [exact(one.since).removesuffix(" UTC") for one in held],
+                "by": [plain(one.promoted_by, 60) for one in held],
+                "approved": [plain(", ".join(one.approved_by) or NONE, 120) for one in held],
+                "reason": [plain(" ".join(one.reason.split()), 200) for one in held],
+                "policy": [plain(one.policy, 60) for one in held],
+                "digest": [one.digest[:12] for one in held],
+            }
+        ),
+        key=CHAMPIONS,
+        hide_index=True,
+        height="content",
+        alt="What was in Production",
+        on_select=clicks.on_cell(CHAMPIONS),
+        selection_mode="single-cell",
+        column_config={
+            "seq": column.ButtonColumn(
+                "Record",
+                type="tertiary",
+                pinned=True,
+                width=62,
+                on_click=clicks.on_button(CHAMPIONS, "champions-numbers"),
+                key="champions-numbers",
+            ),
+            "model": column.TextColumn("Model", width=200),
+            "version": column.MultiselectColumn(
+                "Version", options=sorted({f"v{one.version}" for one in held}), color="green", width=70
+            ),
+            "since": column.TextColumn("Since (UTC)", width=140),
+            "by": column.TextColumn("Released by", width=120),
+            "approved": column.TextColumn("Approved by", width=120),
+            "reason": column.TextColumn("Reason", width=200),
+            "policy": column.TextColumn("Policy", width=150),
+            "digest": column.TextColumn("Files (sha256)", width=110),
+        },
+    )
+
+
+def _version(event: Event) -> str:
+    return f"{plain(event.ref.name, 120)} v{event.ref.version}" if event.ref else NONE
+
+
+def _metric(found: Measured | None) -> str:
+    if found is None:
+        return NONE
+    value = f"{plain(found.name, 30)} {number(float(found.value))}"
+    return f"{value} ({number(float(found.champion))})" if found.champion is not None else value
+
+
+# ---- timeline ----------------------------------------------------------------------------------------------
+
+
+def _timeline(found: Sequence[Event]) -> None:
+    day, lines = "", []
+    for event in found:
+        if event.body["at"][:10] != day:
+            day = event.body["at"][:10]
+            lines.append(f"<p><strong>{day}</strong></p>")
+        lines.append(_line(event))
+    markup.thread(lines)
+
+
+def _line(event: Event) -> str:
+    sign, tone = _SIGNS.get(colour(event.kind), ("·", "plain"))
+    about = f" {markup.link(_version(event), links.version(event.ref))}" if event.ref else ""
+    headline = (
+        f"<strong>{markup.text(history.action(event.kind), 60)}</strong>{about} · {markup.text(event.actor, 60)} · "
+        f"{markup.when(event.at)} · {markup.link(f'#{event.seq}', links.event(event.seq))}"
+    )
+    return markup.line(sign, tone, headline, event.comment[:1000])

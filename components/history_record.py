@@ -1,0 +1,256 @@
+"""One record in full, in a drawer beside the list; `/history?event=12` is its link."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from components import links, markup
+from components.badges import inline, stage_words
+from components.history import EVENT
+from components.history_list import colour
+from components.problems import problems_shown
+from components.session import Session
+from components.text import NONE, escaped, number, prose
+from services import history
+from services.errors import BadInput, SignoffError
+from services.history import Record
+from services.ledger import GENESIS, Event
+
+WIDTH = 760
+
+
+def open_record(seq: int) -> None:
+    """Make one record the one that is open."""
+    st.query_params[EVENT] = str(seq)
+
+
+def record_drawer(session: Session) -> None:
+    """Draw the record that the link names, if it names one."""
+    asked = st.query_params.get(EVENT)
+    if asked is not None:
+        shown = asked if asked.isascii() and asked.isdigit() else "?"
+        st.dialog(f"Record #{shown[:12]}", width=WIDTH, position="right", on_dismiss=_close)(_draw)(session, asked)
+
+
+def _close() -> None:
+    st.query_params.pop(EVENT, None)
+
+
+def _draw(session: Session, asked: str) -> None:
+    with problems_shown():
+        if not (asked.isascii() and asked.isdigit() and len(asked) <= 12):
+            raise BadInput("Records are numbered from 1; the link names no number.")
+        found = history.record(session.signoff, int(asked))
+        event = found.event
+        _headline(event)
+        if event.comment:
+            with st.container(border=True):
+                st.text(prose(event.comment))
+        _change(event)
+        _checks(found)
+        _metrics(event)
+        _approvals(event)
+        _evidence(session, event)
+        _chain(found)
+        _raw(found)
+
+
+def _headline(event: Event) -> None:
+    badge = inline(history.action(event.kind), colour(event.kind))
+    about = (
+        f" **[{escaped(event.ref.name, 120)} v{event.ref.version}]({links.version(event.ref)})**" if event.ref else ""
+    )
+    st.markdown(f"{badge}{about}")
+    roles = ", ".join(role.replace("_", " ") for role in event.body["roles"]) or "no role"
+    name, username = event.body["actor_name"], event.actor
+    who = markup.text(name, 80) + (f" ({markup.text(username, 80)})" if name != username else "")
+    markup.caption(
+        f"by <strong>{who}</strong>",
+        f"as {markup.text(roles)}",
+        f"through {markup.text(event.body['source'].replace('_', ' '))}",
+        markup.when(event.at),
+        markup.text(event.body["at"]),
+    )
+
+
+def _change(event: Event) -> None:
+    before, after = event.get("before"), event.get("after")
+    if not before or not after:
+        return
+    rows = [
+        *(
+            (f"v{version}", before["stages"].get(version), after["stages"].get(version))
+            for version in _keys(before, after, "stages")
+        ),
+        *(
+            (f"alias {escaped(alias)}", _pointed(before, alias), _pointed(after, alias))
+            for alias in _keys(before, after, "aliases")
+        ),
+    ]
+    _section("What changed" if event.kind.outcome == "confirmed" else "What was to change")
+    _table(
+        {
+            "": [row[0] for row in rows],
+            "before": [_stage(row[1]) for row in rows],
+            "after": [_stage(row[2]) for row in rows],
+        }
+    )
+    if why := event.get("why"):
+        st.caption(f"MLflow: {escaped(str(why), 500)}")
+
+
+def _checks(found: Record) -> None:
+    if not found.checks:
+        return
+    _section(f"Checks · {sum(bool(check['passed']) for check in found.checks)} of {len(found.checks)} passed")
+    _table(
+        {
+            "": [":green[✓] passed" if check["passed"] else ":red[✗] failed" for check in found.checks],
+            "check": [escaped(str(check["title"]), 200) for check in found.checks],
+            "value": [escaped(str(check["value"]), 200) for check in found.checks],
+            "needed": [escaped(str(check["threshold"]), 200) for check in found.checks],
+        }
+    )
+    for check in found.checks:
+        if not check["passed"]:
+            st.caption(f":red[✗] {escaped(str(check['reason']), 600)}")
+
+
+def _metrics(event: Event) -> None:
+    metrics: Mapping[str, Any] = event.get("metrics") or {}
+    if not metrics:
+        return
+    champion: Mapping[str, Any] = event.get("champion_metrics") or {}
+    names = sorted(metrics)
+    columns = {"metric": [escaped(name, 80) for name in names], "value": [_number(metrics[name]) for name in names]}
+    if champion:
+        columns[f"champion v{event.get('champion')}"] = [_number(champion.get(name)) for name in names]
+    columns["data set"] = [escaped(_data(metrics[name]), 120) for name in names]
+    _section("Metrics")
+    _table(columns)
+
+
+def _approvals(event: Event) -> None:
+    approvals = event.get("approvals") or ()
+    if approvals:
+        _section("Approvals")
+        _table(
+            {
+                "by": [escaped(approval["person"], 80) for approval in approvals],
+                "as": [escaped(", ".join(approval["roles"]).replace("_", " "), 120) for approval in approvals],
+                "comment": [escaped(" ".join(approval["comment"].split()), 600) for approval in approvals],
+                "record": [f"[#{approval['seq']}]({links.event(approval['seq'])})" for approval in approvals],
+            }
+        )
+
+
+_EVIDENCE = {
+    "policy": "Policy",
+    "policy_digest": "Policy text (sha256)",
+    "manifest_digest": "Files (sha256)",
+    "model_id": "Logged model",
+    "source_uri": "Source",
+    "identity": "Identity",
+    "claimed_author": "Author, as claimed",
+    "recovered_by": "Closed by",
+    "file": "Policy file",
+}
+
+
+def _evidence(session: Session, event: Event) -> None:
+    facts = {title: f"`{_code(str(event.get(key)))}`" for key, title in _EVIDENCE.items() if event.get(key)}
+    if run_id := event.get("run_id"):
+        facts["Run"] = _run(session, str(run_id))
+    if facts:
+        _section("Evidence")
+        _table({"": list(facts), " ": list(facts.values())})
+
+
+def _run(session: Session, run_id: str) -> str:
+    """The run with a link into MLflow; only its id when it is gone, or MLflow is away: the record must still open."""
+    try:
+        run = session.signoff.reader.run(run_id)
+    except SignoffError:
+        run = None
+    if run is None:
+        return f"`{_code(run_id)}`, not in MLflow now"
+    return (
+        f"[{escaped(run.name, 80)} ↗]({links.mlflow_run(session.signoff.settings.mlflow_uri, run)}) `{_code(run_id)}`"
+    )
+
+
+def _chain(found: Record) -> None:
+    event = found.event
+    previous = event.body["previous"]
+    facts = {
+        "Hash": f"`{event.hash}`",
+        "Previous": "the first record"
+        if previous == GENESIS
+        else f"[#{event.seq - 1}]({links.event(event.seq - 1)}) `{previous}`",
+    }
+    if found.opened_by:
+        facts["Begun with"] = f"[#{found.opened_by.seq}]({links.event(found.opened_by.seq)})"
+    if event.body["intent"]:
+        facts["Intent"] = f"`{_code(event.body['intent'])}`"
+    _section("Place in the record")
+    _table({"": list(facts), " ": list(facts.values())})
+
+
+def _raw(found: Record) -> None:
+    seq, whole = found.event.seq, {**found.event.body, "hash": found.event.hash}
+    with st.container(horizontal=True):
+        st.download_button(
+            "JSON",
+            json.dumps(whole, ensure_ascii=False, indent=2, sort_keys=True),
+            f"signoff-record-{seq}.json",
+            "application/json",
+            icon=":material/download:",
+            on_click="ignore",
+            key="record-json",
+        )
+        if st.button("Earlier", icon=":material/chevron_left:", disabled=seq <= 1, key="record-earlier"):
+            open_record(seq - 1)
+            st.rerun()
+        if st.button("Later", icon=":material/chevron_right:", disabled=seq >= found.last, key="record-later"):
+            open_record(seq + 1)
+            st.rerun()
+    with st.expander("As recorded"):
+        st.json(whole)
+
+
+def _section(title: str) -> None:
+    st.markdown(f"**{title}**")
+
+
+def _table(columns: dict[str, list[str]]) -> None:
+    st.table(columns, border="horizontal", hide_index=True)
+
+
+def _keys(before: Mapping[str, Any], after: Mapping[str, Any], part: str) -> list[str]:
+    return sorted({*before[part], *after[part]}, key=lambda key: (len(key), key))
+
+
+def _pointed(state: Mapping[str, Any], alias: str) -> str | None:
+    version = state["aliases"].get(alias)
+    return f"v{version}" if version else None
+
+
+def _stage(value: str | None) -> str:
+    return NONE if value is None else escaped(stage_words(value))
+
+
+def _number(metric: Mapping[str, Any] | None) -> str:
+    return escaped(number(float(metric["value"]))) if metric else NONE
+
+
+def _data(metric: Mapping[str, Any]) -> str:
+    return f"{metric['dataset'] or ''} {metric['digest'] or ''}".strip() or NONE
+
+
+def _code(text: str) -> str:
+    """Text inside backticks, where nothing but a backtick has a meaning."""
+    return prose(text.replace("`", "'"), 300).replace("\n", " ")

@@ -1,0 +1,98 @@
+"""How versions differ beside their metrics, and what a changed signature means for callers."""
+
+from __future__ import annotations
+
+import pytest
+
+from services import differences
+from services.differences import Compatibility, signature_change
+from services.domain import Column, Signature
+from tests.test_comparison import SIGNED, version
+
+
+class TestParamsAndTags:
+    def test_params_that_differ(self) -> None:
+        rows = differences.params([version(1, params={"C": "1", "solver": "lbfgs"}), version(2, params={"C": "0.1"})])
+        assert [(row.name, row.values, row.differs) for row in rows] == [
+            ("C", ("1", "0.1"), True),
+            ("solver", ("lbfgs", None), True),
+        ]
+
+    def test_our_tags_and_mlflows_are_reserved_whatever_the_letter_case(self) -> None:
+        mine = version(1, tags={"Approved_By": "x", "team": "a"}, run_tags={"mlflow.user": "u", "Signoff.digest": "d"})
+        rows = differences.tags([mine, version(2, tags={"team": "b"})])
+        assert {row.name: row.reserved for row in rows} == {
+            "Approved_By": True,
+            "Signoff.digest": True,
+            "mlflow.user": True,
+            "team": False,
+        }
+
+    def test_a_versions_own_tag_wins_over_its_runs(self) -> None:
+        (row,) = differences.tags([version(1, tags={"team": "v"}, run_tags={"team": "r"}), version(2)])
+        assert row.values == ("v", None)
+
+
+def signed(*inputs: Column, outputs: tuple[Column, ...] = SIGNED.outputs) -> Signature:
+    return Signature(inputs=inputs, outputs=outputs)
+
+
+X, Y = Column(name="x", type="double"), Column(name="y", type="long")
+MAYBE_Y = Column(name="y", type="long", required=False)
+
+
+class TestSignature:
+    @pytest.mark.parametrize(
+        ("old", "new", "compatibility", "reason"),
+        [
+            (signed(X), signed(X), Compatibility.COMPATIBLE, ""),
+            (signed(X, Y), signed(Y, X), Compatibility.COMPATIBLE, ""),
+            (signed(X), signed(X, Y), Compatibility.BREAKING, "input y added, required"),
+            (signed(X), signed(X, MAYBE_Y), Compatibility.WIDENED, "input y added"),
+            (signed(X, Y), signed(X), Compatibility.WIDENED, "input y removed"),
+            (signed(X, Y), signed(X, MAYBE_Y), Compatibility.WIDENED, "input y now optional"),
+            (signed(X, MAYBE_Y), signed(X, Y), Compatibility.BREAKING, "input y now required"),
+            (
+                signed(X),
+                signed(Column(name="x", type="string")),
+                Compatibility.BREAKING,
+                "input x type double → string",
+            ),
+            (
+                signed(Column(name="x", type="integer")),
+                signed(X),
+                Compatibility.WIDENED,
+                "input x type integer → double",
+            ),
+            (signed(X), signed(X, outputs=()), Compatibility.BREAKING, "output 0 removed"),
+            (signed(X), signed(X, outputs=(*SIGNED.outputs, Y)), Compatibility.WIDENED, "output y added"),
+            (
+                signed(X),
+                signed(X, outputs=(Column(name="0", type="double"),)),
+                Compatibility.BREAKING,
+                "output 0 type long → double",
+            ),
+        ],
+    )
+    def test_field_by_field(self, old: Signature, new: Signature, compatibility: Compatibility, reason: str) -> None:
+        found = signature_change(old, new)
+        assert found.compatibility is compatibility
+        assert found.reasons == ((reason,) if reason else ())
+
+    def test_one_breaking_change_outweighs_the_rest(self) -> None:
+        found = signature_change(signed(X), signed(MAYBE_Y))
+        assert found.compatibility is Compatibility.WIDENED
+        found = signature_change(signed(X, MAYBE_Y), signed(Y))
+        assert (found.compatibility, found.reasons) == (Compatibility.BREAKING, ("input y now required",))
+
+    @pytest.mark.parametrize(("old", "new"), [(None, SIGNED), (SIGNED, None), (None, None)])
+    def test_without_one_nothing_can_be_said(self, old: Signature | None, new: Signature | None) -> None:
+        assert signature_change(old, new).compatibility is Compatibility.UNKNOWN
+
+    def test_rows_for_every_field_with_what_changed(self) -> None:
+        rows = differences.signature([version(1, signature=signed(X)), version(2, signature=signed(X, MAYBE_Y))])
+        assert [(row.name, row.values, row.note) for row in rows] == [
+            ("input x", ("double", "double"), ""),
+            ("input y", (None, "long, optional"), "added"),
+            ("output 0", ("long", "long"), ""),
+        ]
