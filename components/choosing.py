@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 
 import streamlit as st
@@ -16,6 +17,7 @@ from services.signoff import Signoff
 from services.snapshot import Snapshot
 
 QUERY = "versions"
+MODELS_OFFERED = 500
 MODEL, VERSIONS, BASELINE = "compare_model", "compare_versions", "compare_baseline"
 
 
@@ -33,11 +35,12 @@ def choose(signoff: Signoff) -> Asked:
     model, versions, baseline = st.columns([4, 5, 2], vertical_alignment="bottom")
     model.selectbox(
         "Registered model",
-        list(snapshot.models),
+        _models(snapshot, found.model),
         index=None,
         key=MODEL,
         format_func=plain,
         placeholder="Choose a registered model",
+        accept_new_options=len(snapshot.models) > MODELS_OFFERED,
         on_change=_model_chosen,
     )
     versions.multiselect(
@@ -103,6 +106,14 @@ def _versions_chosen() -> None:
 def _write(text: str) -> None:
     """Change one parameter only: each change is a step that Back goes back."""
     st.query_params[QUERY] = text
+
+
+def _models(snapshot: Snapshot, chosen: str | None) -> list[str]:
+    """Every name; of very many the last changed ones, and any other can be typed."""
+    if len(snapshot.models) <= MODELS_OFFERED:
+        return list(snapshot.models)
+    newest = heapq.nlargest(MODELS_OFFERED, snapshot.models.values(), key=lambda model: model.updated_at)
+    return sorted({model.name for model in newest} | ({chosen} if chosen else set()))
 
 
 def _options(snapshot: Snapshot, found: Asked) -> list[VersionRef]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,12 +11,15 @@ import streamlit as st
 
 from components.session import Session
 from components.text import exact, plain
-from services import chain, history
+from services import chain, event_csv, history
 from services.history import ACTIONS, Asked
 
 TABLE, TIMELINE = "Table", "Timeline"
 EVENT, BEFORE = "event", "before"
 """Query parameters: the record that is open, and where the list goes on."""
+_IN_LINK: dict[str, Any] = {"bind": "query-params"}
+_AS_OF = "Who was in Production at that moment, by the record"
+_STEPS = "Also what was begun: the intent before each change"
 _EMPTY: dict[str, Any] = {
     **dict.fromkeys(("model", "version", "person", "since", "until", "as_of")),
     "action": [],
@@ -45,65 +50,68 @@ def state_of_record(session: Session) -> None:
 # ---- filters -----------------------------------------------------------------------------------------------
 
 
-def filters(session: Session) -> Asked:
-    """What to show. Everything chosen is part of the page's link."""
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the page's link asks for: which events, as table or timeline, and a moment to look back to (UTC)."""
+
+    asked: Asked
+    view: str
+    moment: datetime | None
+
+
+def filters(session: Session) -> Wanted:
+    """Draw every choice; all of them are part of the page's link."""
     known = history.choices(session.signoff)
     with st.container(horizontal=True, vertical_alignment="bottom", key="history-filters"):
-        model = _choice("Model", "model", known.models, 220)
+        model = _choice("Model", "model", known.models, 190)
         version = st.number_input(
-            "Version",
-            1,
-            value=None,
-            key="version",
-            placeholder="Any",
-            width=100,
-            on_change=_newest,
-            bind="query-params",
+            "Version", 1, value=None, key="version", placeholder="Any", width=80, on_change=_newest, **_IN_LINK
         )
-        person = _choice("Person", "person", known.people, 160)
+        person = _choice("Person", "person", known.people, 140)
         actions = st.multiselect(
             "What happened",
             list(ACTIONS),
             key="action",
             placeholder="Anything",
-            width=300,
+            width=240,
             on_change=_newest,
-            bind="query-params",
+            **_IN_LINK,
         )
-        since = st.date_input("Since", None, key="since", width=140, on_change=_newest, bind="query-params")
-        until = st.date_input("Until", None, key="until", width=140, on_change=_newest, bind="query-params")
-        steps = st.toggle(
-            "Steps",
-            key="steps",
-            help="Also what was begun: the intent before each change",
-            on_change=_newest,
-            bind="query-params",
+        since = st.date_input("Since", None, key="since", width=128, on_change=_newest, **_IN_LINK)
+        until = st.date_input("Until", None, key="until", width=128, on_change=_newest, **_IN_LINK)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="history-view"):
+        view = st.segmented_control("View", [TABLE, TIMELINE], default=TABLE, required=True, key="view", **_IN_LINK)
+        moment = st.datetime_input("In Production as of (UTC)", None, key="as_of", width=220, help=_AS_OF, **_IN_LINK)
+        steps = st.toggle("Show steps", key="steps", help=_STEPS, on_change=_newest, **_IN_LINK)
+        asked = Asked(
+            model=model, version=version, person=person, actions=tuple(actions), since=since, until=until, steps=steps
         )
-    asked = Asked(
-        model=model, version=version, person=person, actions=tuple(actions), since=since, until=until, steps=steps
-    )
-    if asked.filtering:
-        st.button("Clear filters", icon=":material/close:", type="tertiary", on_click=_clear, key="clear")
-    return asked
+        download(session, asked)
+        if asked.filtering:
+            st.button("Clear filters", icon=":material/close:", type="tertiary", on_click=_clear, key="clear")
+    return Wanted(asked=asked, view=view or TABLE, moment=moment.replace(tzinfo=UTC) if moment else None)
 
 
-def as_of() -> datetime | None:
-    """The moment somebody asks about, in UTC."""
-    moment = st.datetime_input(
-        "In Production as of (UTC)",
-        None,
-        key="as_of",
-        width=230,
-        help="Who was in Production at that moment, by the record",
-        bind="query-params",
-    )
-    return moment.replace(tzinfo=UTC) if moment else None
+def download(session: Session, asked: Asked) -> None:
+    """All events that fit, as CSV; written when somebody asks for it."""
+    signoff = session.signoff
 
+    def content() -> bytes:
+        file = io.BytesIO()
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        event_csv.write(history.stream(signoff, asked), text)
+        text.flush()
+        return file.getvalue()
 
-def view() -> str:
-    """Table or timeline."""
-    return st.segmented_control(
-        "View", [TABLE, TIMELINE], default=TABLE, required=True, key="view", bind="query-params"
+    st.download_button(
+        "CSV",
+        content,
+        f"signoff-history-{signoff.now():%Y-%m-%d}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+        key="csv",
+        help="Everything that fits the filters",
     )
 
 
@@ -136,7 +144,7 @@ def _choice(label: str, key: str, options: tuple[str, ...], width: int) -> str |
         accept_new_options=True,
         width=width,
         on_change=_newest,
-        bind="query-params",
+        **_IN_LINK,
     )
 
 

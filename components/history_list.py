@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from components.charts import events_per_day
 from components.history import BEFORE, TIMELINE
 from components.session import Session
 from components.text import NONE, ago, exact, number, plain
-from services import event_csv, history
+from services import history
 from services.history import Asked, EventPage, Held, Measured
 from services.ledger import Event, Kind
 
@@ -70,29 +69,6 @@ def pager(found: EventPage) -> None:
                 st.button("Newest", icon=":material/first_page:", on_click=_go_on, args=(None,), key="newest")
             if found.older:
                 st.button("Older", icon=":material/chevron_right:", on_click=_go_on, args=(found.older,), key="older")
-
-
-def download(session: Session, asked: Asked) -> None:
-    """All events that fit, as CSV; written when somebody asks for it."""
-    signoff = session.signoff
-
-    def content() -> bytes:
-        file = io.BytesIO()
-        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        event_csv.write(history.stream(signoff, asked), text)
-        text.flush()
-        return file.getvalue()
-
-    st.download_button(
-        "CSV",
-        content,
-        f"signoff-history-{signoff.now():%Y-%m-%d}.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-        key="csv",
-        help="Everything that fits the filters",
-    )
 
 
 def production(session: Session, moment: datetime, model: str | None) -> None:
@@ -153,11 +129,11 @@ def _table(session: Session, found: Sequence[Event]) -> None:
                 on_click=clicks.on_button(EVENTS, "events-numbers"),
                 key="events-numbers",
             ),
-            "when": column.TextColumn("When", width=105),
-            "who": column.TextColumn("Who", width=115),
-            "what": column.MultiselectColumn("What", options=list(words), color=list(words.values()), width=165),
+            "when": column.TextColumn("When", width=100),
+            "who": column.TextColumn("Who", width=118),
+            "what": column.MultiselectColumn("What", options=list(words), color=list(words.values()), width=150),
             "version": column.TextColumn("Version", width=200),
-            "why": column.TextColumn("Why", width=240),
+            "why": column.TextColumn("Why", width=236),
             "metric": column.TextColumn("Metric (champion)", alignment="right", width=165),
             "at": column.TextColumn("Time (UTC)", width=140),
         },

@@ -22,9 +22,9 @@ def numbers(seen: Overview) -> None:
     approved = seen.count(Status.APPROVED, Status.AUTO_APPROVED)
     cards = (
         ("In Production", seen.in_production, f"of {seen.models} models", None),
-        ("Waiting for review", seen.count(Status.PENDING), "submissions in 14 days", seen.submissions_daily),
-        ("Approved, to release", approved, "waiting for a release manager" if approved else "none waits", None),
-        ("Released in two weeks", sum(seen.promotions_daily), "releases, day by day", seen.promotions_daily),
+        ("In review", seen.count(Status.PENDING), "waiting now", seen.submissions_daily),
+        ("Approved", approved, "to be released", None),
+        ("Released", sum(seen.promotions_daily), "in 14 days", seen.promotions_daily),
     )
     for place, (label, value, note, daily) in zip(st.columns(4), cards, strict=True):
         place.metric(

@@ -16,19 +16,15 @@ def render(session: Session) -> None:
     st.title("History", anchor=False)
     with problems_shown():
         frame.state_of_record(session)
-        asked = frame.filters(session)
-        found = history.page(session.signoff, asked, before=frame.cursor())
-        if found.total:
-            shown.chart(session, asked)
+        wanted = frame.filters(session)
+        if wanted.moment:
+            shown.production(session, wanted.moment, wanted.asked.model)
+        found = history.page(session.signoff, wanted.asked, before=frame.cursor())
+        if not found.events:
+            frame.empty(wanted.asked)
         else:
-            frame.empty(asked)
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            view, moment = frame.view(), frame.as_of()
-            shown.download(session, asked)
-        if moment:
-            shown.production(session, moment, asked.model)
-        if found.events:
-            shown.events(session, found, view)
+            shown.chart(session, wanted.asked)
+            shown.events(session, found, wanted.view)
             shown.pager(found)
         record_drawer(session)
 

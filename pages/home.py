@@ -15,10 +15,10 @@ def render(session: Session) -> None:
     with problems_shown():
         with st.spinner("Reading the registry…"):
             seen = overview(session.signoff)
-        home.numbers(seen)
         work, news = st.columns([7, 3], gap="large")
         with work:
             home.inbox_of(session, seen)
+            home.numbers(seen)
             home.in_production(seen.champions)
         with news:
             home.lately(seen.lately)

@@ -23,6 +23,8 @@ def activate(database: Database, book: PolicyBook, *, at: datetime) -> None:
     if active == set(wanted):
         return
     with database.writing() as connection:
+        # Read again under the write lock: another process may start at the same moment.
+        active = set(connection.execute(sa.select(policies.c.digest).where(policies.c.active)).scalars())
         connection.execute(policies.update().values(active=False))
         known = set(connection.execute(sa.select(policies.c.digest)).scalars())
         for digest, policy in wanted.items():

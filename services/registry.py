@@ -241,8 +241,10 @@ class MlflowRegistry:
         signature: Signature | None = None
         has_example = False
         with tempfile.TemporaryDirectory(prefix="signoff-") as folder:
+            local = Path(folder, "file")
             for entry in self._walk(repository, what):
-                local = Path(self._read(lambda path=entry.path: repository.download_artifacts(path, folder), what))  # type: ignore[misc]
+                # The one method every artifact repository must have; the public one lists the folder again each time.
+                self._read(lambda path=entry.path: repository._download_file(path, str(local)), what)  # type: ignore[misc]
                 files.append(ArtifactFile(path=entry.path, size=local.stat().st_size, sha256=_sha256(local)))
                 if entry.path == "MLmodel":
                     signature, has_example = _read_mlmodel(local, ref)

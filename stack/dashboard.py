@@ -31,7 +31,8 @@ def main() -> None:
     try:
         people.ensure_demo_accounts(Database(settings.database_url), os.environ[PASSWORD], BcryptPasswords())
     except SignoffError as error:
-        sys.exit(screen.failure(f"The demo accounts cannot be made: {error}"))
+        screen.failure(f"The demo accounts cannot be made: {error}")
+        sys.exit(1)
     if settings.embedded and not (settings.home / SAMPLE_COMPLETE).exists():
         train_all(settings.mlflow_uri)
         # Ends by itself, and with the dashboard: both are of one process group.
@@ -48,7 +49,8 @@ def train_all(uri: str) -> None:
                 task.result()
         except Exception as error:
             pool.shutdown(cancel_futures=True)
-            sys.exit(screen.failure(f"The sample registry cannot be trained: {type(error).__name__}: {error}"))
+            screen.failure(f"The sample registry cannot be trained: {type(error).__name__}: {error}")
+            sys.exit(1)
 
 
 def _train(uri: str, name: str) -> None:

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from honcho.manager import Manager
 from honcho.printer import Message, Printer
@@ -23,8 +24,8 @@ class Logs(Printer):
         super().__init__(colour=False)
         self._folder = folder
         self._show = show
-        self._files = {}
-        self._last = {}
+        self._files: dict[str, TextIO] = {}
+        self._last: dict[str, str] = {}
         self.ended: str | None = None
         """What became of the process that ended first, in words."""
         self.failure: str | None = None
@@ -46,7 +47,7 @@ class Logs(Printer):
         elif text.strip():
             self._last[message.name] = text.strip()
 
-    def _file(self, name: str):
+    def _file(self, name: str) -> TextIO:
         if name not in self._files:
             self._files[name] = (self._folder / f"{name}.log").open("a", buffering=1)
         return self._files[name]

@@ -56,9 +56,13 @@ class TestAppend:
             assert ledger.broken_at(connection) is None
 
     def test_a_transaction_that_fails_leaves_no_event(self, signoff: Signoff) -> None:
-        with pytest.raises(RuntimeError), signoff.database.writing() as connection:
-            ledger.append(connection, entry())
-            raise RuntimeError
+        def fail_after_appending() -> None:
+            with signoff.database.writing() as connection:
+                ledger.append(connection, entry())
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            fail_after_appending()
         with signoff.database.reading() as connection:
             assert ledger.count(connection, Filter(kinds=(Kind.APPROVAL_GIVEN,))) == 0
 

@@ -20,7 +20,7 @@ from services.domain import Dataset, Stage, VersionRef
 from services.facts import fresh
 from services.settings import PROJECT
 from services.signoff import Signoff
-from stack import preflight
+from stack import dashboard, preflight
 from stack.preflight import CannotStart
 from stack.processes import Logs, Processes
 from stack.sample.data import split
@@ -265,7 +265,10 @@ class TestHistory:
 
 
 class TestRecipes:
-    """What the training curves show."""
+    """What is trained, and what the training curves show."""
+
+    def test_every_model_is_trained_on_first_start(self) -> None:
+        assert set(dashboard.MODELS) == {model.name for model in MODELS}
 
     @pytest.mark.parametrize("curve", list(Curve))
     def test_a_curve_has_a_point_for_each_step_and_ends_with_the_model(self, curve: Curve) -> None:

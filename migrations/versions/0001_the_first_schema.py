@@ -1,8 +1,7 @@
 """the first schema; ``events`` can be added to, and the database refuses to change or delete any"""
 
-from alembic import op
 import sqlalchemy as sa
-
+from alembic import op
 
 revision = "0001"
 down_revision = None

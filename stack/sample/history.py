@@ -90,7 +90,8 @@ def main() -> None:
         _let_interrupted_changes_end(signoff)
         with ThreadPoolExecutor(TELLERS) as pool:
             list(pool.map(lambda name: _tell(signoff, name), dict.fromkeys(step.ref.name for step in STORY)))
-    except SignoffError as error:
+    except Exception as error:  # whatever it is: without a word the terminal would wait for ever
+        logging.exception("history")
         screen.failure(f"The history of the sample registry cannot be played: {error}")
         sys.exit(1)
     (settings.home / SAMPLE_COMPLETE).touch()

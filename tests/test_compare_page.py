@@ -1,0 +1,354 @@
+"""The compare page as people use it: a link in, one sentence and a table out, and nothing that breaks it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from components import comparison as parts
+from components.choosing import MODELS_OFFERED
+from components.links import PAGES
+from services import comparing, people, reviews
+from services.domain import Dataset, Role, VersionRef
+from services.errors import RegistryUnavailable
+from services.signoff import Signoff
+from tests.fakes import FakeRegistry
+from tests.pages import opened, text
+from tests.test_releases import release
+
+OTHER = Dataset(name="second_site", digest="bbbbbbbb2222", context="eval")
+NASTY = [
+    "<img src=x onerror=alert(1)>",
+    "**bold** [a](javascript:x)",
+    "\u202egnp",
+    "a\nb",
+    "=HYPERLINK(1)",
+    "мodel",
+    "a,b:c",
+    "$x$",
+]
+
+
+@pytest.fixture
+def champion(signoff: Signoff, registry: FakeRegistry) -> VersionRef:
+    return release(
+        signoff, registry.add_version("m", {"val_auc": 0.90, "latency_ms": 50.0}, params={"C": "1", "k": "3"})
+    )
+
+
+@pytest.fixture
+def candidate(registry: FakeRegistry, champion: VersionRef) -> VersionRef:
+    return registry.add_version("m", {"val_auc": 0.99, "latency_ms": 56.0}, params={"C": "2", "k": "3"})
+
+
+def page(signoff: Signoff, versions: str | None = None, *, by: str = "scientist", **query: str) -> AppTest:
+    signoff.snapshot.refresh()
+    at = opened(signoff, by, "compare", **({"versions": versions} if versions is not None else {}), **query)
+    assert not at.exception, at.exception
+    return at
+
+
+def link(at: AppTest, key: str = "versions") -> str:
+    """A query parameter; the tester gives a list for what it was given and text for what the script set."""
+    value = at.query_params[key]
+    return value if isinstance(value, str) else value[-1]
+
+
+def calls_of(signoff: Signoff, registry: FakeRegistry, page_name: str, /, **query: str) -> tuple[int, int]:
+    """What opening a page asks MLflow for when nothing is remembered, and what the next run of it does."""
+    signoff.snapshot.refresh()
+    at = opened(signoff, "scientist", "history")
+    signoff.reader.forget()
+    for key, value in query.items():
+        at.query_params[key] = value
+    before = registry.calls
+    at.switch_page(PAGES[page_name]).run()
+    first = registry.calls - before
+    at.run()
+    return first, registry.calls - before - first
+
+
+def labels(at: AppTest) -> list[str]:
+    return [button.label for button in at.button]
+
+
+class TestFirstGlance:
+    def test_one_sentence_and_the_table(self, signoff: Signoff, candidate: VersionRef) -> None:
+        at = page(signoff, "m:1,m:2")
+        assert "v2 beats v1 on 1 of 2 metrics; worse on latency_ms by 12 %; same data; signature compatible." in (
+            text(at).replace("**", "")
+        )
+        table = at.table[0].value
+        assert list(table.columns) == ["v1 (baseline)", "v2", "Policy"]
+        auc, latency = ([cell.replace("\\", "") for cell in row] for row in table.values.tolist())
+        assert auc == [
+            "**0.9** :green[✓]",
+            "**0.99** :green[✓]  \n:green[▲ +10 % better]",
+            "≥ 0.9, not worse than the champion",
+        ]
+        assert latency == ["**50**", "**56**  \n:red[▲ +12 % worse]", "–"]
+
+    def test_a_threshold_that_is_missed_has_a_sign_and_a_colour(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        registry.add_version("m", {"val_auc": 0.5})
+        cells = page(signoff, "m:1,m:2").table[0].value["v2"].tolist()
+        assert ":red[✗]" in cells[0]
+        assert "no evidence" in cells[1]
+
+    def test_charts_are_there(self, signoff: Signoff, candidate: VersionRef) -> None:
+        assert len(page(signoff, "m:1,m:2").get("plotly_chart")) == 4
+
+    def test_five_versions(self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef) -> None:
+        for _ in range(3):
+            registry.add_version("m", {"val_auc": 0.95})
+        at = page(signoff, "m:1,m:2,m:3,m:4,m:5")
+        assert len(at.table[0].value.columns) == 6
+        assert "At most" not in text(at)
+
+    def test_versions_of_two_models(self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef) -> None:
+        registry.add_version("n", {"val_auc": 0.95})
+        assert "n v1 beats m v1 on val_auc" in text(page(signoff, "m:1,n:1"))
+
+
+class TestHonesty:
+    def test_no_evidence_is_said(self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef) -> None:
+        registry.add_version("m")
+        assert "v2 has no evidence" in text(page(signoff, "m:1,m:2"))
+
+    def test_a_deleted_run_is_no_evidence(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry.drop_run(candidate)
+        assert "v2 has no evidence: its run no longer exists" in text(page(signoff, "m:1,m:2"))
+
+    def test_different_data_has_a_banner(self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef) -> None:
+        registry.add_version("m", {"val_auc": 0.99}, dataset=OTHER)
+        at = page(signoff, "m:1,m:2")
+        (banner,) = at.warning
+        assert "second_site" in banner.value.replace("\\", "")
+        assert "not comparable with v1: measured on different data" in text(at)
+        assert "other data" in at.table[0].value["v2"].tolist()[0]
+
+    def test_same_data_has_none(self, signoff: Signoff, candidate: VersionRef) -> None:
+        assert not page(signoff, "m:1,m:2").warning
+
+    def test_nan_and_infinity_are_no_evidence(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        registry.add_version("m", {"val_auc": math.nan, "latency_ms": math.inf, "train_loss": -math.inf})
+        at = page(signoff, "m:1,m:2")
+        assert all("no evidence" in cell for cell in at.table[0].value["v2"])
+
+
+class TestTheLink:
+    def test_a_model_alone_is_its_champion_and_the_newest(self, signoff: Signoff, candidate: VersionRef) -> None:
+        for query in ({"versions": "m"}, {"name": "m"}, {"name": "m", "version": "2"}):
+            at = page(signoff, **query)  # type: ignore[arg-type]
+            assert "v2 beats v1" in text(at)
+
+    def test_nothing_named_says_what_to_do(self, signoff: Signoff, candidate: VersionRef) -> None:
+        at = page(signoff)
+        assert "Choose a registered model above" in text(at)
+        assert not at.table
+
+    def test_the_widgets_show_the_link(self, signoff: Signoff, candidate: VersionRef) -> None:
+        at = page(signoff, "m:2,m:1")
+        assert at.selectbox(key="compare_model").value == "m"
+        assert [ref.version for ref in at.multiselect(key="compare_versions").value] == [2, 1]
+        assert at.selectbox(key="compare_baseline").value.version == 2
+
+    def test_choosing_writes_the_link(self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef) -> None:
+        third = registry.add_version("m", {"val_auc": 0.95})
+        at = page(signoff, "m:1,m:2")
+        at.multiselect(key="compare_versions").set_value([VersionRef(name="m", version=n) for n in (1, 2, 3)]).run()
+        assert link(at, "versions") == "m:1,m:2,m:3"
+        at.selectbox(key="compare_baseline").set_value(third).run()
+        assert link(at, "versions") == "m:3,m:1,m:2"
+        assert "v1" in text(at)
+        at.multiselect(key="compare_versions").set_value([]).run()
+        assert link(at, "versions") == "m:"
+        assert "Choose two to five versions above" in text(at)
+
+    def test_choosing_another_model_starts_with_its_usual_pair(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry.add_version("n", {"val_auc": 0.8})
+        registry.add_version("n", {"val_auc": 0.9})
+        at = page(signoff, "m:1,m:2")
+        at.selectbox(key="compare_model").set_value("n").run()
+        assert link(at, "versions") == "n"
+        assert "v2 beats v1 on val_auc" in text(at)
+
+    def test_of_very_many_models_some_are_offered_and_any_can_be_typed(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        for number in range(MODELS_OFFERED + 10):
+            registry.add_model(f"model-{number}")
+        at = page(signoff, "m:1,m:2")
+        choice = at.selectbox(key="compare_model")
+        assert len(choice.options) == MODELS_OFFERED + 1
+        choice.set_value("model-0").run()
+        assert link(at) == "model-0"
+        assert "Choose two to five versions above" in text(at)
+
+    def test_one_version_alone_asks_for_another(self, signoff: Signoff, candidate: VersionRef) -> None:
+        assert "Choose two to five versions above" in text(page(signoff, "m:1"))
+
+    @pytest.mark.parametrize(
+        ("versions", "sentence"),
+        [
+            ("ghost", "There is no registered model ghost."),
+            ("ghost:1", "There is no ghost/v1 in the registry."),
+            ("m:1,m:99", "There is no m/v99 in the registry."),
+            ("m:03", "'03' is not a version number; write it like 3."),
+            ("m:1,m:2,m:3,m:4,m:5,m:6", "At most 5 versions can be compared; this is 6."),
+            ("m:x", "'x' is not a version number; write it like 3."),
+            ("<img src=x onerror=alert(1)>:1", "There is no <img src=x onerror=alert(1)>/v1 in the registry."),
+            (f"{'x' * 600}:1", "A registered model's name must have between 1 and 500 characters."),
+        ],
+    )
+    def test_what_cannot_be_shown_gets_one_sentence(
+        self, signoff: Signoff, candidate: VersionRef, versions: str, sentence: str
+    ) -> None:
+        at = page(signoff, versions)
+        assert sentence in text(at)
+        assert not at.table
+        assert at.selectbox(key="compare_model").options == ["m"]
+
+    def test_mlflow_away_is_one_sentence(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(*_: object) -> None:
+            raise RegistryUnavailable("MLflow did not give a usable answer.")
+
+        signoff.snapshot.refresh()
+        signoff.reader.forget()
+        for method in ("run", "runs", "listing", "manifest"):
+            monkeypatch.setattr(registry, method, away)
+        at = opened(signoff, "scientist", "compare", versions="m:1,m:2")
+        assert not at.exception
+        assert "MLflow is away" in text(at)
+
+
+class TestNextStep:
+    def test_a_scientist_is_led_to_the_submission(self, signoff: Signoff, candidate: VersionRef) -> None:
+        at = page(signoff, "m:1,m:2")
+        assert "Submit v2 for review" in labels(at)
+        at.button(key="open:m/v2").click().run()
+        assert not at.exception
+        assert link(at, "version") == "2"
+
+    def test_who_may_not_submit_is_led_to_the_version(self, signoff: Signoff, candidate: VersionRef) -> None:
+        assert "Open v2" in labels(page(signoff, "m:1,m:2", by="viewer"))
+
+    def test_what_is_submitted_is_only_opened(self, signoff: Signoff, candidate: VersionRef) -> None:
+        reviews.submit(signoff, candidate, by="scientist", comment="Look.")
+        assert "Open v2" in labels(page(signoff, "m:1,m:2"))
+
+    def test_the_champion_is_not_submitted(self, signoff: Signoff, candidate: VersionRef) -> None:
+        assert "Open v1" in labels(page(signoff, "m:2,m:1"))
+
+    def test_a_role_taken_away_changes_the_button(self, signoff: Signoff, candidate: VersionRef) -> None:
+        people.set_roles(signoff.database, "scientist", [Role.VIEWER])
+        assert "Open v2" in labels(page(signoff, "m:1,m:2"))
+
+
+class TestDifferences:
+    def test_only_what_differs_until_all_is_asked_for(self, signoff: Signoff, candidate: VersionRef) -> None:
+        at = page(signoff, "m:1,m:2")
+        assert at.dataframe[0].value["Name"].tolist() == ["C"]
+        at.toggle(key="only_differences").set_value(False).run()
+        assert at.dataframe[0].value["Name"].tolist() == ["C", "k"]
+        assert at.dataframe[0].value["Differs"].tolist() == ["≠ differs", "= same"]
+
+    def test_our_own_tags_are_behind_a_switch(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry.tag(candidate, "team", "blue")
+        at = page(signoff, "m:1,m:2", differences="Tags")
+        assert at.dataframe[0].value["Name"].tolist() == ["team"]
+        at.toggle(key="reserved_tags").set_value(True).run()
+        assert "approval_status" in at.dataframe[0].value["Name"].tolist()
+
+    @pytest.mark.parametrize("tab", ["Signature", "Data sets"])
+    def test_no_difference_is_said(self, signoff: Signoff, candidate: VersionRef, tab: str) -> None:
+        assert f"No difference in {tab.lower()}" in text(page(signoff, "m:1,m:2", differences=tab))
+
+    def test_a_tag_of_100_000_characters_is_cut(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry.tag(candidate, "huge", "x" * 100_000)
+        at = page(signoff, "m:1,m:2", differences="Tags")
+        assert len(at.dataframe[0].value["v2"].tolist()[0]) <= 500
+
+
+class TestNames:
+    @pytest.mark.parametrize("name", NASTY)
+    def test_stay_names(self, signoff: Signoff, registry: FakeRegistry, name: str) -> None:
+        for value in (0.91, 0.95):
+            ref = registry.add_version(name, {"val_auc": value, name: value}, params={name: str(value)})
+            registry.tag(ref, name, f"{name}{value}")
+        at = page(signoff, f"{name}:1,{name}:2", differences="Tags")
+        assert "v2 beats v1 on val_auc" in text(at)
+        assert not any(element.allow_html for element in at.markdown)
+
+    def test_metrics_that_look_alike_when_cut(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        long = "val_auc_" + "x" * 200
+        registry.add_version("m", {"val_auc": 0.95, f"{long}1": 0.5, f"{long}2": 0.6})
+        assert len(page(signoff, "m:1,m:2").table[0].value) == 4
+
+    def test_a_thousand_metrics_are_shown_in_part(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        registry.add_version("m", {"val_auc": 0.95, **{f"metric_{n}": float(n) for n in range(1000)}})
+        at = page(signoff, "m:1,m:2")
+        assert len(at.table[0].value) == parts.METRICS_AT_ONCE
+        at.toggle(key="all_metrics").set_value(True).run()
+        assert len(at.table[0].value) == 1002
+
+
+class TestDownload:
+    def test_full_numbers(self, signoff: Signoff, candidate: VersionRef) -> None:
+        rows = list(
+            csv.reader(
+                io.StringIO(parts.as_csv(comparing.shown(signoff, [VersionRef(name="m", version=1), candidate])))
+            )
+        )
+        assert rows[0] == [
+            *("metric", "better", "policy"),
+            *("v1", "v1 change", "v1 relative", "v1 verdict", "v2", "v2 change", "v2 relative", "v2 verdict"),
+        ]
+        assert rows[2] == ["latency_ms", "lower", "", "50.0", "", "", "baseline", "56.0", "6.0", "0.12", "worse"]
+
+    @pytest.mark.parametrize("name", ["=1+1", "+1", "-x", "@sum", "\tx", "\rx", "\nx", " =1"])
+    def test_no_cell_is_a_formula(self, signoff: Signoff, registry: FakeRegistry, name: str) -> None:
+        refs = [registry.add_version("m", {"val_auc": 0.9, name: -1.5}) for _ in range(2)]
+        rows = list(csv.reader(io.StringIO(parts.as_csv(comparing.shown(signoff, refs)))))
+        assert rows[2][0] == f"'{name}"
+        assert rows[2][3] == "-1.5"
+
+    def test_a_file_name_of_plain_letters(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        refs = [registry.add_version("../a b\x00<", {"val_auc": 0.9}) for _ in range(2)]
+        assert parts.file_name(comparing.shown(signoff, refs)) == "compare-.._a_b_-v1-v2.csv"
+
+
+class TestHowManyCalls:
+    def test_do_not_grow_with_the_registry_and_are_none_the_second_time(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry.add_version("m", {"val_auc": 0.9})
+        few = calls_of(signoff, registry, "compare", versions="m:1,m:2")
+        for number in range(50):
+            registry.add_version(f"model-{number}", {"val_auc": 0.9})
+            registry.add_version("m", {"val_auc": 0.9})
+        many = calls_of(signoff, registry, "compare", versions="m:1,m:2")
+        assert many == few
+        assert few[0] <= 2 * 3 + 1 + 2, "run, listing and manifest of each version, all runs for the trend, two curves"
+        assert few[1] == 0
