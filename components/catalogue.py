@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from components.badges import STATUS_WORDS, stage_words
+from components.listing import CARDS, TABLE
 from components.session import Session
 from components.status import snapshot_read
 from components.text import plain
@@ -31,8 +32,8 @@ def overview(session: Session) -> Overview:
     return seen
 
 
-def filters(seen: Overview) -> Query:
-    """Search box, choices and chips. Everything chosen is part of the page's link."""
+def filters(seen: Overview) -> tuple[Query, str]:
+    """Search box, choices and chips, and table or cards. Everything chosen is part of the page's link."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="registry-filters"):
         text = st.text_input(
             "Search",
@@ -46,7 +47,10 @@ def filters(seen: Overview) -> Query:
         owner = _choice("Owner", "owner", seen.owners)
         tag = _choice("Tag", "tag", seen.tags)
         sort = st.selectbox(
-            "Order", [sort.value for sort in Sort], key="sort", width=150, on_change=_first_page, bind="query-params"
+            "Order", [sort.value for sort in Sort], key="sort", width=135, on_change=_first_page, bind="query-params"
+        )
+        view = st.segmented_control(
+            "View", [TABLE, CARDS], default=TABLE, required=True, key="view", bind="query-params"
         )
     with st.container(horizontal=True, key="registry-chips", gap="medium", vertical_alignment="center"):
         stage = _chips("Stage", "stage", {stage.value: stage_words(stage) for stage in _STAGES})
@@ -59,7 +63,7 @@ def filters(seen: Overview) -> Query:
         query = Query(text=text or "", stage=stage, status=status, owner=owner, tag=tag, sort=Sort(sort))
         if query.filtering:
             st.button("Clear filters", icon=":material/close:", type="tertiary", on_click=_clear, key="clear")
-    return query
+    return query, view or TABLE
 
 
 def turned(session: Session, query: Query) -> Page:
@@ -104,7 +108,7 @@ def _choice(label: str, key: str, options: tuple[str, ...]) -> str | None:
         format_func=plain,
         placeholder="Any",
         accept_new_options=True,
-        width=180,
+        width=165,
         on_change=_first_page,
         bind="query-params",
     )

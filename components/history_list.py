@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -16,10 +17,11 @@ from components.history import BEFORE, TIMELINE
 from components.session import Session
 from components.text import NONE, ago, exact, number, plain
 from services import history
+from services.domain import VersionRef
 from services.history import Asked, EventPage, Held, Measured
 from services.ledger import Event, Kind
 
-EVENTS, CHAMPIONS = "events", "champions-then"
+_RECORDS, _VERSIONS, _RELEASES, _CHAMPIONS = "event-records", "event-versions", "then-records", "then-versions"
 MAX_HELD = 500
 _COLOURS = {
     "given": "green", "requested": "orange", "refused": "red", "aborted": "red", "unknown": "orange",
@@ -36,9 +38,14 @@ def colour(kind: Kind) -> str:
     return _COLOURS.get(kind.outcome) or _CONFIRMED.get(kind.subject, "gray")
 
 
-def opened() -> int | None:
-    """The number of the record that was clicked just now."""
-    return clicks.clicked(EVENTS, int) or clicks.clicked(CHAMPIONS, int)
+def record_clicked() -> int | None:
+    """The number of the record whose button was clicked just now."""
+    return clicks.clicked(_RECORDS, int) or clicks.clicked(_RELEASES, int)
+
+
+def version_clicked() -> VersionRef | None:
+    """The version whose button was clicked just now."""
+    return clicks.clicked(_VERSIONS, VersionRef) or clicks.clicked(_CHAMPIONS, VersionRef)
 
 
 def chart(session: Session, asked: Asked) -> None:
@@ -82,7 +89,6 @@ def production(session: Session, moment: datetime, model: str | None) -> None:
         _champions(held[:MAX_HELD])
         if len(held) > MAX_HELD:
             st.caption(f"The first {MAX_HELD} of {len(held):,} models; name a model above to see another.")
-    clicks.remember(CHAMPIONS, [one.event for one in held])
 
 
 def _go_on(before: int | None) -> None:
@@ -100,89 +106,73 @@ def _table(session: Session, found: Sequence[Event]) -> None:
     words = {history.action(event.kind): colour(event.kind) for event in found}
     frame = pd.DataFrame(
         {
-            "seq": [[f"#{event.seq}"] for event in found],
+            "record": [[f"#{event.seq}"] for event in found],
             "when": [ago(event.at, now) for event in found],
             "who": [plain(event.actor, 60) for event in found],
             "what": [[history.action(event.kind)] for event in found],
-            "version": [_version(event) for event in found],
+            "version": [[_version(event)] if event.ref else None for event in found],
             "why": [plain(" ".join(event.comment.split()), 300) for event in found],
             "metric": [_metric(history.measured(session.signoff, event)) for event in found],
             "at": [exact(event.at).removesuffix(" UTC") for event in found],
         }
     )
-    st.dataframe(
+    _draw(
         frame,
-        key=EVENTS,
-        hide_index=True,
-        height="content",
-        row_height=38,
-        placeholder="",
-        alt="Events of the record, newest first",
-        on_select=clicks.on_cell(EVENTS),
-        selection_mode="single-cell",
-        column_config={
-            "seq": column.ButtonColumn(
-                "Record",
-                type="tertiary",
-                pinned=True,
-                width=62,
-                on_click=clicks.on_button(EVENTS, "events-numbers"),
-                key="events-numbers",
-            ),
+        "Events of the record, newest first",
+        {
+            "record": _button("Record", _RECORDS, 64, [event.seq for event in found], pinned=True),
             "when": column.TextColumn("When", width=100),
             "who": column.TextColumn("Who", width=118),
             "what": column.MultiselectColumn("What", options=list(words), color=list(words.values()), width=150),
-            "version": column.TextColumn("Version", width=200),
-            "why": column.TextColumn("Why", width=236),
+            "version": _button("Version", _VERSIONS, 205, [event.ref for event in found]),
+            "why": column.TextColumn("Why", width=230),
             "metric": column.TextColumn("Metric (champion)", alignment="right", width=165),
             "at": column.TextColumn("Time (UTC)", width=140),
         },
     )
-    clicks.remember(EVENTS, [event.seq for event in found])
 
 
 def _champions(held: Sequence[Held]) -> None:
     column = st.column_config
-    st.dataframe(
-        pd.DataFrame(
-            {
-                "seq": [[f"#{one.event}"] for one in held],
-                "model": [plain(one.name, 120) for one in held],
-                "version": [[f"v{one.version}"] for one in held],
-                "since": [exact(one.since).removesuffix(" UTC") for one in held],
-                "by": [plain(one.promoted_by, 60) for one in held],
-                "approved": [plain(", ".join(one.approved_by) or NONE, 120) for one in held],
-                "reason": [plain(" ".join(one.reason.split()), 200) for one in held],
-                "policy": [plain(one.policy, 60) for one in held],
-                "digest": [one.digest[:12] for one in held],
-            }
-        ),
-        key=CHAMPIONS,
-        hide_index=True,
-        height="content",
-        alt="What was in Production",
-        on_select=clicks.on_cell(CHAMPIONS),
-        selection_mode="single-cell",
-        column_config={
-            "seq": column.ButtonColumn(
-                "Record",
-                type="tertiary",
-                pinned=True,
-                width=62,
-                on_click=clicks.on_button(CHAMPIONS, "champions-numbers"),
-                key="champions-numbers",
-            ),
-            "model": column.TextColumn("Model", width=200),
-            "version": column.MultiselectColumn(
-                "Version", options=sorted({f"v{one.version}" for one in held}), color="green", width=70
-            ),
+    frame = pd.DataFrame(
+        {
+            "record": [[f"#{one.event}"] for one in held],
+            "version": [[f"{plain(one.name, 120)} v{one.version}"] for one in held],
+            "since": [exact(one.since).removesuffix(" UTC") for one in held],
+            "by": [plain(one.promoted_by, 60) for one in held],
+            "approved": [plain(", ".join(one.approved_by) or NONE, 120) for one in held],
+            "reason": [plain(" ".join(one.reason.split()), 200) for one in held],
+            "policy": [plain(one.policy, 60) for one in held],
+            "digest": [one.digest[:12] for one in held],
+        }
+    )
+    _draw(
+        frame,
+        "What was in Production",
+        {
+            "record": _button("Record", _RELEASES, 64, [one.event for one in held], pinned=True),
+            "version": _button("Version", _CHAMPIONS, 205, [VersionRef(name=h.name, version=h.version) for h in held]),
             "since": column.TextColumn("Since (UTC)", width=140),
-            "by": column.TextColumn("Released by", width=120),
-            "approved": column.TextColumn("Approved by", width=120),
+            "by": column.TextColumn("Released by", width=118),
+            "approved": column.TextColumn("Approved by", width=105),
             "reason": column.TextColumn("Reason", width=200),
-            "policy": column.TextColumn("Policy", width=150),
+            "policy": column.TextColumn("Policy", width=160),
             "digest": column.TextColumn("Files (sha256)", width=110),
         },
+    )
+
+
+def _draw(frame: pd.DataFrame, alt: str, columns: dict[str, Any]) -> None:
+    st.dataframe(
+        frame, hide_index=True, height="content", row_height=38, placeholder="", alt=alt, column_config=columns
+    )
+
+
+def _button(label: str, key: str, width: int, values: Sequence[object], *, pinned: bool = False) -> Any:
+    """A column of buttons, each standing for one of ``values``."""
+    clicks.remember(key, values)
+    return st.column_config.ButtonColumn(
+        label, type="tertiary", alignment="left", width=width, pinned=pinned, on_click=clicks.noted(key), key=key
     )
 
 

@@ -12,32 +12,21 @@ from services import inbox
 from services.domain import Status
 from services.inbox import Task
 from services.ledger import Event
-from services.overview import Champion, Overview
+from services.overview import DAYS, Champion, Overview
 
 _LABELS = {Task.REVIEW: "Review", Task.FIX: "Answer", Task.RELEASE: "Release"}
 
 
 def numbers(seen: Overview) -> None:
-    """Four cards with a number each; those that change over time have a sparkline of two weeks."""
-    approved = seen.count(Status.APPROVED, Status.AUTO_APPROVED)
+    """Four cards with a number each."""
     cards = (
-        ("In Production", seen.in_production, f"of {seen.models} models", None),
-        ("In review", seen.count(Status.PENDING), "waiting now", seen.submissions_daily),
-        ("Approved", approved, "to be released", None),
-        ("Released", sum(seen.promotions_daily), "in 14 days", seen.promotions_daily),
+        ("In Production", seen.in_production, f"of {seen.models} models"),
+        ("In review", seen.count(Status.PENDING), "waiting now"),
+        ("Approved", seen.count(Status.APPROVED, Status.AUTO_APPROVED), "to be released"),
+        ("Released", seen.released, f"in {DAYS} days"),
     )
-    for place, (label, value, note, daily) in zip(st.columns(4), cards, strict=True):
-        place.metric(
-            label,
-            value,
-            border=True,
-            height="stretch",
-            chart_data=daily,
-            chart_type="bar",
-            delta=note,
-            delta_color="off",
-            delta_arrow="off",
-        )
+    for place, (label, value, note) in zip(st.columns(4), cards, strict=True):
+        place.metric(label, value, note, border=True, height="stretch", delta_color="off", delta_arrow="off")
 
 
 def inbox_of(session: Session, seen: Overview) -> None:

@@ -27,24 +27,24 @@ PATIENCE_SECONDS = 0.25
 """How long a page waits for metrics before it shows the table without them; they are filled in when they come."""
 POLL_SECONDS = 0.4
 MAX_TAGS = 6
-_TABLE, _NAMES = "models", "models-names"
+TABLE, CARDS = "Table", "Cards"
+_NAMES = "models-names"
 _ASKED, _RUNS = "models-asked", "models-runs"
 
 
-def listing(session: Session, found: Page) -> str | None:
-    """Draw the rows of one page, or return the name of the model that was clicked."""
-    if name := clicks.clicked(_TABLE, str):
+def listing(session: Session, found: Page, view: str) -> str | None:
+    """Draw the rows of one page, or return the name of the model that was clicked; narrow screens get cards."""
+    if name := clicks.clicked(_NAMES, str):
         return name
     st.html(Path(__file__).with_name("narrow.css"))
     lines = _with_metrics(session, found)
     now = session.signoff.now()
-    with st.container(key="wide-models"):
-        _table(lines, now)
-    with st.container(key="narrow-models"):
-        for line in lines:
-            with st.container(border=True):
-                st.markdown(_card(line, now))
-    clicks.remember(_TABLE, [row.name for row in found.rows])
+    if view == TABLE:
+        with st.container(key="wide-models"):
+            _table(lines, now)
+    with st.container(key="narrow-models" if view == TABLE else "cards-models"):
+        _cards(lines, now)
+    clicks.remember(_NAMES, [row.name for row in found.rows])
     return None
 
 
@@ -95,14 +95,12 @@ def _table(lines: Sequence[Line], now: datetime) -> None:
     )
     st.dataframe(
         frame,
-        key=_TABLE,
+        key="models",
         hide_index=True,
         height="content",
         row_height=38,
         placeholder="",
         alt="Registered models",
-        on_select=clicks.on_cell(_TABLE),
-        selection_mode="single-cell",
         column_config=_columns(lines),
     )
 
@@ -119,7 +117,7 @@ def _columns(lines: Sequence[Line]) -> dict[str, Any]:
             alignment="left",
             pinned=True,
             width=200,
-            on_click=clicks.on_button(_TABLE, _NAMES),
+            on_click=clicks.noted(_NAMES),
             key=_NAMES,
             help="⚠ marks names that mix alphabets and may look like another",
         ),
@@ -178,6 +176,13 @@ def _tags(row: Row) -> list[str]:
 
 
 # ---- cards -------------------------------------------------------------------------------------------------
+
+
+def _cards(lines: Sequence[Line], now: datetime) -> None:
+    with st.container(horizontal=True):
+        for line in lines:
+            with st.container(border=True, width=340):
+                st.markdown(_card(line, now))
 
 
 def _card(line: Line, now: datetime) -> str:

@@ -4,6 +4,7 @@ import streamlit as st
 
 from components import history as frame
 from components import history_list as shown
+from components import links
 from components.history_record import open_record, record_drawer
 from components.problems import problems_shown
 from components.session import Session, current
@@ -11,7 +12,9 @@ from services import history
 
 
 def render(session: Session) -> None:
-    if seq := shown.opened():
+    if ref := shown.version_clicked():
+        st.switch_page(links.PAGES["version"], query_params=links.version_query(ref))
+    if seq := shown.record_clicked():
         open_record(seq)
     st.title("History", anchor=False)
     with problems_shown():

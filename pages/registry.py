@@ -15,13 +15,13 @@ def render(session: Session) -> None:
         if not seen.total:
             catalogue.empty(seen)
             return
-        query = catalogue.filters(seen)
+        query, view = catalogue.filters(seen)
         table = st.container()
         found = catalogue.turned(session, query)
         with table:
             if not found.total:
                 catalogue.empty(seen)
-            elif name := listing(session, found):
+            elif name := listing(session, found, view):
                 st.switch_page(links.PAGES["model"], query_params={"name": name})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,7 +57,7 @@ class Champion:
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """The numbers and lists of the home page. ``daily`` counts are for the last 14 UTC days, oldest first."""
+    """The numbers and lists of the home page. ``released`` counts promotions and rollbacks of the last `DAYS` days."""
 
     models: int
     in_production: int
@@ -66,8 +65,7 @@ class Overview:
     champions: tuple[Champion, ...]
     lately: tuple[Event, ...]
     under_way: tuple[intents.Intent, ...]
-    promotions_daily: tuple[int, ...]
-    submissions_daily: tuple[int, ...]
+    released: int
 
     def count(self, *statuses: Status) -> int:
         """How many open submissions are in one of the statuses."""
@@ -78,12 +76,13 @@ def overview(signoff: Signoff) -> Overview:
     """Put the home page together; needs MLflow only for what is not remembered."""
     snapshot = signoff.snapshot.current
     found = _champions(signoff, snapshot)
-    since = signoff.now() - timedelta(days=DAYS - 1)
+    gone_out = Filter(
+        kinds=(Kind.PROMOTION_CONFIRMED, Kind.ROLLBACK_CONFIRMED), since=signoff.now() - timedelta(days=DAYS)
+    )
     with signoff.database.reading() as connection:
         lately = ledger.events(connection, Filter(kinds=LATELY), limit=EVENTS_SHOWN)
-        per_day = ledger.per_day(connection, Filter(since=since.replace(hour=0, minute=0, second=0, microsecond=0)))
+        released = ledger.count(connection, gone_out)
         under_way = intents.in_flight(connection)
-    days = [(since + timedelta(days=day)).date().isoformat() for day in range(DAYS)]
     return Overview(
         models=len(snapshot.models),
         in_production=len(found),
@@ -91,8 +90,7 @@ def overview(signoff: Signoff) -> Overview:
         champions=_with_trends(signoff, snapshot, found),
         lately=tuple(lately),
         under_way=tuple(under_way),
-        promotions_daily=_daily(per_day, days, Kind.PROMOTION_CONFIRMED, Kind.ROLLBACK_CONFIRMED),
-        submissions_daily=_daily(per_day, days, Kind.SUBMISSION_CONFIRMED),
+        released=released,
     )
 
 
@@ -174,11 +172,3 @@ def _value(runs: Mapping[str, RunFacts], version: ModelVersion, metric: str) -> 
     run = runs.get(version.run_id or "")
     found = run.metrics.get(metric) if run else None
     return found.value if found and found.usable else None
-
-
-def _daily(per_day: list[tuple[str, Kind, int]], days: list[str], *kinds: Kind) -> tuple[int, ...]:
-    counts: Counter[str] = Counter()
-    for day, kind, number in per_day:
-        if kind in kinds:
-            counts[day] += number
-    return tuple(counts[day] for day in days)
