@@ -46,7 +46,7 @@ def gains(comparison: Comparison, colours: Sequence[str]) -> go.Figure:
     rows = [row for row in comparison.metrics if row.counts and any(c.relative is not None for c in row.cells[1:])]
     del rows[MAX_ROWS:]
     data = [_gains_of(comparison, position, rows, colours[position]) for position in range(1, len(comparison.versions))]
-    reach = max((abs(x) for trace in data for x in trace["x"] if x is not None), default=1.0) * 1.35 or 1.0
+    reach = max((abs(x) for trace in data for x in trace["x"] if x is not None), default=1.0) * 1.5 or 1.0
     ticks = [tick for tick in _TICKS if 0.3 * reach < abs(_root(tick)) <= reach or not tick]
     return framed(
         data,
@@ -139,12 +139,14 @@ class Curve:
     label: str
     points: Sequence[tuple[int, float]]
     colour: str
+    baseline: bool = False
+    """Drawn dashed and on top, so that equal curves can both be seen."""
 
 
 def curves(metric: str, found: Iterable[Curve]) -> go.Figure:
     """Training curves of one metric over each other, each thinned to at most `MAX_POINTS` points."""
     data: list[Trace] = []
-    for curve in found:
+    for rank, curve in sorted(enumerate(found), key=lambda ranked: ranked[1].baseline):
         points = thinned(curve.points)
         data.append(
             {
@@ -153,7 +155,8 @@ def curves(metric: str, found: Iterable[Curve]) -> go.Figure:
                 "x": [step for step, _ in points],
                 "y": [value for _, value in points],
                 "mode": "lines" if len(points) > 1 else "markers",
-                "line": {"color": curve.colour, "width": 2},
+                "line": {"color": curve.colour, "width": 2, "dash": "dash" if curve.baseline else "solid"},
+                "legendrank": rank,
                 "hovertemplate": "%{y:.5g}",
             }
         )

@@ -102,12 +102,13 @@ def training_curves(comparison: Comparison, reader: Reader, champion: VersionRef
         if metric is None:
             st.caption("No version has a run with metrics.")
             return
+        colours = version_colours(comparison, champion)
         found = [
-            Curve(label=label, points=reader.curve(evidence.run.run_id, metric), colour=colour)
-            for evidence, label, colour in zip(
-                comparison.versions, comparison.labels, version_colours(comparison, champion), strict=True
+            Curve(
+                label=label, points=reader.curve(e.run.run_id, metric), colour=colour, baseline=e is comparison.baseline
             )
-            if evidence.run and metric in evidence.run.metrics
+            for e, label, colour in zip(comparison.versions, comparison.labels, colours, strict=True)
+            if e.run and metric in e.run.metrics
         ]
         draw(charts.curves(metric, found), "curves", f"{plain(metric)} over the steps of training")
         short = [curve.label for curve in found if len(curve.points) < 2]

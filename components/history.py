@@ -21,7 +21,7 @@ _IN_LINK: dict[str, Any] = {"bind": "query-params"}
 _AS_OF = "Who was in Production at that moment, by the record"
 _STEPS = "Also what was begun: the intent before each change"
 _EMPTY: dict[str, Any] = {
-    **dict.fromkeys(("model", "version", "person", "since", "until", "as_of")),
+    **dict.fromkeys(("model", "v", "person", "since", "until", "as_of")),
     "action": [],
     "steps": False,
 }
@@ -65,7 +65,7 @@ def filters(session: Session) -> Wanted:
     with st.container(horizontal=True, vertical_alignment="bottom", key="history-filters"):
         model = _choice("Model", "model", known.models, 190)
         version = st.number_input(
-            "Version", 1, value=None, key="version", placeholder="Any", width=80, on_change=_newest, **_IN_LINK
+            "Version", 1, value=None, key="v", placeholder="Any", width=80, on_change=_newest, **_IN_LINK
         )
         person = _choice("Person", "person", known.people, 140)
         actions = st.multiselect(

@@ -120,11 +120,11 @@ def _table(session: Session, found: Sequence[Event]) -> None:
         frame,
         "Events of the record, newest first",
         {
-            "record": _button("Record", _RECORDS, 64, [event.seq for event in found], pinned=True),
+            "record": _numbers(_RECORDS, [event.seq for event in found]),
             "when": column.TextColumn("When", width=100),
             "who": column.TextColumn("Who", width=118),
             "what": column.MultiselectColumn("What", options=list(words), color=list(words.values()), width=150),
-            "version": _button("Version", _VERSIONS, 205, [event.ref for event in found]),
+            "version": _versions(_VERSIONS, [event.ref for event in found]),
             "why": column.TextColumn("Why", width=230),
             "metric": column.TextColumn("Metric (champion)", alignment="right", width=165),
             "at": column.TextColumn("Time (UTC)", width=140),
@@ -150,14 +150,14 @@ def _champions(held: Sequence[Held]) -> None:
         frame,
         "What was in Production",
         {
-            "record": _button("Record", _RELEASES, 64, [one.event for one in held], pinned=True),
-            "version": _button("Version", _CHAMPIONS, 205, [VersionRef(name=h.name, version=h.version) for h in held]),
-            "since": column.TextColumn("Since (UTC)", width=140),
-            "by": column.TextColumn("Released by", width=118),
-            "approved": column.TextColumn("Approved by", width=105),
-            "reason": column.TextColumn("Reason", width=200),
-            "policy": column.TextColumn("Policy", width=160),
-            "digest": column.TextColumn("Files (sha256)", width=110),
+            "record": _numbers(_RELEASES, [one.event for one in held]),
+            "version": _versions(_CHAMPIONS, [VersionRef(name=one.name, version=one.version) for one in held]),
+            "since": column.TextColumn("Since (UTC)", width=136),
+            "by": column.TextColumn("Released by", width=112),
+            "approved": column.TextColumn("Approved by", width=98),
+            "reason": column.TextColumn("Reason", width=130),
+            "policy": column.TextColumn("Policy", width=168),
+            "digest": column.TextColumn("Files (sha256)", width=100),
         },
     )
 
@@ -168,11 +168,19 @@ def _draw(frame: pd.DataFrame, alt: str, columns: dict[str, Any]) -> None:
     )
 
 
-def _button(label: str, key: str, width: int, values: Sequence[object], *, pinned: bool = False) -> Any:
-    """A column of buttons, each standing for one of ``values``."""
+def _numbers(key: str, values: Sequence[int]) -> Any:
+    """A column of buttons that open a record."""
     clicks.remember(key, values)
     return st.column_config.ButtonColumn(
-        label, type="tertiary", alignment="left", width=width, pinned=pinned, on_click=clicks.noted(key), key=key
+        "Record", type="secondary", alignment="left", width=66, pinned=True, on_click=clicks.noted(key), key=key
+    )
+
+
+def _versions(key: str, values: Sequence[VersionRef | None]) -> Any:
+    """A column of names that open a version."""
+    clicks.remember(key, values)
+    return st.column_config.ButtonColumn(
+        "Version", type="tertiary", alignment="left", width=200, on_click=clicks.noted(key), key=key
     )
 
 

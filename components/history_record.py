@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from components import links, markup
@@ -14,7 +15,7 @@ from components.history import EVENT
 from components.history_list import colour
 from components.problems import problems_shown
 from components.session import Session
-from components.text import NONE, escaped, number, prose
+from components.text import NONE, escaped, exact, number, prose
 from services import history
 from services.errors import BadInput, SignoffError
 from services.history import Record
@@ -73,7 +74,7 @@ def _headline(event: Event) -> None:
         f"as {markup.text(roles)}",
         f"through {markup.text(event.body['source'].replace('_', ' '))}",
         markup.when(event.at),
-        markup.text(event.body["at"]),
+        markup.text(exact(event.at)),
     )
 
 
@@ -109,7 +110,7 @@ def _checks(found: Record) -> None:
     _section(f"Checks · {sum(bool(check['passed']) for check in found.checks)} of {len(found.checks)} passed")
     _table(
         {
-            "": [":green[✓] passed" if check["passed"] else ":red[✗] failed" for check in found.checks],
+            "": [":green[✓]\u00a0passed" if check["passed"] else ":red[✗]\u00a0failed" for check in found.checks],
             "check": [escaped(str(check["title"]), 200) for check in found.checks],
             "value": [escaped(str(check["value"]), 200) for check in found.checks],
             "needed": [escaped(str(check["threshold"]), 200) for check in found.checks],
@@ -227,7 +228,13 @@ def _section(title: str) -> None:
 
 
 def _table(columns: dict[str, list[str]]) -> None:
-    st.table(columns, border="horizontal", hide_index=True)
+    numbers = [name for name in columns if name == "value" or name.startswith("champion ")]
+    frame = pd.DataFrame(columns)
+    st.table(
+        frame.style.set_properties(subset=numbers, **{"text-align": "right"}) if "metric" in columns else frame,
+        border="horizontal",
+        hide_index=True,
+    )
 
 
 def _keys(before: Mapping[str, Any], after: Mapping[str, Any], part: str) -> list[str]:

@@ -10,7 +10,6 @@ import streamlit as st
 from components.text import escaped
 from services.errors import (
     BadInput,
-    GateRefused,
     LedgerUnavailable,
     NotFound,
     PromotionConflict,
@@ -18,6 +17,7 @@ from services.errors import (
     RegistryUnavailable,
     SignoffError,
 )
+from services.gate import GateRefused
 
 
 @contextmanager

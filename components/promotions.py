@@ -6,8 +6,8 @@ import streamlit as st
 
 from components import links
 from components.text import escaped, exact
+from services.changes import Intent
 from services.domain import VersionRef
-from services.intents import Intent
 from services.releases import Release, Return
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
-from services.domain import ModelVersion, RegisteredModel, Stage, VersionRef
+from services.domain import Actor, ModelVersion, RegisteredModel, Stage, VersionRef
 from services.errors import NotFound, RegistryUnavailable
 from services.registry import Registry
 
@@ -65,6 +65,23 @@ class Change:
             before=State.from_json(value["before"]),
             after=State.from_json(value["after"]),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """What is about to be done, by whom and why. ``context`` is plain JSON and all that closing it needs."""
+
+    id: str
+    subject: str
+    change: Change
+    actor: Actor
+    comment: str
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ref(self) -> VersionRef:
+        """The version it is about."""
+        return self.change.ref
 
 
 def prescribe(

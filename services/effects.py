@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import mirror
+from services.changes import Intent
 from services.domain import Status, VersionRef
 from services.ledger import Event
 from services.tables import decisions, promotions, submissions
-
-if TYPE_CHECKING:
-    from services.intents import Intent
 
 RELEASED = "released"
 """A submission that led to a promotion; in MLflow its tag stays ``approved``."""

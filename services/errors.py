@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from services.gate import Verdict
-
 
 class SignoffError(Exception):
     """Base of all named errors; ``str(error)`` is one clear sentence, safe to show to anyone."""
@@ -38,14 +33,6 @@ class SelfApproval(Refused):
 
 class StaleDecision(Refused):
     """What the decision was made on has changed since it was on screen."""
-
-
-class GateRefused(Refused):
-    """At least one check failed. ``verdict`` carries every check with value and threshold."""
-
-    def __init__(self, message: str, verdict: Verdict) -> None:
-        super().__init__(message)
-        self.verdict = verdict
 
 
 class PromotionConflict(SignoffError):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from services.domain import Actor, Dataset, Metric
+from services.errors import Refused
 from services.evidence import Decision, Facts
 from services.policy import MetricRule, Policy
 
@@ -51,6 +52,14 @@ class Verdict:
     def summary(self) -> str:
         """Every failed check in one line."""
         return " ".join(check.reason for check in self.failed) or "All checks passed."
+
+
+class GateRefused(Refused):
+    """At least one check failed. ``verdict`` carries every check with value and threshold."""
+
+    def __init__(self, message: str, verdict: Verdict) -> None:
+        super().__init__(message)
+        self.verdict = verdict
 
 
 def evaluate(policy: Policy, facts: Facts, *, actor: Actor | None = None) -> Verdict:

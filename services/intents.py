@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,9 +14,9 @@ from sqlalchemy.engine import Connection
 
 from services import changes, effects, ledger, slots
 from services.activation import SYSTEM
-from services.changes import Change, State
+from services.changes import Change, Intent, State
 from services.database import database_time
-from services.domain import Actor, Role, Source, VersionRef
+from services.domain import Actor, Role, Source
 from services.errors import NotFound, OutcomeUnknown, PromotionConflict, RegistryUnavailable, SignoffError
 from services.gate import Verdict
 from services.ledger import Entry, Event, Kind
@@ -25,23 +24,6 @@ from services.signoff import Signoff
 from services.slots import Slot
 from services.tables import intents
 from services.tables import slots as slots_table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Intent:
-    """What is about to be done, by whom and why. ``context`` is plain JSON and all that closing it needs."""
-
-    id: str
-    subject: str
-    change: Change
-    actor: Actor
-    comment: str
-    context: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def ref(self) -> VersionRef:
-        """The version it is about."""
-        return self.change.ref
 
 
 def carry_out(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from services import inbox, intents, ledger
+from services.changes import Intent
 from services.domain import ModelVersion, RunFacts, Status
 from services.errors import InvalidSettings, RegistryUnavailable
 from services.ledger import Event, Filter, Kind
@@ -64,7 +65,7 @@ class Overview:
     open_submissions: tuple[inbox.Item, ...]
     champions: tuple[Champion, ...]
     lately: tuple[Event, ...]
-    under_way: tuple[intents.Intent, ...]
+    under_way: tuple[Intent, ...]
     released: int
 
     def count(self, *statuses: Status) -> int:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from services import changes, facts, gate, intents, mirror
+from services import changes, facts, intents, mirror
 from services.domain import Action, Actor, Source, Stage, VersionRef
-from services.errors import GateRefused, Refused, StaleDecision
+from services.errors import Refused, StaleDecision
 from services.evidence import Binding, Facts
+from services.gate import GateRefused, Verdict, evaluate
 from services.policy import Policy
 from services.reviews import Outcome
 from services.signoff import Signoff
@@ -156,8 +157,8 @@ def _release(
     return Outcome(ref=ref, event=event, message=f"{ref} is {done} {policy.rules.champion.stage}.")
 
 
-def _allowed(policy: Policy, seen: Facts, actor: Actor) -> gate.Verdict:
-    verdict = gate.evaluate(policy, seen, actor=actor)
+def _allowed(policy: Policy, seen: Facts, actor: Actor) -> Verdict:
+    verdict = evaluate(policy, seen, actor=actor)
     if not verdict.allowed:
         raise GateRefused(f"{seen.candidate.ref} may not go to Production. {verdict.summary()}", verdict)
     return verdict

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from services import facts, intents, ledger, mirror, people, permissions, slots
+from services import intents, ledger, mirror, people, permissions, slots
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import (
     BadInput,
-    GateRefused,
     NotAllowed,
     OutcomeUnknown,
     PromotionConflict,
@@ -18,6 +17,7 @@ from services.errors import (
     RegistryUnavailable,
 )
 from services.evidence import Evidence, Facts
+from services.gate import GateRefused
 from services.ledger import Entry, Kind
 from services.policy import Policy
 from services.signoff import Signoff
@@ -130,11 +130,3 @@ def _metrics(evidence: Evidence) -> dict[str, Any]:
         metric.name: {"value": repr(metric.value), "dataset": metric.dataset_name, "digest": metric.dataset_digest}
         for metric in evidence.metrics.values()
     }
-
-
-def finish(signoff: Signoff) -> None:
-    """After the record is closed: write the mirror. When MLflow is away the job waits; the verb has succeeded."""
-    mirror.flush(signoff)
-
-
-__all__ = ["acting", "context", "facts", "finish", "refusals_recorded", "slot_held", "words"]

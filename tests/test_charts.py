@@ -79,6 +79,20 @@ class TestCurves:
         figure = charts.curves("loss", [Curve(label="v1", points=[(0, 1.0)], colour="red")])
         assert figure.data[0].mode == "markers"
 
+    def test_the_baseline_is_dashed_and_on_top_so_that_equal_curves_are_seen(self) -> None:
+        points = [(0, 1.0), (1, 0.5)]
+        figure = charts.curves(
+            "loss",
+            [
+                Curve(label="v1", points=points, colour="red", baseline=True),
+                Curve(label="v2", points=points, colour="blue"),
+            ],
+        )
+        assert [(line.name, line.line.dash, line.legendrank) for line in figure.data] == [
+            ("v2", "solid", 1),
+            ("v1", "dash", 0),
+        ]
+
 
 class TestTrend:
     points = (

@@ -12,7 +12,6 @@ from services import caretaker, people, releases, reviews, slots
 from services.domain import Action, Role, VersionRef
 from services.errors import (
     BadInput,
-    GateRefused,
     LedgerUnavailable,
     NotAllowed,
     OutcomeUnknown,
@@ -23,6 +22,7 @@ from services.errors import (
     StaleDecision,
 )
 from services.facts import shown
+from services.gate import GateRefused
 from services.permissions import ROLES_FOR
 from services.signoff import Signoff
 from services.tables import slots as slots_table
