@@ -64,32 +64,52 @@ def filters(session: Session) -> Wanted:
     known = history.choices(session.signoff)
     with st.container(horizontal=True, vertical_alignment="bottom", key="history-filters"):
         model = _choice("Model", "model", known.models, 190)
-        version = st.number_input(
-            "Version", 1, value=None, key="v", placeholder="Any", width=80, on_change=_newest, **_IN_LINK
-        )
-        person = _choice("Person", "person", known.people, 140)
+        person = _choice("Person", "person", known.people, 150)
         actions = st.multiselect(
             "What happened",
             list(ACTIONS),
             key="action",
             placeholder="Anything",
-            width=240,
+            width=280,
             on_change=_newest,
             **_IN_LINK,
         )
-        since = st.date_input("Since", None, key="since", width=128, on_change=_newest, **_IN_LINK)
-        until = st.date_input("Until", None, key="until", width=128, on_change=_newest, **_IN_LINK)
-    with st.container(horizontal=True, vertical_alignment="bottom", key="history-view"):
-        view = st.segmented_control("View", [TABLE, TIMELINE], default=TABLE, required=True, key="view", **_IN_LINK)
         moment = st.datetime_input("In Production as of (UTC)", None, key="as_of", width=220, help=_AS_OF, **_IN_LINK)
-        steps = st.toggle("Show steps", key="steps", help=_STEPS, on_change=_newest, **_IN_LINK)
+    with st.container(horizontal=True, vertical_alignment="center", key="history-view"):
+        view = st.segmented_control(
+            "View",
+            [TABLE, TIMELINE],
+            default=TABLE,
+            required=True,
+            key="view",
+            label_visibility="collapsed",
+            **_IN_LINK,
+        )
+        with st.popover("Version, days, steps", icon=":material/tune:"):
+            version = st.number_input(
+                "Version", 1, value=None, key="v", placeholder="Any", on_change=_newest, **_IN_LINK
+            )
+            since = st.date_input("Since", None, key="since", on_change=_newest, **_IN_LINK)
+            until = st.date_input("Until", None, key="until", on_change=_newest, **_IN_LINK)
+            steps = st.toggle("Show steps", key="steps", help=_STEPS, on_change=_newest, **_IN_LINK)
         asked = Asked(
             model=model, version=version, person=person, actions=tuple(actions), since=since, until=until, steps=steps
         )
         download(session, asked)
         if asked.filtering:
             st.button("Clear filters", icon=":material/close:", type="tertiary", on_click=_clear, key="clear")
+            st.caption(_also(asked), width="content")
     return Wanted(asked=asked, view=view or TABLE, moment=moment.replace(tzinfo=UTC) if moment else None)
+
+
+def _also(asked: Asked) -> str:
+    """What is filtered by and not to be seen in the row above."""
+    parts = [
+        f"only v{asked.version}" if asked.version else "",
+        f"since {asked.since}" if asked.since else "",
+        f"until {asked.until}" if asked.until else "",
+    ]
+    return " · ".join(part for part in parts if part)
 
 
 def download(session: Session, asked: Asked) -> None:

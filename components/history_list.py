@@ -30,7 +30,11 @@ _COLOURS = {
 _CONFIRMED = {
     "submission": "blue", "promotion": "green", "rollback": "orange", "rejection": "red", "archival": "violet",
 }  # fmt: skip
-_SIGNS = {"green": ("✓", "good"), "red": ("×", "bad"), "orange": ("!", "wait")}
+_TONES = {"green": "good", "red": "bad", "orange": "wait"}
+_SIGNS = {
+    "submission": "→", "approval": "✓", "promotion": "↑", "rollback": "←", "archival": "↓", "rejection": "×",
+    "withdrawal": "←", "changes": "!", "policy": "§",
+}  # fmt: skip
 
 
 def colour(kind: Kind) -> str:
@@ -51,7 +55,8 @@ def version_clicked() -> VersionRef | None:
 def chart(session: Session, asked: Asked) -> None:
     """Events of each day, by what happened."""
     days = history.per_day(session.signoff, asked)
-    draw(events_per_day(days), "events-per-day", f"Events of each day: {sum(count for *_, count in days)} in all")
+    with st.container(key="wide-chart"):
+        draw(events_per_day(days), "events-per-day", f"Events of each day: {sum(count for *_, count in days)} in all")
 
 
 def events(session: Session, found: EventPage, view: str) -> None:
@@ -209,7 +214,8 @@ def _timeline(found: Sequence[Event]) -> None:
 
 
 def _line(event: Event) -> str:
-    sign, tone = _SIGNS.get(colour(event.kind), ("·", "plain"))
+    tone = _TONES.get(colour(event.kind), "plain")
+    sign = "×" if tone == "bad" else _SIGNS.get(event.kind.subject, "·")
     about = f" {markup.link(_version(event), links.version(event.ref))}" if event.ref else ""
     headline = (
         f"<strong>{markup.text(history.action(event.kind), 60)}</strong>{about} · {markup.text(event.actor, 60)} · "

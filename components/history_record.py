@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from components import links, markup
-from components.badges import inline, stage_words
+from components.badges import inline, passed, stage_words
 from components.history import EVENT
 from components.history_list import colour
 from components.problems import problems_shown
@@ -110,15 +110,14 @@ def _checks(found: Record) -> None:
     _section(f"Checks · {sum(bool(check['passed']) for check in found.checks)} of {len(found.checks)} passed")
     _table(
         {
-            "": [":green[✓]\u00a0passed" if check["passed"] else ":red[✗]\u00a0failed" for check in found.checks],
-            "check": [escaped(str(check["title"]), 200) for check in found.checks],
+            "check": [f"{passed(bool(check['passed']))} {escaped(str(check['title']), 200)}" for check in found.checks],
             "value": [escaped(str(check["value"]), 200) for check in found.checks],
             "needed": [escaped(str(check["threshold"]), 200) for check in found.checks],
         }
     )
     for check in found.checks:
         if not check["passed"]:
-            st.caption(f":red[✗] {escaped(str(check['reason']), 600)}")
+            st.caption(f"{passed(False)} {escaped(str(check['reason']), 600)}")
 
 
 def _metrics(event: Event) -> None:
@@ -127,12 +126,14 @@ def _metrics(event: Event) -> None:
         return
     champion: Mapping[str, Any] = event.get("champion_metrics") or {}
     names = sorted(metrics)
+    numbers = ["value"]
     columns = {"metric": [escaped(name, 80) for name in names], "value": [_number(metrics[name]) for name in names]}
     if champion:
-        columns[f"champion v{event.get('champion')}"] = [_number(champion.get(name)) for name in names]
+        numbers.append(f"champion v{event.get('champion')}")
+        columns[numbers[-1]] = [_number(champion.get(name)) for name in names]
     columns["data set"] = [escaped(_data(metrics[name]), 120) for name in names]
     _section("Metrics")
-    _table(columns)
+    _table(columns, numbers=numbers)
 
 
 def _approvals(event: Event) -> None:
@@ -168,7 +169,7 @@ def _evidence(session: Session, event: Event) -> None:
         facts["Run"] = _run(session, str(run_id))
     if facts:
         _section("Evidence")
-        _table({"": list(facts), " ": list(facts.values())})
+        _facts(facts)
 
 
 def _run(session: Session, run_id: str) -> str:
@@ -198,7 +199,7 @@ def _chain(found: Record) -> None:
     if event.body["intent"]:
         facts["Intent"] = f"`{_code(event.body['intent'])}`"
     _section("Place in the record")
-    _table({"": list(facts), " ": list(facts.values())})
+    _facts(facts)
 
 
 def _raw(found: Record) -> None:
@@ -227,14 +228,16 @@ def _section(title: str) -> None:
     st.markdown(f"**{title}**")
 
 
-def _table(columns: dict[str, list[str]]) -> None:
-    numbers = [name for name in columns if name == "value" or name.startswith("champion ")]
-    frame = pd.DataFrame(columns)
-    st.table(
-        frame.style.set_properties(subset=numbers, **{"text-align": "right"}) if "metric" in columns else frame,
-        border="horizontal",
-        hide_index=True,
-    )
+def _table(columns: dict[str, list[str]], *, numbers: Sequence[str] = ()) -> None:
+    """A table of Markdown; columns named in ``numbers`` are right-aligned."""
+    right = [f"{cell}.col{list(columns).index(name)}" for name in numbers for cell in ("th", "td")]
+    # Streamlit aligns text to the left inline, hence the ``!important``.
+    style = [{"selector": ", ".join(right), "props": "text-align: right !important;"}] if right else []
+    st.table(pd.DataFrame(columns).style.set_table_styles(style), border="horizontal", hide_index=True)
+
+
+def _facts(facts: Mapping[str, str]) -> None:
+    st.table({"": list(facts), " ": list(facts.values())}, border="horizontal", hide_index=True, hide_header=True)
 
 
 def _keys(before: Mapping[str, Any], after: Mapping[str, Any], part: str) -> list[str]:

@@ -85,7 +85,9 @@ class Dossier:
         """Candidate against champion; None when there is no champion to compare with."""
         if self.facts.champion is None:
             return None
-        return comparison.compare(self.facts.champion, [self.facts.candidate], self.policy)
+        return comparison.compare(
+            self.facts.champion, [self.facts.candidate], self.policy, champion=self.facts.champion.ref
+        )
 
     @property
     def passed(self) -> int:
