@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from components import markup
-from components.text import escaped
+from components.text import ago, escaped
 from services.desk import VOTES, Request
 from services.domain import Action, Actor
 from services.dossier import Dossier
@@ -54,7 +54,11 @@ def _headline(dossier: Dossier) -> None:
     verdict, stage = dossier.verdict, dossier.policy.rules.champion.stage
     policy = f"policy {escaped(dossier.policy.rules.name, 60)}"
     if dossier.is_champion:
-        st.markdown(f":green[:material/verified:] **In {stage}.** :gray[Checked against the {policy} of today.]")
+        release = dossier.releases[0] if dossier.releases else None
+        when = (
+            f"The verdict it was released on, {ago(release.at)}." if release else "It was not released through Signoff."
+        )
+        st.markdown(f":green[:material/verified:] **In {stage}.** :gray[{when}]")
     elif verdict.allowed:
         st.markdown(
             ":green[:material/verified:] **Ready to promote.** "

@@ -131,9 +131,13 @@ def _metrics(event: Event) -> None:
     if champion:
         numbers.append(f"champion v{event.get('champion')}")
         columns[numbers[-1]] = [_number(champion.get(name)) for name in names]
-    columns["data set"] = [escaped(_data(metrics[name]), 120) for name in names]
+    if any(metrics[name]["digest"] for name in names):
+        columns["data set"] = [escaped(_data(metrics[name]), 120) for name in names]
     _section("Metrics")
     _table(columns, numbers=numbers)
+    if datasets := event.get("datasets"):
+        named = (f"{escaped(data['name'], 80)} `{_code(data['digest'])}`" for data in datasets)
+        st.caption(f"Measured on {', '.join(named)}")
 
 
 def _approvals(event: Event) -> None:

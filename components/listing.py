@@ -16,7 +16,7 @@ from components import clicks, links
 from components.badges import STATUS_COLOURS, STATUS_WORDS, inline
 from components.problems import draw
 from components.session import Session
-from components.text import NONE, ago, escaped, number, plain
+from components.text import NONE, ago, escaped, exact, number, plain
 from services import rows
 from services.catalogue import Page
 from services.domain import ModelVersion, RunFacts, Status
@@ -90,7 +90,7 @@ def _table(lines: Sequence[Line], now: datetime) -> None:
             "owner": [plain(line.row.owner or NONE, 60) for line in lines],
             "versions": [len(line.row.versions) for line in lines],
             "tags": [_tags(line.row) for line in lines],
-            "at": [line.row.changed_at for line in lines],
+            "at": [exact(line.row.changed_at).removesuffix(" UTC") for line in lines],
         }
     )
     st.dataframe(
@@ -116,32 +116,32 @@ def _columns(lines: Sequence[Line]) -> dict[str, Any]:
             type="tertiary",
             alignment="left",
             pinned=True,
-            width=200,
+            width=190,
             on_click=clicks.noted(_NAMES),
             key=_NAMES,
             help="⚠ marks names that mix alphabets and may look like another",
         ),
-        "champion": column.MultiselectColumn("Champion", options=champions, color="green", width=76),
-        "challenger": column.MultiselectColumn("Challenger", options=challengers, color="blue", width=82),
+        "champion": column.MultiselectColumn("Champion", options=champions, color="green", width=74),
+        "challenger": column.MultiselectColumn("Challenger", options=challengers, color="blue", width=80),
         "status": column.MultiselectColumn(
             "Review",
             options=[STATUS_WORDS[status] for status in statuses],
             color=[STATUS_COLOURS[status] for status in statuses],
-            width=138,
+            width=133,
             help="Of the challenger, or of the newest version where there is none",
         ),
         "metric": column.TextColumn(
-            "Key metric", alignment="right", width=125, help="Of the champion: the first metric of the model's policy"
+            "Key metric", alignment="right", width=120, help="Of the champion: the first metric of the model's policy"
         ),
         "trend": column.LineChartColumn(
-            "Trend", width=85, help="The key metric over the newest versions, oldest first"
+            "Trend", width=75, help="The key metric over the newest versions, oldest first"
         ),
-        "changed": column.TextColumn("Last change", width=98, help="The exact time is a hidden column: Changed at"),
-        "owner": column.TextColumn("Owner", width=90),
-        "versions": column.NumberColumn("Versions", width=68),
-        "link": column.LinkColumn("", display_text=":material/open_in_new:", width=34, help="Open in a new tab"),
-        "tags": column.ListColumn("Tags", width=130),
-        "at": column.DatetimeColumn("Changed at (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC", width=150),
+        "changed": column.TextColumn("Last change", width=104, help="The exact time is in the last column"),
+        "owner": column.TextColumn("Owner", width=84),
+        "versions": column.NumberColumn("Versions", width=66),
+        "link": column.LinkColumn("", display_text=":material/open_in_new:", width=32, help="Open in a new tab"),
+        "tags": column.ListColumn("Tags", width=160),
+        "at": column.TextColumn("Changed at (UTC)", width=140),
     }
 
 
@@ -181,7 +181,7 @@ def _tags(row: Row) -> list[str]:
 def _cards(lines: Sequence[Line], now: datetime) -> None:
     with st.container(horizontal=True):
         for line in lines:
-            with st.container(border=True, width=340):
+            with st.container(border=True, width=320):
                 st.markdown(_card(line, now))
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import streamlit as st
 
 from components.session import Session
-from components.text import escaped, exact
+from components.text import escaped
 from services.errors import SignoffError
 from services.snapshot import Snapshot
 
 TICK_SECONDS = 15
 """The age is drawn again this often: a page that stays open must not go on saying it is from just now."""
+_REFRESH = (
+    "Read the registry again, now. Changes made through Signoff show at once; tags and aliases changed elsewhere show "
+    "with the next full reading. Decisions always read MLflow again."
+)
 
 
 def snapshot_badge(session: Session) -> None:
@@ -31,28 +35,24 @@ def snapshot_read(session: Session) -> Snapshot:
 def _badge(session: Session) -> None:
     snapshots = session.signoff.snapshot
     with st.container(key="snapshot", gap="small"):
-        if st.button("Read the registry again", icon=":material/refresh:", type="tertiary", key="refresh-registry"):
-            problem = _read_again(session)
-            if problem is None:
-                st.rerun()  # the whole page, not only this corner of it
-        else:
-            problem = snapshots.problem
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            place = st.empty()
+            pressed = st.button(":material/refresh:", type="tertiary", key="refresh-registry", help=_REFRESH)
+        problem = _read_again(session) if pressed else snapshots.problem
+        if pressed and problem is None:
+            st.rerun()  # the whole page, not only this corner of it
         try:
-            seen = snapshot_read(session)
+            place.caption(_age(session, snapshot_read(session)))
         except SignoffError as error:
-            st.warning(f"**MLflow is away.** {escaped(str(error), 300)}", icon=":material/cloud_off:")
-            return
-        age = (session.signoff.now() - seen.taken_at).total_seconds() if seen.taken_at else 0.0
-        st.caption(
-            f"Registry as of {_age(age)} · {len(seen.models):,} model{'' if len(seen.models) == 1 else 's'}",
-            help=f"Read from MLflow at {exact(seen.taken_at)}. Changes made through Signoff show at once; tags and "
-            "aliases changed elsewhere show with the next full reading. Decisions always read MLflow again.",
-        )
+            problem = str(error)
         if problem:
-            st.warning(
-                f"**MLflow is away.** What you see is as old as it says. {escaped(problem, 300)}",
-                icon=":material/cloud_off:",
-            )
+            st.warning(f"**MLflow is away.** {escaped(problem, 300)}", icon=":material/cloud_off:")
+
+
+def _age(session: Session, seen: Snapshot) -> str:
+    seconds = (session.signoff.now() - seen.taken_at).total_seconds() if seen.taken_at else 0.0
+    count = f"{len(seen.models):,} model{'' if len(seen.models) == 1 else 's'}"
+    return f"Registry as of {_ago(seconds)}  \n{count}"
 
 
 def _read_again(session: Session) -> str | None:
@@ -66,7 +66,7 @@ def _read_again(session: Session) -> str | None:
     return None
 
 
-def _age(seconds: float) -> str:
+def _ago(seconds: float) -> str:
     if seconds < 2:
         return "just now"
     if seconds < 90:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -132,7 +132,7 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
         found = ledger.events(connection, Filter(model=ref.name, version=ref.version), limit=MAX_EVENTS)
     identity = seen.candidate.version.identity
     mine = tuple(r for r in releases(signoff, ref.name) if r.ref == ref and r.identity == identity)
-    return Dossier(
+    dossier = Dossier(
         policy=policy,
         facts=seen,
         verdict=gate.evaluate(policy, seen),
@@ -140,6 +140,9 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
         releases=mine,
         deployments=_deployments(signoff, ref) if mine else (),
     )
+    then = next((event.verdict for event in found if mine and event.seq == mine[0].seq), None)
+    # A champion is shown with the verdict it was released on: its approvals were for that release, and are used up.
+    return replace(dossier, verdict=then) if dossier.is_champion and then and then.checks else dossier
 
 
 def _deployments(signoff: Signoff, ref: VersionRef) -> tuple[RunFacts, ...]:

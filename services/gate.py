@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from services.domain import Actor, Dataset, Metric
 from services.errors import Refused
@@ -41,6 +42,15 @@ class Verdict:
     def failed(self) -> tuple[Check, ...]:
         """The checks that stand in the way."""
         return tuple(check for check in self.checks if not check.passed)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """The checks as plain JSON, for an event."""
+        return [asdict(check) for check in self.checks]
+
+    @classmethod
+    def from_json(cls, checks: Sequence[Mapping[str, Any]]) -> Self:
+        """The inverse of `as_json`."""
+        return cls(checks=tuple(Check(**check) for check in checks))
 
     @property
     def waits_for_approval_only(self) -> bool:

@@ -53,7 +53,7 @@ def carry_out(
         changes.apply(signoff.registry, change)
     except SignoffError as error:
         lost = changes.is_lost(error)
-    event = _close(signoff, slot, intent, lost=lost)
+    event = _close(signoff, slot, intent, verdict, lost=lost)
     if event.kind.outcome != "confirmed":
         raise RegistryUnavailable(
             f"{intent.ref} was not changed as prescribed; the record #{event.seq} says what MLflow shows instead."
@@ -69,7 +69,7 @@ def recover(signoff: Signoff, slot: Slot) -> list[Event]:
                 intents.c.model == slot.model, intents.c.state == "open", intents.c.token < slot.token
             )
         ).all()
-    return [_close(signoff, slot, _from(row), lost=False, recovered=True) for row in rows]
+    return [_close(signoff, slot, *_from(row), lost=False, recovered=True) for row in rows]
 
 
 def abandoned(connection: Connection) -> list[str]:
@@ -87,7 +87,7 @@ def abandoned(connection: Connection) -> list[str]:
 def in_flight(connection: Connection) -> list[Intent]:
     """Everything that is under way, oldest first."""
     query = sa.select(intents).where(intents.c.state == "open").order_by(intents.c.opened_seq)
-    return [_from(row) for row in connection.execute(query)]
+    return [_from(row)[0] for row in connection.execute(query)]
 
 
 def _open(signoff: Signoff, slot: Slot, intent: Intent, verdict: Verdict | None) -> None:
@@ -104,6 +104,7 @@ def _open(signoff: Signoff, slot: Slot, intent: Intent, verdict: Verdict | None)
                 change=intent.change.as_json(),
                 context={
                     **intent.context,
+                    "checks": verdict.as_json() if verdict else [],
                     "comment": intent.comment,
                     "actor": intent.actor.username,
                     "actor_name": intent.actor.name,
@@ -117,7 +118,9 @@ def _open(signoff: Signoff, slot: Slot, intent: Intent, verdict: Verdict | None)
         )
 
 
-def _close(signoff: Signoff, slot: Slot, intent: Intent, *, lost: bool, recovered: bool = False) -> Event:
+def _close(
+    signoff: Signoff, slot: Slot, intent: Intent, verdict: Verdict | None, *, lost: bool, recovered: bool = False
+) -> Event:
     try:
         outcome, found, why = _outcome(signoff, intent, lost=lost)
     except NotFound as error:
@@ -139,7 +142,7 @@ def _close(signoff: Signoff, slot: Slot, intent: Intent, *, lost: bool, recovere
         )
         if closed.rowcount != 1:
             raise PromotionConflict(f"The change of {intent.ref} was closed by someone else meanwhile.")
-        entry = _entry(signoff, intent, outcome, found=found, why=why, recovered=recovered)
+        entry = _entry(signoff, intent, outcome, verdict=verdict, found=found, why=why, recovered=recovered)
         event = ledger.append(connection, entry)
         connection.execute(intents.update().where(intents.c.id == intent.id).values(closed_seq=event.seq))
         if outcome == "confirmed":
@@ -194,15 +197,16 @@ def _entry(
     )
 
 
-def _from(row: Any) -> Intent:
+def _from(row: Any) -> tuple[Intent, Verdict]:
     context = dict(row.context)
+    verdict = Verdict.from_json(context.pop("checks"))
     actor = Actor(
         username=context.pop("actor"),
         name=context.pop("actor_name"),
         roles=frozenset(Role(role) for role in context.pop("roles")),
         source=Source(context.pop("source")),
     )
-    return Intent(
+    intent = Intent(
         id=row.id,
         subject=row.action,
         change=Change.from_json(row.change),
@@ -210,3 +214,4 @@ def _from(row: Any) -> Intent:
         comment=context.pop("comment"),
         context=context,
     )
+    return intent, verdict

@@ -135,6 +135,11 @@ class Event:
         return str(self.body["comment"])
 
     @property
+    def verdict(self) -> Verdict:
+        """What the gate said, as recorded; without checks where it was not asked."""
+        return Verdict.from_json(self.body["checks"])
+
+    @property
     def failed_checks(self) -> tuple[Mapping[str, Any], ...]:
         """The checks that did not pass, as recorded."""
         return tuple(check for check in self.body["checks"] if not check["passed"])
@@ -179,10 +184,7 @@ def append(connection: Connection, entry: Entry) -> Event:
         "comment": entry.comment,
         "intent": entry.intent,
         "closes": entry.closes,
-        "checks": [
-            {name: getattr(check, name) for name in ("id", "title", "passed", "value", "threshold", "reason")}
-            for check in (entry.verdict.checks if entry.verdict else ())
-        ],
+        "checks": entry.verdict.as_json() if entry.verdict else [],
         "details": dict(entry.details),
     }
     fingerprint = digest(body)

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from services import caretaker, ledger, releases, reviews
 from services.database import database_time
 from services.domain import Source
-from services.errors import GateRefused, SignoffError
+from services.errors import SignoffError
+from services.gate import GateRefused
 from services.ledger import Filter, Kind
 from services.settings import Settings
 from services.signoff import Signoff
