@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from components.session import Session, current
+from components.status import snapshot_badge
 from components.text import escaped
 
 ABOUT = "**Signoff** is one gate in front of MLflow's Model Registry: propose, review, approve, promote, prove."
@@ -51,5 +52,6 @@ page = st.navigation(
     }
 )
 with st.sidebar:
+    snapshot_badge(session)
     account(session)
 page.run()
