@@ -23,8 +23,9 @@ from services.domain import ModelVersion, RunFacts, Status
 from services.errors import SignoffError
 from services.rows import Line, Row
 
-PATIENCE_SECONDS = 0.25
-"""How long a page waits for metrics before it shows the table without them; they are filled in when they come."""
+FIRST_PATIENCE, PATIENCE = 0.3, 0.005
+"""Seconds a page waits for metrics before it shows its rows without them: when it is opened, and when somebody types
+or turns a page. They are filled in when they come."""
 POLL_SECONDS = 0.4
 MAX_TAGS = 6
 TABLE, CARDS = "Table", "Cards"
@@ -53,13 +54,18 @@ def listing(session: Session, found: Page, view: str) -> str | None:
 
 def _with_metrics(session: Session, found: Page) -> list[Line]:
     """The rows with their metrics, as far as they are known in good time."""
-    superseded: Future[Mapping[str, RunFacts]] | None = st.session_state.get(_ASKED)
-    if superseded:
-        superseded.cancel()  # somebody typed on: what has not begun need not be read
-    asked = st.session_state[_ASKED] = rows.ask_metrics(session.signoff, found.rows)
+    wanted = rows.run_ids(found.rows)
+    before, asked = st.session_state.pop(_ASKED, (None, None))
+    if asked is None or before != wanted:
+        if asked:
+            asked.cancel()  # somebody typed on: what has not begun need not be read
+        asked = rows.ask(session.signoff, wanted)
     try:
-        st.session_state[_RUNS] = asked.result(timeout=PATIENCE_SECONDS)
+        patience = PATIENCE if _RUNS in st.session_state else FIRST_PATIENCE
+        st.session_state[_RUNS] = asked.result(timeout=patience)
     except TimeoutError:
+        st.session_state[_ASKED] = (wanted, asked)  # the run that finds it done takes it from here
+        st.session_state.setdefault(_RUNS, {})
         with st.container(key="models-reading"):
             st.fragment(_when_read, run_every=POLL_SECONDS)(asked)
     except SignoffError as error:

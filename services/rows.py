@@ -98,15 +98,17 @@ def _judged_by(policies: PolicyBook, model: RegisteredModel) -> tuple[Target, Ta
 _readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="key-metrics")
 
 
-def ask_metrics(signoff: Signoff, rows: Iterable[Row]) -> Future[Mapping[str, RunFacts]]:
-    """The runs behind ``rows``, asked for in one call in the background; remembered ones need none.
+def run_ids(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The runs behind what a list shows of ``rows``."""
+    return tuple(version.run_id for row in rows for version in row.trended if version.run_id)
+
+
+def ask(signoff: Signoff, wanted: Iterable[str]) -> Future[Mapping[str, RunFacts]]:
+    """Runs by id, asked for in one call in the background; remembered ones need none.
 
     In the background, because MLflow takes half a second for two hundred runs, and typing into a search box must not
-    wait for that.
-
-    The future raises `RegistryUnavailable` when MLflow does not answer.
+    wait for that. The future raises `RegistryUnavailable` when MLflow does not answer.
     """
-    wanted = [version.run_id for row in rows for version in row.trended if version.run_id]
     return _readers.submit(signoff.reader.runs, wanted)
 
 

@@ -142,7 +142,7 @@ class TestPages:
 class TestMetrics:
     def lines(self, signoff: Signoff) -> list[rows.Line]:
         found = catalogue.search(signoff, Query()).rows
-        return rows.lines(found, rows.ask_metrics(signoff, found).result(timeout=5))
+        return rows.lines(found, rows.ask(signoff, rows.run_ids(found)).result(timeout=5))
 
     def test_all_rows_cost_one_call_and_none_when_remembered(self, signoff: Signoff, registry: FakeRegistry) -> None:
         for number in range(25):

@@ -1,0 +1,1 @@
+"""What Signoff costs on a large registry, measured: ``python -m bench``."""

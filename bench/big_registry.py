@@ -1,0 +1,155 @@
+"""The Registry page on 10,000 models of 10 versions each, behind a real MLflow server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from bench.measure import Figure, once, repeated
+from components import links, session
+from services import catalogue, people
+from services.catalogue import Query, Sort
+from services.domain import Role
+from services.registry import MlflowRegistry
+from services.settings import PROJECT, Settings
+from services.signoff import Signoff
+
+MAKER = PROJECT.parent / "shared" / "bench" / "big_registry.py"
+MODELS = 10_000
+START_SECONDS = 60
+LIMIT = 50.0
+"""Milliseconds a warm interaction may cost the server."""
+
+
+def figures(folder: Path) -> list[Figure]:
+    """All figures of the big registry; none, with a word why, where there is no database."""
+    database = _database(folder)
+    if database is None:
+        print(f"Big registry: skipped. BENCH_BIG_DB is not set and there is no {MAKER.name} beside the checkout.")
+        return []
+    with _mlflow(database, folder) as uri:
+        signoff = Signoff.wire(
+            settings=Settings.read({"SIGNOFF_HOME": str(folder / "home"), "SIGNOFF_EMBEDDED": "1"}),
+            registry=MlflowRegistry(uri),
+        )
+        return [*_snapshot(signoff), *_searches(signoff), *_page(signoff)]
+
+
+def _database(folder: Path) -> Path | None:
+    if given := os.environ.get("BENCH_BIG_DB"):
+        return Path(given)
+    if not MAKER.exists():
+        return None
+    file = folder / "big.db"
+    print(f"Big registry: making {MODELS:,} models of 10 versions, about a minute …")
+    subprocess.run([sys.executable, str(MAKER), f"sqlite:///{file}", "--models", str(MODELS)], check=True)
+    return file
+
+
+@contextlib.contextmanager
+def _mlflow(database: Path, folder: Path) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder / "artifacts")),
+    ]
+    environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "mlflow.log").open("w") as log:
+        server = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/health", server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(timeout=20)
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
+            return
+        time.sleep(0.2)
+    sys.exit("The MLflow server of the benchmark did not start; see its log.")
+
+
+def _snapshot(signoff: Signoff) -> list[Figure]:
+    before, begun = _megabytes(), time.perf_counter()
+    snapshot = signoff.snapshot.current
+    taken = time.perf_counter() - begun
+    size = f"{len(snapshot.models):,} models, {sum(map(len, snapshot.versions.values())):,} versions"
+    return [
+        once(f"snapshot of {size}", taken, "s", signoff.registry.calls),
+        once("memory it takes, at most", _megabytes() - before, "MB"),
+    ]
+
+
+def _megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+
+
+def _searches(signoff: Signoff) -> list[Figure]:
+    begun = time.perf_counter()
+    catalogue.search(signoff, Query())
+    built = (time.perf_counter() - begun) * 1000
+    words = [f"{number:03d} bench" for number in range(30)]
+    everything = Query(stage="Production", sort=Sort.CHANGED)
+    return [
+        once("rows of all models, once a full snapshot", built, "ms"),
+        repeated("search in memory", lambda n: catalogue.search(signoff, Query(text=words[n])), limit=10),
+        repeated(
+            "search with filter and order",
+            lambda n: catalogue.search(signoff, replace(everything, text=words[n])),
+            limit=10,
+        ),
+    ]
+
+
+def _page(signoff: Signoff) -> list[Figure]:
+    people.add_account(signoff.database, username="viewer", name="Vera", hashed="!", roles=[Role.VIEWER])
+    token = people.open_session(signoff.database, "viewer", signoff.settings.secret_key)
+    session.use(signoff)
+    at = AppTest.from_file(PROJECT / "components" / "shell.py", default_timeout=60)
+    at.user = {"session": people.session_key(token, signoff.settings.secret_key)}
+    at.run()
+
+    def settle() -> None:
+        if "models-asked" in at.session_state:
+            at.session_state["models-asked"][1].result(timeout=60)
+        at.run()  # what the page's own poll does
+
+    def opened(_: int) -> None:
+        at.switch_page(links.PAGES["registry"]).run()
+
+    def searched(number: int) -> None:
+        at.text_input(key="q").set_value(f"{number + 10:03d}").run()
+
+    def turned(number: int) -> None:
+        at.pagination(key="page").set_value(number + 10).run()
+
+    def measured(what: str, step: Callable[[int], object]) -> Figure:
+        return repeated(
+            f"Registry page: {what}", step, limit=LIMIT, calls=lambda: signoff.registry.calls, settle=settle
+        )
+
+    found = [
+        measured("open", opened),
+        measured("run again, nothing changed", lambda _: at.run()),
+        measured("search, 25 rows not seen before", searched),
+        measured("the same searches again", searched),
+    ]
+    at.text_input(key="q").set_value("").run()
+    return [*found, measured("turn to a page not seen before", turned)]
