@@ -386,6 +386,22 @@ class TestNoSecondEffect:
         assert stages(registry) == ["Archived", "Archived", "Production"]
         assert kinds(signoff)[-1] == "promotion:refused"
 
+    @pytest.mark.parametrize("version", [None, 1])
+    def test_a_rollback_that_is_clicked_twice_goes_back_once(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, version: int | None
+    ) -> None:
+        promote(signoff, ready)
+        releases.rollback(signoff, "m", version=version, by="release_manager", reason="Latency doubled.")
+        registry.writes.clear()
+        if version is None:
+            with pytest.raises(Refused, match="no earlier champion"):
+                releases.rollback(signoff, "m", by="release_manager", reason="Latency doubled.")
+        else:
+            again = releases.rollback(signoff, "m", version=version, by="release_manager", reason="Latency doubled.")
+            assert again.event is None
+        assert registry.writes == []
+        assert stages(registry) == ["Production", "Archived"]
+
     def test_an_intent_is_closed_once(self, signoff: Signoff, ready: VersionRef) -> None:
         promote(signoff, ready)
         with signoff.database.reading() as connection:
