@@ -411,6 +411,25 @@ class TestNoSecondEffect:
             connection.execute(events.insert().values(**{**closed._mapping, "seq": 999, "hash": "f" * 64}))
 
 
+class TestOneModelAndTheOthers:
+    def test_a_change_that_cannot_be_closed_holds_up_no_other_model(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        other = approve(signoff, registry.add_version("n", {"val_auc": 0.95}))
+        registry.before_write = crash_at("stage")
+        for ref in (ready, other):
+            with pytest.raises(Crash):
+                promote(signoff, ref)
+        registry.before_write = lambda _: None
+        known = registry.versions
+        registry.versions = lambda name: known(name) if name == "n" else fails(BadInput("not accepted"))()  # type: ignore[assignment]
+        lease_runs_out(signoff)
+        caretaker.tidy(signoff)
+        with signoff.database.reading() as connection:
+            open_on = releases.intents.in_flight(connection)
+        assert [intent.ref.name for intent in open_on] == ["m"]
+
+
 def test_the_table_of_slots_is_what_the_helpers_think(signoff: Signoff, champion: VersionRef) -> None:
     """`slot_is_free` would be true of a table nobody writes."""
     slots.take(signoff.database, "m", holder="a", purpose="x")
