@@ -430,6 +430,29 @@ class TestOneModelAndTheOthers:
         assert [intent.ref.name for intent in open_on] == ["m"]
 
 
+class TestTheMirror:
+    def test_a_slow_writer_does_not_leave_old_tags_behind_a_faster_one(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        overtaken = iter(
+            [lambda: reviews.request_changes(signoff, ref, by="reviewer", comment="Say on which patients.")]
+        )
+
+        def overtake(what: str) -> None:
+            if what.startswith(f"tag {ref} approval_status"):
+                for act in overtaken:
+                    act()
+
+        registry.before_write = overtake
+        reviews.submit(signoff, ref, by="scientist", comment="Better.")
+        caretaker.tidy(signoff)
+        version = registry.version(ref)
+        with signoff.database.reading() as connection:
+            assert mirror.prescribed(connection, ref, version.identity) == version.tags
+        assert version.tags["approval_status"] == "changes_requested"
+
+
 def test_the_table_of_slots_is_what_the_helpers_think(signoff: Signoff, champion: VersionRef) -> None:
     """`slot_is_free` would be true of a table nobody writes."""
     slots.take(signoff.database, "m", holder="a", purpose="x")
