@@ -453,6 +453,27 @@ class TestTheMirror:
         assert version.tags["approval_status"] == "changes_requested"
 
 
+class TestAnEndedSubmission:
+    def test_takes_no_more_votes(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        reviews.submit(signoff, ref, by="scientist", comment="Better.")
+        read = reviews.facts.fresh
+        withdrawing = iter([lambda: reviews.withdraw(signoff, ref, by="scientist", comment="Not yet.")])
+
+        def read_slowly(*arguments: object) -> object:
+            seen = read(*arguments)  # type: ignore[arg-type]
+            for act in withdrawing:
+                act()
+            return seen
+
+        monkeypatch.setattr("services.facts.fresh", read_slowly)
+        with pytest.raises(PromotionConflict, match="ended the submission"):
+            reviews.approve(signoff, ref, by="reviewer", comment="Good.")
+        assert kinds(signoff)[-2:] == ["withdrawal:confirmed", "approval:refused"]
+
+
 def test_the_table_of_slots_is_what_the_helpers_think(signoff: Signoff, champion: VersionRef) -> None:
     """`slot_is_free` would be true of a table nobody writes."""
     slots.take(signoff.database, "m", holder="a", purpose="x")
