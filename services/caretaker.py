@@ -28,12 +28,14 @@ def tidy(signoff: Signoff) -> None:
             continue  # somebody took the slot first, and closes it
         try:
             intents.recover(signoff, slot)
+            signoff.snapshot.touch(model)
         except OutcomeUnknown:
             log.warning("%s: MLflow does not answer; an open change stays open", model)
-        finally:
-            with signoff.database.writing() as connection:
-                slots.release(connection, slot)
-        signoff.snapshot.touch(model)
+            continue
+        except SignoffError as error:
+            log.warning("%s: an open change cannot be closed: %s", model, error)  # one model must not stop the others
+        with signoff.database.writing() as connection:
+            slots.release(connection, slot)
     mirror.flush(signoff)
 
 

@@ -264,21 +264,6 @@ class TestWhenThingsBreak:
         assert record(signoff)[-1].actor == "release_manager"
         assert record(signoff)[-1].get("recovered_by") == "signoff"
 
-    def test_the_stage_that_moved_without_its_alias_is_rolled_forward(
-        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
-    ) -> None:
-        failures = iter([RegistryUnavailable("no answer")])
-
-        def lose_the_alias(what: str) -> None:
-            if what.startswith("alias"):
-                for failure in failures:
-                    raise failure
-
-        registry.before_write = lose_the_alias
-        releases.promote(signoff, ready, by="release_manager", reason="x")
-        assert registry.model("m").aliases["champion"] == 2
-        assert kinds(signoff)[-1] == "promotion:confirmed"
-
     def test_a_lost_answer_keeps_the_slot_until_it_is_known_what_became_of_it(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
     ) -> None:
