@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from services import intents, mirror, slots
+from services import expiry, intents, mirror, slots
 from services.activation import SYSTEM
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.signoff import Signoff
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def tidy(signoff: Signoff) -> None:
-    """One round: close every intent whose lease ran out, then write the tags that wait."""
+    """One round: close every intent whose lease ran out, mark approvals that expired, write the tags that wait."""
     with signoff.database.reading() as connection:
         models = intents.abandoned(connection)
     for model in models:
@@ -36,6 +36,7 @@ def tidy(signoff: Signoff) -> None:
             log.warning("%s: an open change cannot be closed: %s", model, error)  # one model must not stop the others
         with signoff.database.writing() as connection:
             slots.release(connection, slot)
+    expiry.sweep(signoff)
     mirror.flush(signoff)
 
 

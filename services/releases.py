@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from services import changes, facts, intents, mirror
+from services import changes, expiry, facts, intents, mirror
 from services.domain import Action, Actor, Source, Stage, VersionRef
 from services.errors import Refused, StaleDecision
 from services.evidence import Binding, Facts
@@ -139,6 +139,7 @@ def _release(
         slot_held(signoff, ref, actor, f"the {subject} of v{ref.version}") as slot,
     ):
         policy, seen = facts.fresh(signoff, ref, rollback=action is Action.ROLLBACK)
+        expiry.mark(signoff, policy, seen)
         if _is_champion(policy, seen):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
         if binding and (changed := binding.differences(seen.binding(policy.digest))):

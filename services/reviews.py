@@ -139,7 +139,9 @@ def _decide(
             raise SelfApproval(f"{actor.username} trained or submitted {ref}; somebody else must approve it.")
         _as_seen(binding, policy, seen)
         now = seen.binding(policy.digest)
-        if any(d.person == by and d.decision == vote and d.binding == now for d in seen.decisions):
+        if any(
+            d.person == by and d.decision == vote and not gate.void_reasons(d, policy, seen) for d in seen.decisions
+        ):
             return Outcome(ref=ref, event=None, message=f"{by} has already decided so on {ref}.")
         with signoff.database.writing() as connection:
             event = ledger.append(
