@@ -1,11 +1,11 @@
-"""Finishes in the background what a crash or an outage left unfinished: open intents and waiting mirror tags."""
+"""Finishes in the background what a crash or an outage left unfinished, and has the ledger signed and witnessed."""
 
 from __future__ import annotations
 
 import logging
 import threading
 
-from services import intents, mirror, slots
+from services import intents, mirror, slots, witness
 from services.activation import SYSTEM
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.signoff import Signoff
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def tidy(signoff: Signoff) -> None:
-    """One round: close every intent whose lease ran out, then write the tags that wait."""
+    """One round: close every intent whose lease ran out, write the tags that wait, sign and witness the ledger."""
     with signoff.database.reading() as connection:
         models = intents.abandoned(connection)
     for model in models:
@@ -35,6 +35,7 @@ def tidy(signoff: Signoff) -> None:
                 slots.release(connection, slot)
         signoff.snapshot.touch(model)
     mirror.flush(signoff)
+    witness.keep(signoff)
 
 
 class Caretaker:
