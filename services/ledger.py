@@ -160,7 +160,12 @@ class Filter:
     until: datetime | None = None
 
 
+# Built once: putting a statement together costs SQLAlchemy as much as SQLite takes to carry it out.
 _HEAD = sa.select(tables.ledger_head).where(tables.ledger_head.c.id == 1)
+_LOCKED_HEAD = _HEAD.with_for_update()
+_INSERT = tables.events.insert()
+_FIRST_HEAD = tables.ledger_head.insert()
+_NEXT_HEAD = tables.ledger_head.update().values(seq=sa.bindparam("new_seq"), hash=sa.bindparam("new_hash"))
 _REPEATED = ("at", "kind", "actor", "model", "version", "intent", "closes")
 """What an event says and the columns repeat, to be searched by."""
 
@@ -170,7 +175,7 @@ def append(connection: Connection, entry: Entry) -> Event:
 
     The head is locked here, so call this last in a transaction and never keep that transaction open across I/O.
     """
-    last = connection.execute(_HEAD.with_for_update()).one_or_none()
+    last = connection.execute(_LOCKED_HEAD).one_or_none()
     seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
     body = {
         "seq": seq,
@@ -192,23 +197,18 @@ def append(connection: Connection, entry: Entry) -> Event:
     content = canonical(body)
     fingerprint = hashlib.sha256(content).hexdigest()
     connection.execute(
-        tables.events.insert().values(
-            seq=seq,
-            at=body["at"],
-            kind=entry.kind.value,
-            actor=entry.actor.username,
-            model=body["model"],
-            version=body["version"],
-            intent=entry.intent,
-            closes=entry.closes,
-            body=content.decode(),
-            hash=fingerprint,
-        )
+        _INSERT,
+        {
+            "seq": seq,
+            **{name: body[name] for name in _REPEATED},
+            "body": content.decode(),
+            "hash": fingerprint,
+        },
     )
     if last:
-        connection.execute(tables.ledger_head.update().values(seq=seq, hash=fingerprint))
+        connection.execute(_NEXT_HEAD, {"new_seq": seq, "new_hash": fingerprint})
     else:
-        connection.execute(tables.ledger_head.insert().values(id=1, seq=seq, hash=fingerprint))
+        connection.execute(_FIRST_HEAD, {"id": 1, "seq": seq, "hash": fingerprint})
     return Event(seq=seq, hash=fingerprint, body=body)
 
 
@@ -263,23 +263,20 @@ def head(connection: Connection) -> tuple[int, str]:
     return (row.seq, row.hash) if row else (0, GENESIS)
 
 
-def rows(connection: Connection, *, after: int = 0, until: int | None = None) -> Iterator[sa.Row[Any]]:
-    """The stored rows from the oldest on, a few hundred in memory at a time."""
-    query = sa.select(tables.events).where(tables.events.c.seq > after).order_by(tables.events.c.seq)
-    if until is not None:
-        query = query.where(tables.events.c.seq <= until)
-    yield from connection.execution_options(yield_per=500).execute(query)
-
-
 def follow(connection: Connection, chain: Chain, *, until: int | None = None) -> Iterator[int]:
-    """Take every stored event after ``chain``'s last into it; yields each one's sequence number.
+    """Take every stored event after ``chain``'s last into it, yielding its number; a few hundred are in memory.
 
     Raises:
         Tampered: an event was changed, deleted, inserted or moved, or the columns it is found by say something else.
     """
-    for row in rows(connection, after=chain.seq, until=until):
-        body = chain.add(row.body.encode("utf-8", "surrogatepass"), row.hash)
-        if row.seq != chain.seq or any(getattr(row, name) != body.get(name) for name in _REPEATED):
+    query = sa.select(*(tables.events.c[name] for name in ("seq", *_REPEATED, "body", "hash")))
+    query = query.where(tables.events.c.seq > chain.seq).order_by(tables.events.c.seq)
+    if until is not None:
+        query = query.where(tables.events.c.seq <= until)
+    for row in connection.execution_options(yield_per=500).execute(query):
+        seq, *repeated, text, fingerprint = row
+        body = chain.add(text.encode("utf-8", "surrogatepass"), fingerprint)
+        if seq != chain.seq or repeated != [body.get(name) for name in _REPEATED]:
             raise Tampered(f"Event #{chain.seq} is filed as something else than it says.", chain.seq)
         yield chain.seq
 

@@ -33,13 +33,16 @@ def _is_plain(value: Any) -> bool:
 
     It differs in two things: how it writes floats, and the order of keys beyond ASCII.
     """
-    if isinstance(value, str) or value is None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not (isinstance(key, str) and key.isascii() and (type(item) is str or _is_plain(item))):
+                return False
         return True
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
     if isinstance(value, int):
         return -MAX_INTEGER <= value <= MAX_INTEGER
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and key.isascii() and _is_plain(item) for key, item in value.items())
-    return isinstance(value, list | tuple) and all(map(_is_plain, value))
+    return value is None or isinstance(value, str)
 
 
 def _parts(value: Any) -> Iterator[str]:  # noqa: C901  (one case for each kind of JSON value)
