@@ -16,8 +16,12 @@ from sqlalchemy.engine import Connection
 from services import tables
 from services.domain import Actor, VersionRef
 from services.gate import Verdict
+from verifier import verify
 from verifier.canonical import canonical
-from verifier.verify import GENESIS, Chain, Tampered
+from verifier.verify import Chain, Tampered
+
+GENESIS = verify.GENESIS
+"""The ``previous`` of the first event."""
 
 
 class Kind(StrEnum):
