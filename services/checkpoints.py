@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -156,10 +157,13 @@ def _at(connection: Connection, seq: int) -> tuple[int, str]:
     return (row.seq, row.hash) if row else (0, GENESIS)
 
 
-def verify(database: Database, keys: Keys) -> tuple[int, str]:
+def verify(database: Database, keys: Keys, *, progress: Callable[[int], None] = lambda _: None) -> tuple[int, str]:
     """Read the whole live ledger again and compare it with every checkpoint kept; returns its head.
 
     What MLflow witnessed is `services.witness`' part: whoever can write this database can delete checkpoints too.
+
+    Args:
+        progress: called now and then with how many events were read since the last call.
 
     Raises:
         Tampered: an event was edited, deleted, inserted or moved, or history no longer is what was signed.
@@ -174,6 +178,8 @@ def verify(database: Database, keys: Keys) -> tuple[int, str]:
         for seq in ledger.follow(connection, chain, until=end[0]):
             if seq in signed:
                 chain.end(signed[seq])
+            if seq % 1000 == 0:
+                progress(1000)
         ahead = [stored.checkpoint for stored in kept if stored.checkpoint.seq > end[0]]
     # A checkpoint read a moment after the head can be ahead of it by what was appended meanwhile, never for good.
     if (chain.seq, chain.head) != end:
