@@ -1,11 +1,11 @@
-"""Finishes in the background what a crash or an outage left unfinished: open intents and waiting mirror tags."""
+"""Finishes in the background what a crash or an outage left unfinished, and has the ledger signed and witnessed."""
 
 from __future__ import annotations
 
 import logging
 import threading
 
-from services import expiry, intents, mirror, slots
+from services import expiry, intents, mirror, slots, witness
 from services.activation import SYSTEM
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.signoff import Signoff
@@ -16,7 +16,14 @@ log = logging.getLogger(__name__)
 
 
 def tidy(signoff: Signoff) -> None:
-    """One round: close every intent whose lease ran out, mark approvals that expired, write the tags that wait."""
+    """One round: close every change whose lease ran out, mark what expired, write the tags that wait, and sign."""
+    _close_abandoned(signoff)
+    expiry.sweep(signoff)
+    mirror.flush(signoff)
+    witness.keep(signoff)
+
+
+def _close_abandoned(signoff: Signoff) -> None:
     with signoff.database.reading() as connection:
         models = intents.abandoned(connection)
     for model in models:
@@ -36,8 +43,6 @@ def tidy(signoff: Signoff) -> None:
             log.warning("%s: an open change cannot be closed: %s", model, error)  # one model must not stop the others
         with signoff.database.writing() as connection:
             slots.release(connection, slot)
-    expiry.sweep(signoff)
-    mirror.flush(signoff)
 
 
 class Caretaker:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from weakref import WeakKeyDictionary
 
-import sqlalchemy as sa
-
-from services import ledger, tables
+from services import checkpoints, ledger
 from services.database import Database
 from services.signoff import Signoff
+from verifier.verify import Tampered
 
 RECHECK_SECONDS = 300.0
 """An unchanged head is read again after this time: somebody may have changed what lies before it."""
@@ -52,8 +51,7 @@ def state(signoff: Signoff, *, patience: float = 0.3) -> Chain:
         LedgerUnavailable: the database cannot be read.
     """
     with signoff.database.reading() as connection:
-        row = connection.execute(sa.select(tables.ledger_head)).one_or_none()
-    head = (row.seq, row.hash) if row else (0, ledger.GENESIS)
+        head = ledger.head(connection)
     with _checks_lock:
         check = _checks.get(signoff.database)
         if check is None or (check.answer.done() and _outdated(check, head)):
@@ -61,7 +59,7 @@ def state(signoff: Signoff, *, patience: float = 0.3) -> Chain:
                 head=head,
                 begun=time.monotonic(),
                 at=signoff.now(),
-                answer=_checker.submit(_broken_at, signoff.database),
+                answer=_checker.submit(_broken_at, signoff),
             )
     try:
         broken = check.answer.result(timeout=patience)
@@ -76,6 +74,9 @@ def _outdated(check: _Check, head: tuple[int, str]) -> bool:
     return old or check.head != head or check.answer.exception() is not None
 
 
-def _broken_at(database: Database) -> int | None:
-    with database.reading() as connection:
-        return ledger.broken_at(connection)
+def _broken_at(signoff: Signoff) -> int | None:
+    try:
+        checkpoints.verify(signoff.database, checkpoints.trusted(signoff.settings))
+    except Tampered as error:
+        return error.seq
+    return None

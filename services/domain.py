@@ -252,6 +252,19 @@ class Actor:
     source: Source = Source.BROWSER
 
 
+@dataclass(frozen=True, kw_only=True)
+class Witness:
+    """A checkpoint as MLflow holds it: the write-once param ``name`` of a run tagged with the id of a ledger.
+
+    ``active`` is False when somebody deleted the run; its params are still read then.
+    """
+
+    ledger: str
+    name: str
+    text: str
+    active: bool
+
+
 def utc_from_ms(milliseconds: int | None) -> datetime:
     """MLflow's epoch milliseconds as an aware UTC datetime; 1970 where MLflow has none."""
     return datetime.fromtimestamp((milliseconds or 0) / 1000, tz=UTC)

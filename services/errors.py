@@ -49,3 +49,7 @@ class OutcomeUnknown(RegistryUnavailable):
 
 class LedgerUnavailable(SignoffError):
     """The database cannot be read or written; nothing was changed."""
+
+
+class LedgerBroken(SignoffError):
+    """The record is not what was recorded; nothing is signed over it. Names the event where it was seen."""

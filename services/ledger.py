@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from sqlalchemy.engine import Connection
 
 from services import tables
 from services.domain import Actor, VersionRef
-from services.evidence import digest
 from services.gate import Verdict
+from verifier import verify
+from verifier.canonical import canonical
+from verifier.verify import Chain, Tampered
 
-GENESIS = "0" * 64
+GENESIS = verify.GENESIS
 """The ``previous`` of the first event."""
 
 
@@ -162,15 +165,23 @@ class Filter:
     until: datetime | None = None
 
 
+# Built once: putting a statement together costs SQLAlchemy as much as SQLite takes to carry it out.
+_HEAD = sa.select(tables.ledger_head).where(tables.ledger_head.c.id == 1)
+_LOCKED_HEAD = _HEAD.with_for_update()
+_INSERT = tables.events.insert()
+_FIRST_HEAD = tables.ledger_head.insert()
+_NEXT_HEAD = tables.ledger_head.update().values(seq=sa.bindparam("new_seq"), hash=sa.bindparam("new_hash"))
+_REPEATED = ("at", "kind", "actor", "model", "version", "intent", "closes")
+"""What an event says and the columns repeat, to be searched by."""
+
+
 def append(connection: Connection, entry: Entry) -> Event:
     """Append one event inside the caller's transaction.
 
     The head is locked here, so call this last in a transaction and never keep that transaction open across I/O.
     """
-    head = connection.execute(
-        sa.select(tables.ledger_head).where(tables.ledger_head.c.id == 1).with_for_update()
-    ).one_or_none()
-    seq, previous = (head.seq + 1, head.hash) if head else (1, GENESIS)
+    last = connection.execute(_LOCKED_HEAD).one_or_none()
+    seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
     body = {
         "seq": seq,
         "previous": previous,
@@ -188,25 +199,21 @@ def append(connection: Connection, entry: Entry) -> Event:
         "checks": entry.verdict.as_json() if entry.verdict else [],
         "details": dict(entry.details),
     }
-    fingerprint = digest(body)
+    content = canonical(body)
+    fingerprint = hashlib.sha256(content).hexdigest()
     connection.execute(
-        tables.events.insert().values(
-            seq=seq,
-            at=body["at"],
-            kind=entry.kind.value,
-            actor=entry.actor.username,
-            model=body["model"],
-            version=body["version"],
-            intent=entry.intent,
-            closes=entry.closes,
-            body=json.dumps(body, ensure_ascii=False, sort_keys=True),
-            hash=fingerprint,
-        )
+        _INSERT,
+        {
+            "seq": seq,
+            **{name: body[name] for name in _REPEATED},
+            "body": content.decode(),
+            "hash": fingerprint,
+        },
     )
-    if head:
-        connection.execute(tables.ledger_head.update().values(seq=seq, hash=fingerprint))
+    if last:
+        connection.execute(_NEXT_HEAD, {"new_seq": seq, "new_hash": fingerprint})
     else:
-        connection.execute(tables.ledger_head.insert().values(id=1, seq=seq, hash=fingerprint))
+        connection.execute(_FIRST_HEAD, {"id": 1, "seq": seq, "hash": fingerprint})
     return Event(seq=seq, hash=fingerprint, body=body)
 
 
@@ -255,19 +262,39 @@ def actors(connection: Connection) -> list[str]:
     )
 
 
+def head(connection: Connection) -> tuple[int, str]:
+    """Sequence number and hash of the last event; (0, `GENESIS`) before there is one."""
+    row = connection.execute(_HEAD).one_or_none()
+    return (row.seq, row.hash) if row else (0, GENESIS)
+
+
+def follow(connection: Connection, chain: Chain, *, until: int | None = None) -> Iterator[int]:
+    """Take every stored event after ``chain``'s last into it, yielding its number; a few hundred are in memory.
+
+    Raises:
+        Tampered: an event was changed, deleted, inserted or moved, or the columns it is found by say something else.
+    """
+    query = sa.select(*(tables.events.c[name] for name in ("seq", *_REPEATED, "body", "hash")))
+    query = query.where(tables.events.c.seq > chain.seq).order_by(tables.events.c.seq)
+    if until is not None:
+        query = query.where(tables.events.c.seq <= until)
+    for row in connection.execution_options(yield_per=500).execute(query):
+        seq, *repeated, text, fingerprint = row
+        body = chain.add(text.encode("utf-8", "surrogatepass"), fingerprint)
+        if seq != chain.seq or repeated != [body.get(name) for name in _REPEATED]:
+            raise Tampered(f"Event #{chain.seq} is filed as something else than it says.", chain.seq)
+        yield chain.seq
+
+
 def broken_at(connection: Connection) -> int | None:
     """The first sequence number whose hash, predecessor or number does not fit; None when the chain is whole."""
-    previous, expected = GENESIS, 1
-    for row in connection.execution_options(yield_per=500).execute(
-        sa.select(tables.events).order_by(tables.events.c.seq)
-    ):
-        body = json.loads(row.body)
-        if row.seq != expected or body["seq"] != row.seq or body["previous"] != previous or digest(body) != row.hash:
-            return expected
-        previous, expected = row.hash, expected + 1
-    head = connection.execute(sa.select(tables.ledger_head)).one_or_none()
-    whole = (head.seq, head.hash) == (expected - 1, previous) if head else expected == 1
-    return None if whole else expected
+    chain = Chain()
+    try:
+        for _ in follow(connection, chain):
+            pass
+    except Tampered as error:
+        return error.seq
+    return None if head(connection) == (chain.seq, chain.head) else chain.seq + 1
 
 
 def _filtered(query: sa.Select[Any], wanted: Filter) -> sa.Select[Any]:

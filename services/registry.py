@@ -21,6 +21,7 @@ import mlflow.artifacts
 import requests
 import yaml
 from mlflow import MlflowClient
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -34,6 +35,7 @@ from services.domain import (
     RunFacts,
     Signature,
     VersionRef,
+    Witness,
 )
 from services.errors import BadInput, NotFound, RegistryUnavailable
 from services.evidence import Manifest
@@ -44,6 +46,10 @@ MODELS_PER_PAGE = 1000
 VERSIONS_PER_PAGE = 2000
 RUNS_PER_CALL = 200
 CHUNK = 1 << 20
+WITNESS_EXPERIMENT = "signoff-ledger"
+WITNESS_TAG = "signoff.ledger"
+WITNESSES_PER_RUN = 1000
+"""A run is read whole; checkpoints go on in another one after so many."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -76,6 +82,8 @@ class Registry(Protocol):
     def delete_alias(self, name: str, alias: str) -> None: ...
     def set_tag(self, ref: VersionRef, key: str, value: str) -> None: ...
     def delete_tag(self, ref: VersionRef, key: str) -> None: ...
+    def witnesses(self) -> tuple[Witness, ...]: ...
+    def witness(self, ledger: str, name: str, text: str) -> None: ...
 
 
 class MlflowRegistry:
@@ -323,6 +331,65 @@ class MlflowRegistry:
     def delete_tag(self, ref: VersionRef, key: str) -> None:
         """Remove one tag of a version; no error when there is none."""
         self._once(lambda: self._client.delete_model_version_tag(ref.name, str(ref.version), key), f"tagging {ref}")
+
+    # ---- checkpoints of the ledger -------------------------------------------------------------------------
+
+    def witnesses(self) -> tuple[Witness, ...]:
+        """Every checkpoint MLflow holds, of any ledger, also in runs that were deleted since."""
+        return tuple(
+            Witness(
+                ledger=run.data.tags[WITNESS_TAG],
+                name=name,
+                text=text,
+                active=run.info.lifecycle_stage == "active",
+            )
+            for run in self._witness_runs()
+            for name, text in run.data.params.items()
+        )
+
+    def witness(self, ledger: str, name: str, text: str) -> None:
+        """Write a checkpoint as a param, once and for ever; writing the same again changes nothing.
+
+        Raises:
+            BadInput: MLflow holds something else under this name.
+        """
+        runs = [
+            run
+            for run in self._witness_runs()
+            if run.data.tags[WITNESS_TAG] == ledger and run.info.lifecycle_stage == "active"
+        ]
+        held = next((run for run in runs if name in run.data.params), None)
+        open_run = held or next((run for run in runs if len(run.data.params) < WITNESSES_PER_RUN), None)
+        run_id = open_run.info.run_id if open_run else self._new_witness_run(ledger)
+        self._once(lambda: self._client.log_param(run_id, name, text), f"{name} of the ledger")
+
+    def _witness_runs(self) -> list[Any]:
+        what = "the ledger's checkpoints"
+        experiment = self._read(lambda: self._client.get_experiment_by_name(WITNESS_EXPERIMENT), what)
+        if experiment is None:
+            return []
+        pages = self._pages(
+            lambda token: self._client.search_runs(
+                [experiment.experiment_id], "", ViewType.ALL, max_results=20, page_token=token
+            ),
+            what,
+        )
+        return [run for page in pages for run in page if WITNESS_TAG in run.data.tags]
+
+    def _new_witness_run(self, ledger: str) -> str:
+        def create() -> str:
+            experiment = self._client.get_experiment_by_name(WITNESS_EXPERIMENT)
+            experiment_id = (
+                experiment.experiment_id if experiment else self._client.create_experiment(WITNESS_EXPERIMENT)
+            )
+            tags = {WITNESS_TAG: ledger, "mlflow.note.content": _NOTE}
+            run = self._client.create_run(experiment_id, run_name=f"ledger-{ledger[:8]}", tags=tags)
+            return str(run.info.run_id)
+
+        return self._once(create, "a run for the ledger's checkpoints")
+
+
+_NOTE = "Signed checkpoints of Signoff's ledger, one param each. They prove that nothing was cut off; keep this run."
 
 
 def _translated(error: MlflowException, what: str) -> Exception:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.errors import InvalidSettings
 
 MIN_SECRET = 32
+SEED_BYTES = 32
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -28,13 +33,15 @@ class Settings:
     policies: Path
     url: str
     secret_key: bytes
+    checkpoint_seed: bytes = field(repr=False)
+    """The 32 bytes the key that signs checkpoints is made of (docs/decisions/004)."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read the contract's variables.
 
         Raises:
-            InvalidSettings: a port is no port, or the secret key is missing or too short.
+            InvalidSettings: a port is no port, the secret key is missing or too short, or the checkpoint key is none.
         """
         home = Path(environ.get("SIGNOFF_HOME") or ".signoff").resolve()
         host = environ.get("SIGNOFF_HOST") or "127.0.0.1"
@@ -45,6 +52,8 @@ class Settings:
         # The embedded stack hands its children MLFLOW_TRACKING_URI too; SIGNOFF_EMBEDDED tells them apart.
         embedded = not external_mlflow or environ.get("SIGNOFF_EMBEDDED") == "1"
         database_url = environ.get("SIGNOFF_DATABASE_URL")
+        may_generate = embedded and not database_url
+        secret_key = _secret_key(environ, home, may_generate=may_generate)
         return cls(
             home=home,
             host=host,
@@ -55,7 +64,8 @@ class Settings:
             database_url=database_url or f"sqlite:///{home / 'signoff.db'}",
             policies=Path(environ.get("SIGNOFF_POLICIES") or PROJECT / "policies").resolve(),
             url=(environ.get("SIGNOFF_URL") or f"http://{host}:{port}").rstrip("/"),
-            secret_key=_secret_key(environ, home, may_generate=embedded and not database_url),
+            secret_key=secret_key,
+            checkpoint_seed=_checkpoint_seed(environ, home, secret_key, may_generate=may_generate),
         )
 
 
@@ -79,6 +89,25 @@ def _secret_key(environ: Mapping[str, str], home: Path, *, may_generate: bool) -
             "SIGNOFF_SECRET_KEY is not set; it is needed wherever SIGNOFF_DATABASE_URL or MLFLOW_TRACKING_URI is."
         )
     return private_file(home / "secret-key", secrets.token_urlsafe(48)).encode()
+
+
+def _checkpoint_seed(environ: Mapping[str, str], home: Path, secret_key: bytes, *, may_generate: bool) -> bytes:
+    if given := environ.get("SIGNOFF_CHECKPOINT_KEY"):
+        return _seed(given, "SIGNOFF_CHECKPOINT_KEY")
+    if may_generate:
+        path = home / "checkpoint-key"
+        return _seed(private_file(path, base64.b64encode(secrets.token_bytes(SEED_BYTES)).decode()), str(path))
+    return HKDF(algorithm=SHA256(), length=SEED_BYTES, salt=None, info=b"signoff checkpoint key 1").derive(secret_key)
+
+
+def _seed(text: str, where: str) -> bytes:
+    try:
+        seed = base64.b64decode(text, validate=True)
+    except ValueError:
+        seed = b""
+    if len(seed) != SEED_BYTES:
+        raise InvalidSettings(f"{where} does not hold {SEED_BYTES} bytes in base64.")
+    return seed
 
 
 def private_file(path: Path, content: str) -> str:

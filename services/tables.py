@@ -53,6 +53,47 @@ ledger_head = Table(
     Column("hash", String(64), nullable=False),
 )
 
+ledger_identity = Table(
+    "ledger_identity",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("ledger", String(32), nullable=False),  # made once by the migration, named in every checkpoint
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("hash", String(64), nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("key", String(16), nullable=False),
+    Column("signed", Text, nullable=False),  # the checkpoint with its signature; the columns above repeat parts of it
+)
+
+witnesses = Table(  # checkpoints that MLflow is known to hold
+    "witnesses",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at", String(32), nullable=False),
+)
+
+refusal_windows = Table(
+    "refusal_windows",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),  # of everything that makes two refusals the same
+    Column("kind", String(64), nullable=False),
+    Column("actor", JSON, nullable=False),
+    Column("model", String(512), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("opened_at", Float, nullable=False),  # seconds since 1970
+    Column("last_at", Float, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("told", Integer, nullable=False),  # how many of them the ledger already tells of
+    Index("ix_refusal_windows_opened_at", "opened_at"),
+)
+
 submissions = Table(
     "submissions",
     metadata,

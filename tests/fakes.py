@@ -19,8 +19,9 @@ from services.domain import (
     RunFacts,
     Signature,
     VersionRef,
+    Witness,
 )
-from services.errors import NotFound
+from services.errors import BadInput, NotFound
 from services.evidence import Manifest
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,6 +42,7 @@ class FakeRegistry:
         self._files: dict[VersionRef, dict[str, bytes]] = {}
         self._signed: dict[VersionRef, Signature | None] = {}
         self._runs: dict[str, RunFacts] = {}
+        self._witnesses: list[Witness] = []
         self._ticks = 0
 
     # ---- what tests set up ---------------------------------------------------------------------------------
@@ -223,6 +225,19 @@ class FakeRegistry:
             version = self._versions[ref]
             kept = {name: value for name, value in version.tags.items() if name != key}
             self._versions[ref] = replace(version, tags=kept)
+
+    def witnesses(self) -> tuple[Witness, ...]:
+        self.calls += 1
+        return tuple(self._witnesses)
+
+    def witness(self, ledger: str, name: str, text: str) -> None:
+        with self._writing(f"witness {name}"):
+            wanted = Witness(ledger=ledger, name=name, text=text, active=True)
+            held = [w for w in self._witnesses if (w.ledger, w.name, w.active) == (ledger, name, True)]
+            if held and held != [wanted]:
+                raise BadInput(f"MLflow does not accept {name} of the ledger.")
+            if not held:
+                self._witnesses.append(wanted)
 
     def _writing(self, what: str) -> _Write:
         return _Write(self, what)

@@ -76,11 +76,13 @@ class TestTampering:
     @pytest.mark.parametrize(
         "statement",
         [
-            'UPDATE events SET body = replace(body, \'"comment": "3"\', \'"comment": "4"\') WHERE seq = 6',
+            'UPDATE events SET body = replace(body, \'"comment":"3"\', \'"comment":"4"\') WHERE seq = 6',
             "DELETE FROM events WHERE seq = 6",
             "DELETE FROM events WHERE seq = 8",
             "UPDATE events SET seq = 99 WHERE seq = 8",
             "UPDATE ledger_head SET seq = 7",
+            "UPDATE events SET actor = 'somebody else' WHERE seq = 6",
+            "UPDATE events SET body = '{}' WHERE seq = 6",
         ],
     )
     def test_whoever_removes_the_trigger_is_still_found_out(self, signoff: Signoff, statement: str) -> None:

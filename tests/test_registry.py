@@ -122,6 +122,16 @@ class TestContract:
                 read()
         assert world.registry.versions("<img src=x onerror=alert(1)>") == ()
 
+    def test_a_checkpoint_is_written_once_and_for_ever(self, world: World) -> None:
+        ledger = uuid4().hex
+        for _ in range(2):
+            world.registry.witness(ledger, "checkpoint-1", '{"one":1}')
+        world.registry.witness(ledger, "checkpoint-2", "x" * 1000)
+        with pytest.raises(BadInput, match="does not accept"):
+            world.registry.witness(ledger, "checkpoint-1", "something else")
+        held = {w.name: w.text for w in world.registry.witnesses() if w.ledger == ledger and w.active}
+        assert held == {"checkpoint-1": '{"one":1}', "checkpoint-2": "x" * 1000}
+
     def test_every_request_is_counted(self, world: World, name: str) -> None:
         ref = world.add_version(name, {})
         before = world.registry.calls
@@ -146,6 +156,23 @@ class TestMlflowOnly:
         MlflowClient(mlflow_server).delete_run(run_id)
         with pytest.raises(NotFound, match="deleted"):
             registry.run(run_id)
+
+    def test_a_deleted_run_still_witnesses_and_the_next_checkpoint_gets_another(self, mlflow_server: str) -> None:
+        registry, ledger, client = MlflowRegistry(mlflow_server), uuid4().hex, MlflowClient(mlflow_server)
+        registry.witness(ledger, "checkpoint-1", "one")
+        experiment = client.get_experiment_by_name("signoff-ledger")
+        (run,) = client.search_runs([experiment.experiment_id], f"tags.`signoff.ledger` = '{ledger}'")
+        client.delete_run(run.info.run_id)
+        registry.witness(ledger, "checkpoint-2", "two")
+        held = {(w.name, w.active) for w in registry.witnesses() if w.ledger == ledger}
+        assert held == {("checkpoint-1", False), ("checkpoint-2", True)}
+
+    def test_a_full_run_is_followed_by_another(self, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("services.registry.WITNESSES_PER_RUN", 2)
+        registry, ledger = MlflowRegistry(mlflow_server), uuid4().hex
+        for number in range(5):
+            registry.witness(ledger, f"checkpoint-{number}", str(number))
+        assert len([w for w in registry.witnesses() if w.ledger == ledger]) == 5
 
     def test_the_lifecycle_documents_deployment_run_is_found(self, mlflow_server: str, name: str) -> None:
         ref = train(mlflow_server, name, {})

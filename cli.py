@@ -1,0 +1,6 @@
+"""The terminal's door: ``python cli.py ledger verify``. What it can do is in ``commands/``."""
+
+from commands import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The command line. Exit codes: 0 done · 1 refused, or does not verify · 2 wrong usage · 3 a system is unreachable."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from commands import ledger, policy
+from services.errors import (
+    LedgerBroken,
+    LedgerUnavailable,
+    PromotionConflict,
+    Refused,
+    RegistryUnavailable,
+    SignoffError,
+)
+from verifier.verify import Tampered, UnusableKey
+
+app = typer.Typer(
+    name="signoff",
+    help="One gate in front of MLflow's Model Registry.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(policy.app, name="policy")
+
+REFUSED, WRONG_USAGE, UNREACHABLE = 1, 2, 3
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and leave with its exit code; an error is one sentence on stderr."""
+    try:
+        app(args=arguments)
+    except (SignoffError, Tampered, UnusableKey, OSError) as error:
+        typer.echo(str(error), err=True)
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: Exception) -> int:
+    """The contract's exit code for an error."""
+    if isinstance(error, Refused | PromotionConflict | LedgerBroken | Tampered):
+        return REFUSED
+    if isinstance(error, LedgerUnavailable | RegistryUnavailable):
+        return UNREACHABLE
+    return WRONG_USAGE

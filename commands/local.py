@@ -1,0 +1,53 @@
+"""What commands that work straight on the database share: opening it, answering as text or JSON, showing progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+import typer
+
+from services.database import Database
+from services.errors import LedgerUnavailable
+from services.settings import Settings
+
+Json = Annotated[bool, typer.Option("--json", help="Answer as one JSON object.")]
+
+
+def opened() -> tuple[Settings, Database]:
+    """The settings and the database of this machine. Creates and migrates nothing.
+
+    Raises:
+        InvalidSettings: see `Settings.read`.
+        LedgerUnavailable: there is no database, or it is older than this program.
+    """
+    home = Path(os.environ.get("SIGNOFF_HOME") or ".signoff")
+    if not os.environ.get("SIGNOFF_DATABASE_URL") and not (home / "signoff.db").is_file():
+        raise LedgerUnavailable(f"There is no ledger in {home}; name its folder with SIGNOFF_HOME.")
+    settings = Settings.read()
+    database = Database(settings.database_url)
+    with database.reading() as connection:
+        if not sa.inspect(connection).has_table("checkpoints"):
+            raise LedgerUnavailable("This database is not of this version of Signoff; start Signoff once.")
+    return settings, database
+
+
+def answer(found: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:
+    """What a command found, on stdout."""
+    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else sentence)
+
+
+@contextmanager
+def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr where a person looks on; the function inside takes how much was done since."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with typer.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update
