@@ -26,8 +26,11 @@ from services.gate import GateRefused
 from services.permissions import ROLES_FOR
 from services.signoff import Signoff
 from services.tables import slots as slots_table
+from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
+
+DATABASES = BOTH
 
 
 def approve(signoff: Signoff, ref: VersionRef) -> VersionRef:
