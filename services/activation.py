@@ -22,8 +22,8 @@ def activate(database: Database, book: PolicyBook, *, at: datetime) -> None:
     wanted = {policy.digest: policy for policy in book.policies}
     if active == set(wanted):
         return
-    with database.writing() as connection:
-        # Read again under the write lock: another process may start at the same moment.
+    with database.writing(alone=True) as connection:
+        # Read again under the lock: another process may start at the same moment.
         active = set(connection.execute(sa.select(policies.c.digest).where(policies.c.active)).scalars())
         connection.execute(policies.update().values(active=False))
         known = set(connection.execute(sa.select(policies.c.digest)).scalars())

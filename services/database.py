@@ -19,6 +19,8 @@ from services.errors import LedgerUnavailable
 from services.settings import PROJECT
 
 BUSY_SECONDS = 10
+_ALONE = 0x5167F0FF
+"""The number of our advisory lock on PostgreSQL."""
 
 
 class database_time(FunctionElement[float]):  # noqa: N801  (an SQL function, named like one)
@@ -49,10 +51,9 @@ class Database:
         """Bring the schema to the newest revision; raises `LedgerUnavailable` when it cannot."""
         config = Config()
         config.set_main_option("script_location", str(PROJECT / "migrations"))
-        with _translated(), self.engine.connect() as connection:
+        with self.writing(alone=True) as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-            connection.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -61,11 +62,17 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """One transaction, committed at the end or not at all. Never hold it open across HTTP."""
+    def writing(self, *, alone: bool = False) -> Iterator[Connection]:
+        """One transaction, committed at the end or not at all. Never hold it open across HTTP.
+
+        ``alone`` keeps out whoever else asks for it: what two dashboards do as they start. (On SQLite every
+        transaction that writes is alone.)
+        """
         with _translated(), self.engine.connect() as connection:
             connection.execution_options(writing=True)
             with connection.begin():
+                if alone and self.engine.dialect.name == "postgresql":
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ALONE)))
                 yield connection
 
 
@@ -85,6 +92,8 @@ def _engine(url: str) -> Engine:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
         raise LedgerUnavailable("SIGNOFF_DATABASE_URL is not a database URL SQLAlchemy understands.") from error
+    if parsed.drivername in {"postgres", "postgresql"}:
+        parsed = parsed.set(drivername="postgresql+psycopg")  # the driver we bring, not the one SQLAlchemy would guess
     if parsed.get_backend_name() != "sqlite":
         return sa.create_engine(parsed, pool_pre_ping=True)
     engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})

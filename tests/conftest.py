@@ -18,11 +18,13 @@ from services import people
 from services.domain import Role
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
+from tests import postgres
 from tests.fakes import FakeRegistry
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight idle processes for every server
 START_SECONDS = 60
+BOTH = ("sqlite", "postgresql")
 
 
 class Clock:
@@ -62,12 +64,40 @@ def registry() -> FakeRegistry:
     return FakeRegistry()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module that says ``DATABASES = BOTH`` runs on both databases; the others on SQLite."""
+    databases = getattr(metafunc.module, "DATABASES", None)
+    if databases and "database_url" in metafunc.fixturenames:
+        metafunc.parametrize("database_url", databases, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """One PostgreSQL for the whole run."""
+    with postgres.running() as server:
+        yield server
+
+
 @pytest.fixture
-def signoff(tmp_path: Path, registry: FakeRegistry, clock: Clock) -> Signoff:
-    """Everything wired, on SQLite and the in-memory registry, with the demo accounts and ``both``."""
-    wired = Signoff.wire(settings=settings_in(tmp_path), registry=registry, now=clock)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database: SQLite, or PostgreSQL where the module asks for both."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield f"sqlite:///{tmp_path / 'signoff.db'}"
+    else:
+        server = request.getfixturevalue("postgres_server")
+        url = server.new_database()
+        yield url
+        server.drop(url)
+
+
+@pytest.fixture
+def signoff(tmp_path: Path, registry: FakeRegistry, clock: Clock, database_url: str) -> Iterator[Signoff]:
+    """Everything wired, on `database_url` and the in-memory registry, with the demo accounts and ``both``."""
+    settings = settings_in(tmp_path, SIGNOFF_DATABASE_URL=database_url, SIGNOFF_SECRET_KEY="s" * 32)
+    wired = Signoff.wire(settings=settings, registry=registry, now=clock)
     add_people(wired)
-    return wired
+    yield wired
+    wired.database.engine.dispose()
 
 
 def free_port() -> int:

@@ -13,7 +13,10 @@ from services.database import Database, database_time
 from services.domain import Role, Source
 from services.errors import BadInput, NotAllowed, NotFound
 from services.tables import accounts, sessions
+from tests.conftest import BOTH
 from web.passwords import BcryptPasswords
+
+DATABASES = BOTH
 
 KEY = b"k" * 32
 

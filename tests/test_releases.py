@@ -29,9 +29,11 @@ from services.policy import PolicyBook, parse
 from services.settings import PROJECT
 from services.signoff import Signoff
 from services.tables import slots as slots_table
-from tests.conftest import Clock
+from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
+
+DATABASES = BOTH
 
 
 def approve(signoff: Signoff, ref: VersionRef) -> VersionRef:

@@ -20,8 +20,11 @@ from services.errors import (
 )
 from services.permissions import ROLES_FOR, may
 from services.signoff import Signoff
+from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
+
+DATABASES = BOTH
 
 
 @pytest.fixture
