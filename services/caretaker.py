@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from services import intents, mirror, slots, witness
+from services import intents, mirror, refusals, slots, witness
 from services.activation import SYSTEM
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.signoff import Signoff
@@ -35,6 +35,7 @@ def tidy(signoff: Signoff) -> None:
                 slots.release(connection, slot)
         signoff.snapshot.touch(model)
     mirror.flush(signoff)
+    refusals.close_windows(signoff.database, at=signoff.now())
     witness.keep(signoff)
 
 
