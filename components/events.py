@@ -9,6 +9,7 @@ from services.ledger import Event, Kind
 _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.SUBMISSION_CONFIRMED: ("→", "plain", "submitted {it} for review"),
     Kind.APPROVAL_GIVEN: ("✓", "good", "approved {it}"),
+    Kind.APPROVAL_EXPIRED: ("…", "wait", "marked an approval of {it} as expired"),
     Kind.CHANGES_REQUESTED: ("!", "wait", "requested changes on {it}"),
     Kind.REJECTION_CONFIRMED: ("×", "bad", "rejected {it}"),
     Kind.WITHDRAWAL_CONFIRMED: ("←", "plain", "withdrew {it}"),

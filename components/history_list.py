@@ -18,8 +18,9 @@ from components.session import Session
 from components.text import NONE, ago, exact, number, plain
 from services import history
 from services.domain import VersionRef
-from services.history import Asked, EventPage, Held, Measured
+from services.history import Asked, EventPage, Measured
 from services.ledger import Event, Kind
+from services.production import Held, production_at
 
 _RECORDS, _VERSIONS, _RELEASES, _CHAMPIONS = "event-records", "event-versions", "then-records", "then-versions"
 MAX_HELD = 500
@@ -85,7 +86,7 @@ def pager(found: EventPage) -> None:
 
 def production(session: Session, moment: datetime, model: str | None) -> None:
     """Who was in Production at ``moment``."""
-    held = history.production_at(session.signoff, moment, model)
+    held = production_at(session.signoff, moment, model)
     with st.container(border=True):
         st.markdown(f"**In Production at {exact(moment)}**, by the record")
         if not held:

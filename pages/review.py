@@ -15,7 +15,7 @@ def render(session: Session) -> None:
     outcome_shown()
     with problems_shown():
         with st.spinner("Reading the evidence…"):
-            waiting = inbox.judged(session.signoff, inbox.queue(session.signoff, Status.PENDING))
+            waiting = inbox.judged(session.signoff, inbox.queue(session.signoff, Status.PENDING, Status.EXPIRED))
             sent_back = inbox.judged(session.signoff, inbox.queue(session.signoff, Status.CHANGES_REQUESTED))
         st.caption(f"{len(waiting)} waiting for a decision, oldest first · {len(sent_back)} sent back")
         for position, item in enumerate(waiting):

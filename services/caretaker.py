@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from services import intents, mirror, refusals, slots, witness
+from services import expiry, intents, mirror, refusals, slots, witness
 from services.activation import SYSTEM
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.signoff import Signoff
@@ -16,7 +16,15 @@ log = logging.getLogger(__name__)
 
 
 def tidy(signoff: Signoff) -> None:
-    """One round: close every intent whose lease ran out, write the tags that wait, sign and witness the ledger."""
+    """One round: close every change whose lease ran out, mark what expired, write the tags that wait, and sign."""
+    _close_abandoned(signoff)
+    expiry.sweep(signoff)
+    mirror.flush(signoff)
+    refusals.close_windows(signoff.database, at=signoff.now())
+    witness.keep(signoff)
+
+
+def _close_abandoned(signoff: Signoff) -> None:
     with signoff.database.reading() as connection:
         models = intents.abandoned(connection)
     for model in models:
@@ -28,15 +36,14 @@ def tidy(signoff: Signoff) -> None:
             continue  # somebody took the slot first, and closes it
         try:
             intents.recover(signoff, slot)
+            signoff.snapshot.touch(model)
         except OutcomeUnknown:
             log.warning("%s: MLflow does not answer; an open change stays open", model)
-        finally:
-            with signoff.database.writing() as connection:
-                slots.release(connection, slot)
-        signoff.snapshot.touch(model)
-    mirror.flush(signoff)
-    refusals.close_windows(signoff.database, at=signoff.now())
-    witness.keep(signoff)
+            continue
+        except SignoffError as error:
+            log.warning("%s: an open change cannot be closed: %s", model, error)  # one model must not stop the others
+        with signoff.database.writing() as connection:
+            slots.release(connection, slot)
 
 
 class Caretaker:

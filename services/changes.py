@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from services.domain import Actor, ModelVersion, RegisteredModel, Stage, VersionRef
-from services.errors import NotFound, RegistryUnavailable
+from services.errors import NotFound
+from services.gate import Verdict
 from services.registry import Registry
 
 
@@ -42,11 +43,15 @@ class Change:
         return self.after.stages[self.ref.version]
 
     @property
+    def alone(self) -> bool:
+        """Whether ``ref`` ends alone in its stage: whatever else is there is archived in the same step."""
+        return len(self.after.stages) > 1 or self.stage == Stage.PRODUCTION
+
+    @property
     def replaced(self) -> int | None:
-        """The version that leaves the stage ``ref`` enters, if one does."""
-        return next(
-            (v for v, stage in self.before.stages.items() if v != self.ref.version and stage == self.stage), None
-        )
+        """The version that leaves the stage ``ref`` enters, if one does; of several the one an alias points at."""
+        leaving = [v for v, stage in self.before.stages.items() if v != self.ref.version and stage == self.stage]
+        return next((v for v in leaving if v in self.before.aliases.values()), leaving[0] if leaving else None)
 
     def as_json(self) -> dict[str, Any]:
         """For a JSON column."""
@@ -77,6 +82,8 @@ class Intent:
     actor: Actor
     comment: str
     context: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    """What the gate said when it was allowed; None for what needs no verdict."""
 
     @property
     def ref(self) -> VersionRef:
@@ -119,46 +126,69 @@ def observe(registry: Registry, change: Change) -> State:
     model, versions = registry.model(change.ref.name), registry.versions(change.ref.name)
     if not any(version.ref == change.ref for version in versions):
         raise NotFound(f"MLflow no longer has {change.ref}.")
-    alone = len(change.after.stages) > 1 or change.stage == Stage.PRODUCTION
     return State(
         stages={
             v.ref.version: v.stage
             for v in versions
-            if v.ref.version in change.after.stages or (alone and v.stage == change.stage)
+            if v.ref.version in change.after.stages or (change.alone and v.stage == change.stage)
         },
         aliases={alias: model.aliases.get(alias) for alias in change.after.aliases},
     )
 
 
-def apply(registry: Registry, change: Change) -> None:
-    """Send the change: the stage first, then the aliases. Sent once; whether it arrived is for `observe`."""
-    if change.before.stages != change.after.stages:
-        registry.set_stage(change.ref, change.stage, archive_existing=len(change.after.stages) > 1)
-    apply_aliases(registry, change.ref.name, change.before.aliases, change.after.aliases)
+class Sender:
+    """Sends the writes of one change: each at most once, and only while ``fence`` does not object.
 
+    ``fence`` raises when the model's slot is no longer ours: whoever woke up too late must not undo what a later
+    holder did. What was sent without an answer is not sent again either, as both could be applied.
+    """
 
-def apply_aliases(
-    registry: Registry, name: str, now: Mapping[str, int | None], wanted: Mapping[str, int | None]
-) -> None:
-    """Move those aliases of a model that are not yet where they should be."""
-    for alias, version in wanted.items():
-        if now.get(alias) == version:
-            continue
-        if version is None:
-            registry.delete_alias(name, alias)
-        else:
-            registry.set_alias(VersionRef(name=name, version=version), alias)
+    def __init__(self, registry: Registry, fence: Callable[[], None]) -> None:
+        self._registry = registry
+        self._fence = fence
+        self.sent: set[str] = set()
 
+    def apply(self, change: Change) -> None:
+        """Send the change: the stage first, then the aliases. Whether it arrived is for `observe`."""
+        if change.before.stages != change.after.stages:
+            self._stage(change.ref, change.stage, alone=change.alone)
+        self.point(change.ref.name, change.before.aliases, change.after.aliases)
 
-def restore(registry: Registry, change: Change, found: State) -> State:
-    """Put everything back as it was before; returns what MLflow then shows."""
-    for version, stage in change.before.stages.items():
-        if found.stages.get(version) != stage:
-            registry.set_stage(VersionRef(name=change.ref.name, version=version), stage)
-    apply_aliases(registry, change.ref.name, found.aliases, change.before.aliases)
-    return observe(registry, change)
+    def point(self, name: str, now: Mapping[str, int | None], wanted: Mapping[str, int | None]) -> None:
+        """Move those aliases of a model that are not yet where they should be."""
+        for alias, version in wanted.items():
+            if now.get(alias) == version or not self._first(f"alias {alias} {version}"):
+                continue
+            if version is None:
+                self._registry.delete_alias(name, alias)
+            else:
+                self._registry.set_alias(VersionRef(name=name, version=version), alias)
 
+    def restore(self, change: Change, found: State) -> State:
+        """Put back what the change moved; what somebody else moved since stays. Returns what MLflow then shows.
 
-def is_lost(error: Exception) -> bool:
-    """Whether an error leaves open if a change was, or still will be, applied."""
-    return isinstance(error, RegistryUnavailable)
+        The old champion comes back in the step that archives the new one, so that there are never two; should we
+        die after it, the next one to try finds the new one archived and goes on from there.
+        """
+        name, ref = change.ref.name, change.ref
+        rivals = found.stages.keys() - change.after.stages.keys()
+        if change.replaced and not rivals and found.stages.get(change.replaced) == Stage.ARCHIVED:
+            self._stage(VersionRef(name=name, version=change.replaced), change.stage, alone=True)
+            found = observe(self._registry, change)
+        before = change.before.stages[ref.version]
+        if found.stages.get(ref.version) != before and found.stages.get(ref.version) in {change.stage, Stage.ARCHIVED}:
+            self._stage(ref, before)
+        moved = (alias for alias, version in change.after.aliases.items() if found.aliases[alias] == version)
+        self.point(name, found.aliases, {alias: change.before.aliases[alias] for alias in moved})
+        return observe(self._registry, change)
+
+    def _stage(self, ref: VersionRef, stage: str, *, alone: bool = False) -> None:
+        if self._first(f"stage {ref.version} {stage}"):
+            self._registry.set_stage(ref, stage, archive_existing=alone)
+
+    def _first(self, write: str) -> bool:
+        if write in self.sent:
+            return False
+        self._fence()
+        self.sent.add(write)
+        return True

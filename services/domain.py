@@ -38,7 +38,7 @@ class Status(StrEnum):
     @property
     def open(self) -> bool:
         """Whether a submission in this status still asks for a decision or a promotion."""
-        return self in {Status.PENDING, Status.APPROVED, Status.AUTO_APPROVED, Status.CHANGES_REQUESTED}
+        return self not in {Status.REJECTED, Status.WITHDRAWN}
 
 
 @dataclass(frozen=True, kw_only=True, order=True, slots=True)

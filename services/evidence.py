@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 import rfc8785
@@ -62,6 +63,8 @@ class Evidence:
     run: RunFacts | None
     logged_model: LoggedModelFacts | None = None
     manifest: Manifest | None = None
+    run_files: tuple[str, ...] = ()
+    """Paths of what the run logged beside the model; read only where a policy asks for an artifact."""
 
     @property
     def ref(self) -> VersionRef:
@@ -140,7 +143,7 @@ class Binding:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """One person's vote on a submission. ``void`` says why it no longer counts; empty when it does."""
+    """One person's vote on a submission. ``at`` is ISO 8601 UTC."""
 
     person: str
     roles: frozenset[str]
@@ -149,6 +152,8 @@ class Decision:
     at: str
     binding: Binding
     seq: int
+    expired: bool = False
+    """Found expired once; whatever a clock says later, it never counts again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +179,8 @@ class Facts:
     model: RegisteredModel
     candidate: Evidence
     champion: Evidence | None
+    now: datetime
+    """When it is judged, in UTC; freezes, ages and expiry count from it."""
     submission: Submission | None = None
     decisions: tuple[Decision, ...] = field(default=())
     rollback_of: str | None = None

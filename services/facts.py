@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import NotFound
-from services.evidence import Binding, Decision, Facts, Submission
+from services.evidence import Binding, Decision, Evidence, Facts, Submission
 from services.policy import Policy
 from services.signoff import Signoff
 from services.snapshot import champion_of
@@ -34,7 +35,8 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
         submission = open_submission(connection, candidate.version)
         return policy, Facts(
             model=model,
-            candidate=candidate,
+            now=signoff.now(),
+            candidate=_with_artifacts(signoff, policy, candidate),
             champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
             submission=submission,
             decisions=latest_decisions(connection, submission),
@@ -55,11 +57,20 @@ def shown(signoff: Signoff, ref: VersionRef) -> tuple[Policy, Facts]:
         voted = latest_decisions(connection, submission)
     return policy, Facts(
         model=model,
-        candidate=signoff.reader.remembered(version),
+        now=signoff.now(),
+        candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
         champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
         submission=submission,
         decisions=voted,
     )
+
+
+def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
+    """With the paths of what its run logged beside the model, where the policy asks for any artifact."""
+    if not policy.rules.required_artifacts or candidate.run is None:
+        return candidate
+    files = signoff.registry.run_files(candidate.run.run_id)
+    return replace(candidate, run_files=tuple(file.path for file in files))
 
 
 def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
@@ -134,4 +145,5 @@ def decision_from(row: Any) -> Decision:
         at=row.at,
         binding=Binding(**row.binding),
         seq=row.seq,
+        expired=row.expired,
     )

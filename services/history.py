@@ -1,15 +1,18 @@
-"""The ledger as people ask for it: who did what, when and why; one record in full; who was in Production back then."""
+"""The ledger as people ask for it: who did what, when and why, and one record in full."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from services import ledger, tables
+from services.database import Database
 from services.errors import NotFound
 from services.ledger import Event, Filter, Kind
 from services.signoff import Signoff
@@ -17,6 +20,10 @@ from services.signoff import Signoff
 PAGE_SIZE = 50
 MAX_CHOICES = 200
 """Models offered as a filter: those something happened to last. Others can be typed."""
+MAX_DAYS = 120
+MAX_REMEMBERED = 256
+
+T = TypeVar("T")
 
 _DONE = {
     Kind.POLICY_ACTIVATED: "Policy activated",
@@ -109,15 +116,20 @@ def page(signoff: Signoff, asked: Asked, *, before: int | None = None, size: int
     """One page of what fits; ``before`` is the ``older`` of the page above."""
     with signoff.database.reading() as connection:
         found = ledger.events(connection, asked.filter, before=before, limit=size + 1)
-        total = ledger.count(connection, asked.filter)
+        total = _remembered(signoff, connection, asked, lambda: ledger.count(connection, asked.filter))
     shown = tuple(found[:size])
     return EventPage(events=shown, total=total, older=shown[-1].seq if len(found) > size else None)
 
 
 def per_day(signoff: Signoff, asked: Asked) -> list[tuple[str, Kind, int]]:
-    """How many events of each kind on each UTC day, of those that fit."""
+    """How many events of each kind on each UTC day, of those that fit.
+
+    Unless a first day is asked for, only the last `MAX_DAYS` before the newest event: a chart shows no more.
+    """
     with signoff.database.reading() as connection:
-        return ledger.per_day(connection, asked.filter)
+        if asked.since is None and (newest := ledger.events(connection, asked.filter, limit=1)):
+            asked = replace(asked, since=newest[0].at.date() - timedelta(days=MAX_DAYS - 1))
+        return _remembered(signoff, connection, ("days", asked), lambda: ledger.per_day(connection, asked.filter))
 
 
 def stream(signoff: Signoff, asked: Asked) -> Iterator[Event]:
@@ -128,14 +140,32 @@ def stream(signoff: Signoff, asked: Asked) -> Iterator[Event]:
 
 def choices(signoff: Signoff) -> Choices:
     """See `Choices`."""
+    with signoff.database.reading() as connection:
+        return _remembered(signoff, connection, "choices", lambda: _choices(connection))
+
+
+def _choices(connection: Connection) -> Choices:
     column = tables.events.c
     last = sa.func.max(column.seq)
     models = sa.select(column.model).where(column.model.is_not(None)).group_by(column.model).order_by(last.desc())
-    with signoff.database.reading() as connection:
-        return Choices(
-            people=tuple(ledger.actors(connection)),
-            models=tuple(sorted(connection.execute(models.limit(MAX_CHOICES)).scalars())),
-        )
+    return Choices(
+        people=tuple(ledger.actors(connection)),
+        models=tuple(sorted(connection.execute(models.limit(MAX_CHOICES)).scalars())),
+    )
+
+
+_answers: WeakKeyDictionary[Database, tuple[str, dict[object, Any]]] = WeakKeyDictionary()
+
+
+def _remembered(signoff: Signoff, connection: Connection, question: object, answer: Callable[[], T]) -> T:
+    """``answer()``, or what it was since the record last grew: on a long one these take tens of milliseconds."""
+    head = connection.execute(sa.select(tables.ledger_head.c.hash)).scalar() or ledger.GENESIS
+    known = _answers.get(signoff.database)
+    if known is None or known[0] != head or len(known[1]) > MAX_REMEMBERED:
+        known = _answers[signoff.database] = (head, {})
+    if question not in known[1]:
+        known[1][question] = answer()
+    return cast(T, known[1][question])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,88 +224,3 @@ def _opened_by(connection: Connection, event: Event) -> Event | None:
         sa.select(tables.intents.c.opened_seq).where(tables.intents.c.id == event.body["intent"])
     ).scalar()
     return ledger.event(connection, seq) if seq else None
-
-
-# ---- back then ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Held:
-    """Who was in Production at a moment, by the record. ``since`` is ISO 8601 UTC, ``event`` the promotion's number."""
-
-    name: str
-    version: int
-    since: str
-    promoted_by: str
-    reason: str
-    approved_by: tuple[str, ...]
-    policy: str
-    digest: str
-    event: int
-    action: str
-
-
-def production_at(signoff: Signoff, moment: datetime, model: str | None = None) -> list[Held]:
-    """What was in Production at ``moment``, model by model: the last release before it, unless archived since.
-
-    What was moved past Signoff is not in the record, so it is not in the answer.
-    """
-    at = moment.astimezone(UTC).isoformat(timespec="milliseconds")
-    with signoff.database.reading() as connection:
-        return [
-            _held(connection, row)
-            for row in _last_releases(connection, at, model)
-            if not _archived_since(connection, row, at)
-        ]
-
-
-def _last_releases(connection: Connection, at: str, model: str | None) -> list[Row[tuple[object, ...]]]:
-    column = tables.promotions.c
-    newest = sa.select(sa.func.max(column.seq)).where(column.at <= at).group_by(column.model)
-    if model is not None:
-        newest = newest.where(column.model == model)
-    query = sa.select(tables.promotions).where(column.seq.in_(newest)).order_by(column.model)
-    return list(connection.execute(query).all())
-
-
-def _archived_since(connection: Connection, row: Row[tuple[object, ...]], at: str) -> bool:
-    column = tables.events.c
-    archivals = sa.select(column.seq).where(
-        column.model == row.model,
-        column.version == row.version,
-        column.kind == Kind.ARCHIVAL_CONFIRMED.value,
-        column.seq > row.seq,
-        column.at <= at,
-    )
-    return connection.execute(archivals.limit(1)).first() is not None
-
-
-def _held(connection: Connection, row: Row[tuple[object, ...]]) -> Held:
-    event = ledger.event(connection, row.seq)
-    return Held(
-        name=row.model,
-        version=row.version,
-        since=row.at,
-        promoted_by=row.by,
-        reason=row.reason,
-        approved_by=_approvers(connection, row, event),
-        policy=row.policy or "",
-        digest=row.manifest_digest or "",
-        event=row.seq,
-        action=row.action,
-    )
-
-
-def _approvers(connection: Connection, row: Row[tuple[object, ...]], event: Event | None) -> tuple[str, ...]:
-    """Who approved; of a rollback, who approved the promotion it returned to."""
-    approvals = (event.get("approvals") if event else None) or ()
-    if approvals or row.action != "rollback":
-        return tuple(approval["person"] for approval in approvals)
-    column = tables.promotions.c
-    before = connection.execute(
-        sa.select(tables.promotions)
-        .where(column.model == row.model, column.identity == row.identity, column.seq < row.seq)
-        .order_by(column.seq.desc())
-        .limit(1)
-    ).one_or_none()
-    return _approvers(connection, before, ledger.event(connection, before.seq)) if before else ()

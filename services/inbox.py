@@ -82,9 +82,10 @@ def tasks(actor: Actor, items: list[Item]) -> list[tuple[Task, Item]]:
 def _tasks(actor: Actor, item: Item) -> list[Task]:
     status, found = item.submission.status, []
     mine = actor.username == item.submission.submitted_by
-    voted = item.facts is not None and any(decision.person == actor.username for decision in item.facts.decisions)
+    votes = item.facts.decisions if item.facts else ()
+    voted = any(decision.person == actor.username and not decision.expired for decision in votes)
     own = mine or (item.facts is not None and gate.barred(actor.username, item.facts))
-    if status == Status.PENDING and permissions.may(actor, Action.APPROVE) and not own and not voted:
+    if status in {Status.PENDING, Status.EXPIRED} and permissions.may(actor, Action.APPROVE) and not own and not voted:
         found.append(Task.REVIEW)
     if status == Status.CHANGES_REQUESTED and mine:
         found.append(Task.FIX)
@@ -95,6 +96,6 @@ def _tasks(actor: Actor, item: Item) -> list[Task]:
 
 def next_for(signoff: Signoff, actor: Actor, *, after: VersionRef) -> VersionRef | None:
     """The oldest submission this person is to review, other than ``after``; None when there is none."""
-    waiting = judged(signoff, queue(signoff, Status.PENDING))
+    waiting = judged(signoff, queue(signoff, Status.PENDING, Status.EXPIRED))
     mine = (item.submission.ref for task, item in tasks(actor, waiting) if task is Task.REVIEW)
     return next((ref for ref in mine if ref != after), None)

@@ -5,6 +5,7 @@ A crash anywhere leaves an intent whose lease runs out; whoever takes the model'
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -14,16 +15,31 @@ from sqlalchemy.engine import Connection
 
 from services import changes, effects, ledger, slots
 from services.activation import SYSTEM
-from services.changes import Change, Intent, State
+from services.changes import Change, Intent, Sender, State
 from services.database import database_time
 from services.domain import Actor, Role, Source
-from services.errors import NotFound, OutcomeUnknown, PromotionConflict, RegistryUnavailable, SignoffError
+from services.errors import (
+    BadInput,
+    LedgerUnavailable,
+    NotFound,
+    OutcomeUnknown,
+    PromotionConflict,
+    RegistryUnavailable,
+)
 from services.gate import Verdict
 from services.ledger import Entry, Event, Kind
 from services.signoff import Signoff
 from services.slots import Slot
 from services.tables import intents
 from services.tables import slots as slots_table
+
+WRITE_SECONDS = 15.0
+"""What a lease must still have left for a write to be sent: longer than we wait for MLflow's answer to it."""
+
+_VOUCHES = frozenset({"submission", "promotion", "rollback"})
+"""What stands for a version's files; whoever takes one away does so whatever its files are."""
+
+log = logging.getLogger(__name__)
 
 
 def carry_out(
@@ -40,20 +56,37 @@ def carry_out(
     """Do it, under the model's slot; returns the confirming event.
 
     Raises:
-        OutcomeUnknown: MLflow stopped answering half way; the slot stays taken until its lease runs out.
+        OutcomeUnknown: MLflow or the ledger stopped answering half way, or the lease ran out; the slot stays taken
+            until then, and what became of the change is recorded afterwards.
         RegistryUnavailable: MLflow refused, or shows something else than was prescribed; the record says aborted.
         LedgerUnavailable: nothing could be recorded, so nothing was done.
     """
     intent = Intent(
-        id=uuid.uuid4().hex, subject=subject, change=change, actor=actor, comment=comment, context=dict(context)
+        id=uuid.uuid4().hex,
+        subject=subject,
+        change=change,
+        actor=actor,
+        comment=comment,
+        context=dict(context),
+        verdict=verdict,
     )
-    _open(signoff, slot, intent, verdict)
-    lost = False
+    _open(signoff, slot, intent)
+    sender, lost = _sender(signoff, slot), False
     try:
-        changes.apply(signoff.registry, change)
-    except SignoffError as error:
-        lost = changes.is_lost(error)
-    event = _close(signoff, slot, intent, verdict, lost=lost)
+        try:
+            sender.apply(change)
+        except RegistryUnavailable:
+            lost = True
+        except (NotFound, BadInput):
+            pass  # MLflow said no; what it shows now is read below
+        event = _close(signoff, slot, intent, sender, lost=lost)
+    except (PromotionConflict, LedgerUnavailable) as error:
+        # From here on neither may be said to have changed nothing.
+        log.warning("%s: left open: %s", intent.ref, error)
+        raise OutcomeUnknown(
+            f"The change of {intent.ref} was begun and could not be finished or recorded in time. "
+            "What became of it is read and recorded as soon as possible."
+        ) from error
     if event.kind.outcome != "confirmed":
         raise RegistryUnavailable(
             f"{intent.ref} was not changed as prescribed; the record #{event.seq} says what MLflow shows instead."
@@ -69,7 +102,8 @@ def recover(signoff: Signoff, slot: Slot) -> list[Event]:
                 intents.c.model == slot.model, intents.c.state == "open", intents.c.token < slot.token
             )
         ).all()
-    return [_close(signoff, slot, *_from(row), lost=False, recovered=True) for row in rows]
+    sender = _sender(signoff, slot)
+    return [_close(signoff, slot, _from(row), sender, lost=False, recovered=True) for row in rows]
 
 
 def abandoned(connection: Connection) -> list[str]:
@@ -87,13 +121,13 @@ def abandoned(connection: Connection) -> list[str]:
 def in_flight(connection: Connection) -> list[Intent]:
     """Everything that is under way, oldest first."""
     query = sa.select(intents).where(intents.c.state == "open").order_by(intents.c.opened_seq)
-    return [_from(row)[0] for row in connection.execute(query)]
+    return [_from(row) for row in connection.execute(query)]
 
 
-def _open(signoff: Signoff, slot: Slot, intent: Intent, verdict: Verdict | None) -> None:
+def _open(signoff: Signoff, slot: Slot, intent: Intent) -> None:
     with signoff.database.writing() as connection:
-        slots.require(connection, slot)
-        event = ledger.append(connection, _entry(signoff, intent, "intended", verdict=verdict))
+        slots.renew(connection, slot)
+        event = ledger.append(connection, _entry(signoff, intent, "intended"))
         connection.execute(
             intents.insert().values(
                 id=intent.id,
@@ -104,7 +138,7 @@ def _open(signoff: Signoff, slot: Slot, intent: Intent, verdict: Verdict | None)
                 change=intent.change.as_json(),
                 context={
                     **intent.context,
-                    "checks": verdict.as_json() if verdict else [],
+                    "checks": intent.verdict.as_json() if intent.verdict else [],
                     "comment": intent.comment,
                     "actor": intent.actor.username,
                     "actor_name": intent.actor.name,
@@ -118,19 +152,29 @@ def _open(signoff: Signoff, slot: Slot, intent: Intent, verdict: Verdict | None)
         )
 
 
+def _sender(signoff: Signoff, slot: Slot) -> Sender:
+    def fence() -> None:
+        with signoff.database.reading() as connection:
+            slots.require(connection, slot, seconds=WRITE_SECONDS)
+
+    return Sender(signoff.registry, fence)
+
+
 def _close(
-    signoff: Signoff, slot: Slot, intent: Intent, verdict: Verdict | None, *, lost: bool, recovered: bool = False
+    signoff: Signoff, slot: Slot, intent: Intent, sender: Sender, *, lost: bool, recovered: bool = False
 ) -> Event:
     try:
-        outcome, found, why = _outcome(signoff, intent, lost=lost)
+        outcome, found, why = _outcome(signoff, intent, sender, lost=lost)
     except NotFound as error:
         outcome, found, why = "aborted", None, str(error)
     except RegistryUnavailable as error:
         outcome, found, why = "unknown", None, str(error)
     if outcome == "unknown":
-        if not recovered:
-            with signoff.database.writing() as connection:
-                ledger.append(connection, _entry(signoff, intent, "unknown", why=why))
+        with signoff.database.writing() as connection:
+            if not recovered:
+                ledger.append(connection, _entry(signoff, intent, "unknown", found=found, why=why))
+            elif not sender.sent:
+                slots.release(connection, slot)  # nothing of ours is under way: whoever comes next may try at once
         raise OutcomeUnknown(
             f"MLflow stopped answering while {intent.ref} was being changed. Its slot stays taken; "
             "what became of it is read and recorded as soon as MLflow answers again."
@@ -142,30 +186,51 @@ def _close(
         )
         if closed.rowcount != 1:
             raise PromotionConflict(f"The change of {intent.ref} was closed by someone else meanwhile.")
-        entry = _entry(signoff, intent, outcome, verdict=verdict, found=found, why=why, recovered=recovered)
+        entry = _entry(signoff, intent, outcome, found=found, why=why, recovered=recovered)
         event = ledger.append(connection, entry)
         connection.execute(intents.update().where(intents.c.id == intent.id).values(closed_seq=event.seq))
         if outcome == "confirmed":
             effects.settle(connection, intent, event)
+        if not recovered:
+            slots.release(connection, slot)
     return event
 
 
-def _outcome(signoff: Signoff, intent: Intent, *, lost: bool) -> tuple[str, State | None, str]:
-    """What became of it: confirmed, aborted or unknown, what MLflow shows, and why in words."""
+def _outcome(signoff: Signoff, intent: Intent, sender: Sender, *, lost: bool) -> tuple[str, State | None, str]:
+    """What became of it: confirmed, aborted or unknown, what MLflow shows, and why in words.
+
+    What ends neither as prescribed nor as it was is put back, as far as it was this change that moved it.
+    """
     change, registry = intent.change, signoff.registry
     found = changes.observe(registry, change)
+    why = "MLflow shows another state than was prescribed"
     if found.stages == change.after.stages and found.aliases != change.after.aliases:
         # The stage moved without its alias: roll forward, the two must never disagree.
-        changes.apply_aliases(registry, intent.ref.name, found.aliases, change.after.aliases)
+        try:
+            sender.point(intent.ref.name, found.aliases, change.after.aliases)
+        except BadInput as error:
+            why = str(error)
         found = changes.observe(registry, change)
     if found == change.after:
-        manifest = intent.context.get("manifest_digest")
-        if manifest and registry.manifest(intent.ref).digest != manifest:
-            return "aborted", changes.restore(registry, change, found), "the model's files changed meanwhile; put back"
-        return "confirmed", found, ""
-    if lost:
+        changed = _changed_files(signoff, intent)
+        if changed is None:
+            return "confirmed", found, ""
+        why = changed
+    elif lost:
         return "unknown", found, "the call got no answer and may still be applied"
-    return "aborted", found, "MLflow shows another state than was prescribed"
+    if found == change.before:
+        return "aborted", found, why
+    return "aborted", sender.restore(change, found), f"{why}; put back"
+
+
+def _changed_files(signoff: Signoff, intent: Intent) -> str | None:
+    """In words, that the version's files are not those it was judged with; None when they are."""
+    manifest = intent.context.get("manifest_digest") if intent.subject in _VOUCHES else None
+    try:
+        same = not manifest or signoff.registry.manifest(intent.ref).digest == manifest
+    except NotFound:
+        return "the model's files are gone"
+    return None if same else "the model's files changed meanwhile"
 
 
 def _entry(
@@ -173,31 +238,31 @@ def _entry(
     intent: Intent,
     outcome: str,
     *,
-    verdict: Verdict | None = None,
     found: State | None = None,
     why: str = "",
     recovered: bool = False,
 ) -> Entry:
+    after = intent.change.after if outcome == "intended" else found
     return Entry(
         kind=Kind.of(intent.subject, outcome),
         actor=intent.actor,
         at=signoff.now(),
         ref=intent.ref,
         comment=intent.comment,
-        verdict=verdict,
+        verdict=intent.verdict,
         intent=intent.id,
         closes=intent.id if outcome in {"confirmed", "aborted"} else None,
         details={
             **intent.context,
             "before": intent.change.before.as_json(),
-            "after": (found or intent.change.after).as_json(),
+            "after": after.as_json() if after else None,
             **({"why": why} if why else {}),
             **({"recovered_by": SYSTEM.username} if recovered else {}),
         },
     )
 
 
-def _from(row: Any) -> tuple[Intent, Verdict]:
+def _from(row: Any) -> Intent:
     context = dict(row.context)
     verdict = Verdict.from_json(context.pop("checks"))
     actor = Actor(
@@ -206,12 +271,12 @@ def _from(row: Any) -> tuple[Intent, Verdict]:
         roles=frozenset(Role(role) for role in context.pop("roles")),
         source=Source(context.pop("source")),
     )
-    intent = Intent(
+    return Intent(
         id=row.id,
         subject=row.action,
         change=Change.from_json(row.change),
         actor=actor,
         comment=context.pop("comment"),
         context=context,
+        verdict=verdict,
     )
-    return intent, verdict

@@ -37,6 +37,7 @@ class Kind(StrEnum):
 
     APPROVAL_GIVEN = "approval:given"
     APPROVAL_REFUSED = "approval:refused"
+    APPROVAL_EXPIRED = "approval:expired"
     CHANGES_REQUESTED = "changes:requested"
     CHANGES_REFUSED = "changes:refused"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services.domain import Status, VersionRef
-from services.errors import NotFound, SignoffError
+from services.errors import LedgerUnavailable, NotFound, SignoffError
 from services.signoff import Signoff
 from services.tables import decisions, events, mirror_jobs, promotions, submissions
 
@@ -39,17 +40,28 @@ def ask(connection: Connection, ref: VersionRef, seq: int) -> None:
 
 
 def flush(signoff: Signoff) -> int:
-    """Write the tags of every version that waits for it; returns how many still wait because MLflow is away."""
+    """Write the tags of every version that waits for it; returns how many still wait because MLflow is away.
+
+    Never raises: whatever asked for the tags is done and recorded, and a job that could not be run stays a job.
+    """
+    try:
+        return _flush(signoff)
+    except LedgerUnavailable as error:
+        log.warning("the mirror waits: %s", error)
+        return 1
+
+
+def _flush(signoff: Signoff) -> int:
     with signoff.database.reading() as connection:
         jobs = connection.execute(sa.select(mirror_jobs)).all()
     waiting = 0
     for job in jobs:
         ref = VersionRef(name=job.model, version=job.version)
         try:
-            _write(signoff, ref)
+            written = _write(signoff, ref)
             signoff.snapshot.touch(ref.name)
         except NotFound:
-            pass  # the version is gone; there is nothing to mirror onto
+            written = None  # the version is gone; there is nothing to mirror onto
         except SignoffError as error:
             waiting += 1
             with signoff.database.writing() as connection:
@@ -57,6 +69,11 @@ def flush(signoff: Signoff) -> int:
             log.warning("mirror of %s waits: %s", ref, error)
             continue
         with signoff.database.writing() as connection:
+            if written and prescribed(connection, ref, written.identity) != written.tags:
+                # Somebody recorded and mirrored something newer while we were writing; ours may have come last.
+                ask(connection, ref, job.seq)
+                waiting += 1
+                continue
             connection.execute(
                 mirror_jobs.delete().where(
                     mirror_jobs.c.model == job.model, mirror_jobs.c.version == job.version, mirror_jobs.c.seq == job.seq
@@ -69,7 +86,13 @@ def _this(job: sa.Row[tuple[object, ...]]) -> sa.Update:
     return mirror_jobs.update().where(mirror_jobs.c.model == job.model, mirror_jobs.c.version == job.version)
 
 
-def _write(signoff: Signoff, ref: VersionRef) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    identity: str
+    tags: dict[str, str]
+
+
+def _write(signoff: Signoff, ref: VersionRef) -> _Written:
     version = signoff.registry.version(ref)
     with signoff.database.reading() as connection:
         wanted = prescribed(connection, ref, version.identity)
@@ -78,6 +101,7 @@ def _write(signoff: Signoff, ref: VersionRef) -> None:
             signoff.registry.set_tag(ref, key, value)
     for key in OURS & version.tags.keys() - wanted.keys():
         signoff.registry.delete_tag(ref, key)
+    return _Written(identity=version.identity, tags=wanted)
 
 
 def prescribed(connection: Connection, ref: VersionRef, identity: str) -> dict[str, str]:

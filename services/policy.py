@@ -6,8 +6,10 @@ import fnmatch
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -17,6 +19,9 @@ from services.errors import InvalidSettings
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Days = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 
 
 class _Strict(BaseModel):
@@ -78,11 +83,47 @@ class Target(_Strict):
     alias: Text
 
 
+class Freeze(_Strict):
+    """A time in which nothing is promoted: a period, some days of the week, or those days within a period.
+
+    ``from`` and ``until`` are local times of ``time_zone`` like ``2026-12-18 17:00``; ``until`` is not part of it.
+    """
+
+    title: Text
+    time_zone: Text
+    start: datetime | None = Field(default=None, alias="from", strict=False)
+    until: datetime | None = Field(default=None, strict=False)
+    days: tuple[Weekday, ...] = Field(default=(), strict=False)
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        try:
+            ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{self.time_zone} is no time zone; write it like Europe/Berlin") from error
+        if (self.start is None) != (self.until is None):
+            raise ValueError("give both from and until, or neither")
+        if self.start and self.until and self.start >= self.until:
+            raise ValueError("from is not before until")
+        if self.start is None and not self.days:
+            raise ValueError("a freeze needs from and until, or days")
+        if any(time and time.tzinfo for time in (self.start, self.until)):
+            raise ValueError("from and until are local times; leave the offset out, time_zone says it")
+        return self
+
+    def holds(self, now: datetime) -> bool:
+        """Whether ``now``, an aware time, lies in it."""
+        local = now.astimezone(ZoneInfo(self.time_zone)).replace(tzinfo=None)
+        within = self.start is None or self.until is None or self.start <= local < self.until
+        return within and (not self.days or WEEKDAYS[local.weekday()] in self.days)
+
+
 class Rules(_Strict):
     """The document a policy file holds."""
 
     name: Text
     title: Text
+    risk: Literal["low", "medium", "high"] = "medium"
     priority: int = 0
     applies_to: Match
     candidate: Target = Target(stage=Stage.STAGING, alias="challenger")
@@ -91,6 +132,12 @@ class Rules(_Strict):
     same_dataset: bool
     signature: bool
     input_example: bool = False
+    required_tags: tuple[Text, ...] = Field(default=(), strict=False)
+    required_artifacts: tuple[Text, ...] = Field(default=(), strict=False)
+    max_evidence_age_days: Days | None = None
+    min_hours_in_staging: Days | None = None
+    freezes: tuple[Freeze, ...] = Field(default=(), strict=False)
+    approvals_expire_after_days: Days | None = None
     approvals: tuple[ApprovalRule, ...] = Field(min_length=1, strict=False)
     promoted_by: tuple[Annotated[Role, Field(strict=False)], ...] = Field(min_length=1, strict=False)
 

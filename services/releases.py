@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from services import changes, facts, intents, mirror
+from services import changes, expiry, facts, intents, mirror
 from services.domain import Action, Actor, Source, Stage, VersionRef
 from services.errors import Refused, StaleDecision
 from services.evidence import Binding, Facts
@@ -138,6 +139,7 @@ def _release(
         slot_held(signoff, ref, actor, f"the {subject} of v{ref.version}") as slot,
     ):
         policy, seen = facts.fresh(signoff, ref, rollback=action is Action.ROLLBACK)
+        expiry.mark(signoff, policy, seen)
         if _is_champion(policy, seen):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
         if binding and (changed := binding.differences(seen.binding(policy.digest))):
@@ -182,14 +184,27 @@ def _change(signoff: Signoff, policy: Policy, seen: Facts) -> changes.Change:
 
 
 def previous_champion(signoff: Signoff, name: str) -> int | None:
-    """The version that the last confirmed promotion of this model replaced; None when there is none."""
-    with signoff.database.reading() as connection:
-        return connection.execute(
-            sa.select(promotions.c.replaced)
-            .where(promotions.c.model == name)
-            .order_by(promotions.c.seq.desc())
-            .limit(1)
-        ).scalar()
+    """The version that served before the present champion was promoted; None when there is none.
+
+    Not the one replaced last: after a rollback that is the version one has just fled from.
+    """
+    served = _served(reversed(releases(signoff, name, limit=1000)))
+    return served[-2] if len(served) > 1 else None
+
+
+def _served(history: Iterable[Release]) -> list[int]:
+    """The champions of a model that led to the present one, oldest first; a rollback takes back what came after."""
+    line: list[int] = []
+    for release in history:
+        if release.action == "rollback" and release.ref.version in line:
+            del line[len(line) - line[::-1].index(release.ref.version) :]
+            continue
+        if release.replaced is None:
+            line = []  # nothing was in Production: there is no way back to what was archived on purpose
+        elif not line:
+            line.append(release.replaced)
+        line.append(release.ref.version)
+    return line
 
 
 def releases(signoff: Signoff, name: str | None = None, *, limit: int = 100) -> list[Release]:
@@ -217,14 +232,12 @@ def releases(signoff: Signoff, name: str | None = None, *, limit: int = 100) -> 
 
 def ways_back(signoff: Signoff) -> list[Return]:
     """For each model whose champion was released here and replaced another such version: the way back, by name."""
-    newest: dict[str, Release] = {}
-    served: set[VersionRef] = set()
-    for release in releases(signoff, limit=1000):
-        newest.setdefault(release.ref.name, release)
-        served.add(release.ref)
-    targets = (
-        Return(target=VersionRef(name=name, version=release.replaced), champion=release.ref.version)
-        for name, release in sorted(newest.items())
-        if release.replaced
-    )
-    return [way for way in targets if way.target in served]
+    histories: dict[str, list[Release]] = {}
+    for release in reversed(releases(signoff, limit=1000)):
+        histories.setdefault(release.ref.name, []).append(release)
+    ways = []
+    for name, history in sorted(histories.items()):
+        line = _served(history)
+        if len(line) > 1 and any(release.ref.version == line[-2] for release in history):
+            ways.append(Return(target=VersionRef(name=name, version=line[-2]), champion=line[-1]))
+    return ways

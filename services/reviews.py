@@ -139,14 +139,11 @@ def _decide(
             raise SelfApproval(f"{actor.username} trained or submitted {ref}; somebody else must approve it.")
         _as_seen(binding, policy, seen)
         now = seen.binding(policy.digest)
-        if any(d.person == by and d.decision == vote and d.binding == now for d in seen.decisions):
+        if any(
+            d.person == by and d.decision == vote and not gate.void_reasons(d, policy, seen) for d in seen.decisions
+        ):
             return Outcome(ref=ref, event=None, message=f"{by} has already decided so on {ref}.")
         with signoff.database.writing() as connection:
-            # Again, in the transaction that records it: roles and submission may have changed while we were reading.
-            permissions.require(people.acting(connection, by, source), action)
-            current = facts.open_submission(connection, seen.candidate.version)
-            if current is None or current.id != submission.id:
-                raise PromotionConflict(f"Someone else ended the submission of {ref} first; look again.")
             event = ledger.append(
                 connection,
                 Entry(
@@ -159,6 +156,11 @@ def _decide(
                     details=context(policy, seen),
                 ),
             )
+            # Again, now that the ledger is locked: roles and submission may have changed while we were reading.
+            permissions.require(people.acting(connection, by, source), action)
+            current = facts.open_submission(connection, seen.candidate.version)
+            if current is None or current.id != submission.id:
+                raise PromotionConflict(f"Someone else ended the submission of {ref} first; look again.")
             effects.vote(connection, submission.id, event, vote, now.as_json())
             voted = replace(seen, submission=current, decisions=facts.latest_decisions(connection, current))
             effects.set_status(connection, ref, _status(policy, voted))

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.database import Database, database_time
 from services.errors import PromotionConflict
-from services.tables import slots
+from services.tables import intents, slots
 
 LEASE_SECONDS = 120.0
 
@@ -49,10 +49,10 @@ def take(database: Database, model: str, *, holder: str, purpose: str, seconds: 
     return Slot(model=model, token=row.token)
 
 
-def require(connection: Connection, slot: Slot) -> None:
-    """Raise `PromotionConflict` unless the lease is still ours and has not run out."""
+def require(connection: Connection, slot: Slot, *, seconds: float = 0.0) -> None:
+    """Raise `PromotionConflict` unless the lease is still ours and lasts for ``seconds`` more."""
     row = connection.execute(
-        sa.select(slots.c.token, (slots.c.expires_at > database_time()).label("alive"))
+        sa.select(slots.c.token, (slots.c.expires_at > database_time() + seconds).label("alive"))
         .where(slots.c.model == slot.model)
         .with_for_update()
     ).one()
@@ -62,10 +62,22 @@ def require(connection: Connection, slot: Slot) -> None:
         )
 
 
+def renew(connection: Connection, slot: Slot, *, seconds: float = LEASE_SECONDS) -> None:
+    """Let the lease begin again, where it is still ours: reading large files may have used most of it."""
+    require(connection, slot)
+    connection.execute(slots.update().where(slots.c.model == slot.model).values(expires_at=database_time() + seconds))
+
+
 def release(connection: Connection, slot: Slot) -> None:
-    """Give the slot back; does nothing when somebody else has it by now."""
+    """Give the slot back; does nothing when somebody else has it by now.
+
+    Nor while a change made under it is still open: its writes may yet arrive, so the lease has to run out.
+    """
+    unfinished = sa.exists().where(
+        intents.c.model == slot.model, intents.c.token == slot.token, intents.c.state == "open"
+    )
     connection.execute(
         slots.update()
-        .where(slots.c.model == slot.model, slots.c.token == slot.token)
+        .where(slots.c.model == slot.model, slots.c.token == slot.token, ~unfinished)
         .values(holder=None, purpose=None, expires_at=0.0)
     )

@@ -118,8 +118,8 @@ submissions = Table(
         "model",
         "version",
         unique=True,
-        sqlite_where=text("status IN ('pending','approved','auto_approved','changes_requested')"),
-        postgresql_where=text("status IN ('pending','approved','auto_approved','changes_requested')"),
+        sqlite_where=text("status IN ('pending','approved','auto_approved','changes_requested','expired')"),
+        postgresql_where=text("status IN ('pending','approved','auto_approved','changes_requested','expired')"),
     ),
 )
 
@@ -135,6 +135,7 @@ decisions = Table(
     Column("at", String(32), nullable=False),
     Column("binding", JSON, nullable=False),
     Column("seq", BigInteger, nullable=False),
+    Column("expired", Boolean, nullable=False, server_default=text("false")),
 )
 
 intents = Table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 from services.domain import Actor, Dataset, Metric, Role, VersionRef
 from services.evidence import Decision, Evidence, Facts, Submission
 from services.gate import Verdict, evaluate
-from services.policy import parse
+from services.policy import Policy, parse
 from services.reading import Reader
-from tests.fakes import HOLDOUT, FakeRegistry
+from tests.fakes import HOLDOUT, START, FakeRegistry
 from tests.test_policy import GOOD
 
 POLICY = parse(GOOD.replace("threshold: 0.9", "threshold: 0.9\n    min_absolute_change: 0"), "p.yaml")
+NOW = START + timedelta(days=1)
 OTHER_DATA = Dataset(name="other", digest="bbbbbbbb", context="eval")
 
 
@@ -30,7 +32,7 @@ def evidence(value: float | None, **options: object) -> Evidence:
 def facts(candidate: Evidence, champion: Evidence | None = None, **more: object) -> Facts:
     registry = FakeRegistry()
     registry.add_model("m")
-    return Facts(model=registry.model("m"), candidate=candidate, champion=champion, **more)  # type: ignore[arg-type]
+    return Facts(model=registry.model("m"), now=NOW, candidate=candidate, champion=champion, **more)  # type: ignore[arg-type]
 
 
 def champion(value: float | None = 0.92, **options: object) -> Evidence:
@@ -54,7 +56,15 @@ def approved(seen: Facts, *people: str, role: str = "reviewer", decision: str = 
         seq=1,
     )
     votes = tuple(
-        Decision(person=p, roles=frozenset({role}), decision=decision, comment="", at="", binding=binding, seq=n)
+        Decision(
+            person=p,
+            roles=frozenset({role}),
+            decision=decision,
+            comment="",
+            at=START.isoformat(),
+            binding=binding,
+            seq=n,
+        )
         for n, p in enumerate(people)
     )
     return replace(seen, submission=submission, decisions=votes)
@@ -185,6 +195,89 @@ class TestApprovals:
         (check,) = verdict.failed
         assert check.id == "approvals"
         assert words in check.reason
+
+
+def policy_with(extra: str) -> Policy:
+    return parse(GOOD + extra, "p.yaml")
+
+
+class TestWhatElseAPolicyCanAskFor:
+    def test_a_required_tag_on_version_or_model(self) -> None:
+        policy, candidate = policy_with("required_tags: [owner]\n"), evidence(0.95)
+        assert "tag:owner" in failed(evaluate(policy, facts(candidate)))
+        for value, passes in (("  ", False), ("cardiology", True)):
+            tagged = replace(candidate, version=replace(candidate.version, tags={"owner": value}))
+            assert ("tag:owner" not in failed(evaluate(policy, facts(tagged)))) is passes
+        seen = facts(candidate)
+        owned = replace(seen, model=replace(seen.model, tags={"owner": "cardiology"}))
+        assert "tag:owner" not in failed(evaluate(policy, owned))
+
+    def test_a_required_artifact_in_the_model_or_beside_it(self) -> None:
+        policy, candidate = policy_with('required_artifacts: ["*model_card.md"]\n'), evidence(0.95)
+        assert "artifact:*model_card.md" in failed(evaluate(policy, facts(candidate)))
+        beside = replace(candidate, run_files=("docs/model_card.md",))
+        assert "artifact:*model_card.md" not in failed(evaluate(policy, facts(beside)))
+
+    def test_evidence_no_older_than_it_says(self) -> None:
+        policy, candidate = policy_with("max_evidence_age_days: 1\n"), evidence(0.95)
+        assert candidate.run
+        assert "evidence_age" not in failed(evaluate(policy, facts(candidate)))
+        for ended in (START - timedelta(hours=1), None):
+            old = replace(candidate, run=replace(candidate.run, ended_at=ended))
+            assert "evidence_age" in failed(evaluate(policy, facts(old)))
+
+    def test_enough_time_in_review(self) -> None:
+        policy = policy_with("min_hours_in_staging: 24\n")
+        assert "staging_time" in failed(evaluate(policy, facts(evidence(0.95))))
+        seen = approved(facts(evidence(0.95)))
+        assert seen.submission
+        for hours, passes in ((23, False), (24, True)):
+            since = (NOW - timedelta(hours=hours)).isoformat()
+            waited = replace(seen, submission=replace(seen.submission, submitted_at=since))
+            assert ("staging_time" not in failed(evaluate(policy, waited))) is passes
+
+    @pytest.mark.parametrize(
+        ("now", "frozen"),
+        [
+            ("2026-12-18T15:59:00", False),
+            ("2026-12-18T16:00:00", True),  # 17:00 in Berlin
+            ("2027-01-04T06:59:00", True),
+            ("2027-01-04T07:00:00", False),
+        ],
+    )
+    def test_a_freeze_counts_in_its_own_time_zone(self, now: str, frozen: bool) -> None:
+        policy = policy_with(
+            "freezes:\n  - {title: Year end, time_zone: Europe/Berlin, "
+            "from: 2026-12-18 17:00:00, until: 2027-01-04 08:00:00}\n"
+        )
+        seen = replace(facts(evidence(0.95)), now=datetime.fromisoformat(now).replace(tzinfo=UTC))
+        assert ("freeze:Year end" in failed(evaluate(policy, seen))) is frozen
+
+    @pytest.mark.parametrize(("now", "frozen"), [("2026-11-27T22:59:00", False), ("2026-11-27T23:00:00", True)])
+    def test_a_weekend_begins_when_it_begins_there(self, now: str, frozen: bool) -> None:
+        policy = policy_with("freezes:\n  - {title: Weekend, time_zone: Europe/Berlin, days: [saturday, sunday]}\n")
+        seen = replace(facts(evidence(0.95)), now=datetime.fromisoformat(now).replace(tzinfo=UTC))
+        assert ("freeze:Weekend" in failed(evaluate(policy, seen))) is frozen
+
+    def test_an_approval_expires_and_never_comes_back(self) -> None:
+        policy = policy_with("approvals_expire_after_days: 1\n")
+        seen = approved(facts(evidence(0.95)), "a")
+        (vote,) = (replace(d, binding=seen.binding(policy.digest)) for d in seen.decisions)
+        assert evaluate(policy, replace(seen, decisions=(vote,))).allowed
+        late = replace(seen, decisions=(vote,), now=NOW + timedelta(seconds=1))
+        (check,) = evaluate(policy, late).failed
+        assert "expired after 1 days" in check.reason
+        back = replace(late, decisions=(replace(vote, expired=True),), now=START)
+        assert failed(evaluate(policy, back)) == {"approvals"}, "a clock set back does not revive it"
+
+    def test_a_rollback_is_open_on_every_day(self) -> None:
+        policy = policy_with(
+            "freezes:\n  - {title: Always, time_zone: UTC, "
+            "days: [monday, tuesday, wednesday, thursday, friday, saturday, sunday]}\n"
+        )
+        candidate = evidence(0.95)
+        assert candidate.manifest
+        assert evaluate(policy, replace(facts(candidate), rollback_of=candidate.manifest.digest)).allowed
 
 
 class TestPromoter:

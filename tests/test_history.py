@@ -16,6 +16,7 @@ from services.errors import NotFound, SignoffError
 from services.gate import GateRefused
 from services.history import ACTIONS, Asked
 from services.ledger import Kind
+from services.production import production_at
 from services.signoff import Signoff
 from services.tables import events
 from tests.conftest import Clock
@@ -119,7 +120,7 @@ class TestRecord:
 
 class TestBackThen:
     def at(self, signoff: Signoff, moment: datetime, model: str | None = None) -> list[tuple[str, int]]:
-        return [(held.name, held.version) for held in history.production_at(signoff, moment, model)]
+        return [(held.name, held.version) for held in production_at(signoff, moment, model)]
 
     def test_the_last_release_before_the_moment_counts(self, signoff: Signoff, story: None) -> None:
         assert self.at(signoff, datetime(2026, 11, 1, 8, 0, tzinfo=UTC)) == []
@@ -128,7 +129,7 @@ class TestBackThen:
         assert self.at(signoff, datetime(2026, 11, 3, 0, 0, tzinfo=UTC), "n") == []
 
     def test_it_says_who_why_and_on_what(self, signoff: Signoff, story: None) -> None:
-        (held,) = history.production_at(signoff, signoff.now())
+        (held,) = production_at(signoff, signoff.now())
         promotion = record(signoff)[-1]
         assert (held.promoted_by, held.approved_by, held.reason) == (
             "release_manager",
@@ -152,7 +153,7 @@ class TestBackThen:
 
     def test_a_rollback_names_who_approved_what_it_returned_to(self, signoff: Signoff, story: None) -> None:
         releases.rollback(signoff, "m", by="release_manager", reason="Alerts.")
-        (held,) = history.production_at(signoff, signoff.now())
+        (held,) = production_at(signoff, signoff.now())
         assert (held.version, held.action, held.approved_by) == (1, "rollback", ("reviewer",))
 
 

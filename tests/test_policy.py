@@ -56,6 +56,12 @@ class TestParsing:
             (GOOD + "unknown_rule: true\n", "p.yaml:13"),
             (GOOD + "signature: false\n", "p.yaml:13"),
             (GOOD.replace("signature: true\n", ""), "p.yaml:1"),
+            (GOOD + "risk: none\n", "p.yaml:13"),
+            (GOOD + "max_evidence_age_days: 0\n", "p.yaml:13"),
+            (GOOD + "freezes:\n  - {title: X, time_zone: Mars/Olympus, days: [monday]}\n", "p.yaml:14"),
+            (GOOD + "freezes:\n  - {title: X, time_zone: UTC}\n", "p.yaml:14"),
+            (GOOD + "freezes:\n  - {title: X, time_zone: UTC, from: 2026-01-02 00:00:00}\n", "p.yaml:14"),
+            (GOOD + "freezes:\n  - {title: X, time_zone: UTC, days: [someday]}\n", "p.yaml:14"),
         ],
     )
     def test_a_mistake_is_named_with_file_and_line(self, text: str, where: str) -> None:
@@ -66,6 +72,10 @@ class TestParsing:
 
     def test_the_shipped_policies_are_good(self) -> None:
         assert {policy.rules.name for policy in PolicyBook.load(PROJECT / "policies").policies} >= {"default"}
+
+    def test_so_are_the_worked_examples(self) -> None:
+        book = PolicyBook.load(PROJECT / "policies" / "examples")
+        assert {policy.rules.name for policy in book.policies} == {"low-risk", "regulated", "lifecycle"}
 
 
 class TestMatching:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -24,8 +25,11 @@ from services.errors import (
 from services.facts import shown
 from services.gate import GateRefused
 from services.permissions import ROLES_FOR
+from services.policy import PolicyBook, parse
+from services.settings import PROJECT
 from services.signoff import Signoff
 from services.tables import slots as slots_table
+from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record, refusals_counted
 
@@ -266,21 +270,6 @@ class TestWhenThingsBreak:
         assert record(signoff)[-1].actor == "release_manager"
         assert record(signoff)[-1].get("recovered_by") == "signoff"
 
-    def test_the_stage_that_moved_without_its_alias_is_rolled_forward(
-        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
-    ) -> None:
-        failures = iter([RegistryUnavailable("no answer")])
-
-        def lose_the_alias(what: str) -> None:
-            if what.startswith("alias"):
-                for failure in failures:
-                    raise failure
-
-        registry.before_write = lose_the_alias
-        releases.promote(signoff, ready, by="release_manager", reason="x")
-        assert registry.model("m").aliases["champion"] == 2
-        assert kinds(signoff)[-1] == "promotion:confirmed"
-
     def test_a_lost_answer_keeps_the_slot_until_it_is_known_what_became_of_it(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
     ) -> None:
@@ -388,3 +377,37 @@ class TestArchive:
         people.set_roles(signoff.database, "release_manager", [Role.VIEWER])
         with pytest.raises(NotAllowed):
             releases.archive(signoff, champion, by="release_manager", reason="x")
+
+
+class TestExpiry:
+    @pytest.fixture(autouse=True)
+    def _a_policy_whose_approvals_last_a_day(self, signoff: Signoff) -> None:
+        text = (PROJECT / "policies" / "default.yaml").read_text() + "approvals_expire_after_days: 1\n"
+        object.__setattr__(signoff, "policies", PolicyBook(policies=(parse(text, "default.yaml"),)))
+
+    def test_an_old_approval_is_marked_shown_and_refused(
+        self, signoff: Signoff, registry: FakeRegistry, clock: Clock
+    ) -> None:
+        ref = approve(signoff, registry.add_version("m", {"val_auc": 0.95}))
+        clock.now += timedelta(days=2)
+        caretaker.tidy(signoff)
+        assert kinds(signoff)[-1] == "approval:expired"
+        assert registry.version(ref).tags["approval_status"] == "expired"
+        caretaker.tidy(signoff)
+        assert kinds(signoff).count("approval:expired") == 1
+        with pytest.raises(GateRefused, match="expired after 1 days"):
+            releases.promote(signoff, ref, by="release_manager", reason="x")
+
+    def test_a_clock_set_back_does_not_bring_it_back_but_a_new_approval_counts(
+        self, signoff: Signoff, registry: FakeRegistry, clock: Clock
+    ) -> None:
+        ref = approve(signoff, registry.add_version("m", {"val_auc": 0.95}))
+        clock.now += timedelta(days=2)
+        with pytest.raises(GateRefused):
+            releases.promote(signoff, ref, by="release_manager", reason="x")
+        clock.now -= timedelta(days=2)
+        with pytest.raises(GateRefused):
+            releases.promote(signoff, ref, by="release_manager", reason="x")
+        reviews.approve(signoff, ref, by="reviewer", comment="Still right.")
+        releases.promote(signoff, ref, by="release_manager", reason="x")
+        assert kinds(signoff)[-1] == "promotion:confirmed"

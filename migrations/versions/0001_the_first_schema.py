@@ -50,6 +50,7 @@ def upgrade() -> None:
         sa.Column("at", sa.String(length=32), nullable=False),
         sa.Column("binding", sa.JSON(), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("expired", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_decisions")),
     )
     with op.batch_alter_table("decisions", schema=None) as batch_op:
@@ -184,8 +185,8 @@ def upgrade() -> None:
             "uq_submissions_open",
             ["model", "version"],
             unique=True,
-            sqlite_where=sa.text("status IN ('pending','approved','auto_approved','changes_requested')"),
-            postgresql_where=sa.text("status IN ('pending','approved','auto_approved','changes_requested')"),
+            sqlite_where=sa.text("status IN ('pending','approved','auto_approved','changes_requested','expired')"),
+            postgresql_where=sa.text("status IN ('pending','approved','auto_approved','changes_requested','expired')"),
         )
 
     # ### end Alembic commands ###

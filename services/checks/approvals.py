@@ -1,0 +1,91 @@
+"""Checks of who agreed: submitted, no changes requested, and enough approvals that still count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from services.evidence import Decision, Facts
+from services.policy import Policy
+from services.verdict import Check
+
+APPROVED = "approved"
+CHANGES_REQUESTED = "changes_requested"
+
+
+def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str, ...]:
+    """Why a decision no longer counts, in words; empty when it does."""
+    changed = decision.binding.differences(facts.binding(policy.digest))
+    return (
+        (*changed, f"it expired after {policy.rules.approvals_expire_after_days:g} days")
+        if expired(decision, policy, facts)
+        else changed
+    )
+
+
+def expired(decision: Decision, policy: Policy, facts: Facts) -> bool:
+    """Whether an approval is too old, or was found too old once before."""
+    limit = policy.rules.approvals_expire_after_days
+    if decision.decision != APPROVED or limit is None:
+        return False
+    return decision.expired or facts.now - datetime.fromisoformat(decision.at) > timedelta(days=limit)
+
+
+def barred(person: str, facts: Facts) -> bool:
+    """Whether a person may not approve because the version is their own: author (as claimed) or submitter."""
+    submitted_by = facts.submission.submitted_by if facts.submission else None
+    return person in {submitted_by, facts.candidate.claimed_author}
+
+
+def approvals(policy: Policy, facts: Facts) -> Iterator[Check]:
+    submitted = facts.submission is not None
+    yield Check(
+        id="submitted",
+        title="Submitted for review",
+        passed=submitted,
+        value="submitted" if submitted else "not submitted",
+        threshold="submitted",
+        reason="It was submitted for review." if submitted else "It was not submitted for review.",
+    )
+    asking = [
+        decision.person
+        for decision in facts.decisions
+        if decision.decision == CHANGES_REQUESTED and not void_reasons(decision, policy, facts)
+    ]
+    if asking:
+        yield Check(
+            id="changes",
+            title="No changes requested",
+            passed=False,
+            value=", ".join(asking),
+            threshold="nobody",
+            reason=f"{' and '.join(asking)} requested changes.",
+        )
+    counted: set[str] = set()
+    void: list[str] = []
+    for rule in policy.rules.approvals:
+        voters: list[str] = []
+        for decision in facts.decisions:
+            if decision.decision != APPROVED or decision.person in counted or rule.role not in decision.roles:
+                continue
+            if reasons := void_reasons(decision, policy, facts):
+                void.append(f"the approval by {decision.person} is void because {' and '.join(reasons)}")
+            elif not barred(decision.person, facts) and len(voters) < rule.count:
+                voters.append(decision.person)
+                counted.add(decision.person)  # one vote per person, across all roles
+        role = rule.role.replace("_", " ")
+        wanted = f"{rule.count} by {'a ' if rule.count == 1 else ''}{role}{'' if rule.count == 1 else 's'}"
+        passed = len(voters) >= rule.count
+        reason = f"{len(voters)} of {rule.count} approvals by a {role} who is neither author nor submitter"
+        if passed:
+            reason = f"Approved by {', '.join(voters)}"
+        elif void:
+            reason += "; " + "; ".join(dict.fromkeys(void))
+        yield Check(
+            id="approvals" if len(policy.rules.approvals) == 1 else f"approvals:{rule.role}",
+            title=f"Approved: {wanted}",
+            passed=passed,
+            value=f"{len(voters)} of {rule.count}",
+            threshold=wanted,
+            reason=reason + ".",
+        )

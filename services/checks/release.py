@@ -1,0 +1,73 @@
+"""Checks of the release itself: when, by whom, and what a rollback returns to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from services.domain import Actor
+from services.evidence import Facts
+from services.policy import Policy
+from services.verdict import Check
+
+
+def timing(policy: Policy, facts: Facts) -> Iterator[Check]:
+    """Whether now is a time to promote: no freeze, and long enough in Staging."""
+    for freeze in policy.rules.freezes:
+        holds = freeze.holds(facts.now)
+        yield Check(
+            id=f"freeze:{freeze.title}",
+            title=f"Not during: {freeze.title}",
+            passed=not holds,
+            value=facts.now.astimezone(ZoneInfo(freeze.time_zone)).strftime("%A %Y-%m-%d %H:%M"),
+            threshold=f"outside {freeze.title} ({freeze.time_zone})",
+            reason=f"Nothing is promoted during {freeze.title}." if holds else f"{freeze.title} does not hold now.",
+        )
+    if policy.rules.min_hours_in_staging is not None:
+        yield _staged(policy.rules.min_hours_in_staging, facts)
+
+
+def _staged(limit: float, facts: Facts) -> Check:
+    since = datetime.fromisoformat(facts.submission.submitted_at) if facts.submission else None
+    hours = (facts.now - since).total_seconds() / 3600 if since else None
+    passed = hours is not None and hours >= limit
+    value = f"{hours:.1f} hours" if hours is not None else "not submitted"
+    reason = f"It has been in review for {value}" if hours is not None else "It was not submitted"
+    return Check(
+        id="staging_time",
+        title=f"At least {limit:g} hours in review",
+        passed=passed,
+        value=value,
+        threshold=f"≥ {limit:g} hours",
+        reason=f"{reason}." if passed else f"{reason}; {limit:g} hours are needed.",
+    )
+
+
+def released_before(facts: Facts) -> Check:
+    now = facts.candidate.manifest.digest if facts.candidate.manifest else ""
+    same = bool(now) and now == facts.rollback_of
+    return Check(
+        id="released_before",
+        title="Released before, with these very files",
+        passed=same,
+        value=now[:12] or "unreadable",
+        threshold=(facts.rollback_of or "")[:12],
+        reason="Its files are those of its earlier promotion."
+        if same
+        else "Its files are not those of its earlier promotion.",
+    )
+
+
+def promoter(policy: Policy, actor: Actor) -> Check:
+    wanted = " or ".join(role.replace("_", " ") for role in policy.rules.promoted_by)
+    held = ", ".join(sorted(role.replace("_", " ") for role in actor.roles)) or "no role"
+    passed = bool(actor.roles & set(policy.rules.promoted_by))
+    return Check(
+        id="promoter",
+        title=f"Promoted by a {wanted}",
+        passed=passed,
+        value=f"{actor.username}: {held}",
+        threshold=wanted,
+        reason=f"{actor.username} may promote." if passed else f"{actor.username} is {held}; a {wanted} must promote.",
+    )

@@ -1,0 +1,58 @@
+"""Approvals that have grown too old: found once, marked for good, recorded, and shown in the tags."""
+
+from __future__ import annotations
+
+from services import facts, inbox, ledger, mirror
+from services.activation import SYSTEM
+from services.checks.approvals import expired
+from services.domain import Status
+from services.errors import SignoffError
+from services.evidence import Decision, Facts
+from services.ledger import Entry, Kind
+from services.policy import Policy
+from services.signoff import Signoff
+from services.tables import decisions, submissions
+
+
+def sweep(signoff: Signoff) -> int:
+    """Mark every approval of an open submission that is too old now; returns how many there were."""
+    if not any(policy.rules.approvals_expire_after_days for policy in signoff.policies.policies):
+        return 0
+    found = 0
+    for submission in inbox.queue(signoff, Status.APPROVED, Status.PENDING):
+        try:
+            policy, seen = facts.shown(signoff, submission.ref)
+        except SignoffError:
+            continue  # what cannot be read cannot be promoted either; the next round looks again
+        found += mark(signoff, policy, seen)
+    return found
+
+
+def mark(signoff: Signoff, policy: Policy, seen: Facts) -> int:
+    """Mark the approvals in ``seen`` that are too old: a clock set back later does not revive them."""
+    old = [vote for vote in seen.decisions if expired(vote, policy, seen) and not vote.expired]
+    if not old or seen.submission is None:
+        return 0
+    with signoff.database.writing() as connection:
+        for vote in old:
+            connection.execute(decisions.update().where(decisions.c.seq == vote.seq).values(expired=True))
+        connection.execute(
+            submissions.update()
+            .where(submissions.c.id == seen.submission.id, submissions.c.status == Status.APPROVED.value)
+            .values(status=Status.EXPIRED.value)
+        )
+        event = ledger.append(connection, _entry(signoff, policy, seen, old))
+        mirror.ask(connection, seen.candidate.ref, event.seq)
+    return len(old)
+
+
+def _entry(signoff: Signoff, policy: Policy, seen: Facts, old: list[Decision]) -> Entry:
+    people = " and ".join(vote.person for vote in old)
+    return Entry(
+        kind=Kind.APPROVAL_EXPIRED,
+        actor=SYSTEM,
+        at=signoff.now(),
+        ref=seen.candidate.ref,
+        comment=f"The approval by {people} is older than {policy.rules.approvals_expire_after_days:g} days.",
+        details={"policy": policy.label, "policy_digest": policy.digest, "approvals": [vote.seq for vote in old]},
+    )

@@ -1,0 +1,66 @@
+"""What the gate answers: checks, each with value, threshold and reason, and the verdict they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from services.errors import Refused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One question the gate asked. ``value`` and ``threshold`` are as shown to people; ``reason`` is a sentence."""
+
+    id: str
+    title: str
+    passed: bool
+    value: str
+    threshold: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """All checks. Allowed only when there is at least one and none failed."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the promotion may happen."""
+        return bool(self.checks) and not self.failed
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that stand in the way."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """The checks as plain JSON, for an event."""
+        return [asdict(check) for check in self.checks]
+
+    @classmethod
+    def from_json(cls, checks: Sequence[Mapping[str, Any]]) -> Self:
+        """The inverse of `as_json`."""
+        return cls(checks=tuple(Check(**check) for check in checks))
+
+    @property
+    def waits_for_approval_only(self) -> bool:
+        """Whether nothing but the missing approval stands in the way."""
+        return bool(self.failed) and all(
+            check.id == "submitted" or check.id.startswith("approvals") for check in self.failed
+        )
+
+    def summary(self) -> str:
+        """Every failed check in one line."""
+        return " ".join(check.reason for check in self.failed) or "All checks passed."
+
+
+class GateRefused(Refused):
+    """At least one check failed. ``verdict`` carries every check with value and threshold."""
+
+    def __init__(self, message: str, verdict: Verdict) -> None:
+        super().__init__(message)
+        self.verdict = verdict
