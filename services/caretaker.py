@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from services import expiry, intents, mirror, slots, witness
+from services import expiry, intents, mirror, refusals, slots, witness
 from services.activation import SYSTEM
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.signoff import Signoff
@@ -20,6 +20,7 @@ def tidy(signoff: Signoff) -> None:
     _close_abandoned(signoff)
     expiry.sweep(signoff)
     mirror.flush(signoff)
+    refusals.close_windows(signoff.database, at=signoff.now())
     witness.keep(signoff)
 
 

@@ -82,16 +82,18 @@ refusal_windows = Table(
     metadata,
     Column("fingerprint", String(64), primary_key=True),  # of everything that makes two refusals the same
     Column("kind", String(64), nullable=False),
-    Column("actor", JSON, nullable=False),
+    Column("person", String(256), nullable=False),
+    Column("actor", JSON, nullable=False),  # name, roles and door of the last one
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("reason", Text, nullable=False),
     Column("opened_at", Float, nullable=False),  # seconds since 1970
     Column("last_at", Float, nullable=False),
     Column("first_seq", BigInteger, nullable=False),
-    Column("count", Integer, nullable=False),
+    Column("times", Integer, nullable=False),
     Column("told", Integer, nullable=False),  # how many of them the ledger already tells of
     Index("ix_refusal_windows_opened_at", "opened_at"),
+    Index("ix_refusal_windows_person", "person", "opened_at"),
 )
 
 submissions = Table(

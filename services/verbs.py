@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from services import intents, ledger, mirror, people, permissions, slots
+from services import intents, mirror, people, permissions, refusals, slots
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import (
     BadInput,
@@ -19,7 +19,7 @@ from services.errors import (
 )
 from services.evidence import Evidence, Facts
 from services.gate import GateRefused
-from services.ledger import Entry, Kind
+from services.ledger import Kind
 from services.policy import Policy
 from services.signoff import Signoff
 from services.slots import Slot
@@ -54,23 +54,20 @@ def acting(signoff: Signoff, username: str, source: Source, action: Action, ref:
 
 @contextmanager
 def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: VersionRef) -> Iterator[None]:
-    """Record whatever is refused inside as one event, and let it go on."""
+    """Record whatever is refused inside as one event, repeats of it as a count, and let it go on."""
     try:
         yield
     except (Refused, PromotionConflict) as error:
         verdict = error.verdict if isinstance(error, GateRefused) else None
-        with signoff.database.writing() as connection:
-            ledger.append(
-                connection,
-                Entry(
-                    kind=Kind.of(subject, "refused"),
-                    actor=actor,
-                    at=signoff.now(),
-                    ref=ref,
-                    comment=str(error),
-                    verdict=verdict,
-                ),
-            )
+        refusals.record(
+            signoff.database,
+            kind=Kind.of(subject, "refused"),
+            actor=actor,
+            ref=ref,
+            reason=str(error),
+            verdict=verdict,
+            at=signoff.now(),
+        )
         with suppress(RegistryUnavailable):
             signoff.snapshot.touch(ref.name)  # what was on screen may be why it was asked for
         raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from services import ledger
+import sqlalchemy as sa
+
+from services import ledger, tables
 from services.ledger import Event
 from services.signoff import Signoff
 
@@ -17,3 +19,9 @@ def record(signoff: Signoff) -> list[Event]:
 def kinds(signoff: Signoff) -> list[str]:
     """What happened, oldest first."""
     return [event.kind.value for event in record(signoff)]
+
+
+def refusals_counted(signoff: Signoff) -> int:
+    """How many refusals there were in the windows that are open, repeats of one cause included."""
+    with signoff.database.reading() as connection:
+        return int(connection.execute(sa.select(sa.func.sum(tables.refusal_windows.c.times))).scalar() or 0)

@@ -31,7 +31,7 @@ from services.signoff import Signoff
 from services.tables import slots as slots_table
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
-from tests.ledgers import kinds, record
+from tests.ledgers import kinds, record, refusals_counted
 
 DATABASES = BOTH
 
@@ -191,7 +191,9 @@ class TestConflict:
         assert registry.model("m").aliases["champion"] == 1 + stages(registry).index("Production")
         new = kinds(signoff)[before:]
         assert new.count("promotion:confirmed") == 1
-        assert new.count("promotion:refused") == len([a for a in answers if a != "done"])
+        lost = [answer for answer in answers if answer != "done"]
+        assert refusals_counted(signoff) == len(lost)  # the same refusal of the same version twice is one event
+        assert 1 <= new.count("promotion:refused") <= len(lost)
         assert slot_is_free(signoff)
 
     def test_the_message_names_the_first(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:

@@ -52,6 +52,7 @@ def upgrade() -> None:
         "refusal_windows",
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
         sa.Column("kind", sa.String(length=64), nullable=False),
+        sa.Column("person", sa.String(length=256), nullable=False),
         sa.Column("actor", sa.JSON(), nullable=False),
         sa.Column("model", sa.String(length=512), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
@@ -59,11 +60,12 @@ def upgrade() -> None:
         sa.Column("opened_at", sa.Float(), nullable=False),
         sa.Column("last_at", sa.Float(), nullable=False),
         sa.Column("first_seq", sa.BigInteger(), nullable=False),
-        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("times", sa.Integer(), nullable=False),
         sa.Column("told", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("fingerprint", name=op.f("pk_refusal_windows")),
     )
     op.create_index("ix_refusal_windows_opened_at", "refusal_windows", ["opened_at"], unique=False)
+    op.create_index("ix_refusal_windows_person", "refusal_windows", ["person", "opened_at"], unique=False)
 
     op.bulk_insert(identity, [{"id": 1, "ledger": uuid4().hex}])
     for table in ("ledger_identity", "checkpoints", "witnesses"):
