@@ -35,6 +35,8 @@ class Change:
     ref: VersionRef
     before: State
     after: State
+    each: bool = False
+    """Every version is moved on its own, and nothing else is: how a restoration works."""
 
     @property
     def stage(self) -> str:
@@ -55,6 +57,7 @@ class Change:
             "version": self.ref.version,
             "before": self.before.as_json(),
             "after": self.after.as_json(),
+            **({"each": True} if self.each else {}),
         }
 
     @classmethod
@@ -64,6 +67,7 @@ class Change:
             ref=VersionRef(name=value["name"], version=value["version"]),
             before=State.from_json(value["before"]),
             after=State.from_json(value["after"]),
+            each=value.get("each", False),
         )
 
 
@@ -107,7 +111,7 @@ def observe(registry: Registry, change: Change) -> State:
         stages={
             v.ref.version: v.stage
             for v in versions
-            if v.ref.version in change.after.stages or (alone and v.stage == change.stage)
+            if v.ref.version in change.after.stages or (alone and not change.each and v.stage == change.stage)
         },
         aliases={alias: model.aliases.get(alias) for alias in change.after.aliases},
     )
@@ -115,7 +119,9 @@ def observe(registry: Registry, change: Change) -> State:
 
 def apply(registry: Registry, change: Change) -> None:
     """Send the change: the stage first, then the aliases. Sent once; whether it arrived is for `observe`."""
-    if change.before.stages != change.after.stages:
+    if change.each:
+        _move_each(registry, change.ref.name, change.before, change.after)
+    elif change.before.stages != change.after.stages:
         registry.set_stage(change.ref, change.stage, archive_existing=len(change.after.stages) > 1)
     apply_aliases(registry, change.ref.name, change.before.aliases, change.after.aliases)
 
@@ -135,11 +141,16 @@ def apply_aliases(
 
 def restore(registry: Registry, change: Change, found: State) -> State:
     """Put everything back as it was before; returns what MLflow then shows."""
-    for version, stage in change.before.stages.items():
-        if found.stages.get(version) != stage:
-            registry.set_stage(VersionRef(name=change.ref.name, version=version), stage)
+    _move_each(registry, change.ref.name, found, change.before)
     apply_aliases(registry, change.ref.name, found.aliases, change.before.aliases)
     return observe(registry, change)
+
+
+def _move_each(registry: Registry, name: str, now: State, wanted: State) -> None:
+    # Out of Production first: two versions must not be there together, not even for a moment.
+    for version, stage in sorted(wanted.stages.items(), key=lambda item: item[1] == Stage.PRODUCTION):
+        if now.stages.get(version) != stage:
+            registry.set_stage(VersionRef(name=name, version=version), stage)
 
 
 def is_lost(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import mirror
+from services import findings, mirror
 from services.domain import Status, VersionRef
 from services.ledger import Event
 from services.tables import decisions, promotions, submissions
@@ -88,6 +88,10 @@ def _archived(connection: Connection, intent: Intent, _: Event) -> None:
     set_status(connection, intent.ref, Status.WITHDRAWN.value)
 
 
+def _restored(connection: Connection, intent: Intent, event: Event) -> None:
+    findings.close(connection, intent.context["findings"], findings.RESTORED, event)
+
+
 _SETTLE = {
     "submission": _submitted,
     "rejection": _rejected,
@@ -95,6 +99,7 @@ _SETTLE = {
     "promotion": _released,
     "rollback": _released,
     "archival": _archived,
+    "restoration": _restored,
 }
 
 
