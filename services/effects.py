@@ -25,7 +25,8 @@ _OPEN = [status.value for status in Status if status.open]
 def settle(connection: Connection, intent: Intent, event: Event) -> None:
     """Apply a confirmed intent to submissions, decisions and promotions, and ask for the mirror to be written."""
     _SETTLE[intent.subject](connection, intent, event)
-    mirror.ask(connection, intent.ref, event.seq)
+    if intent.subject != "restoration":  # that changes nothing the tags say, and may be about a version without any
+        mirror.ask(connection, intent.ref, event.seq)
 
 
 def _submitted(connection: Connection, intent: Intent, event: Event) -> None:

@@ -442,7 +442,8 @@ class TestRestore:
         assert stages(registry) == ["Production", "Staging", "None"]
         assert registry.model("m").aliases == {"champion": 1, "challenger": 2}
         assert [w for w in registry.writes if "stage" in w] == ["stage m/v3 None", "stage m/v1 Production"]
-        assert outcome.event and outcome.event.kind.value == "restoration:confirmed"
+        assert outcome.event
+        assert outcome.event.kind.value == "restoration:confirmed"
         assert open_findings(met) == []
         assert found(met) == []
         assert [release.ref for release in releases.releases(met, "m")] == [V1], "it is no release"
@@ -458,6 +459,22 @@ class TestRestore:
         assert kinds(met)[-2:] == ["restoration:intended", "restoration:confirmed"]
         assert open_findings(met) == []
         assert found(met) == []
+
+    def test_of_a_version_without_record_leaves_its_other_tags_alone(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.9})
+        registry.tag(ref, "approval_status", "from before Signoff")
+        registry.tag(ref, "reason", "Nightly.")
+        found(signoff)
+        registry.set_stage(ref, "Staging")
+        found(signoff)
+        reconciler.restore(signoff, only(signoff).id, by="release_manager", reason="Not submitted.")
+        registry.tag(ref, "approval_status", "approved")
+        assert found(signoff) == ["outside:tag"]
+        reconciler.restore(signoff, only(signoff).id, by="release_manager", reason="Not approved.")
+        assert registry.version(ref).tags == {"approval_status": "from before Signoff", "reason": "Nightly."}
+        assert found(signoff) == []
 
     def test_of_tags_that_mlflow_does_not_take_is_recorded_as_aborted(
         self, met: Signoff, registry: FakeRegistry
@@ -505,7 +522,7 @@ class TestRestore:
         OUTSIDE[what][0](registry)
         found(met)
         registry.writes.clear()
-        with pytest.raises(Refused, match="put back|name back"):
+        with pytest.raises(Refused, match=r"put back|name back"):
             reconciler.restore(met, only(met).id, by="release_manager", reason="Back.")
         assert kinds(met)[-1] == "restoration:refused"
         assert registry.writes == []
@@ -562,7 +579,8 @@ class TestAdopt:
         found(met)
         registry.writes.clear()
         outcome = reconciler.adopt(met, only(met).id, by="release_manager", reason="Known.")
-        assert outcome.event and outcome.event.kind.value == "adoption:recorded"
+        assert outcome.event
+        assert outcome.event.kind.value == "adoption:recorded"
         assert outcome.event.comment == "Known."
         assert (outcome.event.actor, open_findings(met), registry.writes) == ("release_manager", [], [])
         for _ in range(2):
