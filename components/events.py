@@ -16,6 +16,17 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.PROMOTION_CONFIRMED: ("↑", "good", "promoted {it}"),
     Kind.ROLLBACK_CONFIRMED: ("←", "wait", "rolled back to {it}"),
     Kind.ARCHIVAL_CONFIRMED: ("↓", "plain", "archived {it}"),
+    Kind.REGISTRY_BASELINE: ("•", "plain", "met the registry for the first time"),
+    Kind.OUTSIDE_STAGE: ("⚠", "bad", "moved the stage of {it} outside Signoff"),
+    Kind.OUTSIDE_ALIAS: ("⚠", "bad", "moved an alias of {it} outside Signoff"),
+    Kind.OUTSIDE_TAG: ("⚠", "bad", "changed a tag of {it} outside Signoff"),
+    Kind.OUTSIDE_FILES: ("⚠", "bad", "changed files of {it} outside Signoff"),
+    Kind.OUTSIDE_RENAMED: ("⚠", "bad", "renamed the model of {it} outside Signoff"),
+    Kind.OUTSIDE_DELETED: ("⚠", "bad", "deleted {it} outside Signoff"),
+    Kind.OUTSIDE_RECREATED: ("⚠", "bad", "deleted {it} and gave its name to something else, outside Signoff"),
+    Kind.OUTSIDE_ENDED: ("✓", "good", "found {it} as prescribed again"),
+    Kind.RESTORATION_CONFIRMED: ("←", "good", "put {it} back to what the record prescribes"),
+    Kind.ADOPTION_RECORDED: ("!", "wait", "adopted what was changed on {it} outside Signoff"),
 }
 _ASKED = {
     "submission": "to submit {it}",
@@ -26,6 +37,8 @@ _ASKED = {
     "promotion": "to promote {it}",
     "rollback": "to roll back to {it}",
     "archival": "to archive {it}",
+    "restoration": "to put {it} back to what the record prescribes",
+    "adoption": "to adopt what was changed on {it} outside Signoff",
 }
 
 

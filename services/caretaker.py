@@ -1,4 +1,4 @@
-"""Finishes in the background what a crash or an outage left unfinished, and has the ledger signed and witnessed."""
+"""Finishes what a crash or an outage left unfinished, finds what was changed past Signoff, has the ledger witnessed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from services import expiry, intents, mirror, refusals, slots, witness
 from services.activation import SYSTEM
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
+from services.reconciler import Reconciler
 from services.signoff import Signoff
 
 INTERVAL_SECONDS = 5.0
@@ -47,10 +48,11 @@ def _close_abandoned(signoff: Signoff) -> None:
 
 
 class Caretaker:
-    """Runs `tidy` in a thread of its own until stopped."""
+    """Runs `turn` in a thread of its own until stopped. Make it before the snapshot starts, to see its first pass."""
 
     def __init__(self, signoff: Signoff) -> None:
         self._signoff = signoff
+        self._reconciler = Reconciler(signoff)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="caretaker", daemon=True)
 
@@ -63,9 +65,14 @@ class Caretaker:
         self._stop.set()
         self._thread.join(timeout=5)
 
-    def _run(self) -> None:
-        while not self._stop.wait(INTERVAL_SECONDS):
+    def turn(self) -> None:
+        """One round: `tidy`, then settle the newest full reading of the registry."""
+        for work in (lambda: tidy(self._signoff), self._reconciler.settle):
             try:
-                tidy(self._signoff)
+                work()
             except SignoffError as error:
                 log.warning("caretaker: %s", error)
+
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL_SECONDS):
+            self.turn()

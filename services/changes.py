@@ -36,6 +36,8 @@ class Change:
     ref: VersionRef
     before: State
     after: State
+    each: bool = False
+    """Every version is moved on its own, and nothing else is: how a restoration works."""
 
     @property
     def stage(self) -> str:
@@ -60,6 +62,7 @@ class Change:
             "version": self.ref.version,
             "before": self.before.as_json(),
             "after": self.after.as_json(),
+            **({"each": True} if self.each else {}),
         }
 
     @classmethod
@@ -69,6 +72,7 @@ class Change:
             ref=VersionRef(name=value["name"], version=value["version"]),
             before=State.from_json(value["before"]),
             after=State.from_json(value["after"]),
+            each=value.get("each", False),
         )
 
 
@@ -130,7 +134,7 @@ def observe(registry: Registry, change: Change) -> State:
         stages={
             v.ref.version: v.stage
             for v in versions
-            if v.ref.version in change.after.stages or (change.alone and v.stage == change.stage)
+            if v.ref.version in change.after.stages or (change.alone and not change.each and v.stage == change.stage)
         },
         aliases={alias: model.aliases.get(alias) for alias in change.after.aliases},
     )
@@ -150,7 +154,9 @@ class Sender:
 
     def apply(self, change: Change) -> None:
         """Send the change: the stage first, then the aliases. Whether it arrived is for `observe`."""
-        if change.before.stages != change.after.stages:
+        if change.each:
+            self._move_each(change.ref.name, change.before, change.after)
+        elif change.before.stages != change.after.stages:
             self._stage(change.ref, change.stage, alone=change.alone)
         self.point(change.ref.name, change.before.aliases, change.after.aliases)
 
@@ -171,6 +177,10 @@ class Sender:
         die after it, the next one to try finds the new one archived and goes on from there.
         """
         name, ref = change.ref.name, change.ref
+        if change.each:
+            self._move_each(name, found, change.before)
+            self.point(name, found.aliases, change.before.aliases)
+            return observe(self._registry, change)
         rivals = found.stages.keys() - change.after.stages.keys()
         if change.replaced and not rivals and found.stages.get(change.replaced) == Stage.ARCHIVED:
             self._stage(VersionRef(name=name, version=change.replaced), change.stage, alone=True)
@@ -181,6 +191,12 @@ class Sender:
         moved = (alias for alias, version in change.after.aliases.items() if found.aliases[alias] == version)
         self.point(name, found.aliases, {alias: change.before.aliases[alias] for alias in moved})
         return observe(self._registry, change)
+
+    def _move_each(self, name: str, now: State, wanted: State) -> None:
+        # Out of Production first: two versions must not be there together, not even for a moment.
+        for version, stage in sorted(wanted.stages.items(), key=lambda item: item[1] == Stage.PRODUCTION):
+            if now.stages.get(version) != stage:
+                self._stage(VersionRef(name=name, version=version), stage)
 
     def _stage(self, ref: VersionRef, stage: str, *, alone: bool = False) -> None:
         if self._first(f"stage {ref.version} {stage}"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services import releases, reviews
+from services import reconciler, releases, reviews
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
 from services.evidence import Binding
@@ -13,16 +13,25 @@ from services.signoff import Signoff
 
 VOTES = frozenset({Action.APPROVE, Action.REQUEST_CHANGES, Action.REJECT})
 """What a reviewer decides."""
+_VOTES = {
+    Action.APPROVE: reviews.approve,
+    Action.REQUEST_CHANGES: reviews.request_changes,
+    Action.REJECT: reviews.reject,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what was on screen, if anything was."""
+    """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what was on screen, if anything was.
+
+    ``finding`` is the change past Signoff that is to be restored or adopted.
+    """
 
     action: Action
     ref: VersionRef
     words: str
     seen: Binding | None = None
+    finding: int = 0
 
 
 def perform(signoff: Signoff, request: Request, *, by: str, source: Source = Source.BROWSER) -> Outcome:
@@ -31,12 +40,8 @@ def perform(signoff: Signoff, request: Request, *, by: str, source: Source = Sou
     match request.action:
         case Action.SUBMIT:
             return reviews.submit(signoff, ref, by=by, comment=text, source=source)
-        case Action.APPROVE:
-            return reviews.approve(signoff, ref, by=by, comment=text, seen=seen, source=source)
-        case Action.REQUEST_CHANGES:
-            return reviews.request_changes(signoff, ref, by=by, comment=text, seen=seen, source=source)
-        case Action.REJECT:
-            return reviews.reject(signoff, ref, by=by, comment=text, seen=seen, source=source)
+        case Action.APPROVE | Action.REQUEST_CHANGES | Action.REJECT:
+            return _VOTES[request.action](signoff, ref, by=by, comment=text, seen=seen, source=source)
         case Action.WITHDRAW:
             return reviews.withdraw(signoff, ref, by=by, comment=text, source=source)
         case Action.PROMOTE:
@@ -46,4 +51,12 @@ def perform(signoff: Signoff, request: Request, *, by: str, source: Source = Sou
         case Action.ARCHIVE:
             return releases.archive(signoff, ref, by=by, reason=text, source=source)
         case _:
-            raise BadInput(f"{request.action} is not something one can ask for about a version.")
+            return _settled(signoff, request, by, source)
+
+
+def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
+    if request.action is Action.RESTORE:
+        return reconciler.restore(signoff, request.finding, by=by, reason=request.words, source=source)
+    if request.action is Action.ADOPT:
+        return reconciler.adopt(signoff, request.finding, by=by, reason=request.words, source=source)
+    raise BadInput(f"{request.action} is not something one can ask for about a version.")

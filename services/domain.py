@@ -216,6 +216,8 @@ class Action(StrEnum):
     PROMOTE = "promote"
     ROLLBACK = "rollback"
     ARCHIVE = "archive"
+    RESTORE = "restore"
+    ADOPT = "adopt"
     EXPORT_LEDGER = "export_ledger"
     MANAGE_PEOPLE = "manage_people"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import mirror
+from services import findings, mirror
 from services.changes import Intent
 from services.domain import Status, VersionRef
 from services.ledger import Event
@@ -21,7 +21,8 @@ _OPEN = [status.value for status in Status if status.open]
 def settle(connection: Connection, intent: Intent, event: Event) -> None:
     """Apply a confirmed intent to submissions, decisions and promotions, and ask for the mirror to be written."""
     _SETTLE[intent.subject](connection, intent, event)
-    mirror.ask(connection, intent.ref, event.seq)
+    if intent.subject != "restoration":  # that changes nothing the tags say, and may be about a version without any
+        mirror.ask(connection, intent.ref, event.seq)
 
 
 def _submitted(connection: Connection, intent: Intent, event: Event) -> None:
@@ -84,6 +85,10 @@ def _archived(connection: Connection, intent: Intent, _: Event) -> None:
     set_status(connection, intent.ref, Status.WITHDRAWN.value)
 
 
+def _restored(connection: Connection, intent: Intent, event: Event) -> None:
+    findings.close(connection, intent.context["findings"], findings.RESTORED, event)
+
+
 _SETTLE = {
     "submission": _submitted,
     "rejection": _rejected,
@@ -91,6 +96,7 @@ _SETTLE = {
     "promotion": _released,
     "rollback": _released,
     "archival": _archived,
+    "restoration": _restored,
 }
 
 

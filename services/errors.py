@@ -43,6 +43,10 @@ class RegistryUnavailable(SignoffError):
     """MLflow did not answer, or not with what was asked for."""
 
 
+class UnreadableModel(RegistryUnavailable):
+    """A version's ``MLmodel`` file is there and makes no sense."""
+
+
 class OutcomeUnknown(RegistryUnavailable):
     """A change was sent to MLflow and its outcome could not be read back before the deadline."""
 

@@ -35,6 +35,17 @@ _DONE = {
     Kind.PROMOTION_CONFIRMED: "Promoted",
     Kind.ROLLBACK_CONFIRMED: "Rolled back",
     Kind.ARCHIVAL_CONFIRMED: "Archived",
+    Kind.REGISTRY_BASELINE: "Registry met",
+    Kind.OUTSIDE_STAGE: "Outside: stage moved",
+    Kind.OUTSIDE_ALIAS: "Outside: alias moved",
+    Kind.OUTSIDE_TAG: "Outside: tag changed",
+    Kind.OUTSIDE_FILES: "Outside: files changed",
+    Kind.OUTSIDE_RENAMED: "Outside: renamed",
+    Kind.OUTSIDE_DELETED: "Outside: deleted",
+    Kind.OUTSIDE_RECREATED: "Outside: recreated",
+    Kind.OUTSIDE_ENDED: "Outside: ended",
+    Kind.RESTORATION_CONFIRMED: "Restored",
+    Kind.ADOPTION_RECORDED: "Adopted",
 }
 _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "unknown": "Outcome unknown"}
 _SUBJECTS = {"changes": "request for changes"}

@@ -71,6 +71,26 @@ class Kind(StrEnum):
     ARCHIVAL_UNKNOWN = "archival:unknown"
     ARCHIVAL_REFUSED = "archival:refused"
 
+    REGISTRY_BASELINE = "registry:baseline"
+
+    OUTSIDE_STAGE = "outside:stage"
+    OUTSIDE_ALIAS = "outside:alias"
+    OUTSIDE_TAG = "outside:tag"
+    OUTSIDE_FILES = "outside:files"
+    OUTSIDE_RENAMED = "outside:renamed"
+    OUTSIDE_DELETED = "outside:deleted"
+    OUTSIDE_RECREATED = "outside:recreated"
+    OUTSIDE_ENDED = "outside:ended"
+
+    RESTORATION_INTENDED = "restoration:intended"
+    RESTORATION_CONFIRMED = "restoration:confirmed"
+    RESTORATION_ABORTED = "restoration:aborted"
+    RESTORATION_UNKNOWN = "restoration:unknown"
+    RESTORATION_REFUSED = "restoration:refused"
+
+    ADOPTION_RECORDED = "adoption:recorded"
+    ADOPTION_REFUSED = "adoption:refused"
+
     @property
     def subject(self) -> str:
         """What it is about: ``promotion`` …"""

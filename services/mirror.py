@@ -26,6 +26,8 @@ OURS = {
     "signoff.event",
 }
 """The tags of the public record; on a version that has a record they say what the ledger says, or nothing."""
+EVERYWHERE = frozenset({"approval_status", "approved_by"})
+"""The two that are protected on every version, recorded or not: pages and people believe them."""
 MAX_TAG = 4000
 """MLflow cuts tags silently at 8,000 characters; a longer comment is cut here, visibly."""
 

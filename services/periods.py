@@ -16,6 +16,8 @@ STAGE_EVENTS = (
     Kind.PROMOTION_CONFIRMED,
     Kind.ROLLBACK_CONFIRMED,
     Kind.ARCHIVAL_CONFIRMED,
+    Kind.RESTORATION_CONFIRMED,
+    Kind.OUTSIDE_STAGE,
 )
 """The events after which a version is in another stage."""
 

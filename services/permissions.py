@@ -17,6 +17,8 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.PROMOTE: frozenset({Role.RELEASE_MANAGER}),
     Action.ROLLBACK: frozenset({Role.RELEASE_MANAGER}),
     Action.ARCHIVE: frozenset({Role.RELEASE_MANAGER}),
+    Action.RESTORE: frozenset({Role.RELEASE_MANAGER}),
+    Action.ADOPT: frozenset({Role.RELEASE_MANAGER}),
     Action.EXPORT_LEDGER: frozenset({Role.AUDITOR, Role.ADMIN}),
     Action.MANAGE_PEOPLE: frozenset({Role.ADMIN}),
 }

@@ -255,6 +255,12 @@ class PolicyBook:
             raise InvalidSettings(f"There is no policy file (*.yaml) in {folder}; without one nothing can be promoted.")
         return cls(policies=tuple(_read(file) for file in files))
 
+    @property
+    def protected_aliases(self) -> frozenset[str]:
+        """The aliases that any policy names, without case."""
+        targets = (target for p in self.policies for target in (p.rules.champion, p.rules.candidate))
+        return frozenset(target.alias.casefold() for target in targets)
+
     def match(self, model: RegisteredModel) -> Policy:
         """The matching policy of highest priority.
 

@@ -37,7 +37,7 @@ from services.domain import (
     VersionRef,
     Witness,
 )
-from services.errors import BadInput, NotFound, RegistryUnavailable
+from services.errors import BadInput, NotFound, RegistryUnavailable, UnreadableModel
 from services.evidence import Manifest
 
 TIMEOUT_SECONDS = 10
@@ -426,4 +426,4 @@ def _read_mlmodel(path: Path, ref: VersionRef) -> tuple[Signature | None, bool]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         return read.signature(document.get("signature")), bool(document.get("saved_input_example_info"))
     except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise RegistryUnavailable(f"The MLmodel file of {ref} cannot be read.") from error
+        raise UnreadableModel(f"The MLmodel file of {ref} cannot be read.") from error

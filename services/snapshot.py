@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -24,6 +24,18 @@ LOAD_SHARE = 10
 OVERLAP = timedelta(seconds=5)
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What one full pass read, and nothing else: ``versions`` of each model are oldest first."""
+
+    models: Mapping[str, RegisteredModel]
+    versions: Mapping[str, tuple[ModelVersion, ...]]
+
+
+Watcher = Callable[[], Callable[[Listing], None]]
+"""Called when a full pass begins; what it returns is called with what the pass read. Neither may take long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +74,11 @@ def champion_of(
 class Snapshots:
     """Keeps the newest `Snapshot` and refreshes it in a thread of its own."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
+        self._clock = clock
+        self._next_full = 0.0
+        self._watchers: list[Watcher] = []
         self._current = Snapshot()
         self._pass = threading.Lock()  # one pass over the registry at a time; may be held for long
         self._swap = threading.Lock()  # held for a moment only: `touch` must not wait for a pass
@@ -86,24 +101,29 @@ class Snapshots:
                     self._full_pass()
         return self._current
 
-    def refresh(self) -> None:
+    def refresh(self) -> Listing:
         """A full pass, now."""
         with self._pass:
-            self._full_pass()
+            return self._full_pass()
 
-    def _full_pass(self) -> None:
+    def watch(self, watcher: Watcher) -> None:
+        """Let ``watcher`` take part in every full pass from now on."""
+        self._watchers.append(watcher)
+
+    def _full_pass(self) -> Listing:
+        watching = [seen for watcher in self._watchers if (seen := _begun(watcher))]
         started = self._begin()
         models = {model.name: model for page in self._registry.models() for model in page}
         versions: dict[str, list[ModelVersion]] = {}
         for page in self._registry.all_versions():
             for version in page:
                 versions.setdefault(version.ref.name, []).append(version)
-        self._replace(
-            models,
-            {name: tuple(sorted(found, key=lambda v: v.ref.version)) for name, found in versions.items()},
-            started,
-            full=True,
-        )
+        ordered = {name: tuple(sorted(found, key=lambda v: v.ref.version)) for name, found in versions.items()}
+        self._replace(models, ordered, started, full=True)
+        listing = Listing(models=models, versions=ordered)
+        for seen in watching:
+            seen(listing)
+        return listing
 
     def refresh_quick(self) -> None:
         """What MLflow updated since the last pass: new models, new versions, stages."""
@@ -176,21 +196,32 @@ class Snapshots:
             self._thread.join(timeout=2)
 
     def _run(self) -> None:
-        next_full = 0.0
         while not self._stop.is_set():
-            started = time.monotonic()
-            try:
-                if started >= next_full:
-                    self.refresh()
-                    took = time.monotonic() - started
-                    next_full = time.monotonic() + max(FULL_SECONDS, LOAD_SHARE * took)
-                else:
-                    self.refresh_quick()
-                self.problem = None
-            except SignoffError as error:
-                self.problem = str(error)
-                log.warning("snapshot: %s", error)
-            self._stop.wait(QUICK_SECONDS)
+            self._stop.wait(self.turn())
+
+    def turn(self) -> float:
+        """One pass, full or quick, whichever is due; returns for how many seconds nothing is."""
+        started = self._clock()
+        try:
+            if started >= self._next_full:
+                self.refresh()
+                ended = self._clock()
+                self._next_full = ended + max(FULL_SECONDS, LOAD_SHARE * (ended - started))
+            else:
+                self.refresh_quick()
+            self.problem = None
+        except SignoffError as error:
+            self.problem = str(error)
+            log.warning("snapshot: %s", error)
+        return min(QUICK_SECONDS, max(self._next_full - self._clock(), 1.0))
+
+
+def _begun(watcher: Watcher) -> Callable[[Listing], None] | None:
+    try:
+        return watcher()
+    except SignoffError as error:  # who watches cannot; pages still want their snapshot
+        log.warning("snapshot: %s", error)
+        return None
 
 
 def _with(

@@ -194,6 +194,66 @@ mirror_jobs = Table(
     Column("last_error", Text),
 )
 
+# What the reconciler last knew, and what it found.
+
+known_models = Table(
+    "known_models",
+    metadata,
+    Column("model", String(512), primary_key=True),
+    Column("state", Text),  # identities, stages, tags, aliases as prescribed; null: never seen at rest yet
+    Column("recorded", JSON, nullable=False),  # numbers of the versions whose tags the record prescribes
+    Column("digest", String(64), nullable=False),  # sha256 of ``state``
+    Column("seq", BigInteger, nullable=False),  # events of the model up to here are in ``state``
+)
+
+known_files = Table(
+    "known_files",
+    metadata,
+    Column("model", String(512), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("identity", Text, nullable=False),
+    Column("listing", JSON, nullable=False),  # [[path, size], …] as prescribed
+    Column("digest", String(64)),  # of the manifest as prescribed; null: no record names one and none was read yet
+    Column("seq", BigInteger, nullable=False),  # the event that prescribed it
+    Column("hashed", String(64)),  # digest of the manifest when its bytes were last read
+    Column("hashed_at", Float, nullable=False),
+    Column("listed_at", Float, nullable=False),
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(512), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("subject", String(512), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("prescribed", Text),  # null: nothing
+    Column("shown", Text),
+    Column("state", String(16), nullable=False),  # open, restored, adopted, ended
+    Column("found_at", String(32), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("closed_seq", BigInteger),
+    Index("ix_findings_state", "state", "model"),
+    # Two dashboards reconcile: what one has found the other cannot find again.
+    Index(
+        "uq_findings_open",
+        "model",
+        "subject",
+        unique=True,
+        sqlite_where=text("state = 'open'"),
+        postgresql_where=text("state = 'open'"),
+    ),
+)
+
+reconciled = Table(
+    "reconciled",
+    metadata,
+    Column("id", Integer, primary_key=True),  # one row, there since the baseline
+    Column("baseline_seq", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),  # events up to here are in ``known_models``
+)
+
 policies = Table(
     "policies",
     metadata,

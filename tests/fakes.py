@@ -106,6 +106,29 @@ class FakeRegistry:
         """A tag set by somebody else: not counted as a write of ours."""
         self._versions[ref] = replace(self._versions[ref], tags={**self._versions[ref].tags, key: value})
 
+    def drop_version(self, ref: VersionRef) -> None:
+        """Deleted by somebody, with the aliases that pointed at it."""
+        del self._versions[ref], self._files[ref], self._signed[ref]
+        model = self._models[ref.name]
+        kept = {alias: number for alias, number in model.aliases.items() if number != ref.version}
+        self._models[ref.name] = replace(model, aliases=kept)
+
+    def drop_model(self, name: str) -> None:
+        for version in self._of(name):
+            self.drop_version(version.ref)
+        del self._models[name]
+
+    def rename_model(self, name: str, new: str) -> None:
+        """As MLflow does it: times and sources stay, aliases go along."""
+        self._models[new] = replace(self._models.pop(name), name=new)
+        for version in self._of(name):
+            ref = replace(version.ref, name=new)
+            self._versions[ref] = replace(self._versions.pop(version.ref), ref=ref)
+            self._files[ref], self._signed[ref] = self._files.pop(version.ref), self._signed.pop(version.ref)
+
+    def remove_file(self, ref: VersionRef, path: str) -> None:
+        del self._files[ref][path]
+
     def _tick(self) -> datetime:
         self._ticks += 1
         return START + timedelta(minutes=self._ticks)

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from services import chain, event_csv, history, ledger, releases, reviews
+from services import chain, event_csv, history, releases, reviews
 from services.domain import VersionRef
 from services.errors import NotFound, SignoffError
 from services.gate import GateRefused
@@ -218,7 +218,7 @@ class TestChain:
         def slow(_: object) -> None:
             release_it.wait(10)
 
-        monkeypatch.setattr(ledger, "broken_at", slow)
+        monkeypatch.setattr(chain, "_broken_at", slow)
         assert chain.state(signoff, patience=0.01).checked_at is None
         release_it.set()
         assert chain.state(signoff, patience=5).checked_at is not None
