@@ -60,9 +60,11 @@ def _with_metrics(session: Session, found: Page) -> list[Line]:
         if asked:
             asked.cancel()  # somebody typed on: what has not begun need not be read
         asked = rows.ask(session.signoff, wanted)
+    complete = False
     try:
         patience = PATIENCE if _RUNS in st.session_state else FIRST_PATIENCE
         st.session_state[_RUNS] = asked.result(timeout=patience)
+        complete = True
     except TimeoutError:
         st.session_state[_ASKED] = (wanted, asked)  # the run that finds it done takes it from here
         st.session_state.setdefault(_RUNS, {})
@@ -70,7 +72,7 @@ def _with_metrics(session: Session, found: Page) -> list[Line]:
             st.fragment(_when_read, run_every=POLL_SECONDS)(asked)
     except SignoffError as error:
         draw(error)
-    return rows.lines(found.rows, st.session_state.get(_RUNS, {}))
+    return rows.lines(found.rows, st.session_state.get(_RUNS, {}), complete=complete)
 
 
 def _when_read(asked: Future[Mapping[str, RunFacts]]) -> None:
@@ -173,7 +175,11 @@ def _status(row: Row) -> list[str]:
 def _metric(line: Line) -> str:
     if line.row.metric is None or line.row.champion is None:
         return NONE
-    return f"{plain(line.row.metric, 30)} {number(line.value)}"
+    return f"{plain(line.row.metric, 30)} {_value(line)}"
+
+
+def _value(line: Line) -> str:
+    return number(line.value) if line.read else "…"
 
 
 def _tags(row: Row) -> list[str]:
@@ -201,7 +207,7 @@ def _card(line: Line, now: datetime) -> str:
     count = len(row.versions)
     facts = [
         *(["⚠ mixed alphabets"] if _mixed(row.name) else []),
-        *([f"{escaped(row.metric or '', 30)} **{number(line.value)}**"] if row.champion and row.metric else []),
+        *([f"{escaped(row.metric or '', 30)} **{_value(line)}**"] if row.champion and row.metric else []),
         *([escaped(row.owner, 60)] if row.owner else []),
         f"{count} version{'' if count == 1 else 's'}",
         ago(row.changed_at, now),

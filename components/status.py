@@ -46,7 +46,8 @@ def _badge(session: Session) -> None:
         except SignoffError as error:
             problem = str(error)
         if problem:
-            st.warning(f"**MLflow is away.** {escaped(problem, 300)}", icon=":material/cloud_off:")
+            # Not `st.warning`: its colours are the page's, and the sidebar is dark in both themes.
+            st.markdown(f":orange[:material/cloud_off: **MLflow is away.**] {escaped(problem, 300)}")
 
 
 def _age(session: Session, seen: Snapshot) -> str:

@@ -56,11 +56,15 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A row with the champion's key metric and its course over `Row.trended`. None is no evidence."""
+    """A row with the champion's key metric and its course over `Row.trended`.
+
+    Without ``value`` there is no evidence; unless ``read`` is False, then nobody knows yet.
+    """
 
     row: Row
     value: float | None = None
     trend: tuple[float, ...] = ()
+    read: bool = True
 
 
 def row_of(policies: PolicyBook, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> Row:
@@ -112,13 +116,17 @@ def ask(signoff: Signoff, wanted: Iterable[str]) -> Future[Mapping[str, RunFacts
     return _readers.submit(signoff.reader.runs, wanted)
 
 
-def lines(rows: Iterable[Row], runs: Mapping[str, RunFacts]) -> list[Line]:
-    """``rows`` with what ``runs`` say of their key metrics; values one cannot compare are left out of a trend."""
+def lines(rows: Iterable[Row], runs: Mapping[str, RunFacts], *, complete: bool = True) -> list[Line]:
+    """``rows`` with what ``runs`` say of their key metrics; values one cannot compare are left out of a trend.
+
+    ``complete`` says that a run which is not among ``runs`` does not exist, and was not only not read.
+    """
     return [
         Line(
             row=row,
             value=_value(row, row.champion, runs),
             trend=tuple(value for version in row.trended if (value := _value(row, version, runs)) is not None),
+            read=complete or any(version.run_id in runs for version in row.trended),
         )
         for row in rows
     ]

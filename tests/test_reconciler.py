@@ -12,7 +12,6 @@ from services import caretaker, file_watch, findings, ledger, people, reconciler
 from services.domain import Action, ModelVersion, RegisteredModel, Role, Source, VersionRef
 from services.errors import (
     BadInput,
-    GateRefused,
     NotAllowed,
     NotFound,
     PromotionConflict,
@@ -21,6 +20,7 @@ from services.errors import (
     StaleDecision,
 )
 from services.findings import Finding, open_findings
+from services.gate import GateRefused
 from services.ledger import Event
 from services.permissions import ROLES_FOR
 from services.signoff import Signoff

@@ -39,7 +39,9 @@ def take(chrome: Browser, url: str, person: str, password: str, *, name: str, th
     log_in(page, person, password)
     page.get_by_test_id("stMain").get_by_role("heading").first.wait_for()
     settle(page)
-    page.wait_for_timeout(1500)  # charts draw themselves in
+    if page.get_by_test_id("stPlotlyChart").count():
+        page.locator(".js-plotly-plot .main-svg").first.wait_for()
+    page.wait_for_timeout(1500)  # tables and charts draw themselves in
     page.screenshot(path=FOLDER / f"{name}.png")
     page.context.close()
 
