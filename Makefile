@@ -9,7 +9,7 @@ LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/pip-compile --quiet --str
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test check format bench lock clean
+.PHONY: help run setup test soak check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ setup: $(VENV)/.development ## everything for running and developing, into .venv
 
 test: $(VENV)/.development ## every test: unit, page, server, browser
 	@exec $(PY) -m pytest
+
+soak: $(VENV)/.development ## a thousand random kills and a thousand races of each kind; ROUNDS=50 for fewer
+	@SIGNOFF_ROUNDS=$(or $(ROUNDS),1000) $(PY) -m pytest -s -o log_cli=false tests/test_kill.py tests/test_races.py
 
 check: $(VENV)/.development ## lint, format and types
 	@$(VENV)/bin/ruff check .

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import changes, effects, ledger, slots
+from services import changes, effects, ledger, mirror, slots
 from services.activation import SYSTEM
 from services.changes import Change, Intent, Sender, State
 from services.database import database_time
@@ -191,6 +191,8 @@ def _close(
         connection.execute(intents.update().where(intents.c.id == intent.id).values(closed_seq=event.seq))
         if outcome == "confirmed":
             effects.settle(connection, intent, event)
+        else:
+            mirror.ask(connection, intent.ref, event.seq)  # the tag signoff.event names this event too
         if not recovered:
             slots.release(connection, slot)
     return event

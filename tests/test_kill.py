@@ -1,0 +1,80 @@
+"""``kill -9`` at every step of promote and rollback, and at random: real processes, MLflow and databases."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services import releases
+from tests.arena import ROUNDS, SOAKING, Arena, Doomed, doomed
+from tests.conftest import BOTH
+
+DATABASES = BOTH
+VERBS = ("promote", "rollback")
+SUBJECT = {"promote": "promotion", "rollback": "rollback"}
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Doomed]:
+    """Where the victims come from."""
+    with doomed() as found:
+        yield found
+
+
+@pytest.fixture
+def arena(tmp_path: Path, mlflow_server: str, database_url: str) -> Iterator[Arena]:
+    """Two versions, both released once, so that either can be promoted or rolled back to."""
+    found = Arena.build(tmp_path, mlflow_server, database_url, versions=2)
+    other = found.approve(2)
+    releases.promote(found.signoff, other, by="release_manager", reason="Second release.")
+    yield found
+    found.signoff.database.engine.dispose()
+
+
+def killed_round(arena: Arena, processes: Doomed, verb: str, **death: float | None) -> tuple[str, dict[str, Any]]:
+    """Kill one verb, let the lease run out, and see that all is well; returns how it ended and what it told."""
+    old = arena.champion()
+    new = next(version for version in arena.versions if version != old)
+    if verb == "promote":
+        arena.approve(new)
+    marker = arena.marker()
+    (victim,) = processes.run(arena.job(verb, new, **death))
+    assert victim["killed"] or victim["answer"] == "confirmed", victim
+    arena.recover()
+    champion, happened = arena.assert_consistent(), arena.since(marker)
+    subject = SUBJECT[verb]
+    ending = {old: [f"{subject}:intended", f"{subject}:aborted"], new: [f"{subject}:intended", f"{subject}:confirmed"]}
+    assert happened == ending[champion] or (champion == old and happened == []), happened
+    return happened[-1] if happened else "nothing was done", victim
+
+
+class TestKilled:
+    @pytest.mark.timeout(600)
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_at_every_step_it_leaves_the_old_or_the_new_champion_and_says_which(
+        self, arena: Arena, processes: Doomed, verb: str
+    ) -> None:
+        _, told = killed_round(arena, processes, verb)
+        steps = told["steps"]
+        assert {"before set_stage", "after set_stage", "after set_alias", "before a commit"} <= set(steps)
+        # Every one of them on SQLite; PostgreSQL differs in its transactions, of which a few will do.
+        some = range(0, len(steps), 5 if arena.on_postgresql and not SOAKING else 1)
+        endings = Counter(killed_round(arena, processes, verb, kill_at=step + 1)[0] for step in some)
+        assert set(endings) == {"nothing was done", f"{SUBJECT[verb]}:aborted", f"{SUBJECT[verb]}:confirmed"}
+        print(f"\n{verb}: killed at {len(some)} of {len(steps)} steps: {dict(endings)}")  # noqa: T201
+
+    @pytest.mark.timeout(0)
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_at_random_it_leaves_the_old_or_the_new_champion_and_says_which(
+        self, arena: Arena, processes: Doomed, verb: str
+    ) -> None:
+        chance, endings = random.Random(), Counter[str]()
+        duration = killed_round(arena, processes, verb)[1]["seconds"]
+        for _ in range(ROUNDS):
+            endings[killed_round(arena, processes, verb, kill_after=chance.uniform(0.0, duration))[0]] += 1
+        print(f"\n{verb}: killed at random {ROUNDS} times: {dict(endings)}")  # noqa: T201
