@@ -139,13 +139,13 @@ def _columns(lines: Sequence[Line]) -> dict[str, Any]:
             help="Of the challenger, or of the newest version where there is none",
         ),
         "metric": column.TextColumn(
-            "Key metric", alignment="right", width=120, help="Of the champion: the first metric of the model's policy"
+            "Key metric", alignment="right", width=168, help="Of the champion: the first metric of the model's policy"
         ),
         "trend": column.LineChartColumn(
             "Trend", width=75, help="The key metric over the newest versions, oldest first"
         ),
         "changed": column.TextColumn("Last change", width=104, help="The exact time is in the last column"),
-        "owner": column.TextColumn("Owner", width=84),
+        "owner": column.TextColumn("Owner", width=116),
         "versions": column.NumberColumn("Versions", width=66),
         "link": column.LinkColumn("", display_text=":material/open_in_new:", width=32, help="Open in a new tab"),
         "tags": column.ListColumn("Tags", width=160),
