@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+from weakref import WeakKeyDictionary, WeakSet
+
 import streamlit as st
 
 from components.session import Session
 from components.text import escaped
 from services.errors import SignoffError
-from services.snapshot import Snapshot
+from services.snapshot import Snapshot, Snapshots
 
 TICK_SECONDS = 15
 """The age is drawn again this often: a page that stays open must not go on saying it is from just now."""
+PATIENCE_SECONDS = 0.1
 _REFRESH = (
     "Read the registry again, now. Changes made through Signoff show at once; tags and aliases changed elsewhere show "
     "with the next full reading. Decisions always read MLflow again."
 )
+
+_waiting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="first-snapshot")
+_asked: WeakKeyDictionary[Snapshots, Future[Snapshot]] = WeakKeyDictionary()
+_once_taken: WeakSet[Snapshots] = WeakSet()
 
 
 def snapshot_badge(session: Session) -> None:
@@ -42,7 +50,7 @@ def _badge(session: Session) -> None:
         if pressed and problem is None:
             st.rerun()  # the whole page, not only this corner of it
         try:
-            place.caption(_age(session, snapshot_read(session)))
+            place.caption(_age(session, _taken(snapshots)))
         except SignoffError as error:
             problem = str(error)
         if problem:
@@ -50,7 +58,26 @@ def _badge(session: Session) -> None:
             st.markdown(f":orange[:material/cloud_off: **MLflow is away.**] {escaped(problem, 300)}")
 
 
-def _age(session: Session, seen: Snapshot) -> str:
+def _taken(snapshots: Snapshots) -> Snapshot | None:
+    """The snapshot; None while the first one is being taken: the page says so, and must not wait for its sidebar."""
+    if snapshots in _once_taken:
+        return snapshots.current
+    asked = _asked.get(snapshots) or _waiting.submit(lambda: snapshots.current)
+    _asked[snapshots] = asked
+    try:
+        seen = asked.result(timeout=PATIENCE_SECONDS)
+    except TimeoutError:
+        return None
+    finally:
+        if asked.done():
+            _asked.pop(snapshots, None)
+    _once_taken.add(snapshots)
+    return seen
+
+
+def _age(session: Session, seen: Snapshot | None) -> str:
+    if seen is None:
+        return "Reading the registry…"
     seconds = (session.signoff.now() - seen.taken_at).total_seconds() if seen.taken_at else 0.0
     count = f"{len(seen.models):,} model{'' if len(seen.models) == 1 else 's'}"
     return f"Registry as of {_ago(seconds)}  \n{count}"

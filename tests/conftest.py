@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from services import people
 from services.domain import Role
@@ -90,12 +92,28 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         server.drop(url)
 
 
+@pytest.fixture(scope="session")
+def sqlite_with_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with schema, policies and people, to copy: making one takes longer than most tests."""
+    folder = tmp_path_factory.mktemp("template")
+    wired = Signoff.wire(settings=settings_in(folder), registry=FakeRegistry(), now=Clock())
+    add_people(wired)
+    wired.database.engine.dispose()
+    return folder / "signoff.db"
+
+
 @pytest.fixture
-def signoff(tmp_path: Path, registry: FakeRegistry, clock: Clock, database_url: str) -> Iterator[Signoff]:
+def signoff(
+    tmp_path: Path, registry: FakeRegistry, clock: Clock, database_url: str, sqlite_with_people: Path
+) -> Iterator[Signoff]:
     """Everything wired, on `database_url` and the in-memory registry, with the demo accounts and ``both``."""
     settings = settings_in(tmp_path, SIGNOFF_DATABASE_URL=database_url, SIGNOFF_SECRET_KEY="s" * 32)
+    file = make_url(database_url).database if database_url.startswith("sqlite") else None
+    if file:
+        shutil.copy(sqlite_with_people, file)
     wired = Signoff.wire(settings=settings, registry=registry, now=clock)
-    add_people(wired)
+    if not file:
+        add_people(wired)
     yield wired
     wired.database.engine.dispose()
 
