@@ -53,7 +53,9 @@ def _alarm(name: str, found: list[Finding]) -> str:
     lines = [f"- {escaped(finding.sentence, 300)}" for finding in found[:PER_MODEL]]
     if len(found) > PER_MODEL:
         lines.append(f"- and {len(found) - PER_MODEL} more")
-    head = f"**[{escaped(name, 80)}]({links.model(name)}) was changed outside Signoff:** {count}, by nobody knows whom."
+    head = (
+        f"**[{escaped(name, 80)}]({links.model(name)}) was changed outside Signoff:** {count}; who did it is not known."
+    )
     return "\n".join([head, "", *lines])
 
 

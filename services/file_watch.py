@@ -249,10 +249,11 @@ def _changes(was: _Files, now: _Files) -> str:
         *(f"{path} was removed" for path in before if path not in after),
         *(f"{path} has {after[path]} bytes instead of {n}" for path, n in was if path in after and after[path] != n),
     ]
-    more = f" and {len(words) - NAMED} more" if len(words) > NAMED else ""
+    if len(words) <= NAMED:
+        return ", ".join(words)
     # The sum tells one long list of changes from another that begins alike.
     sums = hashlib.sha256(json.dumps(now).encode()).hexdigest()[:8]
-    return f"{', '.join(words[:NAMED])}{more} (listing {sums})"
+    return f"{', '.join(words[:NAMED])} and {len(words) - NAMED} more (listing {sums})"
 
 
 def _save(connection: Connection, ref: VersionRef, kept: _Kept) -> None:

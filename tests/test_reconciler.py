@@ -312,6 +312,22 @@ class TestOurOwnChanges:
         caretaker.tidy(met)
         assert found(met) == []
 
+    def test_an_open_intent_is_skipped_though_its_lease_ran_out(self, met: Signoff, registry: FakeRegistry) -> None:
+        def lost(what: str) -> None:
+            if what.startswith("stage"):
+                raise RegistryUnavailable("no answer")
+
+        registry.before_write = lost
+        with pytest.raises(RegistryUnavailable):
+            releases.promote(met, V2, by="release_manager", reason="x")
+        registry.before_write = lambda _: None
+        registry.set_stage(V2, "Production", archive_existing=True)
+        lease_runs_out(met)
+        assert found(met) == [], "whoever takes the slot next finds out what became of it"
+        caretaker.tidy(met)
+        assert kinds(met)[-1] == "promotion:confirmed"
+        assert found(met) == []
+
     def test_a_change_that_was_applied_late_is_found(self, met: Signoff, registry: FakeRegistry) -> None:
         def lost(what: str) -> None:
             if what.startswith("stage"):
