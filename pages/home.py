@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from components import findings, home
+from components import findings, home, witness
 from components.acting import outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
@@ -14,6 +14,7 @@ def render(session: Session) -> None:
     outcome_shown()
     with problems_shown():
         findings.alarm(session)
+        witness.alarm(session)
         with st.spinner("Reading the registry…"):
             seen = overview(session.signoff)
         work, news = st.columns([7, 3], gap="large")

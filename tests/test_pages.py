@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -10,6 +12,7 @@ from services.desk import Request
 from services.domain import Action, VersionRef
 from services.errors import RegistryUnavailable
 from services.signoff import Signoff
+from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds
 from tests.pages import opened, shell, text
@@ -107,6 +110,17 @@ class TestSession:
         at.run()
         assert "signed out" in text(at)
         assert "Good to see you" not in text(at)
+
+
+class TestWitness:
+    def test_home_says_since_when_the_record_has_no_witness(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef, clock: Clock
+    ) -> None:
+        caretaker.tidy(signoff)
+        assert "unwitnessed" not in text(opened(signoff, "viewer", "home"))
+        reviews.submit(signoff, registry.add_version("m", {"val_auc": 0.95}), by="scientist", comment="Next.")
+        clock.now += timedelta(hours=2)
+        assert "The record is unwitnessed since" in text(opened(signoff, "viewer", "home"))
 
 
 class TestDeciding:
