@@ -181,9 +181,9 @@ def _run(session: Session, run_id: str) -> str:
     try:
         run = session.signoff.reader.run(run_id)
     except SignoffError:
-        run = None
+        return f"`{_code(run_id)}`"
     if run is None:
-        return f"`{_code(run_id)}`, not in MLflow now"
+        return f"`{_code(run_id)}`, no longer in MLflow"
     return (
         f"[{escaped(run.name, 80)} ↗]({links.mlflow_run(session.signoff.settings.mlflow_uri, run)}) `{_code(run_id)}`"
     )

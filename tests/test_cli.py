@@ -24,6 +24,8 @@ def run(signoff: Signoff, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     for name in ("MLFLOW_TRACKING_URI", "SIGNOFF_DATABASE_URL", "SIGNOFF_POLICIES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SIGNOFF_HOME", str(signoff.settings.home))
+    monkeypatch.setenv("SIGNOFF_DATABASE_URL", signoff.settings.database_url)
+    monkeypatch.setenv("SIGNOFF_SECRET_KEY", signoff.settings.secret_key.decode())
     monkeypatch.setenv("SIGNOFF_MLFLOW_PORT", str(free_port()))
     add(signoff, *[entry(comment=str(number)) for number in range(1, 6)])
 
