@@ -90,6 +90,7 @@ class TestLedger:
         self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("SIGNOFF_HOME", str(tmp_path / "nowhere"))
+        monkeypatch.delenv("SIGNOFF_DATABASE_URL")
         code, _, err = run("ledger", "verify")
         assert code == 3
         assert "There is no ledger in" in err
