@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from services.domain import ModelVersion, RegisteredModel, Stage
-from services.errors import NotFound, SignoffError
+from services.errors import NotFound, RegistryUnavailable, SignoffError
 from services.registry import Registry
 
 QUICK_SECONDS = 10.0
@@ -96,6 +96,8 @@ class Snapshots:
             RegistryUnavailable: there is none yet and MLflow does not answer.
         """
         if self._current.taken_at is None:
+            if self.problem and self._thread:
+                raise RegistryUnavailable(self.problem)  # the thread tries again; no page need wait for its time-outs
             with self._pass:
                 if self._current.taken_at is None:
                     self._full_pass()

@@ -86,6 +86,27 @@ class TestSnapshots:
             snapshots.refresh()
         assert snapshots.current.models
 
+    def test_after_a_first_failure_a_page_fails_at_once_while_the_thread_tries_again(
+        self, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tried = threading.Event()
+
+        def away(**_: object) -> Iterator[list[ModelVersion]]:
+            tried.set()
+            raise RegistryUnavailable("away")
+
+        monkeypatch.setattr(registry, "models", away)
+        snapshots = Snapshots(registry)
+        snapshots.start()
+        assert tried.wait(5)
+        with pytest.raises(RegistryUnavailable):
+            _ = snapshots.current
+        calls = registry.calls
+        with pytest.raises(RegistryUnavailable):
+            _ = snapshots.current
+        assert registry.calls == calls
+        snapshots.stop()
+
 
 class TestReader:
     def test_a_page_asks_once_a_decision_every_time(self, registry: FakeRegistry) -> None:
