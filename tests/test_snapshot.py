@@ -12,6 +12,7 @@ from services.errors import RegistryUnavailable
 from services.reading import Reader
 from services.signoff import Signoff
 from services.snapshot import Snapshots
+from tests.conftest import wait_until
 from tests.fakes import FakeRegistry
 
 
@@ -89,18 +90,13 @@ class TestSnapshots:
     def test_after_a_first_failure_a_page_fails_at_once_while_the_thread_tries_again(
         self, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        tried = threading.Event()
-
         def away(**_: object) -> Iterator[list[ModelVersion]]:
-            tried.set()
             raise RegistryUnavailable("away")
 
         monkeypatch.setattr(registry, "models", away)
         snapshots = Snapshots(registry)
         snapshots.start()
-        assert tried.wait(5)
-        with pytest.raises(RegistryUnavailable):
-            _ = snapshots.current
+        wait_until(lambda: snapshots.problem is not None, "the first failure")
         calls = registry.calls
         with pytest.raises(RegistryUnavailable):
             _ = snapshots.current
