@@ -49,8 +49,10 @@ def assert_one_won(arena: Arena, marker: int, old: int, answers: list[str]) -> N
     assert set(answers) <= {"confirmed", "nothing to do"} | REFUSALS, answers
     happened = Counter(arena.since(marker))
     refused = sum(answer in REFUSALS for answer in answers)
-    wanted = {"promotion:intended": 1, "promotion:confirmed": 1, "promotion:refused": refused}
-    assert happened == {kind: number for kind, number in wanted.items() if number}
+    # The same refusal of the same person is one event and a count, so there may be fewer events than refusals.
+    recorded = happened.pop("promotion:refused", 0)
+    assert min(refused, 1) <= recorded <= refused
+    assert happened == {"promotion:intended": 1, "promotion:confirmed": 1}
     arena.recover()  # the tags of whoever lost an approval may still wait
     assert arena.assert_consistent() != old
 
