@@ -210,6 +210,8 @@ def _outcome(signoff: Signoff, intent: Intent, sender: Sender, *, lost: bool) ->
         # The stage moved without its alias: roll forward, the two must never disagree.
         try:
             sender.point(intent.ref.name, found.aliases, change.after.aliases)
+        except RegistryUnavailable:
+            lost = True
         except BadInput as error:
             why = str(error)
         found = changes.observe(registry, change)
