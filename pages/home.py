@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from components import findings, home, witness
+from components import deviations, home, witness
 from components.acting import outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
@@ -13,7 +13,7 @@ def render(session: Session) -> None:
     st.title(f"Good to see you, {session.user.name.split()[0]}", anchor=False)
     outcome_shown()
     with problems_shown():
-        findings.alarm(session)
+        deviations.alarm(session)
         witness.alarm(session)
         with st.spinner("Reading the registry…"):
             seen = overview(session.signoff)

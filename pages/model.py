@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from components import findings
+from components import deviations
 from components import model as parts
 from components.problems import problems_shown
 from components.session import Session, current
@@ -17,7 +17,7 @@ def render(session: Session) -> None:
         return
     beside = parts.title(name)
     with problems_shown():
-        findings.panel(session, name)
+        deviations.panel(session, name)
         with st.spinner("Reading the versions…"):
             story = lineage.shown(session.signoff, name)
         parts.header(story, beside, session.signoff.settings.mlflow_uri)

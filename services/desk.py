@@ -24,14 +24,14 @@ _VOTES = {
 class Request:
     """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what was on screen, if anything was.
 
-    ``finding`` is the change past Signoff that is to be restored or adopted.
+    ``deviation`` is the change past Signoff that is to be restored or adopted.
     """
 
     action: Action
     ref: VersionRef
     words: str
     seen: Binding | None = None
-    finding: int = 0
+    deviation: int = 0
 
 
 def perform(signoff: Signoff, request: Request, *, by: str, source: Source = Source.BROWSER) -> Outcome:
@@ -56,7 +56,7 @@ def perform(signoff: Signoff, request: Request, *, by: str, source: Source = Sou
 
 def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
     if request.action is Action.RESTORE:
-        return reconciler.restore(signoff, request.finding, by=by, reason=request.words, source=source)
+        return reconciler.restore(signoff, request.deviation, by=by, reason=request.words, source=source)
     if request.action is Action.ADOPT:
-        return reconciler.adopt(signoff, request.finding, by=by, reason=request.words, source=source)
+        return reconciler.adopt(signoff, request.deviation, by=by, reason=request.words, source=source)
     raise BadInput(f"{request.action} is not something one can ask for about a version.")

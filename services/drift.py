@@ -208,7 +208,7 @@ def absorbed(known: Seen, seen: Seen, *, recorded: Container[int], aliases: froz
     for number, now in seen.versions.items():
         was = versions.get(number)
         if was is not None and was.id != now.id:
-            continue  # a finding until somebody accepts it
+            continue  # a deviation until somebody accepts it
         kept = {key: value for key, value in (was.tags if was else {}).items() if _guarded(key, number in recorded)}
         free = {key: value for key, value in now.tags.items() if not _guarded(key, number in recorded)}
         versions[number] = replace(was or now.blank, tags={**kept, **free})

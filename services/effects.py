@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import findings, mirror
+from services import deviations, mirror
 from services.changes import Intent
 from services.domain import Status, VersionRef
 from services.ledger import Event
@@ -86,7 +86,7 @@ def _archived(connection: Connection, intent: Intent, _: Event) -> None:
 
 
 def _restored(connection: Connection, intent: Intent, event: Event) -> None:
-    findings.close(connection, intent.context["findings"], findings.RESTORED, event)
+    deviations.close(connection, intent.context["deviations"], deviations.RESTORED, event)
 
 
 _SETTLE = {

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from services import findings, prescription
+from services import deviations, prescription
 from services.domain import ModelVersion, Stage, VersionRef
 from services.drift import Difference
 from services.errors import NotFound, RegistryUnavailable, UnreadableModel
@@ -38,7 +38,7 @@ HASHES_PER_PASS = 4
 BATCH = 50
 """Versions settled in one transaction."""
 NAMED = 10
-"""Files a finding names."""
+"""Files a deviation names."""
 _UNREADABLE = "unreadable"
 
 log = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ def _compare(connection: Connection, one: _Look, before: Mark, at: datetime) -> 
     if one.shown != kept.listing:
         kept = replace(kept, hashed_at=0.0)  # should they come back, their bytes are read first of all
     _save(connection, ref, replace(kept, listed_at=at.timestamp()))
-    return findings.record(connection, ref.name, _differences(ref, kept, one.shown), at=at, files=ref.version)
+    return deviations.record(connection, ref.name, _differences(ref, kept, one.shown), at=at, files=ref.version)
 
 
 def _expected(connection: Connection, one: _Look, before: Mark) -> _Kept | None:

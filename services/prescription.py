@@ -102,7 +102,7 @@ def trusting(connection: Connection, name: str, known: Known, seen: Seen) -> Kno
 
 
 def models_with_events(connection: Connection, *, after: int) -> dict[str, int]:
-    """Models something happened to after an event, with the last one's number; refusals and findings are nothing."""
+    """Models something happened to after an event, with the last one's number; refusals and deviations are nothing."""
     query = (
         sa.select(events.c.model, sa.func.max(events.c.seq))
         .where(events.c.model.is_not(None), events.c.seq > after, *_of_ours())

@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from services import drift, file_watch, findings, ledger, prescription
+from services import deviations, drift, file_watch, ledger, prescription
+from services.deviations import RECONCILER
 from services.drift import Seen
 from services.errors import BadInput, NotFound, SignoffError
 from services.evidence import digest
-from services.findings import RECONCILER
 from services.ledger import Entry, Event, Kind
 from services.marks import Mark, mark
 from services.prescription import Known
@@ -184,7 +184,7 @@ class _Pass:
             rows = {row.model: row for row in connection.execute(sa.select(*columns))}
             cursor = int(connection.execute(sa.select(reconciled.c.seq)).scalar_one())
             happened = prescription.models_with_events(connection, after=cursor)
-            suspects = findings.models_with_open(connection)
+            suspects = deviations.models_with_open(connection)
         suspects |= {name for name, last in happened.items() if name not in rows or rows[name].seq < last}
         suspects |= self.seen.keys() ^ rows.keys()
         suspects |= {name for name, row in rows.items() if name in self.seen and self.seen[name].digest != row.digest}
@@ -241,10 +241,10 @@ class _Pass:
         if seen is None:
             if known is None:
                 prescription.forget(connection, name)  # it came and went without anything being prescribed for it
-                return findings.record(connection, name, [], at=at)
+                return deviations.record(connection, name, [], at=at)
             known = prescription.brought_up(connection, name, known, None, seq=self.before.seq)
             prescription.save(connection, name, known)
-            return findings.record(connection, name, drift.vanished(known.seen, self._renamed.get(name)), at=at)
+            return deviations.record(connection, name, drift.vanished(known.seen, self._renamed.get(name)), at=at)
         known = known or self._first_sight(connection, name, seen)
         known = prescription.brought_up(connection, name, known, seen, seq=self.before.seq)
         aliases = self.signoff.policies.protected_aliases
@@ -253,7 +253,7 @@ class _Pass:
         state = drift.absorbed(known.seen, seen, recorded=known.recorded, aliases=aliases)
         if name not in self._renamed.values():  # what has another's name is still the other one, until it is adopted
             prescription.save(connection, name, replace(known, seen=state))
-        return findings.record(connection, name, found, at=at)
+        return deviations.record(connection, name, found, at=at)
 
     def _first_sight(self, connection: Connection, name: str, seen: Seen) -> Known:
         """What is prescribed for a model that was not there before: no stage, no alias, no word of approval."""

@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from services import drift, facts, file_watch, findings, intents, ledger, people, permissions, prescription
+from services import deviations, drift, facts, file_watch, intents, ledger, people, permissions, prescription
 from services.changes import Change, State
+from services.deviations import ADOPTED, OPEN, RESTORED, Deviation
 from services.domain import Action, Actor, ModelVersion, RegisteredModel, Source, VersionRef
 from services.drift import Difference, Seen
 from services.errors import NotFound, Refused, RegistryUnavailable, SignoffError, StaleDecision
 from services.evidence import Manifest
-from services.findings import ADOPTED, OPEN, RESTORED, Finding
 from services.ledger import Entry, Event, Kind
 from services.marks import mark
 from services.prescription import Known
@@ -26,7 +26,7 @@ from services.verbs import acting, refusals_recorded, slot_held, words
 _MOVES = frozenset({Kind.OUTSIDE_STAGE, Kind.OUTSIDE_ALIAS})
 
 
-def restore(signoff: Signoff, finding: int, *, by: str, reason: str, source: Source = Source.BROWSER) -> Outcome:
+def restore(signoff: Signoff, deviation: int, *, by: str, reason: str, source: Source = Source.BROWSER) -> Outcome:
     """Put MLflow back to what the ledger prescribes.
 
     Stages and aliases of a model go back together, under its slot: a stage without its alias is never left behind.
@@ -38,14 +38,14 @@ def restore(signoff: Signoff, finding: int, *, by: str, reason: str, source: Sou
         RegistryUnavailable, OutcomeUnknown: as in `services.releases.promote`.
     """
     reason = words(reason, "reason")
-    found = _found(signoff, finding)
+    found = _found(signoff, deviation)
     ref = found.ref
     actor = acting(signoff, by, source, Action.RESTORE, ref, "restoration")
     with (
         refusals_recorded(signoff, "restoration", actor, ref),
         slot_held(signoff, ref, actor, f"putting back the {found.what} of v{ref.version}") as slot,
     ):
-        if _found(signoff, finding).state != OPEN:
+        if _found(signoff, deviation).state != OPEN:
             return Outcome(ref=ref, event=None, message=f"The {found.what} of {ref} is settled already.")
         if found.beyond_restoring:
             raise Refused(found.beyond_restoring)
@@ -60,7 +60,7 @@ def restore(signoff: Signoff, finding: int, *, by: str, reason: str, source: Sou
     return Outcome(ref=ref, event=event, message=f"The {found.what} of {ref} is as the record prescribes.")
 
 
-def adopt(signoff: Signoff, finding: int, *, by: str, reason: str, source: Source = Source.BROWSER) -> Outcome:
+def adopt(signoff: Signoff, deviation: int, *, by: str, reason: str, source: Source = Source.BROWSER) -> Outcome:
     """Accept what MLflow shows: it is what is prescribed from now on.
 
     This is neither an approval nor a release: what was adopted into Production is nothing a rollback returns to.
@@ -70,14 +70,14 @@ def adopt(signoff: Signoff, finding: int, *, by: str, reason: str, source: Sourc
         NotAllowed, PromotionConflict, BadInput, NotFound, RegistryUnavailable, LedgerUnavailable: nothing was changed.
     """
     reason = words(reason, "reason")
-    found = _found(signoff, finding)
+    found = _found(signoff, deviation)
     ref = found.ref
     actor = acting(signoff, by, source, Action.ADOPT, ref, "adoption")
     with (
         refusals_recorded(signoff, "adoption", actor, ref),
         slot_held(signoff, ref, actor, f"adopting the {found.what} of v{ref.version}") as slot,
     ):
-        if _found(signoff, finding).state != OPEN:
+        if _found(signoff, deviation).state != OPEN:
             return Outcome(ref=ref, event=None, message=f"The {found.what} of {ref} is settled already.")
         if found.kind is Kind.OUTSIDE_FILES:
             event = _adopt_files(signoff, slot, found, actor, reason)
@@ -124,18 +124,18 @@ def _look(signoff: Signoff, name: str, *, renamed_to: str | None = None) -> _Now
     return _Now(known=known, seen=seen, model=model, versions=by_number, differences=tuple(found))
 
 
-def _found(signoff: Signoff, number: int) -> Finding:
+def _found(signoff: Signoff, number: int) -> Deviation:
     with signoff.database.reading() as connection:
-        found = findings.finding(connection, number)
+        found = deviations.deviation(connection, number)
     if found is None:
-        raise NotFound(f"There is no finding {number}.")
+        raise NotFound(f"There is no deviation {number}.")
     return found
 
 
 # ---- putting back ----------------------------------------------------------------------------------------------
 
 
-def _put_back(signoff: Signoff, slot: Slot, found: Finding, now: _Now, actor: Actor, reason: str) -> Event:
+def _put_back(signoff: Signoff, slot: Slot, found: Deviation, now: _Now, actor: Actor, reason: str) -> Event:
     if now.model is None:
         raise NotFound(f"MLflow no longer has {found.ref.name}.")
     moved = [difference for difference in now.differences if difference.kind in _MOVES]
@@ -155,7 +155,9 @@ def _put_back(signoff: Signoff, slot: Slot, found: Finding, now: _Now, actor: Ac
         context={
             "identity": now.versions[change.ref.version].identity,
             "manifest_digest": digests.get(change.ref.version),
-            "findings": [one.id for one in findings.open_findings(signoff, found.ref.name) if one.subject in subjects],
+            "deviations": [
+                one.id for one in deviations.open_deviations(signoff, found.ref.name) if one.subject in subjects
+            ],
             "found": found.seq,
         },
     )
@@ -223,13 +225,13 @@ def _released(signoff: Signoff, version: ModelVersion) -> str:
     return digest
 
 
-def _retag(signoff: Signoff, slot: Slot, found: Finding, now: _Now, actor: Actor, reason: str) -> Event:
+def _retag(signoff: Signoff, slot: Slot, found: Deviation, now: _Now, actor: Actor, reason: str) -> Event:
     """Every tag of the version that is not as prescribed, one by one; nobody decides on tags, so no intent is open."""
     drifted = [d for d in now.differences if d.kind is Kind.OUTSIDE_TAG and d.version == found.ref.version]
     subjects = {difference.subject for difference in drifted}
-    numbers = [one.id for one in findings.open_findings(signoff, found.ref.name) if one.subject in subjects]
+    numbers = [one.id for one in deviations.open_deviations(signoff, found.ref.name) if one.subject in subjects]
     details = {
-        "findings": numbers,
+        "deviations": numbers,
         "found": found.seq,
         "tags": {d.subject.split(":", 2)[2]: {"shown": d.shown, "prescribed": d.prescribed} for d in drifted},
     }
@@ -257,7 +259,7 @@ def _retag(signoff: Signoff, slot: Slot, found: Finding, now: _Now, actor: Actor
     with signoff.database.writing() as connection:
         require(connection, slot)
         event = ledger.append(connection, entry(Kind.RESTORATION_CONFIRMED))
-        findings.close(connection, numbers, RESTORED, event)
+        deviations.close(connection, numbers, RESTORED, event)
     return event
 
 
@@ -272,7 +274,7 @@ def _write_tag(signoff: Signoff, ref: VersionRef, difference: Difference) -> Non
 # ---- accepting -------------------------------------------------------------------------------------------------
 
 
-def _adopt(signoff: Signoff, slot: Slot, found: Finding, actor: Actor, reason: str) -> Event:
+def _adopt(signoff: Signoff, slot: Slot, found: Deviation, actor: Actor, reason: str) -> Event:
     name = found.ref.name
     renamed_to = found.shown if found.kind is Kind.OUTSIDE_RENAMED else None
     now = _look(signoff, name, renamed_to=renamed_to)
@@ -291,7 +293,7 @@ def _adopt(signoff: Signoff, slot: Slot, found: Finding, actor: Actor, reason: s
     return event
 
 
-def _adopt_files(signoff: Signoff, slot: Slot, found: Finding, actor: Actor, reason: str) -> Event:
+def _adopt_files(signoff: Signoff, slot: Slot, found: Deviation, actor: Actor, reason: str) -> Event:
     manifest: Manifest | None
     try:
         version = signoff.registry.version(found.ref)
@@ -308,7 +310,7 @@ def _adopt_files(signoff: Signoff, slot: Slot, found: Finding, actor: Actor, rea
 
 
 def _adoption(
-    connection: Connection, signoff: Signoff, slot: Slot, found: Finding, actor: Actor, reason: str, **details: Any
+    connection: Connection, signoff: Signoff, slot: Slot, found: Deviation, actor: Actor, reason: str, **details: Any
 ) -> Event:
     require(connection, slot)
     permissions.require(people.acting(connection, actor.username, actor.source), Action.ADOPT)
@@ -321,7 +323,7 @@ def _adoption(
             ref=found.ref,
             comment=reason,
             details={
-                "finding": found.id,
+                "deviation": found.id,
                 "found": found.seq,
                 "subject": found.subject,
                 "prescribed": found.prescribed,
@@ -330,5 +332,5 @@ def _adoption(
             },
         ),
     )
-    findings.close(connection, [found.id], ADOPTED, event)
+    deviations.close(connection, [found.id], ADOPTED, event)
     return event

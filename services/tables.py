@@ -220,8 +220,8 @@ known_files = Table(
     Column("listed_at", Float, nullable=False),
 )
 
-findings = Table(
-    "findings",
+deviations = Table(
+    "deviations",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("model", String(512), nullable=False),
@@ -234,10 +234,10 @@ findings = Table(
     Column("found_at", String(32), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("closed_seq", BigInteger),
-    Index("ix_findings_state", "state", "model"),
+    Index("ix_deviations_state", "state", "model"),
     # Two dashboards reconcile: what one has found the other cannot find again.
     Index(
-        "uq_findings_open",
+        "uq_deviations_open",
         "model",
         "subject",
         unique=True,

@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 
 from services import reconciler
 from services.desk import Request
+from services.deviations import open_deviations
 from services.domain import Action, VersionRef
-from services.findings import open_findings
 from services.registry import MlflowRegistry
 from services.signoff import Signoff
 from tests.conftest import add_people, settings_in
@@ -67,8 +67,8 @@ class TestOnARealServer:
         assert train(mlflow_server, name, {}).version == 1
         assert found().count("outside:recreated") == 1
         assert found() == []
-        for finding in open_findings(real, name):
-            reconciler.adopt(real, finding.id, by="release_manager", reason="Begun anew.")
+        for deviation in open_deviations(real, name):
+            reconciler.adopt(real, deviation.id, by="release_manager", reason="Begun anew.")
         client.rename_registered_model(name, f"{name}_new")
         assert found() == ["outside:renamed"]
         client.rename_registered_model(f"{name}_new", name)
@@ -84,16 +84,16 @@ class TestOnARealServer:
         registry.set_stage(ref, "Staging")
         report = reconciler.reconcile(real)
         assert [(e.kind.value, e.ref) for e in report.events if e.ref == ref] == [("outside:stage", ref)]
-        (finding,) = open_findings(real, name)
-        reconciler.restore(real, finding.id, by="release_manager", reason="Not through the gate.")
+        (deviation,) = open_deviations(real, name)
+        reconciler.restore(real, deviation.id, by="release_manager", reason="Not through the gate.")
         assert client.get_model_version(name, "1").current_stage == "None"
         client.set_model_version_tag(name, "1", "approval_status", "approved")
         reconciler.reconcile(real)
-        (finding,) = open_findings(real, name)
-        reconciler.restore(real, finding.id, by="release_manager", reason="Nobody approved it.")
+        (deviation,) = open_deviations(real, name)
+        reconciler.restore(real, deviation.id, by="release_manager", reason="Nobody approved it.")
         assert "approval_status" not in client.get_model_version(name, "1").tags
         assert [e for e in reconciler.reconcile(real).events if e.ref == ref] == []
-        assert open_findings(real, name) == []
+        assert open_deviations(real, name) == []
 
 
 def upload(uri: str, signoff: Signoff, ref: VersionRef) -> None:
@@ -111,7 +111,7 @@ def upload(uri: str, signoff: Signoff, ref: VersionRef) -> None:
 
 @pytest.fixture
 def archived(signoff: Signoff, registry: FakeRegistry) -> VersionRef:
-    """The champion, archived by nobody knows whom; the finding is there."""
+    """The champion, archived by nobody knows whom; the deviation is there."""
     ref = release(signoff, registry.add_version("m", {"val_auc": 0.92}))
     reconciler.reconcile(signoff)
     registry.set_stage(ref, "Archived")
@@ -153,12 +153,12 @@ class TestOnPages:
         settle.click().run()
         assert not at.exception
         assert "the record prescribes" in text(at)
-        (finding,) = open_findings(signoff)
-        request = Request(action=action, ref=archived, words="Checked.", finding=finding.id)
-        at.session_state["settle-finding"] = request
+        (deviation,) = open_deviations(signoff)
+        request = Request(action=action, ref=archived, words="Checked.", deviation=deviation.id)
+        at.session_state["settle-deviation"] = request
         at.run()
         assert not at.exception
-        assert open_findings(signoff) == []
+        assert open_deviations(signoff) == []
         assert registry.version(archived).stage == ("Production" if action is Action.RESTORE else "Archived")
         assert "Changed outside Signoff" not in text(at)
         assert "Record #" in text(at)

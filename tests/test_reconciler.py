@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from services import caretaker, file_watch, findings, ledger, people, reconciler, releases, reviews, slots
+from services import caretaker, deviations, file_watch, ledger, people, reconciler, releases, reviews, slots
+from services.deviations import Deviation, open_deviations
 from services.domain import Action, ModelVersion, RegisteredModel, Role, Source, VersionRef
 from services.errors import (
     BadInput,
@@ -19,7 +20,6 @@ from services.errors import (
     RegistryUnavailable,
     StaleDecision,
 )
-from services.findings import Finding, open_findings
 from services.gate import GateRefused
 from services.ledger import Event
 from services.permissions import ROLES_FOR
@@ -50,9 +50,9 @@ def met(signoff: Signoff, registry: FakeRegistry) -> Signoff:
     return signoff
 
 
-def only(signoff: Signoff) -> Finding:
-    (finding,) = open_findings(signoff)
-    return finding
+def only(signoff: Signoff) -> Deviation:
+    (deviation,) = open_deviations(signoff)
+    return deviation
 
 
 def recreate(registry: FakeRegistry, ref: VersionRef) -> None:
@@ -105,7 +105,7 @@ OUTSIDE: dict[str, tuple[Callable[[FakeRegistry], None], str, str]] = {
 }
 
 
-class TestFinding:
+class TestDeviation:
     @pytest.mark.parametrize("what", OUTSIDE)
     def test_every_kind_of_change_is_found_exactly_once(self, met: Signoff, registry: FakeRegistry, what: str) -> None:
         change, kind, subject = OUTSIDE[what]
@@ -114,12 +114,12 @@ class TestFinding:
         assert found(met) == [kind]
         for _ in range(3):
             assert found(met) == [], "it stays open, and is said once"
-        finding = only(met)
-        assert (finding.kind.value, finding.subject, finding.ref.name) == (kind, subject, "m")
+        deviation = only(met)
+        assert (deviation.kind.value, deviation.subject, deviation.ref.name) == (kind, subject, "m")
         (event,) = record(met)[before:]
         assert (event.actor, event.body["source"], event.body["roles"]) == ("unknown", "reconciler", [])
-        assert (event.get("prescribed"), event.get("shown")) == (finding.prescribed, finding.shown)
-        assert event.comment == finding.sentence
+        assert (event.get("prescribed"), event.get("shown")) == (deviation.prescribed, deviation.shown)
+        assert event.comment == deviation.sentence
 
     def test_what_is_nobodys_business_is_not_found(self, met: Signoff, registry: FakeRegistry) -> None:
         registry.set_alias(V3, "nightly")
@@ -150,7 +150,7 @@ class TestFinding:
         assert found(met) == ["outside:stage"]
         assert only(met).shown == "Staging"
 
-    def test_a_finding_ends_when_it_was_put_back_elsewhere(self, met: Signoff, registry: FakeRegistry) -> None:
+    def test_a_deviation_ends_when_it_was_put_back_elsewhere(self, met: Signoff, registry: FakeRegistry) -> None:
         registry.rename_model("m", "n")
         registry.set_stage(VersionRef(name="n", version=1), "Archived")
         assert sorted(found(met)) == ["outside:renamed", "outside:stage"]
@@ -158,7 +158,7 @@ class TestFinding:
         assert sorted(found(met)) == ["outside:ended", "outside:ended", "outside:stage"]
         registry.set_stage(V1, "Production")
         assert found(met) == ["outside:ended"]
-        assert open_findings(met) == []
+        assert open_deviations(met) == []
         assert found(met) == []
 
     def test_bytes_are_read_in_turn_within_the_budget(
@@ -212,7 +212,7 @@ class TestFinding:
 
 
 class TestOurOwnChanges:
-    def test_the_whole_life_of_a_version_is_no_finding(self, met: Signoff, registry: FakeRegistry) -> None:
+    def test_the_whole_life_of_a_version_is_no_deviation(self, met: Signoff, registry: FakeRegistry) -> None:
         def quiet() -> None:
             assert found(met) == []
 
@@ -240,7 +240,7 @@ class TestOurOwnChanges:
         quiet()
         release(met, registry.add_version("other", {"val_auc": 0.95}))
         quiet()
-        assert open_findings(met) == []
+        assert open_deviations(met) == []
 
     def test_what_was_done_while_the_pass_was_under_way_is_discarded(
         self, met: Signoff, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
@@ -257,7 +257,7 @@ class TestOurOwnChanges:
         registry.set_stage(V3, "Production")
         report = reconciler.reconcile(met)
         assert (report.events, report.discarded) == ((), {"m"})
-        assert open_findings(met) == []
+        assert open_deviations(met) == []
         registry.set_alias(V3, "challenger")
         assert found(met) == ["outside:alias"], "the next pass sees it; the promotion archived v3 meanwhile"
 
@@ -384,7 +384,7 @@ class TestBaseline:
         for _ in range(2):
             assert found(signoff) == []
         assert registry.calls - calls == 6
-        assert open_findings(signoff) == []
+        assert open_deviations(signoff) == []
 
     def test_listings_of_protected_files_stay_within_their_budget(
         self, signoff: Signoff, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
@@ -427,7 +427,7 @@ class TestRestore:
         verb = reconciler.restore if action is Action.RESTORE else reconciler.adopt
         if role in ROLES_FOR[action]:
             assert verb(met, only(met).id, by=role.value, reason="Known.").event
-            assert open_findings(met) == []
+            assert open_deviations(met) == []
             assert found(met) == []
             return
         before, writes = kinds(met), list(registry.writes)
@@ -454,13 +454,13 @@ class TestRestore:
         registry.set_alias(V3, "champion")
         assert found(met) == ["outside:stage", "outside:stage", "outside:alias"]
         registry.writes.clear()
-        outcome = reconciler.restore(met, open_findings(met)[-1].id, by="release_manager", reason="Not approved.")
+        outcome = reconciler.restore(met, open_deviations(met)[-1].id, by="release_manager", reason="Not approved.")
         assert stages(registry) == ["Production", "Staging", "None"]
         assert registry.model("m").aliases == {"champion": 1, "challenger": 2}
         assert [w for w in registry.writes if "stage" in w] == ["stage m/v3 None", "stage m/v1 Production"]
         assert outcome.event
         assert outcome.event.kind.value == "restoration:confirmed"
-        assert open_findings(met) == []
+        assert open_deviations(met) == []
         assert found(met) == []
         assert [release.ref for release in releases.releases(met, "m")] == [V1], "it is no release"
 
@@ -470,10 +470,10 @@ class TestRestore:
         registry.tag(V1, "Approved_By", "me")
         registry.delete_tag(V1, "promoted_by")
         found(met)
-        reconciler.restore(met, open_findings(met)[0].id, by="release_manager", reason="Forged.")
+        reconciler.restore(met, open_deviations(met)[0].id, by="release_manager", reason="Forged.")
         assert registry.version(V1).tags == tags
         assert kinds(met)[-2:] == ["restoration:intended", "restoration:confirmed"]
-        assert open_findings(met) == []
+        assert open_deviations(met) == []
         assert found(met) == []
 
     def test_of_a_version_without_record_leaves_its_other_tags_alone(
@@ -513,7 +513,7 @@ class TestRestore:
         registry.set_stage(V1, "Archived")
         registry.write_file(V1, "model.skops", b"MODEL m/v1")
         found(met)
-        stage = next(f for f in open_findings(met) if f.subject == "stage:1")
+        stage = next(f for f in open_deviations(met) if f.subject == "stage:1")
         with pytest.raises(Refused, match="not those it was released with"):
             reconciler.restore(met, stage.id, by="release_manager", reason="Back.")
         assert stages(registry)[0] == "Archived"
@@ -584,13 +584,13 @@ class TestRestore:
         lease_runs_out(met)
         caretaker.tidy(met)
         assert kinds(met)[-1] == "restoration:confirmed"
-        assert open_findings(met) == []
+        assert open_deviations(met) == []
         assert found(met) == []
 
 
 class TestAdopt:
     @pytest.mark.parametrize("what", OUTSIDE)
-    def test_closes_the_finding_for_good(self, met: Signoff, registry: FakeRegistry, what: str) -> None:
+    def test_closes_the_deviation_for_good(self, met: Signoff, registry: FakeRegistry, what: str) -> None:
         OUTSIDE[what][0](registry)
         found(met)
         registry.writes.clear()
@@ -598,7 +598,7 @@ class TestAdopt:
         assert outcome.event
         assert outcome.event.kind.value == "adoption:recorded"
         assert outcome.event.comment == "Known."
-        assert (outcome.event.actor, open_findings(met), registry.writes) == ("release_manager", [], [])
+        assert (outcome.event.actor, open_deviations(met), registry.writes) == ("release_manager", [], [])
         for _ in range(2):
             assert found(met) == []
         with met.database.reading() as connection:
@@ -608,8 +608,8 @@ class TestAdopt:
         registry.set_stage(V3, "Production", archive_existing=True)
         registry.set_alias(V3, "champion")
         found(met)
-        for finding in open_findings(met):
-            reconciler.adopt(met, finding.id, by="release_manager", reason="An emergency.")
+        for deviation in open_deviations(met):
+            reconciler.adopt(met, deviation.id, by="release_manager", reason="An emergency.")
         assert found(met) == []
         assert [release.ref for release in releases.releases(met, "m")] == [V1]
         assert "approved_by" not in registry.version(V3).tags
@@ -656,7 +656,7 @@ class TestAdopt:
 
 
 class TestTwoDashboards:
-    def test_record_each_finding_once(self, met: Signoff, registry: FakeRegistry) -> None:
+    def test_record_each_deviation_once(self, met: Signoff, registry: FakeRegistry) -> None:
         other = Signoff.wire(settings=met.settings, registry=registry, now=met.now)
         registry.set_stage(V3, "Production")
         registry.write_file(V1, "more.py", b"x")
@@ -707,7 +707,7 @@ class TestCadence:
 
         registry.all_versions = slow  # type: ignore[method-assign]
         next_pass, next_round, changed = 0.0, caretaker.INTERVAL_SECONDS, False
-        while not open_findings(timed):
+        while not open_deviations(timed):
             now = max(now, min(next_pass, next_round, *([] if changed else [change_at])))
             assert now - change_at <= 60.0, "not found within a minute"
             if not changed and now >= change_at:
@@ -722,4 +722,4 @@ class TestCadence:
 
 
 def test_the_unknown_actor_comes_through_the_reconcilers_door() -> None:
-    assert (findings.UNKNOWN.username, findings.UNKNOWN.source) == ("unknown", Source.RECONCILER)
+    assert (deviations.UNKNOWN.username, deviations.UNKNOWN.source) == ("unknown", Source.RECONCILER)

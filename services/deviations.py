@@ -1,4 +1,4 @@
-"""What was found changed outside Signoff: each finding an event when it is found, and a row until it is settled."""
+"""What was found changed outside Signoff: each deviation an event when it is found, and a row until it is settled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.ledger import Entry, Event, Kind
 from services.signoff import Signoff
 
 OPEN, RESTORED, ADOPTED, ENDED = "open", "restored", "adopted", "ended"
-"""A finding has ended when MLflow shows what the record prescribes again, without anybody asking for it here."""
+"""A deviation has ended when MLflow shows what the record prescribes again, without anybody asking for it here."""
 
 UNKNOWN = Actor(username="unknown", name="Unknown", roles=frozenset(), source=Source.RECONCILER)
 """Whoever changed MLflow past Signoff."""
@@ -35,15 +35,15 @@ _WHAT = {
 _FOR_GOOD = {
     Kind.OUTSIDE_FILES: "MLflow keeps no earlier files, so they cannot be put back: archive the version or go back "
     "to an earlier one, or adopt what is there.",
-    Kind.OUTSIDE_RENAMED: "Only MLflow can give the model its name back; when it has, this finding ends by itself.",
-    Kind.OUTSIDE_DELETED: "What was deleted in MLflow cannot be put back; adopt it to close the finding.",
+    Kind.OUTSIDE_RENAMED: "Only MLflow can give the model its name back; when it has, this deviation ends by itself.",
+    Kind.OUTSIDE_DELETED: "What was deleted in MLflow cannot be put back; adopt it to close the deviation.",
     Kind.OUTSIDE_RECREATED: "What was deleted in MLflow cannot be put back, and what has its name now is something "
-    "else; adopt it to close the finding.",
+    "else; adopt it to close the deviation.",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Deviation:
     """One change past Signoff. ``seq`` is its event, ``found_at`` ISO 8601 UTC; None means nothing."""
 
     id: int
@@ -77,38 +77,40 @@ class Finding:
         return "Production" in (self.prescribed, self.shown) or self.subject.startswith("alias:")
 
 
-def open_findings(signoff: Signoff, model: str | None = None) -> list[Finding]:
+def open_deviations(signoff: Signoff, model: str | None = None) -> list[Deviation]:
     """Everything found and not settled, of one model or of all, newest first."""
-    query = sa.select(tables.findings).where(tables.findings.c.state == OPEN).order_by(tables.findings.c.seq.desc())
+    query = (
+        sa.select(tables.deviations).where(tables.deviations.c.state == OPEN).order_by(tables.deviations.c.seq.desc())
+    )
     if model is not None:
-        query = query.where(tables.findings.c.model == model)
+        query = query.where(tables.deviations.c.model == model)
     with signoff.database.reading() as connection:
-        return [_finding(row) for row in connection.execute(query)]
+        return [_deviation(row) for row in connection.execute(query)]
 
 
-def finding(connection: Connection, number: int) -> Finding | None:
-    """One finding, whatever became of it."""
-    row = connection.execute(sa.select(tables.findings).where(tables.findings.c.id == number)).one_or_none()
-    return _finding(row) if row else None
+def deviation(connection: Connection, number: int) -> Deviation | None:
+    """One deviation, whatever became of it."""
+    row = connection.execute(sa.select(tables.deviations).where(tables.deviations.c.id == number)).one_or_none()
+    return _deviation(row) if row else None
 
 
 def models_with_open(connection: Connection) -> set[str]:
-    """Names of the models with a finding that is not settled."""
-    query = sa.select(tables.findings.c.model).distinct().where(tables.findings.c.state == OPEN)
+    """Names of the models with a deviation that is not settled."""
+    query = sa.select(tables.deviations.c.model).distinct().where(tables.deviations.c.state == OPEN)
     return set(connection.execute(query).scalars())
 
 
 def record(
     connection: Connection, name: str, found: Iterable[Difference], *, at: datetime, files: int | None = None
 ) -> list[Event]:
-    """Bring the findings of a model in line with what differs now; returns an event for each that is new or ended.
+    """Bring the deviations of a model in line with what differs now; returns an event for each that is new or ended.
 
     Args:
         files: only the files of this version were looked at; None: everything but files.
     """
-    column = tables.findings.c
+    column = tables.deviations.c
     scope = column.subject == f"files:{files}" if files is not None else column.subject.not_like("files:%")
-    query = sa.select(tables.findings).where(column.model == name, column.state == OPEN, scope)
+    query = sa.select(tables.deviations).where(column.model == name, column.state == OPEN, scope)
     known = {row.subject: row for row in connection.execute(query)}
     events = []
     for difference in found:
@@ -118,17 +120,17 @@ def record(
         elif (row.kind, row.prescribed, row.shown) != (difference.kind, difference.prescribed, difference.shown):
             events.append(_found(connection, name, difference, at, instead_of=row.id))
     for row in known.values():
-        event = ledger.append(connection, _ended(_finding(row), at))
+        event = ledger.append(connection, _ended(_deviation(row), at))
         close(connection, [row.id], ENDED, event)
         events.append(event)
     return events
 
 
 def close(connection: Connection, numbers: Iterable[int], state: str, event: Event) -> None:
-    """Settle findings by the event that says so."""
+    """Settle deviations by the event that says so."""
     connection.execute(
-        tables.findings.update()
-        .where(tables.findings.c.id.in_(list(numbers)), tables.findings.c.state == OPEN)
+        tables.deviations.update()
+        .where(tables.deviations.c.id.in_(list(numbers)), tables.deviations.c.state == OPEN)
         .values(state=state, closed_seq=event.seq)
     )
 
@@ -165,9 +167,9 @@ def _found(
         "seq": event.seq,
     }
     if instead_of is None:
-        connection.execute(tables.findings.insert().values(**values))
+        connection.execute(tables.deviations.insert().values(**values))
     else:
-        connection.execute(tables.findings.update().where(tables.findings.c.id == instead_of).values(**values))
+        connection.execute(tables.deviations.update().where(tables.deviations.c.id == instead_of).values(**values))
     return event
 
 
@@ -182,14 +184,14 @@ def _states(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _ended(found: Finding, at: datetime) -> Entry:
+def _ended(found: Deviation, at: datetime) -> Entry:
     return Entry(
         kind=Kind.OUTSIDE_ENDED,
         actor=RECONCILER,
         at=at,
         ref=found.ref,
         comment=f"The {found.what} is as prescribed again.",
-        details={"subject": found.subject, "finding": found.id, "found": found.seq, "prescribed": found.prescribed},
+        details={"subject": found.subject, "deviation": found.id, "found": found.seq, "prescribed": found.prescribed},
     )
 
 
@@ -225,8 +227,8 @@ def _shown(value: str | None) -> str:
     return "nothing" if value is None else value if len(value) <= 200 else f"{value[:199]}…"
 
 
-def _finding(row: Any) -> Finding:
-    return Finding(
+def _deviation(row: Any) -> Deviation:
+    return Deviation(
         id=row.id,
         kind=Kind(row.kind),
         ref=VersionRef(name=row.model, version=row.version),

@@ -10,24 +10,24 @@ from components.session import Session
 from components.text import escaped
 from services import permissions
 from services.desk import Request
+from services.deviations import Deviation, open_deviations
 from services.domain import Action, Actor
 from services.errors import BadInput
-from services.findings import Finding, open_findings
 
 MODELS_SHOWN = 5
 PER_MODEL = 3
 
-_KEY = "settle-finding"
+_KEY = "settle-deviation"
 _LABELS = {Action.RESTORE: "Restore", Action.ADOPT: "Adopt"}
 _ICONS = {Action.RESTORE: ":material/settings_backup_restore:", Action.ADOPT: ":material/done_all:"}
 
 
 def alarm(session: Session, *, prevented: bool = False) -> None:
     """Every model that was changed past Signoff, loudly; ``prevented``: a hook in MLflow refuses such changes."""
-    found = open_findings(session.signoff)
-    by_model: dict[str, list[Finding]] = {}
-    for finding in found:
-        by_model.setdefault(finding.ref.name, []).append(finding)
+    found = open_deviations(session.signoff)
+    by_model: dict[str, list[Deviation]] = {}
+    for deviation in found:
+        by_model.setdefault(deviation.ref.name, []).append(deviation)
     for name, of_model in sorted(by_model.items(), key=lambda item: not any(f.serving for f in item[1]))[:MODELS_SHOWN]:
         st.error(_alarm(name, of_model), icon=":material/gpp_maybe:")
     if len(by_model) > MODELS_SHOWN:
@@ -48,9 +48,9 @@ def found_not_prevented() -> None:
     )
 
 
-def _alarm(name: str, found: list[Finding]) -> str:
+def _alarm(name: str, found: list[Deviation]) -> str:
     count = f"{len(found)} thing{'s' if len(found) > 1 else ''}"
-    lines = [f"- {escaped(finding.sentence, 300)}" for finding in found[:PER_MODEL]]
+    lines = [f"- {escaped(deviation.sentence, 300)}" for deviation in found[:PER_MODEL]]
     if len(found) > PER_MODEL:
         lines.append(f"- and {len(found) - PER_MODEL} more")
     head = (
@@ -62,66 +62,66 @@ def _alarm(name: str, found: list[Finding]) -> str:
 def panel(session: Session, name: str) -> None:
     """What was found on a model, with "Restore" and "Adopt" for those who may; carries out what is confirmed."""
     outcome_shown()
-    found = open_findings(session.signoff, name)
+    found = open_deviations(session.signoff, name)
     if found:
         st.error(
             f"**Changed outside Signoff.** {len(found)} thing{'s are' if len(found) > 1 else ' is'} not as the record "
             "prescribes. Who did it is not known: MLflow does not say.",
             icon=":material/gpp_maybe:",
         )
-        with st.container(border=True, key="findings"):
-            for finding in found:
-                _finding(finding, session.user)
+        with st.container(border=True, key="deviations"):
+            for deviation in found:
+                _deviation(deviation, session.user)
     if request := _confirmed(name):
         carried_out(session, request)
         st.rerun()
 
 
-def _finding(finding: Finding, by: Actor) -> None:
+def _deviation(deviation: Deviation, by: Actor) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(width="stretch", gap=None):
-            st.markdown(f":red[**✗ {escaped(finding.what, 120)}**] {escaped(finding.sentence, 600)}")
-            record = markup.link(f"#{finding.seq}", links.event(finding.seq))
-            markup.caption(f"found {markup.when(finding.found_at)}", f"the record {record}")
-        for action in _answers(finding, by):
-            key, icon = f"{action}:{finding.id}", _ICONS[action]
-            if st.button(_LABELS[action], key=key, icon=icon, help=_consequence(action, finding)):
-                _DIALOGS[action](action, finding)
+            st.markdown(f":red[**✗ {escaped(deviation.what, 120)}**] {escaped(deviation.sentence, 600)}")
+            record = markup.link(f"#{deviation.seq}", links.event(deviation.seq))
+            markup.caption(f"found {markup.when(deviation.found_at)}", f"the record {record}")
+        for action in _answers(deviation, by):
+            key, icon = f"{action}:{deviation.id}", _ICONS[action]
+            if st.button(_LABELS[action], key=key, icon=icon, help=_consequence(action, deviation)):
+                _DIALOGS[action](action, deviation)
 
 
-def _answers(finding: Finding, by: Actor) -> list[Action]:
+def _answers(deviation: Deviation, by: Actor) -> list[Action]:
     """What this person may do about it; the verb checks it all again."""
-    answers = [Action.ADOPT] if finding.beyond_restoring else [Action.RESTORE, Action.ADOPT]
+    answers = [Action.ADOPT] if deviation.beyond_restoring else [Action.RESTORE, Action.ADOPT]
     return [action for action in answers if permissions.may(by, action)]
 
 
-def _consequence(action: Action, finding: Finding) -> str:
+def _consequence(action: Action, deviation: Deviation) -> str:
     """What will happen, in one or two sentences of Markdown."""
     if action is Action.ADOPT:
         return (
-            f"What MLflow shows about the **{escaped(finding.what, 120)}** of **{escaped(str(finding.ref), 120)}** is "
-            "accepted as it is. This is no approval and no release: a rollback does not return to it."
+            f"What MLflow shows about the **{escaped(deviation.what, 120)}** of **{escaped(str(deviation.ref), 120)}** "
+            "is accepted as it is. This is no approval and no release: a rollback does not return to it."
         )
-    if finding.subject.startswith(("stage:", "alias:")):
+    if deviation.subject.startswith(("stage:", "alias:")):
         return (
-            f"All stages and aliases of **{escaped(finding.ref.name, 120)}** go back to what the record prescribes. "
+            f"All stages and aliases of **{escaped(deviation.ref.name, 120)}** go back to what the record prescribes. "
             "What returns to Production must still have the bytes it was released with."
         )
-    return f"The tags of **{escaped(str(finding.ref), 120)}** go back to what the record prescribes."
+    return f"The tags of **{escaped(str(deviation.ref), 120)}** go back to what the record prescribes."
 
 
-def _dialog(action: Action, finding: Finding) -> None:
-    st.markdown(escaped(finding.sentence, 600))
-    st.markdown(_consequence(action, finding))
-    if action is Action.ADOPT and finding.beyond_restoring:
-        st.caption(escaped(finding.beyond_restoring))
-    with st.form(f"settle:{action}:{finding.id}", border=False):
+def _dialog(action: Action, deviation: Deviation) -> None:
+    st.markdown(escaped(deviation.sentence, 600))
+    st.markdown(_consequence(action, deviation))
+    if action is Action.ADOPT and deviation.beyond_restoring:
+        st.caption(escaped(deviation.beyond_restoring))
+    with st.form(f"settle:{action}:{deviation.id}", border=False):
         words = st.text_area("Reason (needed)", placeholder="Who did this, and why is it right to do so?", height=96)
         sent = st.form_submit_button(_LABELS[action], type="primary")
     if sent and not words.strip():
         st.warning("A reason is needed.", icon=":material/edit:")
     elif sent:
-        st.session_state[_KEY] = Request(action=action, ref=finding.ref, words=words, finding=finding.id)
+        st.session_state[_KEY] = Request(action=action, ref=deviation.ref, words=words, deviation=deviation.id)
         st.rerun()
 
 
