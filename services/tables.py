@@ -184,6 +184,17 @@ slots = Table(
     Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
 )
 
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("person", String(256), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("request", String(64), nullable=False),  # digest of all that was asked for
+    Column("answer", JSON(none_as_null=True)),  # null: begun, its end not known
+    Column("at", Float, nullable=False),  # seconds since 1970, on database time
+    Index("ix_idempotency_keys_at", "at"),
+)
+
 mirror_jobs = Table(
     "mirror_jobs",
     metadata,
