@@ -121,5 +121,6 @@ def vote(connection: Connection, submission: int, event: Event, decision: str, b
             at=event.body["at"],
             binding=binding,
             seq=event.seq,
+            signed=event.get("signature") is not None,
         )
     )
