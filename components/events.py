@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from components import links, markup
+from components.text import exact
 from services.ledger import Event, Kind
 
 # kind → sign, tone, what it did to the version
@@ -54,7 +55,15 @@ def event_line(event: Event, *, version: bool, void: tuple[str, ...] = (), limit
     )
     comment = event.comment if len(event.comment) <= limit else event.comment[: limit - 1] + "…"
     note = f"No longer counts: {' and '.join(void)}." if void and event.kind is Kind.APPROVAL_GIVEN else ""
-    return markup.line(sign, tone, headline, comment, note)
+    return markup.line(sign, tone, headline, comment, note, signed_words(event))
+
+
+def signed_words(event: Event) -> str:
+    """Printed name, meaning and time of an event's signature; nothing where it has none."""
+    signature = event.get("signature")
+    if not signature:
+        return ""
+    return f"{signature['printed_name']}, “{signature['meaning']}”, {exact(signature['at'])}"
 
 
 def _words(kind: Kind) -> tuple[str, str, str]:
