@@ -14,12 +14,12 @@ from services.evidence import Binding, Facts
 from services.policy import Policy
 
 _MEANINGS = {
-    Action.APPROVE: "I have reviewed this version and approve it for {stage}.",
-    Action.REQUEST_CHANGES: "I have reviewed this version and ask for changes before it may go to {stage}.",
-    Action.REJECT: "I have reviewed this version and reject it.",
-    Action.PROMOTE: "I release this version to {stage}.",
-    Action.ROLLBACK: "I return {stage} to this version.",
-    Action.ARCHIVE: "I take this version out of use and archive it.",
+    Action.APPROVE: "I have reviewed this version and approve it for {stage}",
+    Action.REQUEST_CHANGES: "I have reviewed this version and ask for changes before it may go to {stage}",
+    Action.REJECT: "I have reviewed this version and reject it",
+    Action.PROMOTE: "I release this version to {stage}",
+    Action.ROLLBACK: "I return {stage} to this version",
+    Action.ARCHIVE: "I take this version out of use and archive it",
 }
 
 

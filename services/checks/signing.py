@@ -24,7 +24,7 @@ def signed(act: Act, actor: Actor, signature: ElectronicSignature | None, now: d
         value, problem = _judged(act, actor, signature, now)
     return Check(
         id="signed",
-        title="Signed by who acts",
+        title="Signed by the person who acts",
         passed=not problem,
         value=value,
         threshold=f"by {actor.username}, to {act}, at most {FRESH_SECONDS} seconds old",
