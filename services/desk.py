@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from services import idempotency, reconciler, releases, reviews
+from services import findings, idempotency, reconciler, releases, reviews
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
-from services.evidence import Binding
+from services.evidence import Binding, FindingDraft
 from services.reviews import Outcome
 from services.signoff import Signoff
 
@@ -18,7 +18,6 @@ VOTES = frozenset({Action.APPROVE, Action.REQUEST_CHANGES, Action.REJECT})
 """What a reviewer decides."""
 _VOTES = {
     Action.APPROVE: reviews.approve,
-    Action.REQUEST_CHANGES: reviews.request_changes,
     Action.REJECT: reviews.reject,
 }
 
@@ -27,7 +26,8 @@ _VOTES = {
 class Request:
     """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what was on screen, if anything was.
 
-    ``deviation`` is the change past Signoff that is to be restored or adopted. ``password`` is what the person signs
+    ``findings`` come with requested changes, ``finding`` is the one to resolve or reopen, and
+    ``deviation`` the change past Signoff that is to be restored or adopted. ``password`` is what the person signs
     with, where the policy asks for it; it is shown, kept and recorded nowhere.
     """
 
@@ -35,6 +35,8 @@ class Request:
     ref: VersionRef
     words: str
     seen: Binding | None = None
+    findings: tuple[FindingDraft, ...] = ()
+    finding: int = 0
     deviation: int = 0
     password: SecretStr | None = field(default=None, repr=False, compare=False)
 
@@ -58,6 +60,8 @@ def _as_json(request: Request) -> dict[str, Any]:
         "version": request.ref.version,
         "words": request.words,
         "seen": request.seen.as_json() if request.seen else None,
+        "findings": [draft.as_json() for draft in request.findings],
+        "finding": request.finding,
         "deviation": request.deviation,
     }
 
@@ -67,7 +71,12 @@ def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Out
     match request.action:
         case Action.SUBMIT:
             return reviews.submit(signoff, ref, by=by, comment=text, source=source)
-        case Action.APPROVE | Action.REQUEST_CHANGES | Action.REJECT:
+        case Action.REQUEST_CHANGES:
+            found = request.findings
+            return reviews.request_changes(
+                signoff, ref, by=by, comment=text, findings=found, seen=seen, source=source, password=password
+            )
+        case Action.APPROVE | Action.REJECT:
             vote = _VOTES[request.action]
             return vote(signoff, ref, by=by, comment=text, seen=seen, source=source, password=password)
         case Action.WITHDRAW:
@@ -85,6 +94,10 @@ def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Out
 
 
 def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
+    if request.action is Action.RESOLVE:
+        return findings.resolve(signoff, request.finding, by=by, comment=request.words, source=source)
+    if request.action is Action.REOPEN:
+        return findings.reopen(signoff, request.finding, by=by, comment=request.words, source=source)
     if request.action is Action.RESTORE:
         return reconciler.restore(signoff, request.deviation, by=by, reason=request.words, source=source)
     if request.action is Action.ADOPT:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.checks.approvals import approvals, barred, void_reasons
+from services.checks.approvals import approvals, barred, findings, void_reasons
 from services.checks.evidence import evidence
 from services.checks.release import promoter, released_before, timing
 from services.checks.signing import signed
@@ -33,6 +33,7 @@ def evaluate(
     return Verdict(
         checks=(
             *evidence(policy, facts),
+            *findings(facts),
             *([released_before(facts)] if rollback else (*timing(policy, facts), *approvals(policy, facts))),
             *([promoter(policy, actor)] if actor else []),
             *(
