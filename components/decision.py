@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from components import findings, markup
+from components import findings, markup, signing
 from components.text import ago, escaped
 from services.desk import VOTES, Request
-from services.domain import Action, Actor
+from services.domain import Action, Actor, VersionRef
 from services.dossier import Dossier
 from services.errors import BadInput
 from services.evidence import Binding, FindingDraft
 from services.gate import Check, Verdict
+from services.signing import asked
 
 _DECISIONS = {Action.APPROVE: "Approve", Action.REQUEST_CHANGES: "Request changes", Action.REJECT: "Reject"}
 _ICONS = {
@@ -31,11 +32,11 @@ def decision_box(dossier: Dossier, by: Actor) -> Request | None:
         with left:
             checks(dossier.verdict)
         with right:
-            request = _votes(dossier, actions, seen)
+            request = _votes(dossier, actions, seen, by)
             if request is None and not VOTES.intersection(actions):
                 _standing_by(dossier, by, actions)
-            request = request or _buttons(dossier, actions, seen)
-    return request or _confirmed(dossier)
+            request = request or _buttons(dossier, actions, seen, by)
+    return request
 
 
 def checks(verdict: Verdict) -> None:
@@ -86,46 +87,50 @@ def _seen(dossier: Dossier) -> Binding:
     return before
 
 
-def _votes(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Request | None:
+def _votes(dossier: Dossier, actions: tuple[Action, ...], seen: Binding, by: Actor) -> Request | None:
     choices = [action for action in _DECISIONS if action in actions]
     if not choices:
         return None
-    identity = dossier.version.identity
+    form, policy = f"decide:{dossier.version.identity}", dossier.policy
     choice = st.radio(
         "Decision",
         choices,
         format_func=_DECISIONS.__getitem__,
         horizontal=True,
         label_visibility="collapsed",
-        key=f"choice:{identity}",
+        key=f"choice:{dossier.version.identity}",
     )
     drafts: tuple[FindingDraft, ...] = ()
-    with st.form(f"decide:{identity}", border=False, clear_on_submit=False):
+    with st.form(form, border=False, clear_on_submit=False):
         words = st.text_area("Comment (needed)", placeholder="What did you look at, and what convinced you?", height=96)
         if choice is Action.REQUEST_CHANGES:
             drafts = findings.editor(dossier, dossier.owners)
-        sent = st.form_submit_button("Decide", type="primary", icon=":material/gavel:")
+        signing.signature(form, policy, choice, by)
+        sent = signing.sent("Sign and decide" if asked(policy, choice) else "Decide", icon=":material/gavel:")
     if Action.APPROVE not in choices:
         st.caption("It is your own: you may not approve it, only ask for changes or reject it.")
     if not sent or not choice:
         return None
-    return Request(action=choice, ref=dossier.ref, words=words, seen=seen, findings=drafts)
+    password = signing.password(form, policy, choice)
+    if signing.missing(policy, choice, password):
+        return None
+    return Request(action=choice, ref=dossier.ref, words=words, seen=seen, findings=drafts, password=password)
 
 
-def _buttons(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Request | None:
+def _buttons(dossier: Dossier, actions: tuple[Action, ...], seen: Binding, by: Actor) -> Request | None:
     request = _submission(dossier) if Action.SUBMIT in actions and Action.ROLLBACK not in actions else None
     with st.container(horizontal=True):
         if Action.PROMOTE in actions:
             label = f"Promote v{dossier.ref.version} to {dossier.policy.rules.champion.stage}"
             kind = "primary" if dossier.verdict.allowed else "secondary"
             if st.button(label, type=kind, icon=":material/rocket_launch:"):
-                confirm(Action.PROMOTE, dossier, seen)
+                confirm(Action.PROMOTE, dossier, seen, by)
         if Action.ROLLBACK in actions and st.button("Roll back to this version", icon=":material/undo:"):
-            confirm(Action.ROLLBACK, dossier, seen)
+            confirm(Action.ROLLBACK, dossier, seen, by)
         if Action.WITHDRAW in actions and st.button("Withdraw", icon=":material/undo:"):
-            confirm(Action.WITHDRAW, dossier, seen)
+            confirm(Action.WITHDRAW, dossier, seen, by)
         if Action.ARCHIVE in actions and st.button("Archive", icon=":material/archive:"):
-            confirm(Action.ARCHIVE, dossier, seen)
+            confirm(Action.ARCHIVE, dossier, seen, by)
     return request
 
 
@@ -172,9 +177,9 @@ def _next(dossier: Dossier) -> str:
 # ---- confirmation ------------------------------------------------------------------------------------------------
 
 
-def confirm(action: Action, dossier: Dossier, seen: Binding) -> None:
-    """Open the dialog that names what will happen; what is confirmed comes out of `decision_box` in the next run."""
-    _DIALOGS[action](action, dossier, seen)
+def confirm(action: Action, dossier: Dossier, seen: Binding, by: Actor) -> None:
+    """Open the dialog that names what will happen; what is confirmed comes out of `confirmed` in the next run."""
+    _DIALOGS[action](action, dossier, seen, by)
 
 
 def consequences(action: Action, dossier: Dossier) -> str:
@@ -201,25 +206,32 @@ def consequences(action: Action, dossier: Dossier) -> str:
             return f"The submission of **{name} v{ref.version}** is taken back."
 
 
-def _dialog(action: Action, dossier: Dossier, seen: Binding) -> None:
+def _dialog(action: Action, dossier: Dossier, seen: Binding, by: Actor) -> None:
     st.markdown(consequences(action, dossier))
     if action is Action.PROMOTE and not dossier.verdict.allowed:
         st.warning("As things are, the gate will refuse this and record that you asked.", icon=":material/gpp_bad:")
         checks(Verdict(checks=dossier.verdict.failed))
-    with st.form(f"confirm:{action}:{dossier.version.identity}", border=False):
+    form, policy = f"confirm:{action}:{dossier.version.identity}", dossier.policy
+    with st.form(form, border=False):
         words = st.text_area("Reason (needed)", placeholder="Why now? The record keeps this for years.", height=96)
-        sent = st.form_submit_button(_LABELS[action].format(version=dossier.ref.version), type="primary")
-    if sent and not words.strip():
+        signing.signature(form, policy, action, by)
+        label = _LABELS[action].format(version=dossier.ref.version)
+        sent = signing.sent(f"Sign: {label[0].lower()}{label[1:]}" if asked(policy, action) else label)
+    if not sent:
+        return
+    password = signing.password(form, policy, action)
+    if not words.strip():
         st.warning("A reason is needed.", icon=":material/edit:")
-    elif sent:
-        st.session_state["confirmed"] = Request(action=action, ref=dossier.ref, words=words, seen=seen)
+    elif not signing.missing(policy, action, password):
+        request = Request(action=action, ref=dossier.ref, words=words, seen=seen, password=password)
+        st.session_state["confirmed"] = request
         st.rerun()
 
 
-def _confirmed(dossier: Dossier) -> Request | None:
-    """A confirmed request is given out once: a second click finds nothing."""
-    request = st.session_state.pop("confirmed", None)
-    if request is not None and request.ref != dossier.ref:
+def confirmed(ref: VersionRef) -> Request | None:
+    """What was confirmed in a dialog, once: a second click finds nothing. To be taken before anything can fail."""
+    request: Request | None = st.session_state.pop("confirmed", None)
+    if request is not None and request.ref != ref:
         raise BadInput("What was confirmed is about another version; nothing was done. Please try again.")
     return request
 

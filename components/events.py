@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from components import links, markup
+from components.text import exact
 from services.ledger import Event, Kind
 
 # kind → sign, tone, what it did to the version
@@ -58,12 +59,20 @@ def event_line(event: Event, *, version: bool, void: tuple[str, ...] = (), limit
     said = "\n".join([event.comment, *_found(event)])
     comment = said if len(said) <= limit else said[: limit - 1] + "…"
     note = f"No longer counts: {' and '.join(void)}." if void and event.kind is Kind.APPROVAL_GIVEN else ""
-    return markup.line(sign, tone, headline, comment, note)
+    return markup.line(sign, tone, headline, comment, note, signed_words(event))
+
+
+def signed_words(event: Event) -> str:
+    """Printed name, meaning and time of an event's signature; nothing where it has none."""
+    signature = event.get("signature")
+    if not signature:
+        return ""
+    return f"{signature['printed_name']}, “{signature['meaning']}”, {exact(signature['at'])}"
 
 
 def _found(event: Event) -> list[str]:
     """The findings an event raises or settles, a line each."""
-    raised = [f"{one['severity']}: {one['text']}" for one in event.get("findings") or ()]
+    raised = [f"{one['severity'].capitalize()}: {one['text']}" for one in event.get("findings") or ()]
     settled = event.get("finding")
     return raised + ([f"({settled['severity']}: {settled['text']})"] if settled else [])
 

@@ -13,6 +13,7 @@ import streamlit as st
 from components import clicks, links, markup
 from components.chart_style import draw
 from components.charts import events_per_day
+from components.events import signed_words
 from components.history import BEFORE, TIMELINE
 from components.session import Session
 from components.text import NONE, ago, exact, number, plain
@@ -222,4 +223,4 @@ def _line(event: Event) -> str:
         f"<strong>{markup.text(history.action(event.kind), 60)}</strong>{about} · {markup.text(event.actor, 60)} · "
         f"{markup.when(event.at)} · {markup.link(f'#{event.seq}', links.event(event.seq))}"
     )
-    return markup.line(sign, tone, headline, event.comment[:1000])
+    return markup.line(sign, tone, headline, event.comment[:1000], signed=signed_words(event))

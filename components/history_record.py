@@ -51,6 +51,7 @@ def _draw(session: Session, asked: str) -> None:
         if event.comment:
             with st.container(border=True):
                 st.text(prose(event.comment))
+        _signature(event)
         _change(event)
         _checks(found)
         _metrics(event)
@@ -76,6 +77,20 @@ def _headline(event: Event) -> None:
         markup.when(event.at),
         markup.text(exact(event.at)),
     )
+
+
+def _signature(event: Event) -> None:
+    signature = event.get("signature")
+    if signature:
+        _section("Electronic signature")
+        name, username = escaped(signature["printed_name"], 80), escaped(signature["username"], 80)
+        _facts(
+            {
+                "Signed by": f"{name} ({username})",
+                "Meaning": f"“{escaped(signature['meaning'])}”",
+                "Time": exact(signature["at"]),
+            }
+        )
 
 
 def _change(event: Event) -> None:

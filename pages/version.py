@@ -15,13 +15,14 @@ from services.inbox import next_for
 def render(session: Session) -> None:
     with problems_shown():
         ref = VersionRef.parse(st.query_params.get("name"), st.query_params.get("version"))
+        confirmed = decision.confirmed(ref)
         with st.spinner("Reading the evidence…"):
             found = open_dossier(session.signoff, ref)
         uri = session.signoff.settings.mlflow_uri
         dossier.header(found, uri)
         dossier.summary(found)
         outcome_shown()
-        if request := decision.decision_box(found, session.user):
+        if request := decision.decision_box(found, session.user) or confirmed:
             onwards(session, request, done=carried_out(session, request))
         if request := findings.panel(found, session.user):
             onwards(session, request, done=carried_out(session, request))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import SecretStr
 
 from services import findings, idempotency, reconciler, releases, reviews
 from services.domain import Action, Source, VersionRef
@@ -25,7 +27,8 @@ class Request:
     """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what was on screen, if anything was.
 
     ``findings`` come with requested changes, ``finding`` is the one to resolve or reopen, and
-    ``deviation`` the change past Signoff that is to be restored or adopted.
+    ``deviation`` the change past Signoff that is to be restored or adopted. ``password`` is what the person signs
+    with, where the policy asks for it; it is shown, kept and recorded nowhere.
     """
 
     action: Action
@@ -35,6 +38,7 @@ class Request:
     findings: tuple[FindingDraft, ...] = ()
     finding: int = 0
     deviation: int = 0
+    password: SecretStr | None = field(default=None, repr=False, compare=False)
 
 
 def perform(
@@ -49,6 +53,7 @@ def perform(
 
 
 def _as_json(request: Request) -> dict[str, Any]:
+    """What makes two requests the same: all but the password."""
     return {
         "action": request.action,
         "name": request.ref.name,
@@ -62,24 +67,28 @@ def _as_json(request: Request) -> dict[str, Any]:
 
 
 def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
-    ref, text, seen = request.ref, request.words, request.seen
+    ref, text, seen, password = request.ref, request.words, request.seen, request.password
     match request.action:
         case Action.SUBMIT:
             return reviews.submit(signoff, ref, by=by, comment=text, source=source)
         case Action.REQUEST_CHANGES:
+            found = request.findings
             return reviews.request_changes(
-                signoff, ref, by=by, comment=text, findings=request.findings, seen=seen, source=source
+                signoff, ref, by=by, comment=text, findings=found, seen=seen, source=source, password=password
             )
         case Action.APPROVE | Action.REJECT:
-            return _VOTES[request.action](signoff, ref, by=by, comment=text, seen=seen, source=source)
+            vote = _VOTES[request.action]
+            return vote(signoff, ref, by=by, comment=text, seen=seen, source=source, password=password)
         case Action.WITHDRAW:
             return reviews.withdraw(signoff, ref, by=by, comment=text, source=source)
         case Action.PROMOTE:
-            return releases.promote(signoff, ref, by=by, reason=text, seen=seen, source=source)
+            return releases.promote(signoff, ref, by=by, reason=text, seen=seen, source=source, password=password)
         case Action.ROLLBACK:
-            return releases.rollback(signoff, ref.name, version=ref.version, by=by, reason=text, source=source)
+            return releases.rollback(
+                signoff, ref.name, version=ref.version, by=by, reason=text, source=source, password=password
+            )
         case Action.ARCHIVE:
-            return releases.archive(signoff, ref, by=by, reason=text, source=source)
+            return releases.archive(signoff, ref, by=by, reason=text, source=source, password=password)
         case _:
             return _settled(signoff, request, by, source)
 

@@ -124,6 +124,7 @@ def vote(connection: Connection, submission: int, event: Event, decision: str, b
             at=event.body["at"],
             binding=binding,
             seq=event.seq,
+            signed=event.get("signature") is not None,
         )
     )
 

@@ -159,6 +159,8 @@ class Decision:
     seq: int
     expired: bool = False
     """Found expired once; whatever a clock says later, it never counts again."""
+    signed: bool = False
+    """Given with the password, under a policy that asks for a signature."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -164,6 +164,7 @@ def decision_from(row: Any) -> Decision:
         binding=Binding(**row.binding),
         seq=row.seq,
         expired=row.expired,
+        signed=row.signed,
     )
 
 

@@ -131,6 +131,7 @@ class Rules(_Strict):
     metrics: tuple[MetricRule, ...] = Field(min_length=1, strict=False)
     same_dataset: bool
     signature: bool
+    signing: bool = False
     input_example: bool = False
     required_tags: tuple[Text, ...] = Field(default=(), strict=False)
     required_artifacts: tuple[Text, ...] = Field(default=(), strict=False)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from services import changes, expiry, facts, intents, mirror
 from services.domain import Action, Actor, Source, Stage, VersionRef
@@ -14,9 +15,10 @@ from services.evidence import Binding, Facts
 from services.gate import GateRefused, Verdict, evaluate
 from services.policy import Policy
 from services.reviews import Outcome
+from services.signing import ElectronicSignature
 from services.signoff import Signoff
 from services.tables import promotions
-from services.verbs import acting, context, refusals_recorded, slot_held, words
+from services.verbs import acting, context, refusals_recorded, sign, signature_needed, slot_held, words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ def promote(
     reason: str,
     seen: Binding | None = None,
     source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
 ) -> Outcome:
     """Put an approved version into Production and archive the one it replaces.
 
@@ -58,15 +61,17 @@ def promote(
 
     Args:
         seen: what was on screen; when anything of it changed since, nothing is done but recording the refusal.
+        password: what the person signs with, where the policy asks for a signature.
 
     Raises:
         GateRefused: a check failed; the error carries the verdict.
         StaleDecision: something changed since ``seen``.
+        WrongCredentials: the password is wrong, or the account is locked.
         PromotionConflict: someone else is changing this model.
         OutcomeUnknown: MLflow stopped answering half way; it will be found out and recorded.
         BadInput, NotFound, NotAllowed, RegistryUnavailable, LedgerUnavailable: nothing was changed.
     """
-    return _release(signoff, ref, by, reason, seen, source, Action.PROMOTE, "promotion")
+    return _release(signoff, ref, by, reason, seen, source, Action.PROMOTE, password)
 
 
 def rollback(
@@ -77,6 +82,7 @@ def rollback(
     reason: str,
     version: int | None = None,
     source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
 ) -> Outcome:
     """Return to an earlier champion: to ``version``, or to the one the present champion replaced.
 
@@ -86,12 +92,18 @@ def rollback(
     number = version or previous_champion(signoff, name)
     if number is None:
         raise Refused(f"{name} has no earlier champion to return to.")
-    return _release(
-        signoff, VersionRef(name=name, version=number), by, reason, None, source, Action.ROLLBACK, "rollback"
-    )
+    return _release(signoff, VersionRef(name=name, version=number), by, reason, None, source, Action.ROLLBACK, password)
 
 
-def archive(signoff: Signoff, ref: VersionRef, *, by: str, reason: str, source: Source = Source.BROWSER) -> Outcome:
+def archive(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    by: str,
+    reason: str,
+    source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
+) -> Outcome:
     """Archive a version; the champion too, which leaves nothing in Production. Raises as `promote`."""
     reason = words(reason, "reason")
     actor = acting(signoff, by, source, Action.ARCHIVE, ref, "archival")
@@ -102,6 +114,7 @@ def archive(signoff: Signoff, ref: VersionRef, *, by: str, reason: str, source: 
         policy, seen = facts.fresh(signoff, ref)
         if seen.candidate.version.stage == Stage.ARCHIVED:
             return Outcome(ref=ref, event=None, message=f"{ref} is already archived.")
+        signature = signature_needed(signoff, policy, seen, actor, Action.ARCHIVE, password)
         change = changes.prescribe(
             seen.model,
             signoff.registry.versions(ref.name),
@@ -116,10 +129,13 @@ def archive(signoff: Signoff, ref: VersionRef, *, by: str, reason: str, source: 
             change=change,
             actor=actor,
             comment=reason,
-            context=context(policy, seen),
+            context=context(policy, seen, signature),
         )
     mirror.flush(signoff)
     return Outcome(ref=ref, event=event, message=f"{ref} is archived.")
+
+
+_SUBJECTS = {Action.PROMOTE: "promotion", Action.ROLLBACK: "rollback"}
 
 
 def _release(
@@ -130,9 +146,9 @@ def _release(
     binding: Binding | None,
     source: Source,
     action: Action,
-    subject: str,
+    password: SecretStr | None,
 ) -> Outcome:
-    reason = words(reason, "reason")
+    reason, subject = words(reason, "reason"), _SUBJECTS[action]
     actor = acting(signoff, by, source, action, ref, subject)
     with (
         refusals_recorded(signoff, subject, actor, ref),
@@ -144,6 +160,7 @@ def _release(
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
         if binding and (changed := binding.differences(seen.binding(policy.digest))):
             raise StaleDecision(f"Since you opened {ref}, {' and '.join(changed)}. Look again, then promote.")
+        signature = sign(signoff, policy, seen, actor, action, password)
         event = intents.carry_out(
             signoff,
             slot,
@@ -151,16 +168,16 @@ def _release(
             change=_change(signoff, policy, seen),
             actor=actor,
             comment=reason,
-            context=context(policy, seen),
-            verdict=_allowed(policy, seen, actor),
+            context=context(policy, seen, signature),
+            verdict=_allowed(policy, seen, actor, signature),
         )
     mirror.flush(signoff)
     done = "back in" if action is Action.ROLLBACK else "in"
     return Outcome(ref=ref, event=event, message=f"{ref} is {done} {policy.rules.champion.stage}.")
 
 
-def _allowed(policy: Policy, seen: Facts, actor: Actor) -> Verdict:
-    verdict = evaluate(policy, seen, actor=actor)
+def _allowed(policy: Policy, seen: Facts, actor: Actor, signature: ElectronicSignature | None) -> Verdict:
+    verdict = evaluate(policy, seen, actor=actor, signature=signature)
     if not verdict.allowed:
         raise GateRefused(f"{seen.candidate.ref} may not go to Production. {verdict.summary()}", verdict)
     return verdict

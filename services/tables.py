@@ -136,6 +136,7 @@ decisions = Table(
     Column("binding", JSON, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("expired", Boolean, nullable=False, server_default=text("false")),
+    Column("signed", Boolean, nullable=False, server_default=text("false")),
 )
 
 findings = Table(  # what reviewers found in a version

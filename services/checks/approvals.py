@@ -15,12 +15,12 @@ CHANGES_REQUESTED = "changes_requested"
 
 def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str, ...]:
     """Why a decision no longer counts, in words; empty when it does."""
-    changed = decision.binding.differences(facts.binding(policy.digest))
-    return (
-        (*changed, f"it expired after {policy.rules.approvals_expire_after_days:g} days")
-        if expired(decision, policy, facts)
-        else changed
-    )
+    reasons = decision.binding.differences(facts.binding(policy.digest))
+    if expired(decision, policy, facts):
+        reasons = (*reasons, f"it expired after {policy.rules.approvals_expire_after_days:g} days")
+    if policy.rules.signing and decision.decision == APPROVED and not decision.signed:
+        reasons = (*reasons, "it was not signed")
+    return reasons
 
 
 def expired(decision: Decision, policy: Policy, facts: Facts) -> bool:
