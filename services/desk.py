@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from services import idempotency, reconciler, releases, reviews
+from services import break_glass, idempotency, reconciler, releases, reviews
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
 from services.evidence import Binding
@@ -25,7 +25,8 @@ _VOTES = {
 class Request:
     """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what was on screen, if anything was.
 
-    ``deviation`` is the change past Signoff that is to be restored or adopted.
+    ``deviation`` is the change past Signoff that is to be restored or adopted. ``emergency`` is the record that asked
+    for one, when it is to be confirmed, withdrawn or reviewed; ``justified`` is what the review found.
     """
 
     action: Action
@@ -33,6 +34,8 @@ class Request:
     words: str
     seen: Binding | None = None
     deviation: int = 0
+    emergency: int = 0
+    justified: bool = False
 
 
 def perform(
@@ -54,6 +57,8 @@ def _as_json(request: Request) -> dict[str, Any]:
         "words": request.words,
         "seen": request.seen.as_json() if request.seen else None,
         "deviation": request.deviation,
+        "emergency": request.emergency,
+        "justified": request.justified,
     }
 
 
@@ -72,8 +77,23 @@ def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Out
             return releases.rollback(signoff, ref.name, version=ref.version, by=by, reason=text, source=source)
         case Action.ARCHIVE:
             return releases.archive(signoff, ref, by=by, reason=text, source=source)
+        case (
+            Action.BREAK_GLASS | Action.CONFIRM_EMERGENCY | Action.WITHDRAW_EMERGENCY | Action.REVIEW_EMERGENCY
+        ) as action:
+            return _emergency(signoff, action, request, by, source)
         case _:
             return _settled(signoff, request, by, source)
+
+
+def _emergency(signoff: Signoff, action: Action, request: Request, by: str, source: Source) -> Outcome:
+    number, text, seen = request.emergency, request.words, request.seen
+    if action is Action.BREAK_GLASS:
+        return break_glass.ask(signoff, request.ref, by=by, reason=text, seen=seen, source=source)
+    if action is Action.CONFIRM_EMERGENCY:
+        return break_glass.confirm(signoff, number, by=by, comment=text, seen=seen, source=source)
+    if action is Action.WITHDRAW_EMERGENCY:
+        return break_glass.withdraw(signoff, number, by=by, comment=text, source=source)
+    return break_glass.review(signoff, number, by=by, comment=text, justified=request.justified, source=source)
 
 
 def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:

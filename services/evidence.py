@@ -11,6 +11,7 @@ from typing import Any
 import rfc8785
 
 from services.domain import (
+    Actor,
     ArtifactFile,
     Dataset,
     LoggedModelFacts,
@@ -170,6 +171,18 @@ class Submission:
     claimed_author: str | None
     binding: Binding
     seq: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiver:
+    """An emergency two people want to answer for; ``confirmed_by`` is None while only one of them has spoken.
+
+    ``binding`` is what the first one saw. Both come with the roles held now, not with those of the asking.
+    """
+
+    asked_by: Actor
+    binding: Binding
+    confirmed_by: Actor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from services.evidence import Binding, Decision, Evidence, Facts, Submission
 from services.policy import Policy
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, promotions, submissions
+from services.tables import decisions, emergencies, promotions, submissions
 
 OPEN = tuple(status.value for status in Status if status.open)
 
@@ -40,7 +40,7 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
             champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
             submission=submission,
             decisions=latest_decisions(connection, submission),
-            rollback_of=released_digest(connection, candidate.version) if rollback else None,
+            rollback_of=released_digest(connection, candidate.version, to_return_to=True) if rollback else None,
         )
 
 
@@ -101,22 +101,21 @@ def latest_decisions(connection: Connection, submission: Submission | None) -> t
     return tuple(decision_from(row) for row in sorted(last.values(), key=lambda row: row.seq))
 
 
-def released_digest(connection: Connection, version: ModelVersion) -> str:
-    """Manifest digest of the last confirmed promotion of exactly this version; empty when there was none."""
-    return str(
-        connection.execute(
-            sa.select(promotions.c.manifest_digest)
-            .where(
-                promotions.c.model == version.ref.name,
-                promotions.c.version == version.ref.version,
-                promotions.c.identity == version.identity,
-                promotions.c.action.in_(["promote", "rollback"]),
-            )
-            .order_by(promotions.c.seq.desc())
-            .limit(1)
-        ).scalar()
-        or ""
+def released_digest(connection: Connection, version: ModelVersion, *, to_return_to: bool = False) -> str:
+    """Manifest digest of the last confirmed release of exactly this version; empty when there was none.
+
+    ``to_return_to``: an emergency is left out unless it was reviewed and found justified: else a rollback, which one
+    person asks for, would bring back what nobody ever approved.
+    """
+    query = sa.select(promotions.c.manifest_digest).where(
+        promotions.c.model == version.ref.name,
+        promotions.c.version == version.ref.version,
+        promotions.c.identity == version.identity,
     )
+    if to_return_to:
+        justified = sa.exists().where(emergencies.c.released_seq == promotions.c.seq, emergencies.c.justified)
+        query = query.where(sa.or_(promotions.c.action != "emergency", justified))
+    return str(connection.execute(query.order_by(promotions.c.seq.desc()).limit(1)).scalar() or "")
 
 
 def submission_from(row: Any) -> Submission:

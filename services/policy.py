@@ -140,6 +140,8 @@ class Rules(_Strict):
     approvals_expire_after_days: Days | None = None
     approvals: tuple[ApprovalRule, ...] = Field(min_length=1, strict=False)
     promoted_by: tuple[Annotated[Role, Field(strict=False)], ...] = Field(min_length=1, strict=False)
+    break_glass: bool = False
+    """Whether two people may put a version into Production in an emergency, past most of the above."""
 
     @model_validator(mode="after")
     def _no_metric_twice(self) -> Self:
