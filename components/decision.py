@@ -44,14 +44,12 @@ def checks(verdict: Verdict) -> None:
 
 
 def _check(check: Check) -> str:
-    title = markup.text(check.title)
+    title, reason = markup.text(check.title), markup.text(check.reason, 600)
     if check.passed:
         return markup.item("✓", "good", "passed", f'{title} <span class="quiet">{markup.text(check.value, 120)}</span>')
     if check.waived:
-        return markup.item(
-            "!", "wait", "waived", f"<strong>{title}</strong><br>Waived: {markup.text(check.reason, 600)}"
-        )
-    return markup.item("×", "bad", "failed", f"<strong>{title}</strong><br>{markup.text(check.reason, 600)}")
+        return markup.item("!", "wait", "waived", f"<strong>{title}</strong><br>Waived: {reason}")
+    return markup.item("×", "bad", "failed", f"<strong>{title}</strong><br>{reason}")
 
 
 def _headline(dossier: Dossier) -> None:

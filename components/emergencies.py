@@ -1,4 +1,4 @@
-"""Emergencies: loud on every page until somebody has reviewed them, and the dialogs that confirm, withdraw and review."""
+"""Emergencies: loud on every page until somebody has reviewed them; and their dialogs."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ def banner(session: Session) -> None:
 
 def _unreviewed(emergency: Emergency, by: Actor) -> str:
     """Who, why, since when, and what to do about it, in Markdown."""
-    count = len(emergency.waived)
+    count, seq = len(emergency.waived), emergency.released_seq or 0
     past = f"past {count} failed check{'s' if count != 1 else ''}" if count else "without the usual release"
+    second, first = escaped(emergency.confirmed_by or "", 60), escaped(emergency.asked_by, 60)
     review = "[Review it](/promotions)" if emergency.may_review(by) else "A reviewer or auditor must review it"
     return (
-        f"**Emergency, not reviewed.** {_name(emergency)} was put into Production {past} {ago(emergency.released_at)} by "
-        f"**{escaped(emergency.confirmed_by or '', 60)}**, asked for by **{escaped(emergency.asked_by, 60)}**: "
-        f"{escaped(emergency.reason, 300)} · [Record #{emergency.released_seq}]({links.event(emergency.released_seq or 0)})"
-        f" · {review}"
+        f"**Emergency, not reviewed.** {_name(emergency)} was put into Production {past} {ago(emergency.released_at)} "
+        f"by **{second}**, asked for by **{first}**: {escaped(emergency.reason, 300)} · "
+        f"[Record #{seq}]({links.event(seq)}) · {review}"
     )
 
 
 def _asked(emergency: Emergency) -> str:
     return (
-        f"**Emergency asked for.** **{escaped(emergency.asked_by, 60)}** asks for {_name(emergency)} to go to Production "
-        f"at once: {escaped(emergency.reason, 300)} · runs out {ago(emergency.expires_at)} ·"
+        f"**Emergency asked for.** **{escaped(emergency.asked_by, 60)}** asks for {_name(emergency)} to go to "
+        f"Production at once: {escaped(emergency.reason, 300)} · runs out {ago(emergency.expires_at)} ·"
     )
 
 
