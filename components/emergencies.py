@@ -58,7 +58,7 @@ def _unreviewed(emergency: Emergency, by: Actor) -> str:
     review = "[Review it](/promotions)" if emergency.may_review(by) else "A reviewer or auditor must review it"
     return (
         f"**Emergency, not reviewed.** {_name(emergency)} was put into Production {past} {ago(emergency.released_at)} "
-        f"by **{second}**, asked for by **{first}**: {escaped(emergency.reason, 300)} · "
+        f"by **{second}**, asked for by **{first}**: {_reason(emergency, 300)} · "
         f"[Record #{seq}]({links.event(seq)}) · {review}"
     )
 
@@ -66,13 +66,17 @@ def _unreviewed(emergency: Emergency, by: Actor) -> str:
 def _asked(emergency: Emergency) -> str:
     return (
         f"**Emergency asked for.** **{escaped(emergency.asked_by, 60)}** asks for {_name(emergency)} to go to "
-        f"Production at once: {escaped(emergency.reason, 300)} · runs out {ago(emergency.expires_at)} ·"
+        f"Production at once: {_reason(emergency, 300)} · runs out {ago(emergency.expires_at)} ·"
     )
 
 
 def _name(emergency: Emergency) -> str:
     ref = emergency.ref
     return f"[{escaped(ref.name, 80)} v{ref.version}]({links.version(ref)})"
+
+
+def _reason(emergency: Emergency, limit: int) -> str:
+    return escaped(" ".join(emergency.reason.split()), limit)
 
 
 def inbox(found: Iterable[Emergency], by: Actor) -> bool:
@@ -118,7 +122,7 @@ def panel(session: Session, found: Iterable[Emergency], dossier: Dossier | None 
 
 
 def _story(emergency: Emergency) -> None:
-    st.markdown(escaped(emergency.reason, 2000))
+    st.markdown(_reason(emergency, 2000))
     asked = f"asked for {markup.when(emergency.asked_at)} by {markup.text(emergency.asked_by, 60)}"
     if emergency.waits:
         markup.caption(asked, f"runs out {markup.when(emergency.expires_at)}", _record(emergency.seq))
@@ -161,7 +165,7 @@ def _dialog(action: Action, emergency: Emergency, dossier: Dossier | None) -> No
     justified: bool | None = False
     if action is Action.CONFIRM_EMERGENCY and dossier:
         past_the_gate(Action.CONFIRM_EMERGENCY, dossier)
-    st.markdown(f"**{escaped(emergency.asked_by, 60)}:** {escaped(emergency.reason, 2000)}")
+    _story(emergency)
     with st.form(f"{action}:form:{emergency.seq}", border=False):
         if action is Action.REVIEW_EMERGENCY:
             choices = {True: "Justified", False: "Not justified"}

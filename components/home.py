@@ -77,7 +77,8 @@ def _champion(champion: Champion) -> None:
     )
     if champion.release:
         since, by = markup.when(champion.release.at), markup.text(champion.release.by, 60)
-        markup.caption(f"since {since}", f"released by {by}")
+        how = "released in an emergency by" if champion.release.action == "emergency" else "released by"
+        markup.caption(f"since {since}", f"{how} {by}")
     else:
         st.caption(":orange[⚠] not released through Signoff")
 
