@@ -8,7 +8,19 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from services import break_glass, caretaker, emergencies, history, people, production, releases, reviews, slots
+from services import (
+    break_glass,
+    caretaker,
+    emergencies,
+    history,
+    people,
+    production,
+    reconciler,
+    releases,
+    reviews,
+    slots,
+)
+from services.deviations import open_deviations
 from services.domain import Action, Role, VersionRef
 from services.emergencies import Emergency, open_emergencies
 from services.errors import (
@@ -620,3 +632,22 @@ class TestTheRace:
         assert [write for write in registry.writes if write.startswith("stage")] == [f"stage {asked.ref} Production"]
         assert registry.model("m").aliases["champion"] == 2
         assert look(signoff, asked.seq).unreviewed
+
+
+class TestTheReconciler:
+    def test_finds_nothing_to_say_about_an_emergency_and_puts_it_back_when_somebody_moves_it(
+        self, signoff: Signoff, registry: FakeRegistry, weak: VersionRef
+    ) -> None:
+        reconciler.reconcile(signoff)
+        emergency = ask(signoff, weak)
+        assert reconciler.reconcile(signoff).events == ()
+        confirm(signoff, emergency)
+        assert reconciler.reconcile(signoff).events == ()
+        break_glass.review(signoff, emergency.seq, by="auditor", comment="No.", justified=False)
+        assert reconciler.reconcile(signoff).events == ()
+        registry.set_stage(weak, "None")
+        (moved,) = reconciler.reconcile(signoff).events
+        assert moved.kind.value == "outside:stage"
+        (deviation,) = open_deviations(signoff)
+        reconciler.restore(signoff, deviation.id, by="release_manager", reason="The record says so.")
+        assert registry.version(weak).stage == "Production", "what the record prescribes, however it came about"
