@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from services import break_glass, idempotency, reconciler, releases, reviews
+from services import break_glass, findings, idempotency, reconciler, releases, reviews
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
-from services.evidence import Binding
+from services.evidence import Binding, FindingDraft
 from services.reviews import Outcome
 from services.signoff import Signoff
 
@@ -16,16 +16,20 @@ VOTES = frozenset({Action.APPROVE, Action.REQUEST_CHANGES, Action.REJECT})
 """What a reviewer decides."""
 _VOTES = {
     Action.APPROVE: reviews.approve,
-    Action.REQUEST_CHANGES: reviews.request_changes,
     Action.REJECT: reviews.reject,
 }
+
+_EMERGENCIES = frozenset(
+    {Action.BREAK_GLASS, Action.CONFIRM_EMERGENCY, Action.WITHDRAW_EMERGENCY, Action.REVIEW_EMERGENCY}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what was on screen, if anything was.
 
-    ``deviation`` is the change past Signoff that is to be restored or adopted. ``emergency`` is the record that asked
+    ``findings`` come with requested changes, ``finding`` is the one to resolve or reopen, and
+    ``deviation`` the change past Signoff that is to be restored or adopted. ``emergency`` is the record that asked
     for one, when it is to be confirmed, withdrawn or reviewed; ``justified`` is what the review found.
     """
 
@@ -33,6 +37,8 @@ class Request:
     ref: VersionRef
     words: str
     seen: Binding | None = None
+    findings: tuple[FindingDraft, ...] = ()
+    finding: int = 0
     deviation: int = 0
     emergency: int = 0
     justified: bool = False
@@ -56,6 +62,8 @@ def _as_json(request: Request) -> dict[str, Any]:
         "version": request.ref.version,
         "words": request.words,
         "seen": request.seen.as_json() if request.seen else None,
+        "findings": [draft.as_json() for draft in request.findings],
+        "finding": request.finding,
         "deviation": request.deviation,
         "emergency": request.emergency,
         "justified": request.justified,
@@ -67,7 +75,11 @@ def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Out
     match request.action:
         case Action.SUBMIT:
             return reviews.submit(signoff, ref, by=by, comment=text, source=source)
-        case Action.APPROVE | Action.REQUEST_CHANGES | Action.REJECT:
+        case Action.REQUEST_CHANGES:
+            return reviews.request_changes(
+                signoff, ref, by=by, comment=text, findings=request.findings, seen=seen, source=source
+            )
+        case Action.APPROVE | Action.REJECT:
             return _VOTES[request.action](signoff, ref, by=by, comment=text, seen=seen, source=source)
         case Action.WITHDRAW:
             return reviews.withdraw(signoff, ref, by=by, comment=text, source=source)
@@ -77,16 +89,12 @@ def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Out
             return releases.rollback(signoff, ref.name, version=ref.version, by=by, reason=text, source=source)
         case Action.ARCHIVE:
             return releases.archive(signoff, ref, by=by, reason=text, source=source)
-        case (
-            Action.BREAK_GLASS | Action.CONFIRM_EMERGENCY | Action.WITHDRAW_EMERGENCY | Action.REVIEW_EMERGENCY
-        ) as action:
-            return _emergency(signoff, action, request, by, source)
         case _:
             return _settled(signoff, request, by, source)
 
 
-def _emergency(signoff: Signoff, action: Action, request: Request, by: str, source: Source) -> Outcome:
-    number, text, seen = request.emergency, request.words, request.seen
+def _emergency(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
+    action, number, text, seen = request.action, request.emergency, request.words, request.seen
     if action is Action.BREAK_GLASS:
         return break_glass.ask(signoff, request.ref, by=by, reason=text, seen=seen, source=source)
     if action is Action.CONFIRM_EMERGENCY:
@@ -97,6 +105,12 @@ def _emergency(signoff: Signoff, action: Action, request: Request, by: str, sour
 
 
 def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
+    if request.action in _EMERGENCIES:
+        return _emergency(signoff, request, by, source)
+    if request.action is Action.RESOLVE:
+        return findings.resolve(signoff, request.finding, by=by, comment=request.words, source=source)
+    if request.action is Action.REOPEN:
+        return findings.reopen(signoff, request.finding, by=by, comment=request.words, source=source)
     if request.action is Action.RESTORE:
         return reconciler.restore(signoff, request.deviation, by=by, reason=request.words, source=source)
     if request.action is Action.ADOPT:

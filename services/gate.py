@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.checks.approvals import approvals, barred, void_reasons
+from services.checks.approvals import approvals, barred, findings, void_reasons
 from services.checks.emergency import emergency as emergency_checks
 from services.checks.emergency import waived
 from services.checks.evidence import evidence
@@ -27,12 +27,13 @@ def evaluate(policy: Policy, facts: Facts, *, actor: Actor | None = None, emerge
             not (see `services.checks.emergency`) is asked in addition. Who may promote is then for them to say.
     """
     if emergency is not None:
-        usual = Verdict(checks=(*evidence(policy, facts), *timing(policy, facts), *approvals(policy, facts)))
-        return Verdict(checks=(*waived(usual).checks, *emergency_checks(policy, facts, emergency)))
+        usual = (*evidence(policy, facts), *findings(facts), *timing(policy, facts), *approvals(policy, facts))
+        return Verdict(checks=(*waived(Verdict(checks=usual)).checks, *emergency_checks(policy, facts, emergency)))
     rollback = facts.rollback_of is not None
     return Verdict(
         checks=(
             *evidence(policy, facts),
+            *findings(facts),
             *([released_before(facts)] if rollback else (*timing(policy, facts), *approvals(policy, facts))),
             *([promoter(policy, actor)] if actor else []),
         )

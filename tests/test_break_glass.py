@@ -34,6 +34,7 @@ from services.errors import (
     RegistryUnavailable,
     StaleDecision,
 )
+from services.evidence import FindingDraft, Severity
 from services.facts import shown
 from services.gate import GateRefused
 from services.lineage import shown as lineage
@@ -150,6 +151,17 @@ class TestAsk:
         registry.drop_run(weak)
         with pytest.raises(GateRefused, match="not complete"):
             break_glass.ask(signoff, weak, by="break_glass", reason=WHY)
+        assert open_emergencies(signoff) == []
+
+    def test_past_an_open_blocking_finding_is_refused(
+        self, signoff: Signoff, registry: FakeRegistry, weak: VersionRef
+    ) -> None:
+        reviews.submit(signoff, weak, by="scientist", comment="x")
+        draft = FindingDraft(text="It answers with patients' names.", severity=Severity.BLOCKING)
+        reviews.request_changes(signoff, weak, by="reviewer", comment="No.", findings=[draft])
+        with pytest.raises(GateRefused, match="patients' names") as refusal:
+            break_glass.ask(signoff, weak, by="break_glass", reason=WHY)
+        assert [check.id for check in refusal.value.verdict.failed] == ["findings"]
         assert open_emergencies(signoff) == []
 
     def test_twice_is_one_request(self, signoff: Signoff, weak: VersionRef, asked: Emergency) -> None:

@@ -21,7 +21,7 @@ WAIVABLE = frozenset(
     }
 )
 """Families of checks an emergency goes past, by the first part of their ids. What is not named here still refuses:
-that the version is whole and has a signature, and whatever a later check will ask."""
+that the version is whole and has a signature, that no blocking finding is open, and whatever a later check will ask."""
 
 
 def waived(verdict: Verdict) -> Verdict:
