@@ -45,10 +45,12 @@ def checks(verdict: Verdict) -> None:
 
 
 def _check(check: Check) -> str:
-    title = markup.text(check.title)
+    title, reason = markup.text(check.title), markup.text(check.reason, 600)
     if check.passed:
         return markup.item("✓", "good", "passed", f'{title} <span class="quiet">{markup.text(check.value, 120)}</span>')
-    return markup.item("×", "bad", "failed", f"<strong>{title}</strong><br>{markup.text(check.reason, 600)}")
+    if check.waived:
+        return markup.item("!", "wait", "waived", f"<strong>{title}</strong><br>Waived: {reason}")
+    return markup.item("×", "bad", "failed", f"<strong>{title}</strong><br>{reason}")
 
 
 def _headline(dossier: Dossier) -> None:
@@ -59,7 +61,13 @@ def _headline(dossier: Dossier) -> None:
         when = (
             f"The verdict it was released on, {ago(release.at)}." if release else "It was not released through Signoff."
         )
-        st.markdown(f":green[:material/verified:] **In {stage}.** :gray[{when}]")
+        if release and release.action == "emergency":
+            st.markdown(
+                f":red[:material/notification_important:] **In {stage} by an emergency**, {ago(release.at)}. "
+                f":gray[{len(verdict.waived)} checks of the {policy} were waived.]"
+            )
+        else:
+            st.markdown(f":green[:material/verified:] **In {stage}.** :gray[{when}]")
     elif verdict.allowed:
         st.markdown(
             ":green[:material/verified:] **Ready to promote.** "
@@ -129,6 +137,8 @@ def _buttons(dossier: Dossier, actions: tuple[Action, ...], seen: Binding, by: A
             confirm(Action.ROLLBACK, dossier, seen, by)
         if Action.WITHDRAW in actions and st.button("Withdraw", icon=":material/undo:"):
             confirm(Action.WITHDRAW, dossier, seen, by)
+        if Action.BREAK_GLASS in actions and st.button("Break the glass…", icon=":material/notification_important:"):
+            confirm(Action.BREAK_GLASS, dossier, seen, by)
         if Action.ARCHIVE in actions and st.button("Archive", icon=":material/archive:"):
             confirm(Action.ARCHIVE, dossier, seen, by)
     return request
@@ -151,7 +161,7 @@ def _standing_by(dossier: Dossier, by: Actor, actions: tuple[Action, ...]) -> No
     """For whoever has no vote here: what happens next, and who does it."""
     st.markdown(f"**Next:** {_next(dossier)}")
     if not actions:
-        roles = ", ".join(sorted(role.replace("_", " ") for role in by.roles)) or "no role"
+        roles = ", ".join(sorted(role.words for role in by.roles)) or "no role"
         st.caption(f"You are {escaped(roles)}; there is nothing for you to decide here.")
 
 
@@ -198,6 +208,16 @@ def consequences(action: Action, dossier: Dossier) -> str:
                 f"**{name} v{ref.version}** returns to **{rules.champion.stage}**{archived}. "
                 "The comparison with the champion is waived, and recorded as waived."
             )
+        case Action.BREAK_GLASS:
+            return (
+                f"You ask for **{name} v{ref.version}** to go to **{rules.champion.stage}**{archived}. **It happens at "
+                "once when a second person confirms**, within an hour. Everybody sees it until a third has reviewed it."
+            )
+        case Action.CONFIRM_EMERGENCY:
+            return (
+                f"**{name} v{ref.version}** goes to **{rules.champion.stage}** **at once**{archived}. "
+                "Everybody sees it on every page until a reviewer or auditor has reviewed it."
+            )
         case Action.ARCHIVE if dossier.is_champion:
             return f"**{name} v{ref.version}** leaves **{rules.champion.stage}** and **nothing takes its place**."
         case Action.ARCHIVE:
@@ -206,8 +226,25 @@ def consequences(action: Action, dossier: Dossier) -> str:
             return f"The submission of **{name} v{ref.version}** is taken back."
 
 
-def _dialog(action: Action, dossier: Dossier, seen: Binding, by: Actor) -> None:
+def past_the_gate(action: Action, dossier: Dossier) -> None:
+    """What an emergency does, what it goes past, and what even an emergency does not."""
     st.markdown(consequences(action, dossier))
+    verdict = dossier.in_an_emergency
+    if verdict.waived:
+        st.markdown(":orange[**These checks fail and are waived, on the record:**]")
+        checks(Verdict(checks=verdict.waived))
+    else:
+        st.caption("Every check passes: nothing is waived but the release manager.")
+    if verdict.failed:
+        st.error("These are never waived, so the gate will refuse it:", icon=":material/gpp_bad:")
+        checks(Verdict(checks=verdict.failed))
+
+
+def _dialog(action: Action, dossier: Dossier, seen: Binding, by: Actor) -> None:
+    if action is Action.BREAK_GLASS:
+        past_the_gate(action, dossier)
+    else:
+        st.markdown(consequences(action, dossier))
     if action is Action.PROMOTE and not dossier.verdict.allowed:
         st.warning("As things are, the gate will refuse this and record that you asked.", icon=":material/gpp_bad:")
         checks(Verdict(checks=dossier.verdict.failed))
@@ -241,10 +278,12 @@ _LABELS = {
     Action.ROLLBACK: "Roll back to v{version}",
     Action.ARCHIVE: "Archive v{version}",
     Action.WITHDRAW: "Withdraw v{version}",
+    Action.BREAK_GLASS: "Ask for v{version}",
 }
 _DIALOGS = {
     Action.PROMOTE: st.dialog("Promote to Production?", icon=":material/rocket_launch:")(_dialog),
     Action.ROLLBACK: st.dialog("Roll back?", icon=":material/undo:")(_dialog),
     Action.ARCHIVE: st.dialog("Archive?", icon=":material/archive:")(_dialog),
     Action.WITHDRAW: st.dialog("Withdraw the submission?", icon=":material/undo:")(_dialog),
+    Action.BREAK_GLASS: st.dialog("Break the glass?", icon=":material/notification_important:")(_dialog),
 }

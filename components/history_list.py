@@ -27,15 +27,16 @@ _RECORDS, _VERSIONS, _RELEASES, _CHAMPIONS = "event-records", "event-versions", 
 MAX_HELD = 500
 _COLOURS = {
     "given": "green", "requested": "orange", "refused": "red", "aborted": "red", "unknown": "orange",
-    "intended": "gray", "activated": "gray",
+    "intended": "gray", "activated": "gray", "withdrawn": "gray", "reviewed": "blue",
 }  # fmt: skip
 _CONFIRMED = {
     "submission": "blue", "promotion": "green", "rollback": "orange", "rejection": "red", "archival": "violet",
+    "emergency": "red",
 }  # fmt: skip
 _TONES = {"green": "good", "red": "bad", "orange": "wait"}
 _SIGNS = {
     "submission": "→", "approval": "✓", "promotion": "↑", "rollback": "←", "archival": "↓", "rejection": "×",
-    "withdrawal": "←", "changes": "!", "policy": "§",
+    "withdrawal": "←", "changes": "!", "policy": "§", "emergency": "⚠",
 }  # fmt: skip
 
 
@@ -217,7 +218,7 @@ def _timeline(found: Sequence[Event]) -> None:
 
 def _line(event: Event) -> str:
     tone = _TONES.get(colour(event.kind), "plain")
-    sign = "×" if tone == "bad" else _SIGNS.get(event.kind.subject, "·")
+    sign = "×" if event.kind.outcome in {"refused", "aborted"} else _SIGNS.get(event.kind.subject, "·")
     about = f" {markup.link(_version(event), links.version(event.ref))}" if event.ref else ""
     headline = (
         f"<strong>{markup.text(history.action(event.kind), 60)}</strong>{about} · {markup.text(event.actor, 60)} · "

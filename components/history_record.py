@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from components import links, markup
-from components.badges import inline, passed, stage_words
+from components.badges import WAIVED, inline, passed, stage_words
 from components.history import EVENT
 from components.history_list import colour
 from components.problems import problems_shown
@@ -125,14 +125,18 @@ def _checks(found: Record) -> None:
     _section(f"Checks · {sum(bool(check['passed']) for check in found.checks)} of {len(found.checks)} passed")
     _table(
         {
-            "check": [f"{passed(bool(check['passed']))} {escaped(str(check['title']), 200)}" for check in found.checks],
+            "check": [f"{_sign(check)} {escaped(str(check['title']), 200)}" for check in found.checks],
             "value": [escaped(str(check["value"]), 200) for check in found.checks],
             "needed": [escaped(str(check["threshold"]), 200) for check in found.checks],
         }
     )
     for check in found.checks:
         if not check["passed"]:
-            st.caption(f"{passed(False)} {escaped(str(check['reason']), 600)}")
+            st.caption(f"{_sign(check)} {escaped(str(check['reason']), 600)}")
+
+
+def _sign(check: Mapping[str, object]) -> str:
+    return WAIVED if check.get("waived") else passed(bool(check["passed"]))
 
 
 def _metrics(event: Event) -> None:

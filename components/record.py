@@ -16,7 +16,9 @@ def checks_table(verdict: Verdict) -> None:
     """Every check with value, threshold and reason."""
     st.table(
         {
-            "": ["✓ passed" if check.passed else "✗ failed" for check in verdict.checks],
+            "": [
+                "✓ passed" if check.passed else "! waived" if check.waived else "✗ failed" for check in verdict.checks
+            ],
             "check": [escaped(check.title, 160) for check in verdict.checks],
             "value": [escaped(check.value, 160) for check in verdict.checks],
             "threshold": [escaped(check.threshold, 160) for check in verdict.checks],

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from services import findings, idempotency, reconciler, releases, reviews
+from services import break_glass, findings, idempotency, reconciler, releases, reviews
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
 from services.evidence import Binding, FindingDraft
@@ -21,14 +21,19 @@ _VOTES = {
     Action.REJECT: reviews.reject,
 }
 
+_EMERGENCIES = frozenset(
+    {Action.BREAK_GLASS, Action.CONFIRM_EMERGENCY, Action.WITHDRAW_EMERGENCY, Action.REVIEW_EMERGENCY}
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what was on screen, if anything was.
 
     ``findings`` come with requested changes, ``finding`` is the one to resolve or reopen, and
-    ``deviation`` the change past Signoff that is to be restored or adopted. ``password`` is what the person signs
-    with, where the policy asks for it; it is shown, kept and recorded nowhere.
+    ``deviation`` the change past Signoff that is to be restored or adopted. ``emergency`` is the record that asked
+    for one, when it is to be confirmed, withdrawn or reviewed; ``justified`` is what the review found. ``password``
+    is what the person signs with, where the policy asks for it; it is shown, kept and recorded nowhere.
     """
 
     action: Action
@@ -38,6 +43,8 @@ class Request:
     findings: tuple[FindingDraft, ...] = ()
     finding: int = 0
     deviation: int = 0
+    emergency: int = 0
+    justified: bool = False
     password: SecretStr | None = field(default=None, repr=False, compare=False)
 
 
@@ -63,6 +70,8 @@ def _as_json(request: Request) -> dict[str, Any]:
         "findings": [draft.as_json() for draft in request.findings],
         "finding": request.finding,
         "deviation": request.deviation,
+        "emergency": request.emergency,
+        "justified": request.justified,
     }
 
 
@@ -93,7 +102,20 @@ def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Out
             return _settled(signoff, request, by, source)
 
 
+def _emergency(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
+    action, number, text, seen = request.action, request.emergency, request.words, request.seen
+    if action is Action.BREAK_GLASS:
+        return break_glass.ask(signoff, request.ref, by=by, reason=text, seen=seen, source=source)
+    if action is Action.CONFIRM_EMERGENCY:
+        return break_glass.confirm(signoff, number, by=by, comment=text, seen=seen, source=source)
+    if action is Action.WITHDRAW_EMERGENCY:
+        return break_glass.withdraw(signoff, number, by=by, comment=text, source=source)
+    return break_glass.review(signoff, number, by=by, comment=text, justified=request.justified, source=source)
+
+
 def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
+    if request.action in _EMERGENCIES:
+        return _emergency(signoff, request, by, source)
     if request.action is Action.RESOLVE:
         return findings.resolve(signoff, request.finding, by=by, comment=request.words, source=source)
     if request.action is Action.REOPEN:

@@ -54,7 +54,7 @@ def _cells(event: Event) -> list[Any]:
         _metrics(get("metrics")),
         get("champion"),
         _metrics(get("champion_metrics")),
-        "; ".join(str(check["reason"]) for check in event.failed_checks),
+        "; ".join(f"{'waived: ' if check.get('waived') else ''}{check['reason']}" for check in event.failed_checks),
         ", ".join(approval["person"] for approval in get("approvals") or ()),
         _signature(get("signature")),
         _json(get("before")),

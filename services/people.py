@@ -34,6 +34,7 @@ DEMO_ACCOUNTS = (
     ("reviewer", "Rita Alvarez", Role.REVIEWER),
     ("reviewer2", "Rune Halvorsen", Role.REVIEWER),
     ("release_manager", "Mira Patel", Role.RELEASE_MANAGER),
+    ("break_glass", "Bruno Castellan", Role.BREAK_GLASS),
     ("auditor", "Aiko Tanaka", Role.AUDITOR),
     ("admin", "Adam Novak", Role.ADMIN),
 )

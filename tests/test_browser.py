@@ -268,6 +268,51 @@ def test_a_bad_link_gets_one_clear_sentence(office: Office, path: str, words: st
     expect(viewer.page.get_by_test_id("stException")).to_have_count(0)
 
 
+def test_an_emergency_needs_two_people_and_is_loud_until_a_third_has_reviewed_it(
+    office: Office, client: MlflowClient, stack: Stack
+) -> None:
+    first, second, third, viewer = (office[who] for who in ("break_glass", "release_manager", "auditor", "viewer"))
+    first.opens(version_page(WEAK))
+    first.clicks("Break the glass")
+    dialog = first.page.get_by_role("dialog")
+    expect(dialog).to_contain_text("v2 to go to Production, and v8 is archived")
+    expect(dialog).to_contain_text("Waived: val_auc is 0.74")
+    dialog.get_by_label("Reason").fill("The champion answers nonsense.")
+    dialog.get_by_role("button", name="Ask for v2").click()
+    first.sees("waits for a second person")
+    assert state(client)[0][WEAK] != "Production", "asking promotes nothing"
+    viewer.opens("/registry")
+    expect(viewer.page.locator("body")).not_to_contain_text("Emergency, not reviewed")
+
+    second.opens("/")
+    second.sees("Emergency asked for")
+    second.clicks("Look and confirm")
+    second.clicks("Confirm, promote now")
+    dialog = second.page.get_by_role("dialog")
+    dialog.get_by_label("Your words").fill("I see it too.")
+    dialog.get_by_role("button", name="Confirm, promote now").dblclick()
+    settle(second.page)
+    second.sees("Somebody else must now review the emergency")
+    stages, aliases, _ = state(client)
+    assert (stages[WEAK], stages[CHALLENGER], aliases["champion"]) == ("Production", "Archived", str(WEAK))
+    assert "approval_status" not in client.get_model_version(MODEL, str(WEAK)).tags
+    assert events(stack).count("emergency:confirmed") == 1
+
+    for path in ("/", "/review"):
+        viewer.opens(path)
+        viewer.sees("Emergency, not reviewed.")
+    third.opens("/promotions")
+    third.page.get_by_role("button", name="Review").first.click()
+    dialog = third.page.get_by_role("dialog")
+    dialog.get_by_text("Not justified").click()
+    dialog.get_by_label("Your words").fill("A rollback would have done.")
+    dialog.get_by_role("button", name="Review").click()
+    third.sees("is reviewed: not justified")
+    viewer.opens("/")
+    viewer.sees("Good to see you")
+    expect(viewer.page.locator("body")).not_to_contain_text("Emergency, not reviewed")
+
+
 def test_every_page_opens_for_everybody_without_an_outside_request_or_an_error(office: Office) -> None:
     viewer = office["viewer"]
     paths = ["/", "/registry", f"/model?name={MODEL}", version_page(CHALLENGER), f"/compare?name={MODEL}"]
