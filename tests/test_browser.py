@@ -13,10 +13,14 @@ from mlflow import MlflowClient
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 from sklearn.datasets import load_breast_cancer
 
+from services import slots
+from services.database import Database
 from tests.browser import browser, chromium, settle
 from tests.stack import PASSWORD, Stack, running
 
 MODEL, CHAMPION, CHALLENGER, OTHER, WEAK = "breast_cancer_screening", 3, 8, 7, 2
+PENDING = ("wine_cultivar", "5")
+PENDING_PAGE = "/version?name=wine_cultivar&version=5"
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +270,60 @@ def test_a_bad_link_gets_one_clear_sentence(office: Office, path: str, words: st
     viewer.opens(path)
     viewer.sees(words)
     expect(viewer.page.get_by_test_id("stException")).to_have_count(0)
+
+
+def test_a_blocking_finding_is_seen_by_whoever_is_to_answer_it_and_keeps_the_version_back(
+    office: Office, client: MlflowClient
+) -> None:
+    reviewer, scientist = office["reviewer2"], office["scientist"]
+    reviewer.opens(PENDING_PAGE)
+    reviewer.page.get_by_text("Request changes", exact=True).click()
+    reviewer.writes("Finding 1", "It was tuned on the holdout.")
+    reviewer.page.get_by_label("Severity").first.click()
+    reviewer.page.get_by_role("option", name="Blocking").click()
+    reviewer.writes("Comment", "Not before this is answered.")
+    reviewer.clicks("Decide")
+    reviewer.sees("sent back with changes requested")
+    scientist.opens("/")
+    scientist.sees("waits for your answer: 1 finding open, 1 blocking")
+    scientist.opens(PENDING_PAGE)
+    scientist.sees("reviewer2 found: It was tuned on the holdout (for scientist).")
+    assert client.get_model_version(*PENDING).tags["approval_status"] == "changes_requested"
+
+
+def test_an_approval_is_void_once_the_files_change_and_the_change_raises_the_alarm(
+    office: Office, client: MlflowClient, stack: Stack
+) -> None:
+    reviewer = office["reviewer"]
+    reviewer.opens(PENDING_PAGE)
+    reviewer.writes("Comment", "Holdout and tuning set differ, I looked.")
+    reviewer.clicks("Decide")
+    reviewer.sees("is approved")
+    model = client.get_model_version(*PENDING).source.removeprefix("models:/")
+    (folder,) = (stack.home / "artifacts").glob(f"**/{model}/artifacts")
+    with (folder / "requirements.txt").open("a") as file:
+        file.write("surprise==1.0\n")
+    reviewer.opens(PENDING_PAGE)
+    reviewer.page.locator(".st-key-refresh-registry button").click()
+    reviewer.sees("the approval by reviewer is void because the model's files changed")
+    reviewer.sees("No longer counts: the model's files changed.")
+    reviewer.opens("/")
+    reviewer.sees(re.compile("was changed outside Signoff", re.IGNORECASE))
+
+
+def test_whoever_comes_second_is_told_who_came_first(office: Office, client: MlflowClient, stack: Stack) -> None:
+    before, manager = state(client), office["release_manager"]
+    database = Database(f"sqlite:///{stack.home / 'signoff.db'}")
+    slot = slots.take(database, MODEL, holder="somebody", purpose="the promotion of v5")
+    manager.opens(version_page(OTHER))
+    manager.clicks("Promote v7 to Production")
+    dialog = manager.page.get_by_role("dialog")
+    dialog.get_by_label("Reason").fill("Mine, now.")
+    dialog.get_by_role("button", name="Promote v7").click()
+    manager.sees("somebody acted first: the promotion of v5 is under way. Nothing was changed")
+    assert state(client) == before
+    with database.writing() as connection:
+        slots.release(connection, slot)
 
 
 def test_an_emergency_needs_two_people_and_is_loud_until_a_third_has_reviewed_it(
