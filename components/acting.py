@@ -8,6 +8,7 @@ from components import links
 from components.problems import draw
 from components.session import Session
 from components.text import escaped
+from components.waiting import reading_shown
 from services import desk
 from services.desk import Request
 from services.errors import SignoffError
@@ -22,7 +23,7 @@ def carried_out(session: Session, request: Request) -> bool:
     What was on screen may be why it was refused, so the page is to be drawn anew in either case.
     """
     doing = f"{request.action.replace('_', ' ').capitalize()} v{request.ref.version}"
-    with st.spinner(f"{doing}: reading the evidence again…"):
+    with reading_shown(f"{doing}: reading the evidence again…"):
         try:
             # Kept before anything else is drawn: a further click ends this run at the next thing drawn.
             st.session_state[_KEY] = desk.perform(session.signoff, request, by=session.user.username)
