@@ -20,8 +20,8 @@ STEP_SECONDS = 0.2
 @contextmanager
 def reading_shown(doing: str) -> Iterator[None]:
     """Say what is being done, and after half a second how far the reading of files is."""
-    bar = _Bar(st.empty())
     with st.spinner(doing):
+        bar = _Bar(st.empty())
         try:
             with told_to(bar.note):
                 yield
