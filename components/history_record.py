@@ -106,6 +106,10 @@ def _change(event: Event) -> None:
             (f"alias {escaped(alias)}", _pointed(before, alias), _pointed(after, alias))
             for alias in _keys(before, after, "aliases")
         ),
+        *(
+            (f"tag {escaped(key)}", before["tags"].get(key), after["tags"].get(key))
+            for key in (_keys(before, after, "tags") if "tags" in before and "tags" in after else ())
+        ),
     ]
     _section("What changed" if event.kind.outcome == "confirmed" else "What was to change")
     _table(

@@ -6,6 +6,7 @@ from components import comparison, conversation, decision, dossier, emergencies,
 from components.acting import carried_out, outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
+from components.waiting import reading_shown
 from services.desk import VOTES, Request
 from services.domain import VersionRef
 from services.dossier import Dossier, open_dossier
@@ -16,7 +17,7 @@ def render(session: Session) -> None:
     with problems_shown():
         ref = VersionRef.parse(st.query_params.get("name"), st.query_params.get("version"))
         confirmed = decision.confirmed(ref)
-        with st.spinner("Reading the evidence…"):
+        with reading_shown("Reading the evidence…"):
             found = open_dossier(session.signoff, ref)
         uri = session.signoff.settings.mlflow_uri
         dossier.header(found, uri)

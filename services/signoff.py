@@ -42,7 +42,7 @@ class Signoff:
             InvalidSettings: a policy file is wrong.
             LedgerUnavailable: the database cannot be opened or brought to the newest schema.
         """
-        from services.registry import MlflowRegistry  # imports MLflow: seconds
+        from services.mlflow_registry import MlflowRegistry  # imports MLflow: seconds
 
         return cls.wire(settings=settings, registry=MlflowRegistry(settings.mlflow_uri), passwords=passwords)
 

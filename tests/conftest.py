@@ -145,9 +145,15 @@ def http_ok(url: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `mlflow_server` keeps its database, its log and its ``artifacts``."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(mlflow_folder: Path) -> Iterator[str]:
     """The URL of a real, plain MLflow server with its own SQLite file and proxied artifacts."""
-    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    folder, port = mlflow_folder, free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),

@@ -24,6 +24,7 @@ from services.domain import (
 )
 from services.errors import BadInput, NotFound
 from services.evidence import Manifest
+from services.progress import Progress, tell
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOLDOUT = Dataset(name="holdout", digest="aaaaaaaa", context="eval")
@@ -198,6 +199,8 @@ class FakeRegistry:
         self.calls += 1
         if ref not in self._files:
             raise NotFound(f"MLflow does not know the files of {ref}.")
+        total = sum(map(len, self._files[ref].values()))
+        tell(Progress(ref=ref, done=total, total=total))
         return Manifest(
             files=tuple(
                 ArtifactFile(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
