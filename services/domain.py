@@ -218,6 +218,7 @@ class Action(StrEnum):
     ARCHIVE = "archive"
     RESTORE = "restore"
     ADOPT = "adopt"
+    RECONCILE = "reconcile"
     EXPORT_LEDGER = "export_ledger"
     MANAGE_PEOPLE = "manage_people"
 

@@ -19,6 +19,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.ARCHIVE: frozenset({Role.RELEASE_MANAGER}),
     Action.RESTORE: frozenset({Role.RELEASE_MANAGER}),
     Action.ADOPT: frozenset({Role.RELEASE_MANAGER}),
+    Action.RECONCILE: frozenset({Role.RELEASE_MANAGER, Role.AUDITOR, Role.ADMIN}),
     Action.EXPORT_LEDGER: frozenset({Role.AUDITOR, Role.ADMIN}),
     Action.MANAGE_PEOPLE: frozenset({Role.ADMIN}),
 }
