@@ -638,7 +638,8 @@ class TestErrors:
     def test_what_is_not_there_and_methods_that_are_not_have_the_same_shape(self, rest: Rest) -> None:
         refused(rest.get("/nothing"), 404, "ENDPOINT_NOT_FOUND")
         refused(rest.client.get("/api/2.0/mlflow/nothing"), 404, "ENDPOINT_NOT_FOUND")
-        refused(rest.client.get("/api/elsewhere"), 404, "ENDPOINT_NOT_FOUND")
+        for path in ("/api/elsewhere", "/api/else%0Awhere", "/api/v1%0A", "/api/v1/%0A"):
+            refused(rest.client.get(path), 404, "ENDPOINT_NOT_FOUND")
         answer = rest.client.delete(f"{V1}/models")
         refused(answer, 405, "METHOD_NOT_ALLOWED")
         assert answer.headers["allow"] == "GET"
