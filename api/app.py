@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -61,15 +62,20 @@ def _app(door: Door, path: str, *routers: APIRouter, openapi_url: str | None) ->
     for router in routers:
         app.include_router(router)
     described = app.openapi
-    app.openapi = lambda: _without_422(described())  # type: ignore[method-assign]
+    app.openapi = lambda: _told(deepcopy(described()))  # type: ignore[method-assign]
     return app
 
 
-def _without_422(schema: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI announces its own shape of validation errors; ours are 400."""
+def _told(schema: dict[str, Any]) -> dict[str, Any]:
+    """With the first sentence about a call as its title, and without the validation errors that FastAPI announces.
+
+    Ours are 400, and told in MLflow's shape.
+    """
     for operations in schema["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)
+            title, _, rest = " ".join(operation["description"].split()).partition(". ")
+            operation.update(summary=title.rstrip("."), description=rest)
     for name in ("HTTPValidationError", "ValidationError"):
         schema["components"]["schemas"].pop(name, None)
     return schema

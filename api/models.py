@@ -124,7 +124,7 @@ def registered_models(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> ModelList:
-    """The registered models this token is for, by name; `tag` is `key` or `key:value`."""
+    """The registered models this token is for, by name. A `tag` is `key` or `key:value`."""
     caller.require(Action.VIEW, None, filtered=True)
     query = catalogue.Query(text=q, stage=stage, status=status, owner=owner, tag=tag)
     name = parameters.place("model", cursor) if cursor is not None else ""
