@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services import idempotency, people, reconciler, releases, reviews
+from services import findings, idempotency, people, reconciler, releases, reviews
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
-from services.evidence import Binding
+from services.evidence import Binding, FindingDraft
 from services.reviews import Outcome
 from services.signoff import Signoff
 from services.tokens import Scope
@@ -19,7 +19,6 @@ VOTES = frozenset({Action.APPROVE, Action.REQUEST_CHANGES, Action.REJECT})
 """What a reviewer decides."""
 _VOTES = {
     Action.APPROVE: reviews.approve,
-    Action.REQUEST_CHANGES: reviews.request_changes,
     Action.REJECT: reviews.reject,
 }
 SUBJECTS = {
@@ -31,23 +30,25 @@ SUBJECTS = {
     Action.PROMOTE: "promotion",
     Action.ROLLBACK: "rollback",
     Action.ARCHIVE: "archival",
-    Action.RESTORE: "restoration",
-    Action.ADOPT: "adoption",
 }
-"""What the record calls each of them."""
+"""What a token can be used for, and what the record calls it. The others name what they are about by a number, so that
+a request's ``ref`` does not say which model a scope would have to cover."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what was on screen, if anything was.
 
-    ``deviation`` is the change past Signoff that is to be restored or adopted.
+    ``findings`` come with requested changes, ``finding`` is the one to resolve or reopen, and
+    ``deviation`` the change past Signoff that is to be restored or adopted.
     """
 
     action: Action
     ref: VersionRef
     words: str
     seen: Binding | None = None
+    findings: tuple[FindingDraft, ...] = ()
+    finding: int = 0
     deviation: int = 0
 
 
@@ -70,9 +71,7 @@ def perform(
         and what the verb or `idempotency.once` raises.
     """
     if within:
-        actor = people.acting(signoff.database, by, source)
-        with refusals_recorded(signoff, SUBJECTS[request.action], actor, request.ref):
-            within.require(request.action, request.ref.name)
+        _require(signoff, within, request.action, request.ref.name, request.ref, by, source)
     return _once(signoff, key, by, _as_json(request), lambda: _perform(signoff, request, by, source))
 
 
@@ -81,11 +80,19 @@ def roll_back(
 ) -> Outcome:
     """`perform` of a rollback to whichever version served before, which is found out only once for a key."""
     if within:
-        actor = people.acting(signoff.database, by, source)
-        with refusals_recorded(signoff, SUBJECTS[Action.ROLLBACK], actor, None):
-            within.require(Action.ROLLBACK, name)
+        _require(signoff, within, Action.ROLLBACK, name, None, by, source)
     asked = {"action": Action.ROLLBACK, "name": name, "version": None, "words": words}
     return _once(signoff, key, by, asked, lambda: releases.rollback(signoff, name, by=by, reason=words, source=source))
+
+
+def _require(
+    signoff: Signoff, scope: Scope, action: Action, model: str, ref: VersionRef | None, by: str, source: Source
+) -> None:
+    if action not in SUBJECTS:
+        raise BadInput(f"No token can be used to {action}.")
+    actor = people.acting(signoff.database, by, source)
+    with refusals_recorded(signoff, SUBJECTS[action], actor, ref):
+        scope.require(action, model)
 
 
 def _once(
@@ -101,6 +108,8 @@ def _as_json(request: Request) -> dict[str, Any]:
         "version": request.ref.version,
         "words": request.words,
         "seen": request.seen.as_json() if request.seen else None,
+        "findings": [draft.as_json() for draft in request.findings],
+        "finding": request.finding,
         "deviation": request.deviation,
     }
 
@@ -110,7 +119,11 @@ def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Out
     match request.action:
         case Action.SUBMIT:
             return reviews.submit(signoff, ref, by=by, comment=text, source=source)
-        case Action.APPROVE | Action.REQUEST_CHANGES | Action.REJECT:
+        case Action.REQUEST_CHANGES:
+            return reviews.request_changes(
+                signoff, ref, by=by, comment=text, findings=request.findings, seen=seen, source=source
+            )
+        case Action.APPROVE | Action.REJECT:
             return _VOTES[request.action](signoff, ref, by=by, comment=text, seen=seen, source=source)
         case Action.WITHDRAW:
             return reviews.withdraw(signoff, ref, by=by, comment=text, source=source)
@@ -125,6 +138,10 @@ def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Out
 
 
 def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
+    if request.action is Action.RESOLVE:
+        return findings.resolve(signoff, request.finding, by=by, comment=request.words, source=source)
+    if request.action is Action.REOPEN:
+        return findings.reopen(signoff, request.finding, by=by, comment=request.words, source=source)
     if request.action is Action.RESTORE:
         return reconciler.restore(signoff, request.deviation, by=by, reason=request.words, source=source)
     if request.action is Action.ADOPT:

@@ -14,6 +14,8 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.APPROVE: frozenset({Role.REVIEWER}),
     Action.REQUEST_CHANGES: frozenset({Role.REVIEWER}),
     Action.REJECT: frozenset({Role.REVIEWER}),
+    Action.RESOLVE: frozenset({Role.REVIEWER}),
+    Action.REOPEN: frozenset({Role.REVIEWER}),
     Action.PROMOTE: frozenset({Role.RELEASE_MANAGER}),
     Action.ROLLBACK: frozenset({Role.RELEASE_MANAGER}),
     Action.ARCHIVE: frozenset({Role.RELEASE_MANAGER}),

@@ -17,7 +17,7 @@ from tests.ledgers import kinds, record
 from tests.rest import Rest, refused
 from tests.test_releases import approve, release
 
-VERBS = [action for action in SUBJECTS if action not in {Action.RESTORE, Action.ADOPT}]
+VERBS = list(SUBJECTS)
 Door = Callable[[Signoff, Action, VersionRef, str], str | None]
 """Asks for something; returns the refusal, or None when it was done."""
 

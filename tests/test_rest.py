@@ -19,14 +19,12 @@ from services.errors import OutcomeUnknown, RegistryUnavailable, SignoffError
 from services.policy import PolicyBook, parse
 from services.settings import PROJECT
 from services.signoff import Signoff
-from tests.conftest import BOTH, Clock
+from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.rest import TRANSITION, V1, Rest, refused
 from tests.test_releases import approve, release
 from verifier.verify import keys_in, verify_file
-
-DATABASES = BOTH
 
 
 @pytest.fixture
