@@ -130,7 +130,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
     status = error.status_code
     message = f"There is nothing at {request.url.path}." if status == 404 else str(error.detail)
-    found = answer(status, _HTTP.get(status, "BAD_REQUEST"), message)
+    found = answer(status, _HTTP.get(status, "INVALID_PARAMETER_VALUE"), message)
     found.headers.update(error.headers or {})
     return found
 

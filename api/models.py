@@ -191,7 +191,6 @@ def known(caller: Caller, name: str) -> tuple[RegisteredModel, tuple[ModelVersio
     snapshot = caller.signoff.snapshot.current
     if name not in snapshot.models:
         with caller.asking_mlflow():
-            caller.signoff.registry.model(name)
             caller.signoff.snapshot.touch(name)
         snapshot = caller.signoff.snapshot.current
     if name not in snapshot.models:
@@ -204,7 +203,6 @@ def known_version(caller: Caller, ref: VersionRef) -> tuple[RegisteredModel, Mod
     model, versions = known(caller, ref.name)
     if not any(version.ref == ref for version in versions):
         with caller.asking_mlflow():
-            caller.signoff.registry.version(ref)
             caller.signoff.snapshot.touch(ref.name)
         model, versions = known(caller, ref.name)
     found = next((version for version in versions if version.ref == ref), None)
