@@ -327,10 +327,10 @@ class TestVerbs:
         assert kinds(signoff) == before
 
     def test_a_browser_session_is_no_token(self, rest: Rest, signoff: Signoff, candidate: VersionRef) -> None:
-        from web.gate import COOKIE
+        from web.gate import cookie_name
 
         secret = people.open_session(signoff.database, "scientist", signoff.settings.secret_key)
-        rest.client.cookies.set(COOKIE, secret)
+        rest.client.cookies.set(cookie_name(signoff.settings), secret)
         refused(rest.post(path(candidate, "/submit"), comment="x"), 401, "UNAUTHENTICATED")
         refused(rest.post(path(candidate, "/submit"), token=secret, comment="x"), 401, "UNAUTHENTICATED")
 

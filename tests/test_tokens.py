@@ -279,8 +279,11 @@ class TestScope:
             refused(rest.get(wanted, token=secret), 403, "PERMISSION_DENIED")
         refused(rest.post("/models/churn/versions/1/submit", token=secret, comment="x"), 403, "PERMISSION_DENIED")
         assert kinds(signoff)[-1] == "submission:refused"
-        refused(rest.post("/models/churn/rollback", token=secret, reason="x"), 403, "PERMISSION_DENIED")
-        assert kinds(signoff)[-1] == "rollback:refused"
+        manager = rest.token("release_manager", models=["fraud_*"])
+        for back in ({}, {"version": 1}):
+            answer = rest.post("/models/churn/rollback", token=manager, reason="x", **back)
+            assert "This token may not be used on churn" in refused(answer, 403, "PERMISSION_DENIED")
+            assert kinds(signoff)[-1] == "rollback:refused"
 
     def test_covers_the_documents_own_call_as_well(self, rest: Rest, submitted: VersionRef) -> None:
         secret = rest.token("both", models=["fraud_*"])
