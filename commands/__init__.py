@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from commands import ledger, policy
+from commands import ledger, policy, token, user
 from services.errors import (
     LedgerBroken,
     LedgerUnavailable,
@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(policy.app, name="policy")
+app.add_typer(token.app, name="token")
+app.add_typer(user.app, name="user")
 
 REFUSED, WRONG_USAGE, UNREACHABLE = 1, 2, 3
 

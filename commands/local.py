@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,10 +30,12 @@ def opened() -> tuple[Settings, Database]:
     home = Path(os.environ.get("SIGNOFF_HOME") or ".signoff")
     if not os.environ.get("SIGNOFF_DATABASE_URL") and not (home / "signoff.db").is_file():
         raise LedgerUnavailable(f"There is no ledger in {home}; name its folder with SIGNOFF_HOME.")
-    settings = Settings.read()
+    # A home with a key of its own is an embedded stack's, also for whoever set MLFLOW_TRACKING_URI to use its server.
+    ours = {"SIGNOFF_EMBEDDED": "1"} if (home / "secret-key").is_file() else {}
+    settings = Settings.read({**os.environ, **ours})
     database = Database(settings.database_url)
     with database.reading() as connection:
-        if not sa.inspect(connection).has_table("checkpoints"):
+        if not sa.inspect(connection).has_table("tokens"):
             raise LedgerUnavailable("This database is not of this version of Signoff; start Signoff once.")
     return settings, database
 
@@ -41,6 +43,14 @@ def opened() -> tuple[Settings, Database]:
 def answer(found: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:
     """What a command found, on stdout."""
     typer.echo(json.dumps(found, ensure_ascii=False) if as_json else sentence)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text, each as wide as its widest cell; what cannot be printed is shown as an escape."""
+    cells = [[cell if cell.isprintable() else repr(cell)[1:-1] for cell in row] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 @contextmanager

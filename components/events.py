@@ -34,6 +34,8 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.OUTSIDE_ENDED: ("✓", "good", "found {it} as prescribed again"),
     Kind.RESTORATION_CONFIRMED: ("←", "good", "put {it} back to what the record prescribes"),
     Kind.ADOPTION_RECORDED: ("!", "wait", "adopted what was changed on {it} outside Signoff"),
+    Kind.TOKEN_CREATED: ("•", "plain", "created a token"),
+    Kind.TOKEN_REVOKED: ("×", "plain", "revoked a token"),
 }
 _ASKED = {
     "submission": "to submit {it}",
@@ -48,6 +50,8 @@ _ASKED = {
     "archival": "to archive {it}",
     "restoration": "to put {it} back to what the record prescribes",
     "adoption": "to adopt what was changed on {it} outside Signoff",
+    "token": "for a token to be created or revoked",
+    "access": "to see or do what is not theirs",
 }
 
 

@@ -6,11 +6,13 @@ Rows are computed once for each generation of the snapshot, and only for the mod
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
+from itertools import islice
 from weakref import WeakKeyDictionary
 
 from services.domain import ModelVersion, RegisteredModel, Status
@@ -89,6 +91,27 @@ def search(signoff: Signoff, query: Query) -> Page:
     size = max(1, query.page_size)
     number = min(max(1, query.page), max(1, -(-len(found) // size)))
     return Page(rows=found[(number - 1) * size : number * size], total=len(found), number=number, size=size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Some rows of a list by name; ``last`` is the name to go on after, None where nothing comes after them."""
+
+    rows: tuple[Row, ...]
+    last: str | None
+
+
+def after(
+    signoff: Signoff, query: Query, *, name: str = "", size: int = PAGE_SIZE, covered: Callable[[str], bool]
+) -> Stretch:
+    """The next registered models after ``name`` that fit and are ``covered``; what is added meanwhile shifts nothing.
+
+    ``query``'s order and page do not count. Raises as `search`.
+    """
+    fitting = _listing(signoff).matching(replace(query, sort=Sort.NAME))
+    rest = (row for row in fitting[bisect_right(fitting, name, key=lambda row: row.name) :] if covered(row.name))
+    found = tuple(islice(rest, size + 1))
+    return Stretch(rows=found[:size], last=found[size - 1].name if len(found) > size else None)
 
 
 def overview(signoff: Signoff) -> Overview:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import SecretStr
 
-from services import break_glass, findings, idempotency, reconciler, releases, reviews
+from services import break_glass, findings, idempotency, people, reconciler, releases, reviews
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
 from services.evidence import Binding, FindingDraft
 from services.reviews import Outcome
 from services.signoff import Signoff
+from services.tokens import Scope
+from services.verbs import refusals_recorded
 
 VOTES = frozenset({Action.APPROVE, Action.REQUEST_CHANGES, Action.REJECT})
 """What a reviewer decides."""
@@ -20,6 +23,18 @@ _VOTES = {
     Action.APPROVE: reviews.approve,
     Action.REJECT: reviews.reject,
 }
+SUBJECTS = {
+    Action.SUBMIT: "submission",
+    Action.APPROVE: "approval",
+    Action.REQUEST_CHANGES: "changes",
+    Action.REJECT: "rejection",
+    Action.WITHDRAW: "withdrawal",
+    Action.PROMOTE: "promotion",
+    Action.ROLLBACK: "rollback",
+    Action.ARCHIVE: "archival",
+}
+"""What a token can be used for, and what the record calls it. The others name what they are about by a number, so that
+a request's ``ref`` does not say which model a scope would have to cover."""
 
 _EMERGENCIES = frozenset(
     {Action.BREAK_GLASS, Action.CONFIRM_EMERGENCY, Action.WITHDRAW_EMERGENCY, Action.REVIEW_EMERGENCY}
@@ -49,14 +64,52 @@ class Request:
 
 
 def perform(
-    signoff: Signoff, request: Request, *, by: str, source: Source = Source.BROWSER, key: str | None = None
+    signoff: Signoff,
+    request: Request,
+    *,
+    by: str,
+    source: Source = Source.BROWSER,
+    key: str | None = None,
+    within: Scope | None = None,
 ) -> Outcome:
-    """Carry out a request, under an idempotency key at most once; raises what its verb or `idempotency.once` raises."""
-    if key is None:
-        return _perform(signoff, request, by, source)
-    return idempotency.once(
-        signoff, key, by=by, request=_as_json(request), perform=lambda: _perform(signoff, request, by, source)
-    )
+    """Carry out a request, under an idempotency key at most once.
+
+    Args:
+        within: what the token is for that the request came with, if it came with one.
+
+    Raises:
+        NotAllowed: the token is not for this; recorded as the verb would record it.
+        and what the verb or `idempotency.once` raises.
+    """
+    if within:
+        _require(signoff, within, request.action, request.ref.name, request.ref, by, source)
+    return _once(signoff, key, by, _as_json(request), lambda: _perform(signoff, request, by, source))
+
+
+def roll_back(
+    signoff: Signoff, name: str, *, words: str, by: str, source: Source, key: str | None, within: Scope | None
+) -> Outcome:
+    """`perform` of a rollback to whichever version served before, which is found out only once for a key."""
+    if within:
+        _require(signoff, within, Action.ROLLBACK, name, None, by, source)
+    asked = {"action": Action.ROLLBACK, "name": name, "version": None, "words": words}
+    return _once(signoff, key, by, asked, lambda: releases.rollback(signoff, name, by=by, reason=words, source=source))
+
+
+def _require(
+    signoff: Signoff, scope: Scope, action: Action, model: str, ref: VersionRef | None, by: str, source: Source
+) -> None:
+    if action not in SUBJECTS:
+        raise BadInput(f"No token can be used to {action}.")
+    actor = people.acting(signoff.database, by, source)
+    with refusals_recorded(signoff, SUBJECTS[action], actor, ref):
+        scope.require(action, model)
+
+
+def _once(
+    signoff: Signoff, key: str | None, by: str, asked: Mapping[str, Any], perform: Callable[[], Outcome]
+) -> Outcome:
+    return perform() if key is None else idempotency.once(signoff, key, by=by, request=asked, perform=perform)
 
 
 def _as_json(request: Request) -> dict[str, Any]:

@@ -224,6 +224,7 @@ class Action(StrEnum):
     CONFIRM_EMERGENCY = "confirm_emergency"
     WITHDRAW_EMERGENCY = "withdraw_emergency"
     REVIEW_EMERGENCY = "review_emergency"
+    RECONCILE = "reconcile"
     EXPORT_LEDGER = "export_ledger"
     MANAGE_PEOPLE = "manage_people"
 

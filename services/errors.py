@@ -35,6 +35,10 @@ class StaleDecision(Refused):
     """What the decision was made on has changed since it was on screen."""
 
 
+class Unauthenticated(SignoffError):
+    """A bearer token is missing, or there is none like it that is valid; one sentence for every reason."""
+
+
 class PromotionConflict(SignoffError):
     """Someone else holds this model's slot, or acted first."""
 

@@ -52,6 +52,8 @@ _DONE = {
     Kind.OUTSIDE_ENDED: "Outside: ended",
     Kind.RESTORATION_CONFIRMED: "Restored",
     Kind.ADOPTION_RECORDED: "Adopted",
+    Kind.TOKEN_CREATED: "Token created",
+    Kind.TOKEN_REVOKED: "Token revoked",
 }
 _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "unknown": "Outcome unknown"}
 _SUBJECTS = {"changes": "request for changes", "emergency": "emergency promotion"}

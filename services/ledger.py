@@ -104,6 +104,12 @@ class Kind(StrEnum):
     ADOPTION_RECORDED = "adoption:recorded"
     ADOPTION_REFUSED = "adoption:refused"
 
+    TOKEN_CREATED = "token:created"  # noqa: S105  (what happened to one)
+    TOKEN_REVOKED = "token:revoked"  # noqa: S105
+    TOKEN_REFUSED = "token:refused"  # noqa: S105
+
+    ACCESS_REFUSED = "access:refused"
+
     @property
     def subject(self) -> str:
         """What it is about: ``promotion`` …"""

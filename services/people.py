@@ -94,6 +94,34 @@ def add_account(
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """One account as an administrator sees it. ``roles`` are sorted; ``created_at`` is ISO 8601 UTC."""
+
+    username: str
+    name: str
+    email: str
+    roles: tuple[str, ...]
+    disabled: bool
+    created_at: str
+
+
+def listed(database: Database) -> list[Account]:
+    """Every account by username."""
+    with database.reading() as connection:
+        return [
+            Account(
+                username=row.username,
+                name=row.name,
+                email=row.email,
+                roles=tuple(sorted(row.roles)),
+                disabled=row.disabled,
+                created_at=row.created_at,
+            )
+            for row in connection.execute(sa.select(accounts).order_by(accounts.c.username))
+        ]
+
+
 def set_roles(database: Database, username: str, roles: Iterable[Role]) -> None:
     """Replace an account's roles, at once and in its open sessions too; raises `NotFound`."""
     with database.writing() as connection:

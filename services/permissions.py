@@ -25,6 +25,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.CONFIRM_EMERGENCY: frozenset({Role.BREAK_GLASS, Role.RELEASE_MANAGER}),
     Action.WITHDRAW_EMERGENCY: frozenset({Role.BREAK_GLASS}),
     Action.REVIEW_EMERGENCY: frozenset({Role.REVIEWER, Role.AUDITOR}),
+    Action.RECONCILE: frozenset({Role.RELEASE_MANAGER, Role.AUDITOR, Role.ADMIN}),
     Action.EXPORT_LEDGER: frozenset({Role.AUDITOR, Role.ADMIN}),
     Action.MANAGE_PEOPLE: frozenset({Role.ADMIN}),
 }

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from services import changes, expiry, facts, intents, mirror
+from services import changes, expiry, facts, intents, mirror, people, permissions
 from services.domain import Action, Actor, Source, Stage, VersionRef
 from services.errors import Refused, StaleDecision
 from services.evidence import Binding, Facts
@@ -101,7 +101,11 @@ def rollback(
     """
     number = version or previous_champion(signoff, name)
     if number is None:
-        raise Refused(f"{name} has no earlier champion to return to.")
+        signoff.registry.model(name)
+        actor = people.acting(signoff.database, by, source)
+        with refusals_recorded(signoff, "rollback", actor, None):
+            permissions.require(actor, Action.ROLLBACK)
+            raise Refused(f"{name} has no earlier champion to return to.")
     return _release(signoff, VersionRef(name=name, version=number), by, reason, None, source, Action.ROLLBACK, password)
 
 

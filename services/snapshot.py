@@ -157,7 +157,8 @@ class Snapshots:
             read = None
         with self._swap:
             self._touched[name] = read
-            self._current = _with(self._current, {name: read})
+            if read or name in self._current.models:  # else nothing changed, and nobody need look again
+                self._current = _with(self._current, {name: read})
 
     def _begin(self) -> datetime:
         with self._swap:

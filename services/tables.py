@@ -355,3 +355,28 @@ sessions = Table(
     Column("expires_at", Float, nullable=False),
     UniqueConstraint("token_hash", "username"),
 )
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("token_hash", String(64), nullable=False, unique=True),
+    Column("username", String(256), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("models", JSON, nullable=False),  # patterns; empty: every model
+    Column("actions", JSON, nullable=False),  # empty: whatever the account may
+    Column("created_by", String(256), nullable=False),
+    Column("created_at", Float, nullable=False),  # these are seconds since 1970, on database time
+    Column("expires_at", Float, nullable=False),
+    Column("last_used_at", Float),
+    Column("revoked_at", Float),
+    # A name is a handle: nobody has two live tokens of one name.
+    Index(
+        "uq_tokens_name",
+        "username",
+        "name",
+        unique=True,
+        sqlite_where=text("revoked_at IS NULL"),
+        postgresql_where=text("revoked_at IS NULL"),
+    ),
+)

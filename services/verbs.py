@@ -57,7 +57,7 @@ def acting(signoff: Signoff, username: str, source: Source, action: Action, ref:
 
 
 @contextmanager
-def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: VersionRef) -> Iterator[None]:
+def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: VersionRef | None) -> Iterator[None]:
     """Record whatever is refused inside as one event, repeats of it as a count, and let it go on."""
     try:
         yield
@@ -72,8 +72,9 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
             verdict=verdict,
             at=signoff.now(),
         )
-        with suppress(RegistryUnavailable):
-            signoff.snapshot.touch(ref.name)  # what was on screen may be why it was asked for
+        if ref:
+            with suppress(RegistryUnavailable):
+                signoff.snapshot.touch(ref.name)  # what was on screen may be why it was asked for
         raise
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import httpx
 import mlflow
 import pytest
 from mlflow import MlflowClient
@@ -15,6 +20,7 @@ from sklearn.datasets import load_breast_cancer
 
 from services import slots
 from services.database import Database
+from services.settings import PROJECT
 from tests.browser import browser, chromium, settle
 from tests.stack import PASSWORD, Stack, running
 
@@ -379,3 +385,41 @@ def test_every_page_opens_for_everybody_without_an_outside_request_or_an_error(o
         expect(viewer.page.get_by_test_id("stMain").get_by_role("heading").first).to_be_visible()
         expect(viewer.page.get_by_test_id("stException")).to_have_count(0)
     assert office.misdeeds() == []
+
+
+def test_the_lifecycle_documents_curl_meets_the_same_gate(stack: Stack, client: MlflowClient) -> None:
+    """With a token from the terminal; the call is the document's own, down to its missing Content-Type."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "SIGNOFF"))}
+    made = subprocess.run(
+        [sys.executable, "cli.py", "token", "create", "curl", "--user", "release_manager", "--json"],
+        cwd=PROJECT,
+        env={**environment, "SIGNOFF_HOME": str(stack.home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    headers = {
+        "Authorization": f"Bearer {json.loads(made.stdout)['token']}",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+
+    def curl(version: int) -> httpx.Response:
+        body = json.dumps({"name": MODEL, "version": version, "stage": "Production"})
+        url = f"{stack.url}/api/2.0/mlflow/transition"
+        return httpx.post(url, content=body, headers=headers, timeout=60, trust_env=False)
+
+    before = {v.version: v.current_stage for v in client.search_model_versions(f"name='{MODEL}'")}
+    refused = curl(WEAK)
+    assert (refused.status_code, refused.json()["error_code"]) == (403, "PERMISSION_DENIED")
+    assert any(not check["passed"] for check in refused.json()["checks"])
+    champion = curl(CHALLENGER)
+    assert (champion.status_code, champion.json()["event"]) == (200, None)
+    assert {v.version: v.current_stage for v in client.search_model_versions(f"name='{MODEL}'")} == before
+
+
+def test_the_documentation_of_rest_is_drawn_from_our_own_files(office: Office) -> None:
+    person = office["viewer"]
+    person.page.goto(person.stack.url + "/api/v1/docs")
+    expect(person.page.locator(".opblock-summary-path").first).to_have_text("/models", timeout=20_000)
+    assert person.foreign == []
+    assert person.errors == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,16 @@ from pathlib import Path
 import pytest
 
 from commands import main
+from services import people, tokens
+from services.domain import Role, Source
+from services.errors import Unauthenticated
 from services.settings import PROJECT
 from services.signoff import Signoff
 from tests.conftest import free_port
+from tests.ledgers import record
 from tests.test_checkpoints import rewrite, sign, tamper
 from tests.test_ledger import add, entry
+from web.passwords import BcryptPasswords
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -128,3 +134,97 @@ class TestPolicy:
         code, _, err = run("policy", "show", "nothing")
         assert code == 2
         assert "No policy named nothing is in force" in err
+
+
+class TestToken:
+    def test_is_shown_once_and_opens_the_rest_door(self, run: Run, signoff: Signoff) -> None:
+        code, out, _ = run("token", "create", "ci", "--user", "reviewer", "--json")
+        told = json.loads(out)
+        assert (code, told["user"], told["state"]) == (0, "reviewer", "live")
+        found = tokens.bearer(signoff.database, told["token"], signoff.settings.secret_key, Source.REST)
+        assert found.actor.username == "reviewer"
+        code, out, _ = run("token", "list", "--json")
+        assert [token["id"] for token in json.loads(out)["tokens"]] == [told["id"]]
+        assert told["token"] not in out
+        assert record(signoff)[-1].kind.value == "token:created"
+        assert (record(signoff)[-1].actor, record(signoff)[-1].body["source"]) == ("signoff", "cli")
+
+    def test_without_json_it_is_the_token_alone(self, run: Run) -> None:
+        out = run("token", "create", "ci", "--user", "reviewer")[1]
+        assert out.startswith("signoff_")
+        assert len(out.split()) == 1
+
+    def test_takes_models_actions_and_days(self, run: Run) -> None:
+        arguments = ("--models", "fraud_*", "--actions", "view,approve", "--actions", "reject", "--days", "7")
+        told = json.loads(run("token", "create", "ci", "--user", "reviewer", *arguments, "--json")[1])
+        assert (told["models"], told["actions"]) == (["fraud_*"], ["approve", "reject", "view"])
+        lines = run("token", "list", "--user", "reviewer")[1].splitlines()
+        assert lines[0].split() == ["ID", "USER", "NAME", "STATE", "LAST", "USED", "LIMITED", "TO"]
+        assert lines[1].endswith("approve, reject, view, fraud_*")
+
+    def test_is_revoked_by_name_or_id(self, run: Run, signoff: Signoff) -> None:
+        told = json.loads(run("token", "create", "ci", "--user", "reviewer", "--json")[1])
+        assert run("token", "revoke", "ci", "--user", "viewer")[0] == 2
+        assert run("token", "revoke", "ci")[0] == 0
+        assert json.loads(run("token", "revoke", told["id"], "--json")[1])["state"] == "revoked"
+        assert [event.kind.value for event in record(signoff)][-2:] == ["token:created", "token:revoked"]
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [["--user", "nobody"], [], ["--user", "reviewer", "--days", "0"], ["--user", "reviewer", "--actions", "fly"]],
+    )
+    def test_wrong_usage_is_2(self, run: Run, signoff: Signoff, wrong: list[str]) -> None:
+        before = record(signoff)
+        assert run("token", "create", "ci", *wrong)[0] == 2
+        assert record(signoff) == before
+
+    def test_in_the_home_of_a_stack_the_stacks_own_key_is_meant(
+        self, run: Run, signoff: Signoff, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever has set MLFLOW_TRACKING_URI to use the embedded server has set no secret key."""
+        (signoff.settings.home / "secret-key").write_text(signoff.settings.secret_key.decode())
+        for name in ("SIGNOFF_SECRET_KEY", "SIGNOFF_DATABASE_URL"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        told = json.loads(run("token", "create", "ci", "--user", "reviewer", "--json")[1])
+        assert tokens.bearer(signoff.database, told["token"], signoff.settings.secret_key, Source.REST)
+
+
+class TestUser:
+    def add(self, run: Run, monkeypatch: pytest.MonkeyPatch, password: str, *more: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{password}\nnot this\n"))
+        return run("user", "add", "nora", "--name", "Nora Bye", *more)
+
+    def test_is_added_with_a_password_from_standard_input(
+        self, run: Run, signoff: Signoff, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        code, _, _ = self.add(run, monkeypatch, "correct horse", "--role", "reviewer", "--role", "auditor")
+        assert code == 0
+        assert people.acting(signoff.database, "nora", Source.CLI).roles == {Role.REVIEWER, Role.AUDITOR}
+        key = signoff.settings.secret_key
+        assert people.log_in(signoff.database, "nora", "correct horse", BcryptPasswords(), key)
+        code, out, _ = run("user", "list", "--json")
+        added = next(user for user in json.loads(out)["users"] if user["username"] == "nora")
+        assert (added["roles"], added["disabled"]) == (["auditor", "reviewer"], False)
+        assert "$2b$" not in out
+
+    def test_is_not_added_without_one_nor_twice(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.add(run, monkeypatch, "")[0] == 2
+        assert self.add(run, monkeypatch, "x" * 73)[0] == 2
+        assert self.add(run, monkeypatch, "right")[0] == 0
+        code, _, err = self.add(run, monkeypatch, "right")
+        assert (code, err) == (2, "There is already an account 'nora'.\n")
+
+    def test_takes_no_password_as_an_argument(self, run: Run) -> None:
+        assert run("user", "add", "nora", "--name", "N", "--password", "x")[0] == 2
+
+    def test_gets_other_roles_and_is_disabled_at_once(self, run: Run, signoff: Signoff) -> None:
+        secret = json.loads(run("token", "create", "ci", "--user", "viewer", "--json")[1])["token"]
+        assert run("user", "set-roles", "viewer", "reviewer", "auditor")[0] == 0
+        assert people.acting(signoff.database, "viewer", Source.CLI).roles == {Role.REVIEWER, Role.AUDITOR}
+        assert run("user", "disable", "viewer")[0] == 0
+        with pytest.raises(Unauthenticated):
+            tokens.bearer(signoff.database, secret, signoff.settings.secret_key, Source.REST)
+        assert "disabled" in next(line for line in run("user", "list")[1].splitlines() if line.startswith("viewer"))
+        for wrong in (("set-roles", "nobody", "viewer"), ("set-roles", "viewer", "emperor"), ("disable", "nobody")):
+            assert run("user", *wrong)[0] == 2

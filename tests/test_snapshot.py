@@ -72,6 +72,16 @@ class TestSnapshots:
         passing.join()
         assert snapshots.current.version("m", 1).stage == "Production"  # type: ignore[union-attr]
 
+    def test_asking_for_what_is_not_there_makes_nobody_look_again(self, registry: FakeRegistry) -> None:
+        registry.add_version("m", {})
+        snapshots = Snapshots(registry)
+        before = snapshots.current
+        snapshots.touch("nothing")
+        assert snapshots.current is before
+        registry.add_version("n", {})
+        snapshots.touch("n")
+        assert set(snapshots.current.models) == {"m", "n"}
+
     def test_when_mlflow_is_away_the_last_one_stays(
         self, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
     ) -> None:

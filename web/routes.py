@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Mount, Route
 
+from api.app import api_routes
 from services.signoff import Signoff
 from web.document import page_route
 from web.health import health_routes
@@ -19,9 +22,15 @@ def routes(signoff: Signoff) -> list[BaseRoute]:
     return [
         *LogIn(signoff).routes(),
         *health_routes(signoff),
-        Route("/api/{rest:path}", _no_such_call, methods=METHODS),
+        *map(_whatever_follows, [*api_routes(signoff), Route("/api/{rest:path}", _no_such_call, methods=METHODS)]),
         page_route,
     ]
+
+
+def _whatever_follows(route: Mount | Route) -> BaseRoute:
+    """With names that hold a newline, which Starlette's ``.*`` stops at; else they would fall through to Streamlit."""
+    route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
+    return route
 
 
 async def _no_such_call(request: Request) -> JSONResponse:

@@ -1,0 +1,125 @@
+"""``GET /compare?versions=name:version,…``: two to five versions side by side, the first being the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from api.auth import ByBearer
+from api.models import known_version
+from api.parameters import WITHOUT_NUL
+from services import comparing
+from services.comparison import MAX_VERSIONS, Comparison
+from services.differences import Difference
+from services.domain import MAX_NAME, Action
+
+router = APIRouter(tags=["compare"])
+MAX_ASKED = MAX_VERSIONS * (MAX_NAME + 11)
+
+
+class Compared(BaseModel):
+    """One of the versions; ``data`` says whether it was measured on the baseline's data."""
+
+    name: str
+    version: int
+    data: str
+
+
+class CellAnswer(BaseModel):
+    """One metric of one version; ``meets`` is what the policy says, null where it says nothing."""
+
+    value: float | None
+    standing: str
+    delta: float | None
+    relative: float | None
+    meets: bool | None
+
+
+class MetricLine(BaseModel):
+    """One metric, a cell a version in their order."""
+
+    name: str
+    direction: str
+    wanted: str
+    counts: bool
+    cells: list[CellAnswer]
+
+
+class DifferenceLine(BaseModel):
+    """One named thing, a value a version; ``note`` says what a difference means."""
+
+    name: str
+    values: list[str | None]
+    differs: bool
+    note: str
+
+
+class ComparisonAnswer(BaseModel):
+    """Versions side by side."""
+
+    policy: str
+    versions: list[Compared]
+    metrics: list[MetricLine]
+    params: list[DifferenceLine]
+    tags: list[DifferenceLine]
+    signature: list[DifferenceLine]
+    datasets: list[DifferenceLine]
+
+
+@router.get("/compare")
+def compare(
+    caller: ByBearer,
+    versions: Annotated[
+        str, Query(max_length=MAX_ASKED, pattern=WITHOUT_NUL, description="`name:version,name:version`, up to five.")
+    ],
+) -> ComparisonAnswer:
+    """Metrics, params, tags, signature and data sets, judged by the policy of the second version's model."""
+    refs = comparing.parse(versions)
+    for ref in refs:
+        caller.require(Action.VIEW, ref.name)
+    for ref in refs:
+        known_version(caller, ref)
+    with caller.asking_mlflow():
+        return _answer(comparing.shown(caller.signoff, refs))
+
+
+def _answer(found: Comparison) -> ComparisonAnswer:
+    return ComparisonAnswer(
+        policy=found.policy.label,
+        versions=[
+            Compared(name=evidence.ref.name, version=evidence.ref.version, data=found.data(position))
+            for position, evidence in enumerate(found.versions)
+        ],
+        metrics=[
+            MetricLine(
+                name=row.name,
+                direction=row.direction,
+                wanted=row.wanted,
+                counts=row.counts,
+                cells=[
+                    CellAnswer(
+                        value=cell.value,
+                        standing=cell.standing,
+                        delta=cell.delta,
+                        relative=cell.relative,
+                        meets=cell.meets,
+                    )
+                    for cell in row.cells
+                ],
+            )
+            for row in found.metrics
+        ],
+        params=_lines(found.params),
+        tags=_lines(found.tags),
+        signature=_lines(found.signature),
+        datasets=_lines(found.datasets),
+    )
+
+
+def _lines(found: Sequence[Difference]) -> list[DifferenceLine]:
+    return [
+        DifferenceLine(name=line.name, values=list(line.values), differs=line.differs, note=line.note) for line in found
+    ]

@@ -1,0 +1,161 @@
+"""The verbs: ``POST /models/{name}/versions/{version}/submit`` and the others, and ``POST /models/{name}/rollback``.
+
+Each does what the button of the same name does in the dashboard, through the same `services.desk`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header
+from pydantic import BaseModel, ConfigDict, Field
+
+from api import parameters
+from api.auth import ByBearer, Caller
+from api.errors import CHANGING
+from api.parameters import VERSION, Name, Version
+from services import desk
+from services.desk import Request
+from services.domain import Action, Source, VersionRef
+from services.idempotency import MAX_KEY
+from services.reviews import Outcome
+from services.verbs import MAX_COMMENT
+
+router = APIRouter(tags=["verbs"], responses=CHANGING)
+
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        max_length=MAX_KEY,
+        description="Chosen by the client. A second request under the same key is answered as the first was, and does "
+        "nothing; what was refused may be asked for again.",
+    ),
+]
+Words = Annotated[str, Field(min_length=1, max_length=MAX_COMMENT)]
+Number = Annotated[int, Field(strict=True, ge=1, le=999_999_999)] | Annotated[str, Field(pattern=VERSION)]
+
+
+class Comment(BaseModel):
+    """A reviewer's or a submitter's words."""
+
+    model_config = ConfigDict(extra="forbid")
+    comment: Words
+
+    @property
+    def words(self) -> str:
+        """Whichever they are called."""
+        return self.comment
+
+
+class Reason(BaseModel):
+    """The words of whoever changes what is in Production."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: Words
+
+    @property
+    def words(self) -> str:
+        """Whichever they are called."""
+        return self.reason
+
+
+class Rollback(Reason):
+    """Where to go back to; without a version, to the champion that the present one replaced."""
+
+    version: Number | None = None
+
+
+class Done(BaseModel):
+    """What was done. ``event`` is its number in the ledger, null where there was nothing left to do."""
+
+    name: str
+    version: int
+    message: str
+    event: int | None
+    hash: str | None
+
+
+def perform(caller: Caller, action: Action, ref: VersionRef, words: str, key: str | None) -> Done:
+    """Have the desk carry it out."""
+    with caller.asking_mlflow():
+        outcome = desk.perform(
+            caller.signoff,
+            Request(action=action, ref=ref, words=words),
+            by=caller.username,
+            source=Source.REST,
+            key=key,
+            within=caller.bearer.scope,
+        )
+    return _done(outcome)
+
+
+def _done(outcome: Outcome) -> Done:
+    event = outcome.event
+    return Done(
+        name=outcome.ref.name,
+        version=outcome.ref.version,
+        message=outcome.message,
+        event=event.seq if event else None,
+        hash=event.hash if event else None,
+    )
+
+
+@router.post("/models/{name}/versions/{version}/submit")
+def submit(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
+    """Propose it for Production. What waits for review already is not submitted twice."""
+    return perform(caller, Action.SUBMIT, parameters.version(name, version), body.words, key)
+
+
+@router.post("/models/{name}/versions/{version}/approve")
+def approve(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
+    """Approve it as it is now: files, evidence, champion and policy. Never one's own."""
+    return perform(caller, Action.APPROVE, parameters.version(name, version), body.words, key)
+
+
+@router.post("/models/{name}/versions/{version}/request-changes")
+def request_changes(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
+    """Send a submission back."""
+    return perform(caller, Action.REQUEST_CHANGES, parameters.version(name, version), body.words, key)
+
+
+@router.post("/models/{name}/versions/{version}/reject")
+def reject(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
+    """End a submission."""
+    return perform(caller, Action.REJECT, parameters.version(name, version), body.words, key)
+
+
+@router.post("/models/{name}/versions/{version}/withdraw")
+def withdraw(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
+    """Take one's own submission back."""
+    return perform(caller, Action.WITHDRAW, parameters.version(name, version), body.words, key)
+
+
+@router.post("/models/{name}/versions/{version}/promote")
+def promote(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
+    """Put an approved version into Production. Promoting the champion changes nothing."""
+    return perform(caller, Action.PROMOTE, parameters.version(name, version), body.words, key)
+
+
+@router.post("/models/{name}/versions/{version}/archive")
+def archive(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
+    """Archive it; the champion too, which leaves nothing in Production."""
+    return perform(caller, Action.ARCHIVE, parameters.version(name, version), body.words, key)
+
+
+@router.post("/models/{name}/rollback")
+def rollback(caller: ByBearer, name: Name, body: Rollback, key: Key = None) -> Done:
+    """Return to an earlier champion: to `version`, or to the one that the present champion replaced."""
+    if body.version is not None:
+        return perform(caller, Action.ROLLBACK, VersionRef.parse(name, body.version), body.words, key)
+    with caller.asking_mlflow():
+        outcome = desk.roll_back(
+            caller.signoff,
+            name,
+            words=body.words,
+            by=caller.username,
+            source=Source.REST,
+            key=key,
+            within=caller.bearer.scope,
+        )
+    return _done(outcome)

@@ -1,0 +1,75 @@
+"""``signoff user add|list|set-roles|disable``: accounts, straight on the database."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from commands.local import Json, answer, opened, table
+from services import people
+from services.domain import Role
+from services.errors import BadInput
+
+app = typer.Typer(help="Keep the accounts.", no_args_is_help=True)
+
+Username = Annotated[str, typer.Argument(help="What the person logs in with.")]
+
+
+@app.command()
+def add(
+    username: Username,
+    name: Annotated[str, typer.Option("--name", help="The person's own name.")],
+    role: Annotated[list[Role] | None, typer.Option("--role", help="May be given several times.")] = None,
+    email: Annotated[str, typer.Option("--email")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make an account. The password is asked for, or read as the first line of standard input."""
+    from web.passwords import BcryptPasswords  # imports the authenticator: a second
+
+    _, database = opened()
+    if people.credentials(database, username)["usernames"]:
+        raise BadInput(f"There is already an account {username!r}.")
+    hashed = BcryptPasswords().hash(_password())
+    roles = role or [Role.VIEWER]
+    people.add_account(database, username=username, name=name, email=email, hashed=hashed, roles=roles)
+    answer({"username": username, "roles": sorted(roles)}, f"{username} may log in.", as_json=as_json)
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """Every account."""
+    _, database = opened()
+    found = people.listed(database)
+    rows = [[a.username, a.name, ", ".join(a.roles), "disabled" if a.disabled else "", a.email] for a in found]
+    lines = table(["USERNAME", "NAME", "ROLES", "", "E-MAIL"], rows)
+    answer({"users": [asdict(account) for account in found]}, lines, as_json=as_json)
+
+
+@app.command("set-roles")
+def set_roles(
+    username: Username,
+    roles: Annotated[list[Role], typer.Argument(help="All that the person is to be.")],
+    as_json: Json = False,
+) -> None:
+    """Replace somebody's roles, at once and in open sessions too."""
+    _, database = opened()
+    people.set_roles(database, username, roles)
+    told = sorted(set(roles))
+    answer({"username": username, "roles": told}, f"{username} is now {', '.join(told)}.", as_json=as_json)
+
+
+@app.command()
+def disable(username: Username, as_json: Json = False) -> None:
+    """Let somebody neither in nor act any more; sessions and tokens end at once."""
+    _, database = opened()
+    people.disable(database, username)
+    answer({"username": username, "disabled": True}, f"{username} is disabled.", as_json=as_json)
+
+
+def _password() -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\r\n")

@@ -1,0 +1,86 @@
+"""Every role × every action × every door: one table of permissions, obeyed by all of them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from services import desk, reviews
+from services.desk import SUBJECTS, Request
+from services.domain import Action, Role, Source, VersionRef
+from services.errors import NotAllowed
+from services.permissions import ROLES_FOR
+from services.signoff import Signoff
+from tests.fakes import FakeRegistry
+from tests.ledgers import kinds, record
+from tests.rest import Rest, refused
+from tests.test_releases import approve, release
+
+VERBS = list(SUBJECTS)
+Door = Callable[[Signoff, Action, VersionRef, str], str | None]
+"""Asks for something; returns the refusal, or None when it was done."""
+
+
+def browser(signoff: Signoff, action: Action, ref: VersionRef, by: str) -> str | None:
+    try:
+        desk.perform(signoff, Request(action=action, ref=ref, words="x"), by=by)
+    except NotAllowed as error:
+        return str(error)
+    return None
+
+
+def rest(signoff: Signoff, action: Action, ref: VersionRef, by: str) -> str | None:
+    client = Rest(signoff)
+    before = kinds(signoff)
+    secret = client.secret(by)
+    assert kinds(signoff) == [*before, "token:created"]
+    if action is Action.ROLLBACK:
+        answer = client.post(f"/models/{ref.name}/rollback", token=secret, reason="x", version=ref.version)
+    else:
+        path = f"/models/{ref.name}/versions/{ref.version}/{action.replace('_', '-')}"
+        answer = client.post(path, token=secret, comment="x")
+    if answer.status_code == 200:
+        return None
+    return refused(answer, 403, "PERMISSION_DENIED")
+
+
+DOORS: dict[Source, Door] = {Source.BROWSER: browser, Source.REST: rest}
+
+
+def ready_for(signoff: Signoff, registry: FakeRegistry, action: Action) -> VersionRef:
+    """A version on which the action would be done, but for the role."""
+    ref = registry.add_version("m", {"val_auc": 0.95})
+    match action:
+        case Action.APPROVE | Action.REQUEST_CHANGES | Action.REJECT | Action.WITHDRAW:
+            reviews.submit(signoff, ref, by="scientist", comment="x")
+        case Action.PROMOTE:
+            approve(signoff, ref)
+        case Action.ROLLBACK:
+            release(signoff, ref)
+            release(signoff, registry.add_version("m", {"val_auc": 0.97}))
+    return ref
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("action", VERBS)
+def test_the_table_is_obeyed(
+    signoff: Signoff, registry: FakeRegistry, action: Action, role: Role, door: Source
+) -> None:
+    """Who may, does; who may not leaves one refusal in the record, and nothing in MLflow."""
+    ref = ready_for(signoff, registry, action)
+    writes, before = list(registry.writes), kinds(signoff)
+    refusal = DOORS[door](signoff, action, ref, role.value)
+    found = [event for event in record(signoff)[len(before) :] if event.kind.subject != "token"]
+    assert {event.body["source"] for event in found} == {door.value}
+    assert {event.actor for event in found} == {role.value}
+    assert {event.kind.subject for event in found} == {SUBJECTS[action]}
+    if role in ROLES_FOR[action]:
+        assert refusal is None
+        assert found[-1].kind.outcome in {"confirmed", "given", "requested"}
+    else:
+        assert refusal is not None
+        assert role.value.replace("_", " ") in refusal
+        assert [event.kind.outcome for event in found] == ["refused"]
+        assert registry.writes == writes
