@@ -219,6 +219,7 @@ class Action(StrEnum):
     RESTORE = "restore"
     ADOPT = "adopt"
     EXPORT_LEDGER = "export_ledger"
+    RETRY_MESSAGES = "retry_messages"
     MANAGE_PEOPLE = "manage_people"
 
 

@@ -12,6 +12,7 @@ from services.policy import PolicyBook
 from services.settings import Settings
 
 if TYPE_CHECKING:
+    from services.message_book import MessageBook
     from services.reading import Reader
     from services.registry import Registry
     from services.snapshot import Snapshots
@@ -27,6 +28,7 @@ class Signoff:
     policies: PolicyBook
     snapshot: Snapshots
     reader: Reader
+    messages: MessageBook
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @classmethod
@@ -34,7 +36,7 @@ class Signoff:
         """Connect to everything.
 
         Raises:
-            InvalidSettings: a policy file is wrong.
+            InvalidSettings: a policy file or the message book is wrong.
             LedgerUnavailable: the database cannot be opened or brought to the newest schema.
         """
         from services.registry import MlflowRegistry  # imports MLflow: seconds
@@ -46,15 +48,18 @@ class Signoff:
         cls, *, settings: Settings, registry: Registry, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> Signoff:
         """`open` with a registry of one's own; for tests."""
-        from services import activation
+        from services import activation, messages
+        from services.message_book import MessageBook
         from services.reading import Reader
         from services.snapshot import Snapshots
 
         policies = PolicyBook.load(settings.policies)
+        book = MessageBook.load(settings.messages, settings.message_secrets)
         if settings.database_url.startswith("sqlite:///"):
             settings.home.mkdir(parents=True, exist_ok=True)
         database = Database(settings.database_url)
         database.upgrade()
+        messages.listen(database, book)
         activation.activate(database, policies, at=now())
         return cls(
             settings=settings,
@@ -63,5 +68,6 @@ class Signoff:
             policies=policies,
             snapshot=Snapshots(registry),
             reader=Reader(registry),
+            messages=book,
             now=now,
         )
