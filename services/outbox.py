@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from services import people, permissions
 from services.database import Database, database_time
-from services.domain import Action, Actor, Source, VersionRef
+from services.domain import Action, Source, VersionRef
 from services.errors import NotFound
 from services.messages import WAITING
 from services.tables import events, message_attempts, outbox
@@ -142,27 +142,32 @@ def _end(connection: Connection, claimed: Claim, outcome: str, why: str | None) 
     )
 
 
-def retry(database: Database, number: int, *, by: str, at: datetime) -> Actor:
-    """Let a stuck message be tried again from the start; who asked is in its log.
+def retry(database: Database, number: int | None, *, by: str, at: datetime) -> int:
+    """Let a stuck message, or with None all of them, be tried again from the start; returns how many.
 
-    It changes nothing about any model, so it is no event of the ledger, which would have to be told in its turn.
+    Who asked is in their log. It changes nothing about any model, so it is no event of the ledger, which would have
+    to be told in its turn.
 
     Raises:
         NotAllowed: the role is missing.
         NotFound: there is no such message, or it is not stuck any more.
     """
+    chosen = outbox.c.state == STUCK
+    if number is not None:
+        chosen = sa.and_(chosen, outbox.c.number == number)
     with database.writing() as connection:
-        actor = people.acting(connection, by, Source.BROWSER)
-        permissions.require(actor, Action.RETRY_MESSAGES)
-        changed = connection.execute(
+        permissions.require(people.acting(connection, by, Source.BROWSER), Action.RETRY_MESSAGES)
+        numbers = list(connection.execute(sa.select(outbox.c.number).where(chosen).with_for_update()).scalars())
+        if not numbers:
+            raise NotFound("That message is not stuck any more.")
+        connection.execute(
             outbox.update()
-            .where(outbox.c.number == number, outbox.c.state == STUCK)
+            .where(chosen)
             .values(state=WAITING, attempts=0, due_at=database_time(), leased_until=0.0, settled_at=None)
         )
-        if changed.rowcount != 1:
-            raise NotFound("That message is not stuck any more.")
-        _log(connection, number, at=at, outcome=RETRIED, by=by)
-    return actor
+        for found in numbers:
+            _log(connection, found, at=at, outcome=RETRIED, by=by)
+    return len(numbers)
 
 
 def strand(database: Database, channels: Sequence[str]) -> int:

@@ -67,7 +67,8 @@ def web(port: int = 0) -> Iterator[Web]:
             self.end_headers()
             self.wfile.write(received.answer)
 
-        do_GET = do_POST
+        def do_GET(self) -> None:
+            self.do_POST()
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -106,7 +106,8 @@ class TestWriting:
         text = (
             HERE
             + HOOK
-            + 'rules:\n  - {title: A, events: ["*"], channels: [hook]}\n  - {title: B, events: ["outside:*"], channels: [hook]}\n'
+            + 'rules:\n  - {title: A, events: ["*"], channels: [hook]}\n'
+            + '  - {title: B, events: ["outside:*"], channels: [hook]}\n'
         )
         told = telling(signoff, text, hook="http://127.0.0.1:9/")
         append(told, Kind.OUTSIDE_STAGE)
@@ -402,6 +403,13 @@ class TestRetry:
             outbox.retry(stuck.database, rows(stuck)[0].number, by=role.value, at=stuck.now())
         assert states(stuck) == ["stuck"]
         assert len(log(stuck)) == 1
+
+    def test_all_of_them_at_once(self, stuck: Signoff) -> None:
+        append(stuck, Kind.OUTSIDE_ALIAS)
+        with stuck.database.writing() as connection:
+            connection.execute(outbox.outbox.update().values(state="stuck"))
+        assert outbox.retry(stuck.database, None, by="admin", at=stuck.now()) == 2
+        assert states(stuck) == ["waiting", "waiting"]
 
     def test_what_is_not_stuck_is_not_sent_again(self, signoff: Signoff) -> None:
         with web() as receiver:
