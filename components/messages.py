@@ -9,11 +9,13 @@ import streamlit as st
 
 from components import links, markup
 from components.text import ago, escaped
+from services import message_text
 from services.message_book import MAIL, MessageBook
-from services.messages import EVENT, WAITING
+from services.messages import ESCALATION, EVENT, REMINDER, WAITING
 from services.outbox import ATTEMPTS, DELIVERED, DROPPED, STUCK, Message, Overview
 
 EXAMPLE = "docs/messages.example.yaml"
+_OCCASIONS = {REMINDER: "has waited for review", ESCALATION: "is overdue for review"}
 _KEY = "messages-retried"
 
 
@@ -50,10 +52,9 @@ def nothing_yet(book: MessageBook) -> None:
 
 def numbers(seen: Overview) -> None:
     """How many of each."""
-    for column, (label, state) in zip(
-        st.columns(3), (("Sent", DELIVERED), ("Waiting", WAITING), ("Stuck", STUCK)), strict=True
-    ):
-        column.metric(label, seen.counts.get(state, 0), border=True)
+    with st.container(horizontal=True, gap="small"):
+        for label, state in (("Sent", DELIVERED), ("Waiting", WAITING), ("Stuck", STUCK)):
+            st.metric(label, seen.counts.get(state, 0), border=True, width="stretch")
 
 
 def stuck(seen: Overview, *, allowed: bool) -> Retry | None:
@@ -71,7 +72,7 @@ def stuck(seen: Overview, *, allowed: bool) -> Retry | None:
     for message in seen.stuck:
         with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"stuck:{message.number}"):
             with st.container(gap=None, width="stretch"):
-                st.html(markup.line("×", "bad", _headline(message), message.last_error or ""))
+                markup.thread([markup.line("×", "bad", _headline(message), message.last_error or "")])
             if st.button(
                 "Retry", icon=":material/replay:", key=f"retry:{message.number}", disabled=not allowed, help=why
             ):
@@ -119,12 +120,12 @@ def _settled(message: Message) -> str:
 
 def _headline(message: Message) -> str:
     to = f"{message.person} by mail" if message.person else message.channel
-    about = message.kind.replace(":", " ") if message.occasion == EVENT else message.occasion
+    about = message_text.said(message.kind) if message.occasion == EVENT else _OCCASIONS[message.occasion]
     ref = message.ref
-    which = markup.link(f"{ref.name} v{ref.version}", links.version(ref)) if ref else "the registry"
+    which = markup.link(f"{ref.name} v{ref.version}", links.version(ref)) if ref else "The registry"
     record = markup.link(f"#{message.seq}", links.event(message.seq))
     why = f'<span title="{markup.text(message.why, 200)}">{markup.text(about, 60)}</span>'
-    return f"<strong>{markup.text(to, 80)}</strong> · {why} of {which} · {markup.when(message.at)} · {record}"
+    return f"<strong>{markup.text(to, 80)}</strong> · {which} {why} · {markup.when(message.at)} · {record}"
 
 
 def _progress(message: Message) -> str:

@@ -172,7 +172,7 @@ def _sent(plugin: Any, title: str, body: str, tone: str, allowed: Sequence[Netwo
 def _why(refused: str | None, lines: Sequence[str]) -> tuple[str, bool]:
     """What went wrong in our own words, and whether trying again is of no use."""
     if refused:
-        return refused, False
+        return refused, True  # a finding, not a hiccup: somebody has to look
     text = "\n".join(lines)
     if found := _STATUS.search(text):
         status = int(found[1])

@@ -2,7 +2,7 @@
 
 A name can resolve to one address when it is looked at and to another when it is used, and ``0x7f.1`` is an address
 too. So names are not judged at all: Python's own audit event for connecting names the very address that is about to
-be connected to, whichever library asks. Only the threads that deliver are watched (docs/decisions/006).
+be connected to, whichever library asks. Only the threads that deliver are watched (docs/decisions/011).
 """
 
 from __future__ import annotations

@@ -115,9 +115,17 @@ def _said(event: Event, occasion: str) -> str:
     if occasion != "event":
         since = f"{event.at:%Y-%m-%d %H:%M} UTC"
         return f"has waited for review since {since}" + (" and is overdue" if occasion == "escalation" else "")
-    if event.kind.subject == "outside" and event.kind.outcome != "ended":
-        return f"was changed outside Signoff ({event.kind.outcome})"
-    return _WHAT.get(event.kind.value, f"has a new record: {event.kind.subject} {event.kind.outcome}")
+    return said(event.kind.value)
+
+
+def said(kind: str) -> str:
+    """What an event says about its version: ``was promoted`` …"""
+    subject, outcome = kind.split(":")
+    if subject == "outside" and outcome != "ended":
+        return f"was changed outside Signoff ({outcome})"
+    if outcome == "refused":
+        return f"had a request refused ({subject})"
+    return _WHAT.get(kind, f"has a new record: {subject} {outcome}")
 
 
 def _tone(event: Event, occasion: str) -> Tone:

@@ -100,7 +100,7 @@ class TestSaid:
             ("promotion:confirmed", "m v3 was promoted"),
             ("outside:stage", "m v3 was changed outside Signoff (stage)"),
             ("outside:ended", "m v3 is as prescribed again"),
-            ("promotion:refused", "m v3 has a new record: promotion refused"),
+            ("promotion:refused", "m v3 had a request refused (promotion)"),
         ],
     )
     def test_the_title_says_what_happened(self, kind: str, title: str) -> None:
