@@ -41,7 +41,7 @@ BY_MAIL = (
 rules:
   - {title: New submissions, events: ["submission:confirmed"], people: [reviewer]}
   - {title: Decisions, events: ["approval:given", "changes:requested", "rejection:confirmed"], people: [submitter]}
-  - {title: Outside, events: ["outside:*"], people: [everybody]}
+  - {title: Outside, events: ["outside:*", "emergency:*"], people: [everybody]}
 """
 )
 
@@ -139,9 +139,11 @@ class TestWhoIsTold:
         reviews.submit(told, candidate, by="both", comment="Please.")
         assert [row.person for row in rows(told)] == ["reviewer", "reviewer2"]
 
-    def test_everybody_of_what_was_changed_outside(self, signoff: Signoff, candidate: VersionRef) -> None:
+    @pytest.mark.parametrize("kind", [Kind.OUTSIDE_STAGE, Kind.EMERGENCY_CONFIRMED])
+    def test_everybody_of_what_went_past_the_gate(self, signoff: Signoff, candidate: VersionRef, kind: Kind) -> None:
+        """Also who did it: nobody is to say that they were left out."""
         told = telling(signoff, BY_MAIL, mail="mailto://127.0.0.1:9")
-        append(told, Kind.OUTSIDE_STAGE, ref=candidate)
+        append(told, kind, ref=candidate, actor="release_manager")
         assert len(rows(told)) == len(people.DEMO_ACCOUNTS) + 1
 
     def test_not_who_has_no_address_or_no_account_any_more(self, signoff: Signoff, candidate: VersionRef) -> None:
