@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 
 from components import session
 from services.caretaker import Caretaker
+from services.courier import Courier
 from services.errors import SignoffError
 from services.settings import Settings
 from services.signoff import Signoff
@@ -27,12 +28,14 @@ except (SignoffError, OSError) as error:
 
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[None]:
-    caretaker = Caretaker(signoff)
+    caretaker, courier = Caretaker(signoff), Courier(signoff)
     signoff.snapshot.start()
     caretaker.start()
+    courier.start()
     gc.collect()
     gc.freeze()  # what was imported lives as long as the process: no later collection need look at it
     yield
+    courier.stop()
     caretaker.stop()
     signoff.snapshot.stop()
 

@@ -20,6 +20,7 @@ from api import (
     transition,
     verbs,
     verdicts,
+    webhooks,
 )
 from api.auth import Door
 from api.bodies import JsonBodies
@@ -27,7 +28,7 @@ from api.docs import docs_routes
 from services.signoff import Signoff
 
 V1, MLFLOW = "/api/v1", "/api/2.0/mlflow"
-FAMILIES = (models, verdicts, verbs, production, compare, policies, events, ledger, reconcile)
+FAMILIES = (models, verdicts, verbs, production, compare, policies, events, ledger, reconcile, webhooks)
 ABOUT = """One gate in front of MLflow's Model Registry: every call is judged and recorded
 as a click in the dashboard is.
 

@@ -16,6 +16,7 @@ PAGES = {
     "review": "../pages/review.py",
     "promotions": "../pages/promotions.py",
     "history": "../pages/history.py",
+    "messages": "../pages/messages.py",
 }
 """Scripts of the pages, for ``st.switch_page`` and ``st.page_link``; their URL paths are the keys."""
 

@@ -49,6 +49,7 @@ page = st.navigation(
         ],
         "Record": [
             st.Page("../pages/history.py", title="History", icon=":material/history:", url_path="history"),
+            st.Page("../pages/messages.py", title="Messages", icon=":material/outgoing_mail:", url_path="messages"),
         ],
     }
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from services import expiry, idempotency, intents, mirror, refusals, slots, witness
+from services import expiry, idempotency, intents, mirror, outbox, refusals, reminders, slots, webhooks, witness
 from services.activation import SYSTEM
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.reconciler import Reconciler
@@ -23,6 +23,10 @@ def tidy(signoff: Signoff) -> None:
     mirror.flush(signoff)
     refusals.close_windows(signoff.database, at=signoff.now())
     idempotency.forget(signoff)
+    reminders.sweep(signoff)
+    outbox.strand(signoff.database, signoff.messages.destinations)
+    outbox.forget(signoff.database)
+    webhooks.forget(signoff)
     witness.keep(signoff)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine = _engine(url)
+        self.listener: Callable[[Connection, Any], None] | None = None
+        """Called with every event that `ledger.append` appends, inside its transaction; None: with none."""
 
     def upgrade(self) -> None:
         """Bring the schema to the newest revision; raises `LedgerUnavailable` when it cannot."""
@@ -71,7 +73,7 @@ class Database:
         transaction that writes is alone.)
         """
         with _translated(), self.engine.connect() as connection:
-            connection.execution_options(writing=True)
+            connection.execution_options(writing=True, listener=self.listener)
             with connection.begin():
                 if alone and self.engine.dialect.name == "postgresql":
                     connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # whoever migrates may take its time

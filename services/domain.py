@@ -226,6 +226,7 @@ class Action(StrEnum):
     REVIEW_EMERGENCY = "review_emergency"
     RECONCILE = "reconcile"
     EXPORT_LEDGER = "export_ledger"
+    RETRY_MESSAGES = "retry_messages"
     MANAGE_PEOPLE = "manage_people"
 
 

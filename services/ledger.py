@@ -253,7 +253,10 @@ def append(connection: Connection, entry: Entry) -> Event:
         connection.execute(_NEXT_HEAD, {"new_seq": seq, "new_hash": fingerprint})
     else:
         connection.execute(_FIRST_HEAD, {"id": 1, "seq": seq, "hash": fingerprint})
-    return Event(seq=seq, hash=fingerprint, body=body)
+    event = Event(seq=seq, hash=fingerprint, body=body)
+    if listener := connection.get_execution_options().get("listener"):
+        listener(connection, event)
+    return event
 
 
 def events(

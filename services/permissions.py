@@ -27,6 +27,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.REVIEW_EMERGENCY: frozenset({Role.REVIEWER, Role.AUDITOR}),
     Action.RECONCILE: frozenset({Role.RELEASE_MANAGER, Role.AUDITOR, Role.ADMIN}),
     Action.EXPORT_LEDGER: frozenset({Role.AUDITOR, Role.ADMIN}),
+    Action.RETRY_MESSAGES: frozenset({Role.RELEASE_MANAGER, Role.ADMIN}),
     Action.MANAGE_PEOPLE: frozenset({Role.ADMIN}),
 }
 """An admin keeps accounts and settings; an admin who is to approve or promote needs that role as well."""

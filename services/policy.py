@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from services import documents
 from services.domain import RegisteredModel, Role, Stage
 from services.errors import InvalidSettings
 
@@ -192,56 +192,8 @@ def parse(text: str, file: str) -> Policy:
     Raises:
         InvalidSettings: with ``file:line`` and one sentence for the first mistake.
     """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise InvalidSettings(f"{file}{line}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}).") from error
-    if not isinstance(document, dict):
-        raise InvalidSettings(f"{file}:1: a policy is a mapping with name, applies_to, metrics and so on.")
-    doubled = _doubled_key(node)
-    if doubled is not None:
-        raise InvalidSettings(f"{file}:{doubled.start_mark.line + 1}: {doubled.value} is given twice.")
-    try:
-        rules = Rules.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise InvalidSettings(f"{file}:{_line(node, first['loc'])}: {where or 'policy'}: {message}.") from error
+    rules = documents.checked(text, file, Rules, what="policy", hint="name, applies_to, metrics and so on")
     return Policy(rules=rules, text=text, file=file)
-
-
-def _doubled_key(node: yaml.Node | None) -> Any:
-    """The node of the second of two equal keys, or None: YAML readers silently keep the last one."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                return key
-            seen.add(key.value)
-            if (found := _doubled_key(value)) is not None:
-                return found
-    elif isinstance(node, yaml.SequenceNode):
-        return next((found for item in node.value if (found := _doubled_key(item)) is not None), None)
-    return None
-
-
-def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int:
-    """The line of the deepest node on ``path``, counted from 1."""
-    line = node.start_mark.line if node else 0
-    for part in path:
-        step: Any = None
-        if isinstance(node, yaml.MappingNode):
-            step = next(((key, value) for key, value in node.value if key.value == part), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            step = (node.value[part], node.value[part])
-        if step is None:
-            break
-        line, node = step[0].start_mark.line, step[1]
-    return line + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,8 +244,4 @@ def _by_priority(policies: Iterable[Policy]) -> list[Policy]:
 
 
 def _read(file: Path) -> Policy:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"{file.name}: cannot be read ({error}).") from error
-    return parse(text, file.name)
+    return parse(documents.text_of(file), file.name)

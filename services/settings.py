@@ -16,6 +16,7 @@ from services.errors import InvalidSettings
 
 MIN_SECRET = 32
 SEED_BYTES = 32
+MESSAGE_SECRETS = "SIGNOFF_MESSAGES_"
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -35,6 +36,12 @@ class Settings:
     secret_key: bytes
     checkpoint_seed: bytes = field(repr=False)
     """The 32 bytes the key that signs checkpoints is made of (docs/decisions/004)."""
+    messages: Path | None = None
+    """The file that says who is told what; None: nobody is told anything."""
+    message_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The variables ``SIGNOFF_MESSAGES_…``, which that file names: addresses with tokens and passwords in them."""
+    webhook_secret: str = field(default="", repr=False)
+    """What MLflow's webhooks are signed with; empty: none are taken."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -66,6 +73,9 @@ class Settings:
             url=(environ.get("SIGNOFF_URL") or f"http://{host}:{port}").rstrip("/"),
             secret_key=secret_key,
             checkpoint_seed=_checkpoint_seed(environ, home, secret_key, may_generate=may_generate),
+            messages=Path(environ["SIGNOFF_MESSAGES"]).resolve() if environ.get("SIGNOFF_MESSAGES") else None,
+            message_secrets={name: text for name, text in environ.items() if name.startswith(MESSAGE_SECRETS)},
+            webhook_secret=environ.get("SIGNOFF_WEBHOOK_SECRET", ""),
         )
 
 

@@ -12,6 +12,7 @@ from services.policy import PolicyBook
 from services.settings import Settings
 
 if TYPE_CHECKING:
+    from services.message_book import MessageBook
     from services.people import Passwords
     from services.reading import Reader
     from services.registry import Registry
@@ -31,6 +32,7 @@ class Signoff:
     policies: PolicyBook
     snapshot: Snapshots
     reader: Reader
+    messages: MessageBook
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     passwords: Passwords | None = None
 
@@ -39,7 +41,7 @@ class Signoff:
         """Connect to everything.
 
         Raises:
-            InvalidSettings: a policy file is wrong.
+            InvalidSettings: a policy file or the message book is wrong.
             LedgerUnavailable: the database cannot be opened or brought to the newest schema.
         """
         from services.mlflow_registry import MlflowRegistry  # imports MLflow: seconds
@@ -56,15 +58,18 @@ class Signoff:
         passwords: Passwords | None = None,
     ) -> Signoff:
         """`open` with a registry of one's own; for tests."""
-        from services import activation
+        from services import activation, messages
+        from services.message_book import MessageBook
         from services.reading import Reader
         from services.snapshot import Snapshots
 
         policies = PolicyBook.load(settings.policies)
+        book = MessageBook.load(settings.messages, settings.message_secrets)
         if settings.database_url.startswith("sqlite:///"):
             settings.home.mkdir(parents=True, exist_ok=True)
         database = Database(settings.database_url)
         database.upgrade()
+        messages.listen(database, book)
         activation.activate(database, policies, at=now())
         return cls(
             settings=settings,
@@ -73,6 +78,7 @@ class Signoff:
             policies=policies,
             snapshot=Snapshots(registry),
             reader=Reader(registry),
+            messages=book,
             now=now,
             passwords=passwords,
         )

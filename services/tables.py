@@ -262,6 +262,57 @@ mirror_jobs = Table(
     Column("last_error", Text),
 )
 
+# What is to be told to whom, and what became of it.
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),  # what a receiver drops repeats by
+    Column("occasion", String(16), nullable=False),  # event, reminder, escalation
+    Column("seq", BigInteger, nullable=False),  # the event it is about
+    Column("channel", String(64), nullable=False),
+    Column("person", String(256), nullable=False),  # whom by mail; empty where the channel is the receiver
+    Column("why", String(500), nullable=False),  # title of the rule
+    Column("at", String(32), nullable=False),
+    Column("state", String(16), nullable=False),  # waiting, delivered, stuck, dropped
+    Column("attempts", Integer, nullable=False, server_default="0"),  # since it was written, or since it was retried
+    Column("due_at", Float, nullable=False),  # seconds since 1970, on database time, as below
+    Column("leased_until", Float, nullable=False, server_default="0"),
+    Column("settled_at", Float),
+    Column("last_error", Text),
+    # A reminder is given once, whoever remembers it first.
+    UniqueConstraint("occasion", "seq", "channel", "person"),
+    Index("ix_outbox_queue", "state", "channel", "person", "number"),
+    Index("ix_outbox_settled_at", "settled_at"),
+)
+
+message_attempts = Table(
+    "message_attempts",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("number", BigInteger, nullable=False, index=True),  # of the outbox
+    Column("at", String(32), nullable=False),
+    Column("outcome", String(16)),  # delivered, failed, dropped, retried; null: begun, its end not known
+    Column("error", Text),
+    Column("by", String(256)),  # who asked for the retry
+)
+
+reminders = Table(
+    "reminders",
+    metadata,
+    Column("submission", Integer, primary_key=True),
+    Column("occasion", String(16), primary_key=True),
+    Column("at", String(32), nullable=False),
+)
+
+webhook_deliveries = Table(  # MLflow's webhooks that were taken already
+    "webhook_deliveries",
+    metadata,
+    Column("id", String(64), primary_key=True),  # sha256 of the delivery id
+    Column("at", Float, nullable=False, index=True),  # seconds since 1970, on database time
+)
+
 # What the reconciler last knew, and what it found.
 
 known_models = Table(

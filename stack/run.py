@@ -30,8 +30,11 @@ QUIET = {
     "GIT_PYTHON_REFRESH": "quiet",
     "PYTHONUNBUFFERED": "1",
 }
-OURS = ("SIGNOFF_SECRET_KEY", "SIGNOFF_DEMO_PASSWORD", "SIGNOFF_DATABASE_URL", "MLFLOW_TRACKING_URI")
-"""What is none of the MLflow server's business."""
+OURS = (
+    *("SIGNOFF_SECRET_KEY", "SIGNOFF_DEMO_PASSWORD", "SIGNOFF_DATABASE_URL", "MLFLOW_TRACKING_URI"),
+    *("SIGNOFF_CHECKPOINT_KEY", "SIGNOFF_MESSAGES", "SIGNOFF_WEBHOOK_SECRET"),
+)
+"""What these begin with is none of the MLflow server's business."""
 
 
 def main() -> None:
@@ -72,7 +75,7 @@ def _supervise(settings: Settings) -> int:
         **({"SIGNOFF_EMBEDDED": "1"} if settings.embedded else {}),
     }
     if settings.embedded:
-        theirs = {name: value for name, value in environment.items() if name not in OURS}
+        theirs = {name: value for name, value in environment.items() if not name.startswith(OURS)}
         processes.add_process("mlflow", _mlflow_server(settings), env=theirs)
     processes.add_process("dashboard", _command("-m", "stack.dashboard"), env=environment)
     print(f"Starting {'MLflow and the dashboard' if settings.embedded else 'the dashboard'} …", flush=True)

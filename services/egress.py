@@ -1,0 +1,96 @@
+"""Where messages may go: the address of every connection is checked at the moment it is made.
+
+A name can resolve to one address when it is looked at and to another when it is used, and ``0x7f.1`` is an address
+too. So names are not judged at all: Python's own audit event for connecting names the very address that is about to
+be connected to, whichever library asks. Only the threads that deliver are watched (docs/decisions/011).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+Network = IPv4Network | IPv6Network
+
+NEVER = (ip_network("169.254.0.0/16"), ip_network("fe80::/10"), ip_network("fd00:ec2::/32"))
+"""Link-local: where a cloud keeps a machine's own credentials. No setting allows these."""
+_NAT64 = ip_network("64:ff9b::/96")
+_CONNECTING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
+
+
+class ForbiddenAddress(OSError):
+    """Nothing is sent there; libraries take it for a connection that failed, and try the host's next address."""
+
+
+class _Watch(threading.local):
+    allowed: Sequence[Network] | None = None  # None: this thread is nobody's business
+    refused: str | None = None
+
+
+_watch = _Watch()
+_installed = threading.Lock()
+
+
+def reason(host: str, allowed: Sequence[Network] = ()) -> str | None:
+    """Why nothing may be sent to an address, as a sentence's predicate; None where it may."""
+    try:
+        address = _meant(ip_address(host.split("%", maxsplit=1)[0]))
+    except ValueError:
+        return "is a name where an address is needed"
+    if any(address in network for network in NEVER):
+        return "is a link-local address"
+    if any(address in network for network in allowed):
+        return None
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return "is not a public address"
+    return None
+
+
+def _meant(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address that an IPv6 one stands for, where it does."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(address.packed[-4:])
+    teredo = address.teredo[1] if address.teredo else None
+    return address.ipv4_mapped or address.sixtofour or teredo or address
+
+
+@contextmanager
+def watched(allowed: Sequence[Network]) -> Iterator[None]:
+    """Let this thread connect to public addresses and ``allowed`` networks only; `refused` says what was not."""
+    install()
+    before = (_watch.allowed, _watch.refused)
+    _watch.allowed, _watch.refused = tuple(allowed), None
+    try:
+        yield
+    finally:
+        _watch.allowed, _watch.refused = before
+
+
+def refused() -> str | None:
+    """What was refused last inside `watched`, as a sentence; None when nothing was."""
+    return _watch.refused
+
+
+def install() -> None:
+    """Begin to listen, once a process. It cannot be undone, and costs a third of a microsecond an audit event."""
+    if _installed.acquire(blocking=False):
+        sys.addaudithook(_heard)
+
+
+def _heard(event: str, arguments: tuple[Any, ...]) -> None:
+    if event not in _CONNECTING or _watch.allowed is None:
+        return
+    target = arguments[1]
+    if target is None:
+        return  # sendmsg on a socket that is connected already
+    host = target[0] if isinstance(target, tuple) and isinstance(target[0], str) else ""
+    why = reason(host, _watch.allowed)
+    if why:
+        _watch.refused = f"{host or 'What was asked for'} {why}, and nothing was sent to it."
+        raise ForbiddenAddress(_watch.refused)
