@@ -12,6 +12,7 @@ from services.dossier import Dossier
 from services.errors import BadInput
 from services.evidence import Binding
 from services.gate import Check, Verdict
+from services.permissions import named
 
 _DECISIONS = {Action.APPROVE: "Approve", Action.REQUEST_CHANGES: "Request changes", Action.REJECT: "Reject"}
 _ICONS = {
@@ -31,7 +32,7 @@ def decision_box(dossier: Dossier, by: Actor) -> Request | None:
         with left:
             checks(dossier.verdict)
         with right:
-            request = _votes(dossier, actions, seen)
+            request = _votes(dossier, by, actions, seen)
             if request is None and not VOTES.intersection(actions):
                 _standing_by(dossier, by, actions)
             request = request or _buttons(dossier, actions, seen)
@@ -86,7 +87,7 @@ def _seen(dossier: Dossier) -> Binding:
     return before
 
 
-def _votes(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Request | None:
+def _votes(dossier: Dossier, by: Actor, actions: tuple[Action, ...], seen: Binding) -> Request | None:
     choices = [action for action in _DECISIONS if action in actions]
     if not choices:
         return None
@@ -97,7 +98,7 @@ def _votes(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Requ
         )
         sent = st.form_submit_button("Decide", type="primary", icon=":material/gavel:")
     if Action.APPROVE not in choices:
-        st.caption("It is your own: you may not approve it, only ask for changes or reject it.")
+        st.caption(dossier.unasked(by))
     return Request(action=choice, ref=dossier.ref, words=words, seen=seen) if sent and choice else None
 
 
@@ -152,7 +153,10 @@ def _next(dossier: Dossier) -> str:
     if "changes" in failed:
         return f"{escaped(dossier.facts.submission.submitted_by, 60)} answers the requested changes and submits again."
     if "approvals" in failed:
-        return "a reviewer who is neither its author nor its submitter decides."
+        who = named(dossier.missing, " and a ")
+        if len(dossier.missing) > 1:
+            return f"a {who}, neither of them its author or submitter, decide."
+        return f"a {who} who is neither its author nor its submitter decides."
     return "a release manager promotes it." if not failed else "what failed must be mended in a new version."
 
 

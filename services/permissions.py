@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from services.domain import Action, Actor, Role
 from services.errors import NotAllowed
 
 _EVERYONE = frozenset(Role)
+_VOTERS = frozenset({Role.REVIEWER, Role.RELEASE_MANAGER})
+"""Who can have a vote; on a version those of them have one whose role the policy that judges it asks for."""
 
 ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.VIEW: _EVERYONE,
     Action.SUBMIT: frozenset({Role.SCIENTIST, Role.RELEASE_MANAGER}),
     Action.WITHDRAW: frozenset({Role.SCIENTIST, Role.RELEASE_MANAGER}),
-    Action.APPROVE: frozenset({Role.REVIEWER}),
-    Action.REQUEST_CHANGES: frozenset({Role.REVIEWER}),
-    Action.REJECT: frozenset({Role.REVIEWER}),
+    Action.APPROVE: _VOTERS,
+    Action.REQUEST_CHANGES: _VOTERS,
+    Action.REJECT: _VOTERS,
     Action.PROMOTE: frozenset({Role.RELEASE_MANAGER}),
     Action.ROLLBACK: frozenset({Role.RELEASE_MANAGER}),
     Action.ARCHIVE: frozenset({Role.RELEASE_MANAGER}),
@@ -32,12 +36,29 @@ def may(actor: Actor, action: Action) -> bool:
 
 def refusal(actor: Actor, action: Action) -> str:
     """The sentence that says which role is missing."""
-    needed = " or ".join(sorted(role.replace("_", " ") for role in ROLES_FOR[action]))
-    held = ", ".join(sorted(role.replace("_", " ") for role in actor.roles)) or "no role"
-    return f"Only a {needed} may {action.replace('_', ' ')}; {actor.username} is {held}."
+    needed = named(ROLES_FOR[action])
+    return f"Only a {needed} may {action.replace('_', ' ')}; {actor.username} is {_held(actor)}."
 
 
 def require(actor: Actor, action: Action) -> None:
     """Raise `NotAllowed` unless `may`."""
     if not may(actor, action):
         raise NotAllowed(refusal(actor, action))
+
+
+def require_vote(actor: Actor, action: Action, *, policy: str, asked: frozenset[Role]) -> None:
+    """Raise `NotAllowed` unless the actor has one of the roles whose vote the policy asks for."""
+    if not actor.roles & asked:
+        raise NotAllowed(
+            f"Policy {policy} asks for the approval of a {named(asked)}, so only they may "
+            f"{action.replace('_', ' ')}; {actor.username} is {_held(actor)}."
+        )
+
+
+def named(roles: Iterable[Role], join: str = " or ") -> str:
+    """Roles as people say them."""
+    return join.join(sorted(role.replace("_", " ") for role in roles))
+
+
+def _held(actor: Actor) -> str:
+    return named(actor.roles, ", ") or "no role"

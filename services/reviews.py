@@ -80,6 +80,7 @@ def approve(
 
     Raises:
         SelfApproval: the person is its author or submitter.
+        NotAllowed: the person has none of the roles whose vote the policy asks for.
         StaleDecision: something changed since ``seen``.
         and as `submit`.
     """
@@ -134,6 +135,7 @@ def _decide(
     actor = acting(signoff, by, source, action, ref, subject)
     with refusals_recorded(signoff, subject, actor, ref):
         policy, seen = facts.fresh(signoff, ref)
+        _asked(policy, actor, action)
         submission = _submitted(seen)
         if action is Action.APPROVE and gate.barred(actor.username, seen):
             raise SelfApproval(f"{actor.username} trained or submitted {ref}; somebody else must approve it.")
@@ -157,7 +159,7 @@ def _decide(
                 ),
             )
             # Again, now that the ledger is locked: roles and submission may have changed while we were reading.
-            permissions.require(people.acting(connection, by, source), action)
+            _asked(policy, people.acting(connection, by, source), action)
             current = facts.open_submission(connection, seen.candidate.version)
             if current is None or current.id != submission.id:
                 raise PromotionConflict(f"Someone else ended the submission of {ref} first; look again.")
@@ -187,6 +189,8 @@ def _end(
         slot_held(signoff, ref, actor, f"the {subject} of v{ref.version}") as slot,
     ):
         policy, seen = facts.fresh(signoff, ref)
+        if action is Action.REJECT:
+            _asked(policy, actor, action)
         submission = _submitted(seen)
         if action is Action.WITHDRAW:
             _own(actor, submission)
@@ -210,6 +214,11 @@ def _end(
         )
     mirror.flush(signoff)
     return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
+
+
+def _asked(policy: Policy, actor: Actor, action: Action) -> None:
+    permissions.require(actor, action)
+    permissions.require_vote(actor, action, policy=policy.rules.name, asked=policy.rules.voters)
 
 
 def _submitted(seen: Facts) -> Submission:

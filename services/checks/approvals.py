@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
+from services.domain import Actor, Role
 from services.evidence import Decision, Facts
-from services.policy import Policy
+from services.policy import ApprovalRule, Policy
 from services.verdict import Check
 
 APPROVED = "approved"
 CHANGES_REQUESTED = "changes_requested"
+
+Votes: TypeAlias = Mapping[str, frozenset[str]]
+"""Person → the roles their approval was given with."""
+Seats: TypeAlias = Mapping[str, Role]
+"""Person → the one role their approval counts for."""
 
 
 def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str, ...]:
@@ -61,31 +68,75 @@ def approvals(policy: Policy, facts: Facts) -> Iterator[Check]:
             threshold="nobody",
             reason=f"{' and '.join(asking)} requested changes.",
         )
-    counted: set[str] = set()
-    void: list[str] = []
+    seats = _seats(policy.rules.approvals, _counting(policy, facts))
     for rule in policy.rules.approvals:
-        voters: list[str] = []
-        for decision in facts.decisions:
-            if decision.decision != APPROVED or decision.person in counted or rule.role not in decision.roles:
-                continue
-            if reasons := void_reasons(decision, policy, facts):
-                void.append(f"the approval by {decision.person} is void because {' and '.join(reasons)}")
-            elif not barred(decision.person, facts) and len(voters) < rule.count:
-                voters.append(decision.person)
-                counted.add(decision.person)  # one vote per person, across all roles
-        role = rule.role.replace("_", " ")
-        wanted = f"{rule.count} by {'a ' if rule.count == 1 else ''}{role}{'' if rule.count == 1 else 's'}"
-        passed = len(voters) >= rule.count
-        reason = f"{len(voters)} of {rule.count} approvals by a {role} who is neither author nor submitter"
-        if passed:
-            reason = f"Approved by {', '.join(voters)}"
-        elif void:
-            reason += "; " + "; ".join(dict.fromkeys(void))
-        yield Check(
-            id="approvals" if len(policy.rules.approvals) == 1 else f"approvals:{rule.role}",
-            title=f"Approved: {wanted}",
-            passed=passed,
-            value=f"{len(voters)} of {rule.count}",
-            threshold=wanted,
-            reason=reason + ".",
-        )
+        yield _approved(rule, seats, policy, facts)
+
+
+def wanted(actor: Actor, policy: Policy, facts: Facts) -> bool:
+    """Whether an approval by this person, given now, would count for a rule that is not met yet."""
+    votes = _counting(policy, facts)
+    if facts.submission is None or barred(actor.username, facts) or actor.username in votes:
+        return False
+    rules, mine = policy.rules.approvals, frozenset(role.value for role in actor.roles)
+    return len(_seats(rules, {**votes, actor.username: mine})) > len(_seats(rules, votes))
+
+
+def _approved(rule: ApprovalRule, seats: Seats, policy: Policy, facts: Facts) -> Check:
+    voters = [person for person, role in seats.items() if role == rule.role]
+    role = rule.role.replace("_", " ")
+    asked = f"{rule.count} by {'a ' if rule.count == 1 else ''}{role}{'' if rule.count == 1 else 's'}"
+    void = [
+        f"the approval by {decision.person} is void because {' and '.join(reasons)}"
+        for decision in facts.decisions
+        if decision.decision == APPROVED and rule.role in decision.roles
+        if (reasons := void_reasons(decision, policy, facts))
+    ]
+    passed = len(voters) >= rule.count
+    reason = f"{len(voters)} of {rule.count} approvals by a {role} who is neither author nor submitter"
+    if passed:
+        reason = f"Approved by {', '.join(voters)}"
+    elif void:
+        reason += "; " + "; ".join(void)
+    return Check(
+        id="approvals" if len(policy.rules.approvals) == 1 else f"approvals:{rule.role}",
+        title=f"Approved: {asked}",
+        passed=passed,
+        value=f"{len(voters)} of {rule.count}",
+        threshold=asked,
+        reason=reason + ".",
+    )
+
+
+def _counting(policy: Policy, facts: Facts) -> Votes:
+    """The approvals that count now, in the order they were given."""
+    return {
+        decision.person: decision.roles
+        for decision in facts.decisions
+        if decision.decision == APPROVED
+        and not barred(decision.person, facts)
+        and not void_reasons(decision, policy, facts)
+    }
+
+
+def _seats(rules: Iterable[ApprovalRule], votes: Votes) -> Seats:
+    """Who counts as what, one role a person, so that as many of the approvals asked for are given as can be.
+
+    Somebody of two roles moves to the other one when a later vote takes their place (Kuhn's matching, in the order
+    of the votes), so the order in which people approve never matters.
+    """
+    taken: dict[tuple[Role, int], str] = {}
+    places = [(rule.role, number) for rule in rules for number in range(rule.count)]
+
+    def seat(person: str, tried: set[tuple[Role, int]]) -> bool:
+        for place in places:
+            if place[0] in votes[person] and place not in tried:
+                tried.add(place)
+                if place not in taken or seat(taken[place], tried):
+                    taken[place] = person
+                    return True
+        return False
+
+    for person in votes:
+        seat(person, set())
+    return {person: role for (role, _), person in taken.items()}
