@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services import reconciler, releases, reviews
+from services import automation, reconciler, releases, reviews
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
 from services.evidence import Binding
@@ -50,6 +50,8 @@ def perform(signoff: Signoff, request: Request, *, by: str, source: Source = Sou
             return releases.rollback(signoff, ref.name, version=ref.version, by=by, reason=text, source=source)
         case Action.ARCHIVE:
             return releases.archive(signoff, ref, by=by, reason=text, source=source)
+        case Action.AUTO:
+            return automation.auto(signoff, ref, by=by, comment=text, source=source)
         case _:
             return _settled(signoff, request, by, source)
 

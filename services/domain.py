@@ -218,6 +218,7 @@ class Action(StrEnum):
     ARCHIVE = "archive"
     RESTORE = "restore"
     ADOPT = "adopt"
+    AUTO = "auto"
     EXPORT_LEDGER = "export_ledger"
     MANAGE_PEOPLE = "manage_people"
 
@@ -252,6 +253,8 @@ class Actor:
     name: str
     roles: frozenset[Role]
     source: Source = Source.BROWSER
+    automation: bool = False
+    """A service, not a person: it never counts as somebody who looked."""
 
 
 @dataclass(frozen=True, kw_only=True)

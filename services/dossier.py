@@ -202,9 +202,11 @@ def _approved(dossier: Dossier) -> Step:
     approval, rejection = last[Kind.APPROVAL_GIVEN], last[Kind.REJECTION_CONFIRMED]
     if rejection and (approval is None or rejection.seq > approval.seq) and dossier.facts.submission is None:
         return Step(title="Approve", mark=Mark.FAILED, at=rejection.at, detail=f"rejected by {rejection.actor}")
-    approved = dossier.facts.submission is None or dossier.facts.submission.status == Status.APPROVED
+    done = {Status.APPROVED, Status.AUTO_APPROVED}
+    approved = dossier.facts.submission is None or dossier.facts.submission.status in done
     if approval and (approved or dossier.releases):
-        return Step(title="Approve", mark=Mark.DONE, at=approval.at, detail=f"by {approval.actor}")
+        how = "automatically " if approval.get("automation") else ""
+        return Step(title="Approve", mark=Mark.DONE, at=approval.at, detail=f"{how}by {approval.actor}")
     if dossier.facts.submission:
         return Step(title="Approve", mark=Mark.NOW, at=dossier.facts.submission.submitted_at, detail="waiting since")
     return Step(title="Approve", mark=Mark.AHEAD)

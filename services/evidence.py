@@ -154,6 +154,8 @@ class Decision:
     seq: int
     expired: bool = False
     """Found expired once; whatever a clock says later, it never counts again."""
+    automation: bool = False
+    """Given by a service: it stands for no person, and counts only where the policy lets automation approve."""
 
 
 @dataclass(frozen=True, kw_only=True)

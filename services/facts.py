@@ -146,4 +146,5 @@ def decision_from(row: Any) -> Decision:
         binding=Binding(**row.binding),
         seq=row.seq,
         expired=row.expired,
+        automation=row.automation,
     )

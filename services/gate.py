@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.checks.approvals import approvals, barred, void_reasons, wanted
+from services.checks.approvals import approvals, automatic, barred, void_reasons, wanted
 from services.checks.evidence import evidence
 from services.checks.release import promoter, released_before, timing
 from services.domain import Actor
@@ -10,7 +10,7 @@ from services.evidence import Facts
 from services.policy import Policy
 from services.verdict import Check, GateRefused, Verdict
 
-__all__ = ["Check", "GateRefused", "Verdict", "barred", "evaluate", "void_reasons", "wanted"]
+__all__ = ["Check", "GateRefused", "Verdict", "automatic", "barred", "evaluate", "void_reasons", "wanted"]
 
 
 def evaluate(policy: Policy, facts: Facts, *, actor: Actor | None = None) -> Verdict:

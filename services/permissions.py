@@ -23,19 +23,31 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.ARCHIVE: frozenset({Role.RELEASE_MANAGER}),
     Action.RESTORE: frozenset({Role.RELEASE_MANAGER}),
     Action.ADOPT: frozenset({Role.RELEASE_MANAGER}),
+    Action.AUTO: frozenset({Role.RELEASE_MANAGER}),
     Action.EXPORT_LEDGER: frozenset({Role.AUDITOR, Role.ADMIN}),
     Action.MANAGE_PEOPLE: frozenset({Role.ADMIN}),
 }
 """An admin keeps accounts and settings; an admin who is to approve or promote needs that role as well."""
 
 
+FOR_AUTOMATION = frozenset(
+    {
+        *(Action.VIEW, Action.SUBMIT, Action.WITHDRAW, Action.AUTO),
+        *(Action.PROMOTE, Action.ROLLBACK, Action.ARCHIVE, Action.EXPORT_LEDGER),
+    }
+)
+"""What a service may do, whatever its roles. The rest is judgement, and for people only."""
+
+
 def may(actor: Actor, action: Action) -> bool:
-    """Whether one of the actor's roles includes the action."""
-    return bool(actor.roles & ROLES_FOR[action])
+    """Whether one of the actor's roles includes the action, and it is not one for people only."""
+    return bool(actor.roles & ROLES_FOR[action]) and (not actor.automation or action in FOR_AUTOMATION)
 
 
 def refusal(actor: Actor, action: Action) -> str:
-    """The sentence that says which role is missing."""
+    """The sentence that says which role is missing, or that the action is for people."""
+    if actor.automation and action not in FOR_AUTOMATION:
+        return f"Only people may {action.replace('_', ' ')}; {actor.username} is an automation."
     needed = named(ROLES_FOR[action])
     return f"Only a {needed} may {action.replace('_', ' ')}; {actor.username} is {_held(actor)}."
 

@@ -13,7 +13,16 @@ from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from services.domain import Action, RegisteredModel, Role, Stage
 from services.errors import InvalidSettings
@@ -145,8 +154,17 @@ class Rules(_Strict):
     min_hours_in_staging: Days | None = None
     freezes: tuple[Freeze, ...] = Field(default=(), strict=False)
     approvals_expire_after_days: Days | None = None
+    automation: bool = False
+    """Whether the approval of a service stands for all of ``approvals``."""
     approvals: tuple[ApprovalRule, ...] = Field(min_length=1, strict=False)
     promoted_by: tuple[Annotated[Role, Field(strict=False)], ...] = Field(min_length=1, strict=False)
+
+    @field_validator("automation")
+    @classmethod
+    def _low_risk(cls, automation: bool, given: ValidationInfo) -> bool:
+        if automation and given.data.get("risk") != "low":
+            raise ValueError("automation may approve only where risk is low; add risk: low, or leave it out")
+        return automation
 
     @field_validator("promoted_by")
     @classmethod

@@ -106,7 +106,12 @@ def _counted(connection: Connection, fingerprint: str, entry: Entry) -> sa.Row[A
     now, actor = entry.at.timestamp(), entry.actor
     told_of = {
         "last_at": now,
-        "actor": {"name": actor.name, "roles": sorted(actor.roles), "source": actor.source.value},
+        "actor": {
+            "name": actor.name,
+            "roles": sorted(actor.roles),
+            "source": actor.source.value,
+            "automation": actor.automation,
+        },
     }
     statement = insert(refusal_windows).values(
         fingerprint=fingerprint,
@@ -144,6 +149,7 @@ def _tell(connection: Connection, window: sa.Row[Any]) -> None:
                 name=window.actor["name"],
                 roles=frozenset(Role(role) for role in window.actor["roles"]),
                 source=Source(window.actor["source"]),
+                automation=window.actor.get("automation", False),
             ),
             at=_utc(window.last_at),
             ref=VersionRef(name=window.model, version=window.version) if window.model else None,

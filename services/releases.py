@@ -140,7 +140,7 @@ def _release(
     ):
         policy, seen = facts.fresh(signoff, ref, rollback=action is Action.ROLLBACK)
         expiry.mark(signoff, policy, seen)
-        if _is_champion(policy, seen):
+        if is_champion(policy, seen):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
         if binding and (changed := binding.differences(seen.binding(policy.digest))):
             raise StaleDecision(f"Since you opened {ref}, {' and '.join(changed)}. Look again, then promote.")
@@ -166,7 +166,8 @@ def _allowed(policy: Policy, seen: Facts, actor: Actor) -> Verdict:
     return verdict
 
 
-def _is_champion(policy: Policy, seen: Facts) -> bool:
+def is_champion(policy: Policy, seen: Facts) -> bool:
+    """Whether it serves now: stage and alias both say so."""
     target, ref = policy.rules.champion, seen.candidate.ref
     return seen.candidate.version.stage == target.stage and seen.model.aliases.get(target.alias) == ref.version
 

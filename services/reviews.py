@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from services import changes, effects, facts, gate, intents, ledger, mirror, people, permissions
 from services.domain import Action, Actor, Source, Stage, Status, VersionRef
-from services.errors import PromotionConflict, Refused, SelfApproval, StaleDecision
+from services.errors import NotAllowed, PromotionConflict, Refused, SelfApproval, StaleDecision
 from services.evidence import Binding, Facts, Submission
 from services.ledger import Entry, Event, Kind
 from services.policy import Policy
@@ -87,6 +87,19 @@ def approve(
     return _decide(signoff, ref, by, comment, seen, source, Action.APPROVE)
 
 
+def approve_automatically(
+    signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.REST
+) -> Outcome:
+    """Approve as a service, where the policy lets automation approve; its own submission too.
+
+    Raises:
+        NotAllowed: it is a person, or has not the role.
+        Refused: the policy does not let automation approve.
+        and as `approve`.
+    """
+    return _decide(signoff, ref, by, comment, None, source, Action.AUTO)
+
+
 def request_changes(
     signoff: Signoff,
     ref: VersionRef,
@@ -120,6 +133,7 @@ def withdraw(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source
 
 _VOTE = {
     Action.APPROVE: ("approval", Kind.APPROVAL_GIVEN, "approved"),
+    Action.AUTO: ("approval", Kind.APPROVAL_GIVEN, "approved"),
     Action.REQUEST_CHANGES: ("changes", Kind.CHANGES_REQUESTED, "changes_requested"),
 }
 
@@ -168,7 +182,7 @@ def _decide(
             effects.set_status(connection, ref, _status(policy, voted))
             mirror.ask(connection, ref, event.seq)
     mirror.flush(signoff)
-    done = "approved" if action is Action.APPROVE else "sent back with changes requested"
+    done = "sent back with changes requested" if action is Action.REQUEST_CHANGES else "approved"
     return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
 
 
@@ -218,6 +232,12 @@ def _end(
 
 def _asked(policy: Policy, actor: Actor, action: Action) -> None:
     permissions.require(actor, action)
+    if action is Action.AUTO:
+        if not actor.automation:
+            raise NotAllowed(f"Only an automation approves automatically; {actor.username} is a person.")
+        if not policy.rules.automation:
+            raise Refused(f"Policy {policy.rules.name} lets no automation approve.")
+        return
     permissions.require_vote(actor, action, policy=policy.rules.name, asked=policy.rules.voters)
 
 
@@ -242,4 +262,6 @@ def _status(policy: Policy, seen: Facts) -> str:
     failed = {check.id.split(":")[0] for check in gate.evaluate(policy, seen).failed}
     if "changes" in failed:
         return Status.CHANGES_REQUESTED.value
-    return Status.PENDING.value if "approvals" in failed else Status.APPROVED.value
+    if "approvals" in failed:
+        return Status.PENDING.value
+    return Status.AUTO_APPROVED.value if gate.automatic(policy, seen) else Status.APPROVED.value

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from services import intents, mirror, people, permissions, refusals, slots
+from services import gate, intents, mirror, people, permissions, refusals, slots
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import (
     BadInput,
@@ -114,6 +114,7 @@ def context(policy: Policy, seen: Facts) -> dict[str, Any]:
         "metrics": _metrics(candidate),
         "champion": seen.champion.ref.version if seen.champion else None,
         "champion_metrics": _metrics(seen.champion) if seen.champion else {},
+        **({"approved_automatically": True} if gate.automatic(policy, seen) else {}),
         "binding": seen.binding(policy.digest).as_json(),
         "approvals": [
             {"person": d.person, "roles": sorted(d.roles), "seq": d.seq, "comment": d.comment}

@@ -22,12 +22,12 @@ Seats: TypeAlias = Mapping[str, Role]
 
 def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str, ...]:
     """Why a decision no longer counts, in words; empty when it does."""
-    changed = decision.binding.differences(facts.binding(policy.digest))
-    return (
-        (*changed, f"it expired after {policy.rules.approvals_expire_after_days:g} days")
-        if expired(decision, policy, facts)
-        else changed
-    )
+    reasons = [*decision.binding.differences(facts.binding(policy.digest))]
+    if expired(decision, policy, facts):
+        reasons.append(f"it expired after {policy.rules.approvals_expire_after_days:g} days")
+    if decision.automation and not policy.rules.automation:
+        reasons.append(f"policy {policy.rules.name} lets no automation approve")
+    return tuple(reasons)
 
 
 def expired(decision: Decision, policy: Policy, facts: Facts) -> bool:
@@ -68,42 +68,62 @@ def approvals(policy: Policy, facts: Facts) -> Iterator[Check]:
             threshold="nobody",
             reason=f"{' and '.join(asking)} requested changes.",
         )
-    seats = _seats(policy.rules.approvals, _counting(policy, facts))
+    seats, automatic = _seats(policy.rules.approvals, _counting(policy, facts)), automation(policy, facts)
     for rule in policy.rules.approvals:
-        yield _approved(rule, seats, policy, facts)
+        yield _approved(rule, seats, automatic, policy, facts)
 
 
 def wanted(actor: Actor, policy: Policy, facts: Facts) -> bool:
     """Whether an approval by this person, given now, would count for a rule that is not met yet."""
     votes = _counting(policy, facts)
+    if actor.automation or automation(policy, facts):
+        return False
     if facts.submission is None or barred(actor.username, facts) or actor.username in votes:
         return False
     rules, mine = policy.rules.approvals, frozenset(role.value for role in actor.roles)
     return len(_seats(rules, {**votes, actor.username: mine})) > len(_seats(rules, votes))
 
 
-def _approved(rule: ApprovalRule, seats: Seats, policy: Policy, facts: Facts) -> Check:
+def automation(policy: Policy, facts: Facts) -> Decision | None:
+    """The approval of a service that counts now, if there is one: it stands for every approval asked for.
+
+    It may be the submitter's or the author's own. Nobody looked; the policy says that here nobody needs to.
+    """
+    given = (vote for vote in facts.decisions if vote.automation and vote.decision == APPROVED)
+    return next((vote for vote in given if not void_reasons(vote, policy, facts)), None)
+
+
+def automatic(policy: Policy, facts: Facts) -> bool:
+    """Whether it is approved, and not by as many people as are asked for."""
+    needed = sum(rule.count for rule in policy.rules.approvals)
+    people = len(_seats(policy.rules.approvals, _counting(policy, facts)))
+    return automation(policy, facts) is not None and people < needed
+
+
+def _approved(rule: ApprovalRule, seats: Seats, automatic: Decision | None, policy: Policy, facts: Facts) -> Check:
     voters = [person for person, role in seats.items() if role == rule.role]
     role = rule.role.replace("_", " ")
     asked = f"{rule.count} by {'a ' if rule.count == 1 else ''}{role}{'' if rule.count == 1 else 's'}"
     void = [
         f"the approval by {decision.person} is void because {' and '.join(reasons)}"
         for decision in facts.decisions
-        if decision.decision == APPROVED and rule.role in decision.roles
+        if decision.decision == APPROVED and (decision.automation or rule.role in decision.roles)
         if (reasons := void_reasons(decision, policy, facts))
     ]
-    passed = len(voters) >= rule.count
+    enough = len(voters) >= rule.count
     reason = f"{len(voters)} of {rule.count} approvals by a {role} who is neither author nor submitter"
-    if passed:
+    if enough:
         reason = f"Approved by {', '.join(voters)}"
+    elif automatic:
+        reason = f"Approved automatically by {automatic.person}"
     elif void:
         reason += "; " + "; ".join(void)
     return Check(
         id="approvals" if len(policy.rules.approvals) == 1 else f"approvals:{rule.role}",
         title=f"Approved: {asked}",
-        passed=passed,
-        value=f"{len(voters)} of {rule.count}",
-        threshold=asked,
+        passed=enough or automatic is not None,
+        value="automatic" if automatic and not enough else f"{len(voters)} of {rule.count}",
+        threshold=f"{asked}, or automatic" if policy.rules.automation else asked,
         reason=reason + ".",
     )
 
@@ -114,6 +134,7 @@ def _counting(policy: Policy, facts: Facts) -> Votes:
         decision.person: decision.roles
         for decision in facts.decisions
         if decision.decision == APPROVED
+        and not decision.automation
         and not barred(decision.person, facts)
         and not void_reasons(decision, policy, facts)
     }

@@ -1,0 +1,27 @@
+"""Accounts that are services, and the approvals they gave.
+
+Revision ID: 0008
+Revises: 0004
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+TABLES = ("accounts", "decisions")
+
+
+def upgrade() -> None:
+    for table in TABLES:
+        op.add_column(table, sa.Column("automation", sa.Boolean, nullable=False, server_default=sa.text("false")))
+
+
+def downgrade() -> None:
+    for table in TABLES:
+        op.drop_column(table, "automation")
