@@ -8,12 +8,11 @@ from services import facts, gate, releases, reviews
 from services.domain import Action, Actor, Source, Stage, Status, VersionRef
 from services.errors import Refused
 from services.evidence import Facts
-from services.gate import GateRefused
 from services.policy import Policy
 from services.reviews import Outcome
 from services.signoff import Signoff
 from services.tables import submissions
-from services.verbs import acting, refusals_recorded, words
+from services.verbs import acting, gate_refused, refusals_recorded, words
 
 _LATER = frozenset({"submitted", "approvals", "staging_time", "freeze"})
 """Checks that may still fail when a version is submitted: the verb itself, people or time will see to them."""
@@ -53,7 +52,7 @@ def _missing(policy: Policy, seen: Facts, actor: Actor) -> set[str]:
     verdict = gate.evaluate(policy, seen, actor=actor)
     missing = {check.id.split(":")[0] for check in verdict.failed}
     if missing - _LATER:
-        raise GateRefused(f"{seen.candidate.ref} may not go to Production. {verdict.summary()}", verdict)
+        raise gate_refused(policy, seen, verdict)
     return missing
 
 

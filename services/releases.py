@@ -11,12 +11,12 @@ from services import changes, expiry, facts, intents, mirror
 from services.domain import Action, Actor, Source, Stage, VersionRef
 from services.errors import Refused, StaleDecision
 from services.evidence import Binding, Facts
-from services.gate import GateRefused, Verdict, evaluate
+from services.gate import Verdict, evaluate
 from services.policy import Policy
 from services.reviews import Outcome
 from services.signoff import Signoff
 from services.tables import promotions
-from services.verbs import acting, context, refusals_recorded, slot_held, words
+from services.verbs import acting, context, gate_refused, refusals_recorded, slot_held, words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ def _release(
 def _allowed(policy: Policy, seen: Facts, actor: Actor) -> Verdict:
     verdict = evaluate(policy, seen, actor=actor)
     if not verdict.allowed:
-        raise GateRefused(f"{seen.candidate.ref} may not go to Production. {verdict.summary()}", verdict)
+        raise gate_refused(policy, seen, verdict)
     return verdict
 
 
