@@ -222,13 +222,16 @@ def events_per_day(counts: Iterable[tuple[str, Kind, int]]) -> go.Figure:
         if group in found
     ]
     dates = {"type": "date", "tickformat": "%d %b"}
+    tallest = max((sum(of_group.get(day, 0) for of_group in found.values()) for day in days), default=0)
+    # Left alone, Plotly sets ticks at halves, and whole numbers would then be written twice.
+    whole = {"dtick": 1} if tallest <= 5 else {}
     return framed(
         data,
         height=240,
         barmode="stack",
         bargap=0.25,
         xaxis=dates if len(days) > 14 else dates | {"dtick": 86_400_000},
-        yaxis={"rangemode": "tozero", "tickformat": "d"},
+        yaxis={"rangemode": "tozero", "tickformat": "d", **whole},
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from services import automation, reconciler, releases, reviews
+from services import automation, idempotency, reconciler, releases, reviews
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
 from services.evidence import Binding
@@ -34,8 +35,29 @@ class Request:
     deviation: int = 0
 
 
-def perform(signoff: Signoff, request: Request, *, by: str, source: Source = Source.BROWSER) -> Outcome:
-    """Carry out a request; raises what its verb raises."""
+def perform(
+    signoff: Signoff, request: Request, *, by: str, source: Source = Source.BROWSER, key: str | None = None
+) -> Outcome:
+    """Carry out a request, under an idempotency key at most once; raises what its verb or `idempotency.once` raises."""
+    if key is None:
+        return _perform(signoff, request, by, source)
+    return idempotency.once(
+        signoff, key, by=by, request=_as_json(request), perform=lambda: _perform(signoff, request, by, source)
+    )
+
+
+def _as_json(request: Request) -> dict[str, Any]:
+    return {
+        "action": request.action,
+        "name": request.ref.name,
+        "version": request.ref.version,
+        "words": request.words,
+        "seen": request.seen.as_json() if request.seen else None,
+        "deviation": request.deviation,
+    }
+
+
+def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
     ref, text, seen = request.ref, request.words, request.seen
     match request.action:
         case Action.SUBMIT:

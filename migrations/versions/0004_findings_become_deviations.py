@@ -1,10 +1,4 @@
-"""What the reconciler finds is a deviation; a finding is what a reviewer writes down.
-
-Revision ID: 0004
-Revises: 0003
-"""
-
-from __future__ import annotations
+"""What the reconciler finds is a deviation; a finding is what a reviewer writes down."""
 
 import sqlalchemy as sa
 from alembic import op
