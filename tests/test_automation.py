@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from services import automation, caretaker, desk, dossier, ledger, people, releases, reviews
+from services import automation, caretaker, desk, dossier, gate, ledger, people, releases, reviews
 from services.desk import Request
 from services.domain import Action, Actor, Role, Source, VersionRef
 from services.errors import BadInput, InvalidSettings, NotAllowed, Refused
@@ -21,6 +21,8 @@ from services.tables import events, refusal_windows
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
+from tests.pages import opened, text
+from tests.test_gate import approved, evidence, facts
 
 DATABASES = BOTH
 LOW = (PROJECT / "policies" / "examples" / "low-risk.yaml").read_text().replace("tags: {risk: low}", 'names: ["*"]')
@@ -245,6 +247,21 @@ class TestItsApproval:
                 verb(low, good, by="ci", comment="x")
         assert "approval:given" not in kinds(low)
 
+    def test_is_not_taken_for_a_reviewers_even_where_it_counts(self) -> None:
+        policy, seen = parse(LOW, "low.yaml"), approved(facts(evidence(0.95)), "ci")
+        vote = replace(seen.decisions[0], automation=True, binding=seen.binding(policy.digest))
+        seen = replace(seen, decisions=(vote,))
+        verdict = gate.evaluate(policy, seen)
+        assert verdict.allowed
+        assert gate.automatic(policy, seen)
+        assert [check.value for check in verdict.checks if check.id == "approvals"] == ["automatic"]
+
+    def test_is_told_as_automatic_where_people_read_it(self, low: Signoff, good: VersionRef) -> None:
+        auto(low, good)
+        page = opened(low, "viewer", "version", name=good.name, version=str(good.version))
+        assert "approved it automatically" in text(page)
+        assert "automatically by ci" in text(page)
+
     def test_is_bound_to_the_files_like_any_other(self, low: Signoff, registry: FakeRegistry, good: VersionRef) -> None:
         reviews.submit(low, good, by="ci", comment="x")
         reviews.approve_automatically(low, good, by="ci", comment="x")
@@ -263,7 +280,7 @@ class TestItsApproval:
     def test_a_policy_lets_it_only_where_risk_is_low(self) -> None:
         line = next(n for n, text in enumerate(LOW.splitlines(), 1) if text.startswith("automation"))
         for text in (LOW.replace("risk: low\n", "risk: medium\n"), LOW.replace("risk: low\n", "risk: high\n")):
-            with pytest.raises(InvalidSettings, match=f"p.yaml:{line}: automation: .*only where risk is low"):
+            with pytest.raises(InvalidSettings, match=rf"p\.yaml:{line}: automation: .*only where risk is low"):
                 parse(text, "p.yaml")
         parse(LOW.replace("automation: true", "automation: false").replace("risk: low\n", "risk: high\n"), "p.yaml")
 
@@ -274,15 +291,19 @@ class TestServices:
         assert not may(Actor(username="ci", name="", roles=frozenset(Role), automation=True), action)
 
     def test_cannot_log_in(self, low: Signoff) -> None:
+        asked: list[str | None] = []
+
         class Anything:
             def hash(self, password: str) -> str:
                 return password
 
             def check(self, password: str, hashed: str | None) -> bool:
-                return hashed is not None
+                asked.append(hashed)
+                return True
 
         with pytest.raises(people.WrongCredentials):
             people.log_in(low.database, "ci", "!", Anything(), b"k" * 32)
+        assert asked == [None], "there is nothing that a password could fit"
         with pytest.raises(NotAllowed, match="is an automation"):
             people.open_session(low.database, "ci", b"k" * 32)
         with pytest.raises(BadInput, match="is an automation"):

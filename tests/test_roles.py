@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from services import dossier, inbox, people, releases, reviews
 from services.domain import Action, Actor, Role, Source, VersionRef
@@ -14,6 +15,7 @@ from services.policy import PolicyBook, parse
 from services.signoff import Signoff
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
+from tests.pages import opened, text
 from tests.test_policy import GOOD
 
 TWO_ROLES = GOOD.replace("  - role: reviewer", "  - role: reviewer\n  - role: release_manager")
@@ -82,6 +84,12 @@ class TestWhoseVoteIsAskedFor:
         assert record(signoff)[-1].kind.outcome == "refused"
         assert record(signoff)[-1].actor == "release_manager"
 
+    def test_not_being_asked_is_said_before_anything_about_the_version(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        with pytest.raises(NotAllowed, match="approval of a reviewer"):
+            reviews.approve(signoff, registry.add_version("m", {"val_auc": 0.95}), by="release_manager", comment="x")
+
     def test_a_reviewer_has_no_vote_where_only_release_managers_are_asked(
         self, signoff: Signoff, registry: FakeRegistry
     ) -> None:
@@ -149,3 +157,29 @@ class TestWhatIsOffered:
         ref = registry.add_version("m", {"val_auc": 0.95})
         reviews.submit(signoff, ref, by="scientist", comment="x")
         assert self.offered(signoff, ref, "release_manager") == set()
+
+
+class TestOnThePage:
+    def shown(self, signoff: Signoff, ref: VersionRef, username: str) -> AppTest:
+        return opened(signoff, username, "version", name=ref.name, version=str(ref.version))
+
+    def test_whose_approvals_are_missing_is_said_and_only_they_have_a_form(
+        self, ours: Signoff, submitted: VersionRef
+    ) -> None:
+        at = self.shown(ours, submitted, "scientist")
+        assert "a release manager and a reviewer, neither of them its author or submitter, decide." in text(at)
+        assert len(at.radio) == 0
+        assert at_choices(self.shown(ours, submitted, "release_manager")) == ["Approve", "Request changes", "Reject"]
+
+    def test_who_has_approved_is_offered_what_is_left(self, ours: Signoff, submitted: VersionRef) -> None:
+        reviews.approve(ours, submitted, by="reviewer", comment="Right.")
+        at = self.shown(ours, submitted, "reviewer")
+        assert at_choices(at) == ["Request changes", "Reject"]
+        assert "Your approval is not missing" in text(at)
+        assert "a release manager who is neither its author nor its submitter decides." in text(
+            self.shown(ours, submitted, "viewer")
+        )
+
+
+def at_choices(at: AppTest) -> list[str]:
+    return list(at.radio[0].options)
