@@ -278,10 +278,10 @@ class TestItsApproval:
         assert {Action.REQUEST_CHANGES, Action.REJECT} <= set(offered)
 
     def test_a_policy_lets_it_only_where_risk_is_low(self) -> None:
-        line = next(n for n, text in enumerate(LOW.splitlines(), 1) if text.startswith("automation"))
-        for text in (LOW.replace("risk: low\n", "risk: medium\n"), LOW.replace("risk: low\n", "risk: high\n")):
+        line = next(n for n, found in enumerate(LOW.splitlines(), 1) if found.startswith("automation"))
+        for other in (LOW.replace("risk: low\n", "risk: medium\n"), LOW.replace("risk: low\n", "risk: high\n")):
             with pytest.raises(InvalidSettings, match=rf"p\.yaml:{line}: automation: .*only where risk is low"):
-                parse(text, "p.yaml")
+                parse(other, "p.yaml")
         parse(LOW.replace("automation: true", "automation: false").replace("risk: low\n", "risk: high\n"), "p.yaml")
 
 
