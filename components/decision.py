@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from components import markup
+from components import findings, markup
 from components.text import ago, escaped
 from services.desk import VOTES, Request
 from services.domain import Action, Actor
 from services.dossier import Dossier
 from services.errors import BadInput
-from services.evidence import Binding
+from services.evidence import Binding, FindingDraft
 from services.gate import Check, Verdict
 from services.permissions import named
 
@@ -91,15 +91,26 @@ def _votes(dossier: Dossier, by: Actor, actions: tuple[Action, ...], seen: Bindi
     choices = [action for action in _DECISIONS if action in actions]
     if not choices:
         return None
-    with st.form(f"decide:{dossier.version.identity}", border=False, clear_on_submit=False):
+    identity = dossier.version.identity
+    choice = st.radio(
+        "Decision",
+        choices,
+        format_func=_DECISIONS.__getitem__,
+        horizontal=True,
+        label_visibility="collapsed",
+        key=f"choice:{identity}",
+    )
+    drafts: tuple[FindingDraft, ...] = ()
+    with st.form(f"decide:{identity}", border=False, clear_on_submit=False):
         words = st.text_area("Comment (needed)", placeholder="What did you look at, and what convinced you?", height=96)
-        choice = st.radio(
-            "Decision", choices, format_func=_DECISIONS.__getitem__, horizontal=True, label_visibility="collapsed"
-        )
+        if choice is Action.REQUEST_CHANGES:
+            drafts = findings.editor(dossier, dossier.owners)
         sent = st.form_submit_button("Decide", type="primary", icon=":material/gavel:")
     if Action.APPROVE not in choices:
         st.caption(dossier.unasked(by))
-    return Request(action=choice, ref=dossier.ref, words=words, seen=seen) if sent and choice else None
+    if not sent or not choice:
+        return None
+    return Request(action=choice, ref=dossier.ref, words=words, seen=seen, findings=drafts)
 
 
 def _buttons(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Request | None:
@@ -152,6 +163,8 @@ def _next(dossier: Dossier) -> str:
         )
     if "changes" in failed:
         return f"{escaped(dossier.facts.submission.submitted_by, 60)} answers the requested changes and submits again."
+    if failed == {"findings"}:
+        return "an independent reviewer resolves the blocking finding, or a better version is needed."
     if "approvals" in failed:
         who = named(dossier.missing, " and a ")
         if len(dossier.missing) > 1:

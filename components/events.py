@@ -11,6 +11,8 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.APPROVAL_GIVEN: ("✓", "good", "approved {it}"),
     Kind.APPROVAL_EXPIRED: ("…", "wait", "marked an approval of {it} as expired"),
     Kind.CHANGES_REQUESTED: ("!", "wait", "requested changes on {it}"),
+    Kind.FINDING_RESOLVED: ("✓", "good", "resolved a finding in {it}"),
+    Kind.FINDING_REOPENED: ("!", "wait", "opened a finding in {it} again"),
     Kind.REJECTION_CONFIRMED: ("×", "bad", "rejected {it}"),
     Kind.WITHDRAWAL_CONFIRMED: ("←", "plain", "withdrew {it}"),
     Kind.PROMOTION_CONFIRMED: ("↑", "good", "promoted {it}"),
@@ -32,6 +34,7 @@ _ASKED = {
     "submission": "to submit {it}",
     "approval": "to approve {it}",
     "changes": "to request changes on {it}",
+    "finding": "to settle a finding in {it}",
     "rejection": "to reject {it}",
     "withdrawal": "to withdraw {it}",
     "promotion": "to promote {it}",
@@ -54,9 +57,17 @@ def event_line(event: Event, *, version: bool, void: tuple[str, ...] = (), limit
     headline = (
         f"<strong>{markup.text(event.actor, 60)}</strong> {what.format(it=it)} · {markup.when(event.at)} · {record}"
     )
-    comment = event.comment if len(event.comment) <= limit else event.comment[: limit - 1] + "…"
+    said = "\n".join([event.comment, *_found(event)])
+    comment = said if len(said) <= limit else said[: limit - 1] + "…"
     note = f"No longer counts: {' and '.join(void)}." if void and event.kind is Kind.APPROVAL_GIVEN else ""
     return markup.line(sign, tone, headline, comment, note)
+
+
+def _found(event: Event) -> list[str]:
+    """The findings an event raises or settles, a line each."""
+    raised = [f"{one['severity']}: {one['text']}" for one in event.get("findings") or ()]
+    settled = event.get("finding")
+    return raised + ([f"({settled['severity']}: {settled['text']})"] if settled else [])
 
 
 def _words(kind: Kind) -> tuple[str, str, str]:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from components import comparison, conversation, decision, dossier, links, record
+from components import comparison, conversation, decision, dossier, findings, links, record
 from components.acting import carried_out, outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
@@ -22,6 +22,8 @@ def render(session: Session) -> None:
         dossier.summary(found)
         outcome_shown()
         if request := decision.decision_box(found, session.user):
+            onwards(session, request, done=carried_out(session, request))
+        if request := findings.panel(found, session.user):
             onwards(session, request, done=carried_out(session, request))
         dossier.lifecycle(found, uri)
         tabs(session, found)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from services import automation, idempotency, reconciler, releases, reviews
+from services import automation, findings, idempotency, reconciler, releases, reviews
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
-from services.evidence import Binding
+from services.evidence import Binding, FindingDraft
 from services.reviews import Outcome
 from services.signoff import Signoff
 
@@ -16,8 +16,12 @@ VOTES = frozenset({Action.APPROVE, Action.REQUEST_CHANGES, Action.REJECT})
 """What a reviewer decides."""
 _VOTES = {
     Action.APPROVE: reviews.approve,
-    Action.REQUEST_CHANGES: reviews.request_changes,
     Action.REJECT: reviews.reject,
+}
+_PROPOSED = {
+    Action.SUBMIT: reviews.submit,
+    Action.WITHDRAW: reviews.withdraw,
+    Action.AUTO: automation.auto,
 }
 
 
@@ -25,13 +29,16 @@ _VOTES = {
 class Request:
     """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what was on screen, if anything was.
 
-    ``deviation`` is the change past Signoff that is to be restored or adopted.
+    ``findings`` come with requested changes, ``finding`` is the one to resolve or reopen, and
+    ``deviation`` the change past Signoff that is to be restored or adopted.
     """
 
     action: Action
     ref: VersionRef
     words: str
     seen: Binding | None = None
+    findings: tuple[FindingDraft, ...] = ()
+    finding: int = 0
     deviation: int = 0
 
 
@@ -53,6 +60,8 @@ def _as_json(request: Request) -> dict[str, Any]:
         "version": request.ref.version,
         "words": request.words,
         "seen": request.seen.as_json() if request.seen else None,
+        "findings": [draft.as_json() for draft in request.findings],
+        "finding": request.finding,
         "deviation": request.deviation,
     }
 
@@ -60,25 +69,29 @@ def _as_json(request: Request) -> dict[str, Any]:
 def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
     ref, text, seen = request.ref, request.words, request.seen
     match request.action:
-        case Action.SUBMIT:
-            return reviews.submit(signoff, ref, by=by, comment=text, source=source)
-        case Action.APPROVE | Action.REQUEST_CHANGES | Action.REJECT:
+        case Action.SUBMIT | Action.WITHDRAW | Action.AUTO:
+            return _PROPOSED[request.action](signoff, ref, by=by, comment=text, source=source)
+        case Action.REQUEST_CHANGES:
+            return reviews.request_changes(
+                signoff, ref, by=by, comment=text, findings=request.findings, seen=seen, source=source
+            )
+        case Action.APPROVE | Action.REJECT:
             return _VOTES[request.action](signoff, ref, by=by, comment=text, seen=seen, source=source)
-        case Action.WITHDRAW:
-            return reviews.withdraw(signoff, ref, by=by, comment=text, source=source)
         case Action.PROMOTE:
             return releases.promote(signoff, ref, by=by, reason=text, seen=seen, source=source)
         case Action.ROLLBACK:
             return releases.rollback(signoff, ref.name, version=ref.version, by=by, reason=text, source=source)
         case Action.ARCHIVE:
             return releases.archive(signoff, ref, by=by, reason=text, source=source)
-        case Action.AUTO:
-            return automation.auto(signoff, ref, by=by, comment=text, source=source)
         case _:
             return _settled(signoff, request, by, source)
 
 
 def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
+    if request.action is Action.RESOLVE:
+        return findings.resolve(signoff, request.finding, by=by, comment=request.words, source=source)
+    if request.action is Action.REOPEN:
+        return findings.reopen(signoff, request.finding, by=by, comment=request.words, source=source)
     if request.action is Action.RESTORE:
         return reconciler.restore(signoff, request.deviation, by=by, reason=request.words, source=source)
     if request.action is Action.ADOPT:

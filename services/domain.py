@@ -212,6 +212,8 @@ class Action(StrEnum):
     APPROVE = "approve"
     REQUEST_CHANGES = "request_changes"
     REJECT = "reject"
+    RESOLVE = "resolve"
+    REOPEN = "reopen"
     WITHDRAW = "withdraw"
     PROMOTE = "promote"
     ROLLBACK = "rollback"

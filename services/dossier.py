@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
-from services import comparison, facts, gate, ledger, permissions
+from services import comparison, facts, gate, ledger, people, permissions
 from services.comparison import Comparison
 from services.domain import Action, Actor, ModelVersion, Role, RunFacts, Stage, Status, VersionRef
 from services.errors import RegistryUnavailable
@@ -54,6 +55,8 @@ class Dossier:
     releases: tuple[Release, ...]
     """Confirmed promotions and rollbacks of exactly this version, newest first."""
     deployments: tuple[RunFacts, ...] = ()
+    owners: Mapping[str, str]
+    """Username → name of everybody who could answer a finding."""
 
     @property
     def version(self) -> ModelVersion:
@@ -147,6 +150,7 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
     policy, seen = facts.shown(signoff, ref)
     with signoff.database.reading() as connection:
         found = ledger.events(connection, Filter(model=ref.name, version=ref.version), limit=MAX_EVENTS)
+        owners = people.names(connection)
     identity = seen.candidate.version.identity
     mine = tuple(r for r in releases(signoff, ref.name) if r.ref == ref and r.identity == identity)
     dossier = Dossier(
@@ -156,6 +160,7 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
         events=tuple(event for event in found if event.kind.outcome != "intended"),
         releases=mine,
         deployments=_deployments(signoff, ref) if mine else (),
+        owners=owners,
     )
     then = next((event.verdict for event in found if mine and event.seq == mine[0].seq), None)
     # A champion is shown with the verdict it was released on: its approvals were for that release, and are used up.

@@ -166,8 +166,9 @@ def _compared(policy: Policy, then: Mapping[str, Check], rebuilt: Rebuilt) -> tu
                     Difference(id=check.id, title=check.title, then=before, now=now, reason=check.reason)
                 )
     asked = {check.id for check in checks}
+    answers |= {_answer(check) for check in then.values() if check.id in _ASKED_BY_NO_POLICY}
     for check in then.values():
-        if check.id not in asked:
+        if check.id not in asked | _ASKED_BY_NO_POLICY:
             reason = f"It is not asked for; then: {check.reason}"
             differences.append(
                 Difference(id=check.id, title=check.title, then=_answer(check), now=Answer.NOT_ASKED, reason=reason)
@@ -178,6 +179,8 @@ def _compared(policy: Policy, then: Mapping[str, Check], rebuilt: Rebuilt) -> tu
 
 
 _SAME_UNDER_EVERY_POLICY = {"intact", "signature", "input_example", "submitted", "released_before", "tag", "artifact"}
+_ASKED_BY_NO_POLICY = {"findings"}
+"""Checks that hold whatever the policy, and of facts that only their own answer of then is kept of."""
 _KEPT_SINCE = {  # checks whose facts are in no event of before they were kept, and what is lacking there
     "intact": "whether it was complete",
     "signature": "whether it had a signature",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import deviations, mirror
 from services.changes import Intent
 from services.domain import Status, VersionRef
+from services.evidence import FindingDraft, Submission
 from services.ledger import Event
-from services.tables import decisions, promotions, submissions
+from services.tables import decisions, findings, promotions, submissions
 
 RELEASED = "released"
 """A submission that led to a promotion; in MLflow its tag stays ``approved``."""
@@ -126,3 +129,21 @@ def vote(connection: Connection, submission: int, event: Event, decision: str, b
             automation=bool(event.get("automation")),
         )
     )
+
+
+def raise_findings(
+    connection: Connection, submission: Submission, event: Event, drafts: Iterable[FindingDraft]
+) -> None:
+    """Store what a reviewer found, with the event that tells of it."""
+    for draft in drafts:
+        connection.execute(
+            findings.insert().values(
+                model=submission.ref.name,
+                version=submission.ref.version,
+                identity=submission.identity,
+                **draft.as_json(),
+                raised_by=event.actor,
+                raised_at=event.body["at"],
+                seq=event.seq,
+            )
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,11 +11,11 @@ from sqlalchemy.engine import Connection
 
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import NotFound
-from services.evidence import Binding, Decision, Evidence, Facts, Submission
+from services.evidence import Binding, Decision, Evidence, Facts, Finding, Severity, Submission
 from services.policy import Policy
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, promotions, submissions
+from services.tables import decisions, findings, promotions, submissions
 
 OPEN = tuple(status.value for status in Status if status.open)
 
@@ -40,6 +41,7 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
             champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
             submission=submission,
             decisions=latest_decisions(connection, submission),
+            findings=findings_of(connection, candidate.version),
             rollback_of=released_digest(connection, candidate.version) if rollback else None,
         )
 
@@ -55,6 +57,7 @@ def shown(signoff: Signoff, ref: VersionRef) -> tuple[Policy, Facts]:
     with signoff.database.reading() as connection:
         submission = open_submission(connection, version)
         voted = latest_decisions(connection, submission)
+        found = findings_of(connection, version)
     return policy, Facts(
         model=model,
         now=signoff.now(),
@@ -62,6 +65,7 @@ def shown(signoff: Signoff, ref: VersionRef) -> tuple[Policy, Facts]:
         champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
         submission=submission,
         decisions=voted,
+        findings=found,
     )
 
 
@@ -99,6 +103,20 @@ def latest_decisions(connection: Connection, submission: Submission | None) -> t
     )
     last = {row.person: row for row in rows}
     return tuple(decision_from(row) for row in sorted(last.values(), key=lambda row: row.seq))
+
+
+def findings_of(connection: Connection, version: ModelVersion) -> tuple[Finding, ...]:
+    """Whatever reviewers found in exactly this version, oldest first."""
+    rows = connection.execute(
+        sa.select(findings)
+        .where(
+            findings.c.model == version.ref.name,
+            findings.c.version == version.ref.version,
+            findings.c.identity == version.identity,
+        )
+        .order_by(findings.c.id)
+    )
+    return tuple(finding_from(row) for row in rows)
 
 
 def released_digest(connection: Connection, version: ModelVersion) -> str:
@@ -147,4 +165,22 @@ def decision_from(row: Any) -> Decision:
         seq=row.seq,
         expired=row.expired,
         automation=row.automation,
+    )
+
+
+def finding_from(row: Any) -> Finding:
+    """A row of ``findings``."""
+    return Finding(
+        id=row.id,
+        ref=VersionRef(name=row.model, version=row.version),
+        severity=Severity(row.severity),
+        text=row.text,
+        owner=row.owner,
+        due=date.fromisoformat(row.due) if row.due else None,
+        raised_by=row.raised_by,
+        raised_at=row.raised_at,
+        seq=row.seq,
+        resolved_by=row.resolved_by,
+        resolved_at=row.resolved_at,
+        resolution=row.resolution,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.checks.approvals import approvals, automatic, barred, void_reasons, wanted
+from services.checks.approvals import approvals, automatic, barred, findings, void_reasons, wanted
 from services.checks.evidence import evidence
 from services.checks.release import promoter, released_before, timing
 from services.domain import Actor
@@ -26,6 +26,7 @@ def evaluate(policy: Policy, facts: Facts, *, actor: Actor | None = None) -> Ver
     return Verdict(
         checks=(
             *evidence(policy, facts),
+            *findings(facts),
             *([released_before(facts)] if rollback else (*timing(policy, facts), *approvals(policy, facts))),
             *([promoter(policy, actor)] if actor else []),
         )

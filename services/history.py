@@ -30,6 +30,8 @@ _DONE = {
     Kind.SUBMISSION_CONFIRMED: "Submitted",
     Kind.APPROVAL_GIVEN: "Approved",
     Kind.CHANGES_REQUESTED: "Changes requested",
+    Kind.FINDING_RESOLVED: "Finding resolved",
+    Kind.FINDING_REOPENED: "Finding reopened",
     Kind.REJECTION_CONFIRMED: "Rejected",
     Kind.WITHDRAWAL_CONFIRMED: "Withdrawn",
     Kind.PROMOTION_CONFIRMED: "Promoted",

@@ -41,6 +41,10 @@ class Kind(StrEnum):
     CHANGES_REQUESTED = "changes:requested"
     CHANGES_REFUSED = "changes:refused"
 
+    FINDING_RESOLVED = "finding:resolved"
+    FINDING_REOPENED = "finding:reopened"
+    FINDING_REFUSED = "finding:refused"
+
     REJECTION_INTENDED = "rejection:intended"
     REJECTION_CONFIRMED = "rejection:confirmed"
     REJECTION_ABORTED = "rejection:aborted"

@@ -156,6 +156,13 @@ def disable(database: Database, username: str) -> None:
         connection.execute(sessions.delete().where(sessions.c.username == username))
 
 
+def names(place: Database | Connection) -> dict[str, str]:
+    """Username → name of every account that may act, by username."""
+    query = sa.select(accounts.c.username, accounts.c.name).where(accounts.c.disabled.is_(False))
+    with _connected(place) as connection:
+        return {row.username: row.name for row in connection.execute(query.order_by(accounts.c.username))}
+
+
 def ensure_demo_accounts(database: Database, password: str, passwords: Passwords) -> None:
     """Create the missing demo accounts and give all of them ``password``; changes nothing on a second call.
 

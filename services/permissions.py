@@ -18,6 +18,8 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.APPROVE: _VOTERS,
     Action.REQUEST_CHANGES: _VOTERS,
     Action.REJECT: _VOTERS,
+    Action.RESOLVE: frozenset({Role.REVIEWER}),
+    Action.REOPEN: frozenset({Role.REVIEWER}),
     Action.PROMOTE: frozenset({Role.RELEASE_MANAGER}),
     Action.ROLLBACK: frozenset({Role.RELEASE_MANAGER}),
     Action.ARCHIVE: frozenset({Role.RELEASE_MANAGER}),

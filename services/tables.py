@@ -139,6 +139,27 @@ decisions = Table(
     Column("automation", Boolean, nullable=False, server_default=text("false")),
 )
 
+findings = Table(  # what reviewers found in a version
+    "findings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(512), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("owner", String(256), nullable=False),
+    Column("due", String(10)),
+    Column("raised_by", String(256), nullable=False),
+    Column("raised_at", String(32), nullable=False),
+    Column("seq", BigInteger, nullable=False),  # the event it was raised with
+    Column("resolved_by", String(256)),  # this and what follows: null while it is open
+    Column("resolved_at", String(32)),
+    Column("resolution", Text),
+    Index("ix_findings_model", "model", "version"),
+    Index("ix_findings_owner", "owner"),
+)
+
 intents = Table(
     "intents",
     metadata,

@@ -12,6 +12,7 @@ from services import automation, caretaker, desk, dossier, gate, ledger, people,
 from services.desk import Request
 from services.domain import Action, Actor, Role, Source, VersionRef
 from services.errors import BadInput, InvalidSettings, NotAllowed, Refused
+from services.evidence import FindingDraft, Severity
 from services.gate import GateRefused
 from services.permissions import FOR_AUTOMATION, may
 from services.policy import PolicyBook, parse
@@ -217,6 +218,17 @@ class TestWhatPeopleEnded:
             auto(low, good)
         auto(low, registry.add_version("m", {"val_auc": 0.91}))
         self.ended(low, good, "Changes of m/v1 were requested")
+
+    def test_a_blocking_finding_stays_after_it_was_submitted_again(
+        self, low: Signoff, registry: FakeRegistry, good: VersionRef
+    ) -> None:
+        reviews.submit(low, good, by="scientist", comment="x")
+        found = FindingDraft(text="It leaks the target.", severity=Severity.BLOCKING)
+        reviews.request_changes(low, good, by="reviewer", comment="x", findings=[found])
+        reviews.submit(low, good, by="scientist", comment="x")
+        with pytest.raises(GateRefused, match="It leaks the target"):
+            auto(low, good)
+        assert "approval:given" not in kinds(low)
 
     def test_what_people_submit_again_goes_on(self, low: Signoff, registry: FakeRegistry, good: VersionRef) -> None:
         reviews.submit(low, good, by="scientist", comment="x")

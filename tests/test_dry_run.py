@@ -14,6 +14,7 @@ from services import ledger, releases, reviews
 from services.domain import Actor, Dataset, Role, VersionRef
 from services.dry_run import Answer, Decided, DryRun, Judged, dry_run
 from services.errors import InvalidSettings
+from services.evidence import FindingDraft, Severity
 from services.gate import GateRefused
 from services.ledger import Entry, Event, Kind
 from services.policy import PolicyBook, parse
@@ -151,6 +152,21 @@ class TestThePast:
             releases.promote(signoff, ref, by="release_manager", reason="x")
         found = last(tried(signoff, DEFAULT))
         assert (found.now, found.differences) == (Decided.REFUSED, ())
+
+    def test_a_blocking_finding_stands_in_the_way_whatever_the_policy(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        reviews.submit(signoff, ref, by="scientist", comment="x")
+        found = FindingDraft(text="It leaks the target.", severity=Severity.BLOCKING)
+        reviews.request_changes(signoff, ref, by="reviewer", comment="x", findings=[found])
+        reviews.submit(signoff, ref, by="scientist", comment="x")
+        reviews.approve(signoff, ref, by="reviewer2", comment="x")
+        with pytest.raises(GateRefused) as refusal:
+            releases.promote(signoff, ref, by="release_manager", reason="x")
+        assert {check.id for check in refusal.value.verdict.failed} == {"findings"}
+        again = last(tried(signoff, DEFAULT.replace("0.90", "0.50")))
+        assert (again.now, again.differences) == (Decided.REFUSED, ())
 
     def test_an_optional_rule_that_is_gone_is_said_to_be(self, signoff: Signoff, released: VersionRef) -> None:
         found = last(tried(signoff, DEFAULT.replace("signature: true", "signature: false")))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from services.domain import Actor, Role
-from services.evidence import Decision, Facts
+from services.evidence import Decision, Facts, Finding
 from services.policy import ApprovalRule, Policy
 from services.verdict import Check
 
@@ -42,6 +42,28 @@ def barred(person: str, facts: Facts) -> bool:
     """Whether a person may not approve because the version is their own: author (as claimed) or submitter."""
     submitted_by = facts.submission.submitted_by if facts.submission else None
     return person in {submitted_by, facts.candidate.claimed_author}
+
+
+def findings(facts: Facts) -> Iterator[Check]:
+    """Whether a blocking finding is open; nothing where nobody has found anything."""
+    if not facts.findings:
+        return
+    blocking = [finding for finding in facts.findings if finding.blocks]
+    resolved = sum(not finding.open for finding in facts.findings)
+    yield Check(
+        id="findings",
+        title="No open blocking finding",
+        passed=not blocking,
+        value=f"{len(blocking)} open" if blocking else f"none open, {resolved} of {len(facts.findings)} resolved",
+        threshold="none open",
+        reason=" ".join(_blocking(finding, facts) for finding in blocking) or "No blocking finding is open.",
+    )
+
+
+def _blocking(finding: Finding, facts: Facts) -> str:
+    text = finding.text if len(finding.text) <= 120 else f"{finding.text[:119]}…"
+    due = f", due {finding.due}{', overdue' if finding.overdue(facts.now) else ''}" if finding.due else ""
+    return f"{finding.raised_by} found: {text.rstrip('.')} (for {finding.owner}{due})."
 
 
 def approvals(policy: Policy, facts: Facts) -> Iterator[Check]:
