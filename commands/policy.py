@@ -106,6 +106,7 @@ def _told(found: DryRun) -> dict[str, Any]:
     return {
         "policy": found.policy.rules.name,
         "digest": found.policy.digest,
+        "not_judged": ["signed"] if found.policy.rules.signing else [],
         "promotions": promotions,
         "judged_by_other_policies": found.elsewhere,
     }
@@ -122,6 +123,8 @@ def _table(found: DryRun) -> Iterator[str]:
         for difference in one.differences:
             if Answer.FAILED in {difference.then, difference.now} or difference.now is Answer.NOT_RECORDED:
                 yield f"    {difference.then} → {difference.now}: {_printable(difference.reason)}"
+    if found.policy.rules.signing:
+        yield "Whether people would have signed is not judged."
     changed = sum(one.changed for one in found.judged)
     unknown = sum(one.now == "not recorded" for one in found.judged)
     yield f"{len(found.judged)} promotions; {changed} would be decided otherwise, {unknown} cannot be judged." + (

@@ -16,6 +16,7 @@ from components.chart_style import (
     GREY,
     INDIGO,
     LOW,
+    MAROON,
     PINK,
     RED,
     SKY,
@@ -196,6 +197,7 @@ _GROUPS: Mapping[str, tuple[str, str]] = {
     "withdrawal": ("Sent back, rejected, withdrawn", AMBER),
     "promotion": ("Promoted", GREEN),
     "rollback": ("Rolled back", INDIGO),
+    "emergency": ("Emergencies", MAROON),
     "archival": ("Archived", VIOLET),
 }
 _OTHER = ("Other", GREY)

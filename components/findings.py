@@ -54,7 +54,7 @@ def editor(dossier: Dossier, owners: Mapping[str, str]) -> tuple[FindingDraft, .
             text = st.text_input(
                 f"Finding {row + 1}", placeholder="What is wrong, and what would answer it?", key=f"{key}:{row}:text"
             )
-            severity, owner, due = st.columns([5, 4, 3])
+            severity, owner, due = st.columns([5, 4, 4])
             draft = (
                 severity.selectbox(
                     "Severity", list(Severity), index=1, format_func=_MEANINGS.__getitem__, key=f"{key}:{row}:severity"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -87,6 +87,8 @@ def dry_run(
 ) -> DryRun:
     """Judge past promotions and rollbacks, carried out or refused by the gate, by ``policy``.
 
+    Whether people would have signed where nobody asked them to is not judged.
+
     Args:
         policy: the one to try; it takes the place of the one of its name in ``book``.
         book: the policies in force. A promotion that another of them would judge is only counted.
@@ -95,6 +97,8 @@ def dry_run(
     """
     others = tuple(one for one in book.policies if one.rules.name != policy.rules.name)
     tried = PolicyBook(policies=(*others, policy))
+    carried = _ASKED_BY_NO_POLICY | ({"signed"} if policy.rules.signing else set())
+    unsigned = replace(policy, rules=policy.rules.model_copy(update={"signing": False}))
     judged, elsewhere = [], 0
     for event in ledger.stream(connection, Filter(model=model, kinds=KINDS, since=since)):
         if event.ref is None or not event.body["checks"]:
@@ -104,7 +108,7 @@ def dry_run(
         if mine is False:
             elsewhere += 1
         else:
-            judged.append(_judge(policy, event, event.ref, rebuilt, sure=mine is True))
+            judged.append(_judge(unsigned, event, event.ref, rebuilt, sure=mine is True, carried=carried))
     return DryRun(policy=policy, judged=tuple(judged), elsewhere=elsewhere)
 
 
@@ -126,14 +130,16 @@ def _judges(policy: Policy, book: PolicyBook, event: Event, rebuilt: Rebuilt | N
     return policy.rules.applies_to(model) and book.match(model) is policy
 
 
-def _judge(policy: Policy, event: Event, ref: VersionRef, rebuilt: Rebuilt | None, *, sure: bool) -> Judged:
+def _judge(
+    policy: Policy, event: Event, ref: VersionRef, rebuilt: Rebuilt | None, *, sure: bool, carried: Set[str]
+) -> Judged:
     then = {check.id: check for check in event.verdict.checks}
     if rebuilt is None:
         now, differences = Decided.NOT_RECORDED, [_lacking("facts", "Facts", "what it was judged from")]
     elif not sure:
         now, differences = Decided.NOT_RECORDED, [_lacking("policy", "Judged by this policy", "the model's tags")]
     else:
-        now, differences = _compared(policy, then, rebuilt)
+        now, differences = _compared(policy, then, rebuilt, carried)
     return Judged(
         seq=event.seq,
         at=event.at,
@@ -147,7 +153,9 @@ def _judge(policy: Policy, event: Event, ref: VersionRef, rebuilt: Rebuilt | Non
     )
 
 
-def _compared(policy: Policy, then: Mapping[str, Check], rebuilt: Rebuilt) -> tuple[Decided, list[Difference]]:
+def _compared(
+    policy: Policy, then: Mapping[str, Check], rebuilt: Rebuilt, carried: Set[str]
+) -> tuple[Decided, list[Difference]]:
     """What the very gate says of the facts as recorded, check by check."""
     answers, differences = set(), []
     checks = gate.evaluate(policy, rebuilt.facts, actor=rebuilt.actor).checks
@@ -166,9 +174,9 @@ def _compared(policy: Policy, then: Mapping[str, Check], rebuilt: Rebuilt) -> tu
                     Difference(id=check.id, title=check.title, then=before, now=now, reason=check.reason)
                 )
     asked = {check.id for check in checks}
-    answers |= {_answer(check) for check in then.values() if check.id in _ASKED_BY_NO_POLICY}
+    answers |= {_answer(check) for check in then.values() if check.id in carried}
     for check in then.values():
-        if check.id not in asked | _ASKED_BY_NO_POLICY:
+        if check.id not in asked | carried:
             reason = f"It is not asked for; then: {check.reason}"
             differences.append(
                 Difference(id=check.id, title=check.title, then=_answer(check), now=Answer.NOT_ASKED, reason=reason)

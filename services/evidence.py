@@ -12,6 +12,7 @@ from typing import Any
 import rfc8785
 
 from services.domain import (
+    Actor,
     ArtifactFile,
     Dataset,
     LoggedModelFacts,
@@ -161,6 +162,8 @@ class Decision:
     """Found expired once; whatever a clock says later, it never counts again."""
     automation: bool = False
     """Given by a service: it stands for no person, and counts only where the policy lets automation approve."""
+    signed: bool = False
+    """Given with the password, under a policy that asks for a signature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +252,18 @@ class Finding:
     def overdue(self, now: datetime) -> bool:
         """Whether it is open and its day is over."""
         return self.open and self.due is not None and self.due < now.date()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiver:
+    """An emergency two people want to answer for; ``confirmed_by`` is None while only one of them has spoken.
+
+    ``binding`` is what the first one saw. Both come with the roles held now, not with those of the asking.
+    """
+
+    asked_by: Actor
+    binding: Binding
+    confirmed_by: Actor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

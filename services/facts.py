@@ -15,7 +15,7 @@ from services.evidence import Binding, Decision, Evidence, Facts, Finding, Sever
 from services.policy import Policy
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, findings, promotions, submissions
+from services.tables import decisions, emergencies, findings, promotions, submissions
 
 OPEN = tuple(status.value for status in Status if status.open)
 
@@ -42,7 +42,7 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
             submission=submission,
             decisions=latest_decisions(connection, submission),
             findings=findings_of(connection, candidate.version),
-            rollback_of=released_digest(connection, candidate.version) if rollback else None,
+            rollback_of=released_digest(connection, candidate.version, to_return_to=True) if rollback else None,
         )
 
 
@@ -119,22 +119,21 @@ def findings_of(connection: Connection, version: ModelVersion) -> tuple[Finding,
     return tuple(finding_from(row) for row in rows)
 
 
-def released_digest(connection: Connection, version: ModelVersion) -> str:
-    """Manifest digest of the last confirmed promotion of exactly this version; empty when there was none."""
-    return str(
-        connection.execute(
-            sa.select(promotions.c.manifest_digest)
-            .where(
-                promotions.c.model == version.ref.name,
-                promotions.c.version == version.ref.version,
-                promotions.c.identity == version.identity,
-                promotions.c.action.in_(["promote", "rollback"]),
-            )
-            .order_by(promotions.c.seq.desc())
-            .limit(1)
-        ).scalar()
-        or ""
+def released_digest(connection: Connection, version: ModelVersion, *, to_return_to: bool = False) -> str:
+    """Manifest digest of the last confirmed release of exactly this version; empty when there was none.
+
+    ``to_return_to``: an emergency is left out unless it was reviewed and found justified: else a rollback, which one
+    person asks for, would bring back what nobody ever approved.
+    """
+    query = sa.select(promotions.c.manifest_digest).where(
+        promotions.c.model == version.ref.name,
+        promotions.c.version == version.ref.version,
+        promotions.c.identity == version.identity,
     )
+    if to_return_to:
+        justified = sa.exists().where(emergencies.c.released_seq == promotions.c.seq, emergencies.c.justified)
+        query = query.where(sa.or_(promotions.c.action != "emergency", justified))
+    return str(connection.execute(query.order_by(promotions.c.seq.desc()).limit(1)).scalar() or "")
 
 
 def submission_from(row: Any) -> Submission:
@@ -165,6 +164,7 @@ def decision_from(row: Any) -> Decision:
         seq=row.seq,
         expired=row.expired,
         automation=row.automation,
+        signed=row.signed,
     )
 
 

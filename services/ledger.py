@@ -69,6 +69,15 @@ class Kind(StrEnum):
     ROLLBACK_UNKNOWN = "rollback:unknown"
     ROLLBACK_REFUSED = "rollback:refused"
 
+    EMERGENCY_REQUESTED = "emergency:requested"
+    EMERGENCY_WITHDRAWN = "emergency:withdrawn"
+    EMERGENCY_INTENDED = "emergency:intended"
+    EMERGENCY_CONFIRMED = "emergency:confirmed"
+    EMERGENCY_ABORTED = "emergency:aborted"
+    EMERGENCY_UNKNOWN = "emergency:unknown"
+    EMERGENCY_REFUSED = "emergency:refused"
+    EMERGENCY_REVIEWED = "emergency:reviewed"
+
     ARCHIVAL_INTENDED = "archival:intended"
     ARCHIVAL_CONFIRMED = "archival:confirmed"
     ARCHIVAL_ABORTED = "archival:aborted"

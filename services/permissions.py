@@ -26,6 +26,10 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.RESTORE: frozenset({Role.RELEASE_MANAGER}),
     Action.ADOPT: frozenset({Role.RELEASE_MANAGER}),
     Action.AUTO: frozenset({Role.RELEASE_MANAGER}),
+    Action.BREAK_GLASS: frozenset({Role.BREAK_GLASS}),
+    Action.CONFIRM_EMERGENCY: frozenset({Role.BREAK_GLASS, Role.RELEASE_MANAGER}),
+    Action.WITHDRAW_EMERGENCY: frozenset({Role.BREAK_GLASS}),
+    Action.REVIEW_EMERGENCY: frozenset({Role.REVIEWER, Role.AUDITOR}),
     Action.EXPORT_LEDGER: frozenset({Role.AUDITOR, Role.ADMIN}),
     Action.MANAGE_PEOPLE: frozenset({Role.ADMIN}),
 }
@@ -51,7 +55,8 @@ def refusal(actor: Actor, action: Action) -> str:
     if actor.automation and action not in FOR_AUTOMATION:
         return f"Only people may {action.replace('_', ' ')}; {actor.username} is an automation."
     needed = named(ROLES_FOR[action])
-    return f"Only a {needed} may {action.replace('_', ' ')}; {actor.username} is {_held(actor)}."
+    article = "an" if needed[0] in "aeiou" else "a"
+    return f"Only {article} {needed} may {action.replace('_', ' ')}; {actor.username} is {_held(actor)}."
 
 
 def require(actor: Actor, action: Action) -> None:
@@ -71,7 +76,7 @@ def require_vote(actor: Actor, action: Action, *, policy: str, asked: frozenset[
 
 def named(roles: Iterable[Role], join: str = " or ") -> str:
     """Roles as people say them."""
-    return join.join(sorted(role.replace("_", " ") for role in roles))
+    return join.join(sorted(role.words for role in roles))
 
 
 def _held(actor: Actor) -> str:

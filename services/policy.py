@@ -147,6 +147,7 @@ class Rules(_Strict):
     metrics: tuple[MetricRule, ...] = Field(min_length=1, strict=False)
     same_dataset: bool
     signature: bool
+    signing: bool = False
     input_example: bool = False
     required_tags: tuple[Text, ...] = Field(default=(), strict=False)
     required_artifacts: tuple[Text, ...] = Field(default=(), strict=False)
@@ -158,12 +159,22 @@ class Rules(_Strict):
     """Whether the approval of a service stands for all of ``approvals``."""
     approvals: tuple[ApprovalRule, ...] = Field(min_length=1, strict=False)
     promoted_by: tuple[Annotated[Role, Field(strict=False)], ...] = Field(min_length=1, strict=False)
+    break_glass: bool = False
+    """Whether two people may put a version into Production in an emergency, past most of the above."""
+
+    @model_validator(mode="after")
+    def _no_unsigned_way_around(self) -> Self:
+        if self.signing and self.break_glass:
+            raise ValueError("signing and break_glass exclude each other: an emergency is not signed")
+        return self
 
     @field_validator("automation")
     @classmethod
     def _low_risk(cls, automation: bool, given: ValidationInfo) -> bool:
         if automation and given.data.get("risk") != "low":
             raise ValueError("automation may approve only where risk is low; add risk: low, or leave it out")
+        if automation and given.data.get("signing"):
+            raise ValueError("automation and signing exclude each other: a service has no password to sign with")
         return automation
 
     @field_validator("promoted_by")

@@ -76,6 +76,7 @@ def votes(policy: Policy, seen: Facts, decision: str) -> list[dict[str, Any]]:
             "seq": vote.seq,
             "comment": vote.comment if len(vote.comment) <= MAX_WORDS else vote.comment[: MAX_WORDS - 1] + "…",
             "at": vote.at,
+            "signed": vote.signed,
             **({"automation": True} if vote.automation else {}),
             **({"void": list(reasons)} if (reasons := void_reasons(vote, policy, seen)) else {}),
             **({"changed": changed} if (changed := _changed(vote.binding.as_json(), now)) else {}),
@@ -281,6 +282,7 @@ def _vote(vote: Mapping[str, Any], decision: str, binding: Binding) -> Decision:
         binding=replace(binding, **dict.fromkeys(vote.get("changed", ()), "of then")),
         seq=vote["seq"],
         automation=vote.get("automation", False),
+        signed=vote.get("signed", False),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pydantic import SecretStr
+
 from services import changes, effects, facts, gate, intents, ledger, mirror, people, permissions
 from services.domain import Action, Actor, Source, Stage, Status, VersionRef
 from services.errors import BadInput, NotAllowed, PromotionConflict, Refused, SelfApproval, StaleDecision
@@ -12,7 +14,7 @@ from services.evidence import Binding, Facts, FindingDraft, Submission
 from services.ledger import Entry, Event, Kind
 from services.policy import Policy
 from services.signoff import Signoff
-from services.verbs import acting, context, refusals_recorded, slot_held, words
+from services.verbs import acting, context, refusals_recorded, signature_needed, slot_held, words
 
 MAX_FINDINGS = 50
 
@@ -75,19 +77,23 @@ def approve(
     comment: str,
     seen: Binding | None = None,
     source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
 ) -> Outcome:
     """Approve a submitted version. The approval is bound to files, evidence, champion and policy as they are now.
 
     Args:
         seen: what was on screen; when anything of it changed since, nothing is recorded but the refusal.
+        password: what the person signs with, where the policy asks for a signature.
 
     Raises:
         SelfApproval: the person is its author or submitter.
         NotAllowed: the person has none of the roles whose vote the policy asks for.
         StaleDecision: something changed since ``seen``.
+        WrongCredentials: the password is wrong, or the account is locked.
+        GateRefused: the policy asks for a signature, and there was no password.
         and as `submit`.
     """
-    return _decide(signoff, ref, by, comment, seen, source, Action.APPROVE)
+    return _decide(signoff, ref, by, comment, seen, source, Action.APPROVE, password=password)
 
 
 def approve_automatically(
@@ -100,7 +106,7 @@ def approve_automatically(
         Refused: the policy does not let automation approve.
         and as `approve`.
     """
-    return _decide(signoff, ref, by, comment, None, source, Action.AUTO)
+    return _decide(signoff, ref, by, comment, None, source, Action.AUTO, password=None)
 
 
 def request_changes(
@@ -112,6 +118,7 @@ def request_changes(
     findings: Sequence[FindingDraft] = (),
     seen: Binding | None = None,
     source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
 ) -> Outcome:
     """Send a submission back, with what was found; it can be submitted again, or approved after all.
 
@@ -119,7 +126,8 @@ def request_changes(
         BadInput: also a finding for somebody unknown, or due before today.
         and as `approve`.
     """
-    return _decide(signoff, ref, by, comment, seen, source, Action.REQUEST_CHANGES, findings)
+    action = Action.REQUEST_CHANGES
+    return _decide(signoff, ref, by, comment, seen, source, action, password=password, findings=findings)
 
 
 def reject(
@@ -130,14 +138,15 @@ def reject(
     comment: str,
     seen: Binding | None = None,
     source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
 ) -> Outcome:
     """End a submission; the version leaves Staging and loses the challenger alias. Raises as `approve`."""
-    return _end(signoff, ref, by, comment, seen, source, Action.REJECT)
+    return _end(signoff, ref, by, comment, seen, source, Action.REJECT, password)
 
 
 def withdraw(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
     """Take a submission back; for its submitter or a release manager. Raises as `submit`."""
-    return _end(signoff, ref, by, comment, None, source, Action.WITHDRAW)
+    return _end(signoff, ref, by, comment, None, source, Action.WITHDRAW, None)
 
 
 _VOTE = {
@@ -158,6 +167,8 @@ def _decide(
     binding: Binding | None,
     source: Source,
     action: Action,
+    *,
+    password: SecretStr | None,
     findings: Sequence[FindingDraft] = (),
 ) -> Outcome:
     comment = words(comment, "comment")
@@ -176,6 +187,7 @@ def _decide(
             d.person == by and d.decision == vote and not gate.void_reasons(d, policy, seen) for d in seen.decisions
         ):
             return Outcome(ref=ref, event=None, message=f"{by} has already decided so on {ref}.")
+        signature = signature_needed(signoff, policy, seen, actor, action, password)
         with signoff.database.writing() as connection:
             event = ledger.append(
                 connection,
@@ -186,7 +198,8 @@ def _decide(
                     ref=ref,
                     comment=comment,
                     verdict=gate.evaluate(policy, seen),
-                    details=context(policy, seen) | ({"findings": [one.as_json() for one in found]} if found else {}),
+                    details=context(policy, seen, signature)
+                    | ({"findings": [one.as_json() for one in found]} if found else {}),
                 ),
             )
             # Again, now that the ledger is locked: roles and submission may have changed while we were reading.
@@ -212,6 +225,7 @@ def _end(
     binding: Binding | None,
     source: Source,
     action: Action,
+    password: SecretStr | None,
 ) -> Outcome:
     comment = words(comment, "comment")
     subject, done = _ENDING[action]
@@ -227,6 +241,7 @@ def _end(
         if action is Action.WITHDRAW:
             _own(actor, submission)
         _as_seen(binding, policy, seen)
+        signature = signature_needed(signoff, policy, seen, actor, action, password)
         stage = seen.candidate.version.stage
         change = changes.prescribe(
             seen.model,
@@ -242,7 +257,7 @@ def _end(
             change=change,
             actor=actor,
             comment=comment,
-            context={**context(policy, seen), "submission": submission.id},
+            context={**context(policy, seen, signature), "submission": submission.id},
         )
     mirror.flush(signoff)
     return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")

@@ -137,6 +137,7 @@ decisions = Table(
     Column("seq", BigInteger, nullable=False),
     Column("expired", Boolean, nullable=False, server_default=text("false")),
     Column("automation", Boolean, nullable=False, server_default=text("false")),
+    Column("signed", Boolean, nullable=False, server_default=text("false")),
 )
 
 findings = Table(  # what reviewers found in a version
@@ -194,6 +195,41 @@ promotions = Table(
     Column("policy", String(256)),
     Column("seq", BigInteger, nullable=False),
     Index("ix_promotions_model_seq", "model", "seq"),
+)
+
+emergencies = Table(
+    "emergencies",
+    metadata,
+    # The event that asked for it.
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("model", String(512), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("binding", JSON, nullable=False),
+    Column("asked_by", String(256), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("asked_at", String(32), nullable=False),
+    Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
+    Column("own", JSON, nullable=False),  # its author as claimed and its submitter: they neither confirm nor review
+    Column("state", String(16), nullable=False),  # asked, replaced, withdrawn, released, reviewed
+    Column("confirmed_by", String(256)),
+    Column("released_at", String(32)),
+    Column("released_seq", BigInteger),
+    Column("waived", JSON),  # titles of the checks it went past
+    Column("reviewed_by", String(256)),
+    Column("justified", Boolean),
+    Column("reviewed_seq", BigInteger),
+    Index("ix_emergencies_state", "state"),
+    Index("ix_emergencies_released_seq", "released_seq"),
+    # However many click at once, one request is open for a version.
+    Index(
+        "uq_emergencies_open",
+        "model",
+        "version",
+        unique=True,
+        sqlite_where=text("state = 'asked'"),
+        postgresql_where=text("state = 'asked'"),
+    ),
 )
 
 slots = Table(

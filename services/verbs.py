@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from services import gate, intents, mirror, people, permissions, refusals, slots
+from pydantic import SecretStr
+
+from services import gate, intents, mirror, people, permissions, refusals, signing, slots
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED
+from services.checks.signing import signed
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import (
     BadInput,
@@ -23,6 +26,7 @@ from services.gate import GateRefused, Verdict
 from services.ledger import Kind
 from services.policy import Policy
 from services.recorded_facts import datasets, recorded, votes
+from services.signing import Act, ElectronicSignature
 from services.signoff import Signoff
 from services.slots import Slot
 
@@ -102,10 +106,46 @@ def _give_back(signoff: Signoff, slot: Slot) -> None:
         slots.release(connection, slot)
 
 
-def context(policy: Policy, seen: Facts) -> dict[str, Any]:
+def sign(
+    signoff: Signoff, policy: Policy, seen: Facts, actor: Actor, action: Action, password: SecretStr | None
+) -> ElectronicSignature | None:
+    """Sign an act on what was just read; None where the policy asks for no signature, or there is no password.
+
+    Raises:
+        WrongCredentials: the password is wrong, or the account is locked.
+        Refused: this process cannot check a password.
+    """
+    if not signing.asked(policy, action) or password is None:
+        return None
+    if signoff.passwords is None:
+        raise Refused("Passwords cannot be checked here, so nothing can be signed here.")
+    name = people.reauthenticate(signoff.database, actor.username, password.get_secret_value(), signoff.passwords)
+    return ElectronicSignature(
+        username=actor.username,
+        printed_name=name,
+        meaning=signing.meaning(policy, action),
+        act=Act.of(action, policy, seen),
+        at=signoff.now(),
+    )
+
+
+def signature_needed(
+    signoff: Signoff, policy: Policy, seen: Facts, actor: Actor, action: Action, password: SecretStr | None
+) -> ElectronicSignature | None:
+    """`sign`, for what the gate does not judge: raises `GateRefused` where the policy asks and nobody signed."""
+    signature = sign(signoff, policy, seen, actor, action, password)
+    if signing.asked(policy, action):
+        check = signed(Act.of(action, policy, seen), actor, signature, seen.now)
+        if not check.passed:
+            raise GateRefused(f"{seen.candidate.ref}: {check.reason}", Verdict(checks=(check,)))
+    return signature
+
+
+def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None = None) -> dict[str, Any]:
     """What an event about a judged version carries, as plain JSON."""
     candidate = seen.candidate
     return {
+        **({"signature": signature.as_json()} if signature else {}),
         "identity": candidate.version.identity,
         "run_id": candidate.version.run_id,
         "model_id": candidate.version.model_id,

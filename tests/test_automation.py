@@ -294,6 +294,8 @@ class TestItsApproval:
         for other in (LOW.replace("risk: low\n", "risk: medium\n"), LOW.replace("risk: low\n", "risk: high\n")):
             with pytest.raises(InvalidSettings, match=rf"p\.yaml:{line}: automation: .*only where risk is low"):
                 parse(other, "p.yaml")
+        with pytest.raises(InvalidSettings, match=f":{line}: automation: .*no password to sign with"):
+            parse(LOW.replace("break_glass: true", "signing: true"), "p.yaml")
         parse(LOW.replace("automation: true", "automation: false").replace("risk: low\n", "risk: high\n"), "p.yaml")
 
 

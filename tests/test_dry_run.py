@@ -168,6 +168,20 @@ class TestThePast:
         again = last(tried(signoff, DEFAULT.replace("0.90", "0.50")))
         assert (again.now, again.differences) == (Decided.REFUSED, ())
 
+    def test_signatures_nobody_was_asked_for_do_not_decide_it(self, signoff: Signoff, released: VersionRef) -> None:
+        found = last(tried(signoff, DEFAULT.replace("break_glass: true", "signing: true")))
+        assert (found.now, found.differences) == (Decided.ALLOWED, ())
+
+    def test_one_that_was_missing_still_is(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        text = DEFAULT.replace("break_glass: true", "signing: true")
+        ours = replace(signoff, policies=PolicyBook(policies=(parse(text, "p.yaml"),)))
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        reviews.submit(ours, ref, by="scientist", comment="x")
+        with pytest.raises(GateRefused):
+            releases.promote(ours, ref, by="release_manager", reason="x")
+        assert last(tried(signoff, text)).differences == ()
+        assert list(reasons(last(tried(signoff, DEFAULT)), Answer.NOT_ASKED)) == ["signed"]
+
     def test_an_optional_rule_that_is_gone_is_said_to_be(self, signoff: Signoff, released: VersionRef) -> None:
         found = last(tried(signoff, DEFAULT.replace("signature: true", "signature: false")))
         assert found.now is Decided.ALLOWED

@@ -6,8 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 
-from services import releases, reviews
+from services import people, releases, reviews
 from services.domain import Dataset, Role, VersionRef
 from services.errors import NotAllowed
 from services.gate import GateRefused
@@ -27,6 +28,7 @@ BOOK = PolicyBook(
 )
 POLICIES = {policy.rules.name: policy for policy in BOOK.policies}
 PEOPLE = {Role.REVIEWER: ("reviewer", "reviewer2"), Role.RELEASE_MANAGER: ("release_manager",)}
+PASSWORD = SecretStr("everybody's")
 SERVES, GOOD = 0, 1
 VALUES = {  # of the champion, and of a good successor
     "val_auc": (0.96, 0.97),
@@ -55,6 +57,7 @@ def demands(policy: Policy) -> set[str]:
     found |= {"evidence_age"} if rules.max_evidence_age_days else set()
     found |= {"staging_time"} if rules.min_hours_in_staging else set()
     found |= {f"freeze:{freeze.title}" for freeze in rules.freezes}
+    found |= {"signed"} if rules.signing else set()
     several = len(rules.approvals) > 1
     return found | {f"approvals:{rule.role}" if several else "approvals" for rule in rules.approvals}
 
@@ -67,6 +70,8 @@ class World:
         self.registry, self.clock, self.policy = registry, clock, policy
         self.rules = policy.rules
         self.name = (*self.rules.applies_to.names, "any")[0].replace("*", "m")
+        for username in {person for people_of_role in PEOPLE.values() for person in people_of_role}:
+            people.set_password(signoff.database, username, f"plain:{PASSWORD.get_secret_value()}")
         registry.add_model(self.name, **self.rules.applies_to.tags)
         assert self.signoff.policies.match(registry.model(self.name)) == policy
 
@@ -109,13 +114,14 @@ class World:
             for rule in self.rules.approvals:
                 short = without in {"approvals", f"approvals:{rule.role}"}
                 for person in PEOPLE[rule.role][: rule.count - short]:
-                    reviews.approve(self.signoff, ref, by=person, comment="Looks right.")
+                    reviews.approve(self.signoff, ref, by=person, comment="Looks right.", password=PASSWORD)
         if without != "staging_time":
             self.clock.now += timedelta(hours=self.rules.min_hours_in_staging or 0)
         if without == "expiry":
             self.clock.now += timedelta(days=self.rules.approvals_expire_after_days or 0)
         promoter = "reviewer" if without == "promoter" else self.rules.promoted_by[0].value
-        releases.promote(self.signoff, ref, by=promoter, reason="Better.")
+        password = None if without == "signed" else PASSWORD
+        releases.promote(self.signoff, ref, by=promoter, reason="Better.", password=password)
 
 
 CASES = [(name, demand) for name, policy in POLICIES.items() for demand in sorted(demands(policy))]

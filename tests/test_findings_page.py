@@ -134,6 +134,6 @@ class TestElsewhere:
         (finding,) = facts.shown(signoff, sent_back)[1].findings
         findings.resolve(signoff, finding.id, by="reviewer2", comment="Retrained.")
         drawn = text(opened(signoff, "viewer", "version", **version_query(sent_back)))
-        assert "blocking: Trained on *the* test set." in drawn
+        assert "Blocking: Trained on *the* test set." in drawn
         assert "resolved a finding in" in drawn
         assert "Finding resolved" in text(opened(signoff, "viewer", "history"))

@@ -27,6 +27,8 @@ def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str,
         reasons.append(f"it expired after {policy.rules.approvals_expire_after_days:g} days")
     if decision.automation and not policy.rules.automation:
         reasons.append(f"policy {policy.rules.name} lets no automation approve")
+    if policy.rules.signing and decision.decision == APPROVED and not decision.signed:
+        reasons.append("it was not signed")
     return tuple(reasons)
 
 
