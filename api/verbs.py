@@ -137,6 +137,12 @@ def promote(caller: ByBearer, name: Name, version: Version, body: Comment | Reas
     return perform(caller, Action.PROMOTE, parameters.version(name, version), body.words, key)
 
 
+@router.post("/models/{name}/versions/{version}/auto")
+def auto(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
+    """Take it as far towards Production as its policy lets automation take it; safe to ask for every night."""
+    return perform(caller, Action.AUTO, parameters.version(name, version), body.words, key)
+
+
 @router.post("/models/{name}/versions/{version}/archive")
 def archive(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
     """Archive it; the champion too, which leaves nothing in Production."""

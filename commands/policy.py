@@ -1,15 +1,20 @@
-"""``signoff policy lint|show``: the rules, before they are in force and as they are."""
+"""``signoff policy lint|show|dry-run``: the rules, before they are in force and as they are."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 import typer
 
 from commands.local import Json, answer, opened
+from services.dry_run import Answer, DryRun, Judged
+from services.dry_run import dry_run as tried
 from services.errors import BadInput, InvalidSettings, NotFound
 from services.policy import PolicyBook, parse
 from services.settings import PROJECT
@@ -58,3 +63,82 @@ def show(name: Annotated[str, typer.Argument(help="The policy's name.")], as_jso
         raise NotFound(f"No policy named {name} is in force; there are {names}.")
     told = {"name": found.name, "digest": found.digest, "since": found.activated_at, "text": found.text}
     answer(told, found.text.rstrip("\n"), as_json=as_json)
+
+
+@app.command("dry-run")
+def dry_run(
+    file: Annotated[Path, typer.Argument(help="A policy file, in force or not.", exists=True, dir_okay=False)],
+    model: Annotated[str | None, typer.Option("--model", help="Only this registered model.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option("--since", help="Only from this day on, UTC.", formats=["%Y-%m-%d"])
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What this policy would have decided on past promotions. Changes nothing, and says what was not recorded."""
+    try:
+        policy = parse(file.read_text(encoding="utf-8"), file.name)
+    except UnicodeDecodeError as error:
+        raise InvalidSettings(f"{file.name}: not UTF-8.") from error
+    settings, database = opened()
+    book = PolicyBook.load(settings.policies)
+    with database.reading() as connection:
+        found = tried(connection, policy, book, model=model, since=since.replace(tzinfo=UTC) if since else None)
+    answer(_told(found), "\n".join(_table(found)), as_json=as_json)
+
+
+def _told(found: DryRun) -> dict[str, Any]:
+    promotions = [
+        {
+            "event": one.seq,
+            "at": one.at.isoformat(timespec="milliseconds"),
+            "name": one.ref.name,
+            "version": one.ref.version,
+            "action": one.action,
+            "by": one.by,
+            "policy": one.policy or None,
+            "then": one.then,
+            "now": one.now,
+            "changed": one.changed,
+            "differences": [asdict(difference) for difference in one.differences],
+        }
+        for one in found.judged
+    ]
+    return {
+        "policy": found.policy.rules.name,
+        "digest": found.policy.digest,
+        "not_judged": ["signed"] if found.policy.rules.signing else [],
+        "promotions": promotions,
+        "judged_by_other_policies": found.elsewhere,
+    }
+
+
+def _table(found: DryRun) -> Iterator[str]:
+    head = ("record", "when (UTC)", "version", "asked by", "then", "now")
+    rows = [head, *(_row(one) for one in found.judged)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    if found.judged:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(head, widths, strict=True)).rstrip()
+    for row, one in zip(rows[1:], found.judged, strict=True):
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for difference in one.differences:
+            if Answer.FAILED in {difference.then, difference.now} or difference.now is Answer.NOT_RECORDED:
+                yield f"    {difference.then} → {difference.now}: {_printable(difference.reason)}"
+    if found.policy.rules.signing:
+        yield "Whether people would have signed is not judged."
+    changed = sum(one.changed for one in found.judged)
+    unknown = sum(one.now == "not recorded" for one in found.judged)
+    yield f"{len(found.judged)} promotions; {changed} would be decided otherwise, {unknown} cannot be judged." + (
+        f" {found.elsewhere} more are judged by other policies." if found.elsewhere else ""
+    )
+
+
+def _row(one: Judged) -> tuple[str, ...]:
+    mark = " *" if one.changed else ""
+    when, action = f"{one.at:%Y-%m-%d %H:%M}", " (rollback)" if one.action == "rollback" else ""
+    version, by = _printable(f"{one.ref}{action}"), _printable(one.by)
+    return (f"#{one.seq}", when, version, by, one.then.value, f"{one.now.value}{mark}")
+
+
+def _printable(text: str) -> str:
+    """Names and tags are anybody's; a terminal obeys what it is sent."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -24,16 +24,22 @@ def add(
     name: Annotated[str, typer.Option("--name", help="The person's own name.")],
     role: Annotated[list[Role] | None, typer.Option("--role", help="May be given several times.")] = None,
     email: Annotated[str, typer.Option("--email")] = "",
+    service: Annotated[bool, typer.Option("--service", help="Not a person: it acts by token only.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make an account. The password is asked for, or read as the first line of standard input."""
+    """Make an account. A person's password is asked for, or read as the first line of standard input."""
     from web.passwords import BcryptPasswords  # imports the authenticator: a second
 
     _, database = opened()
+    roles = role or [Role.VIEWER]
+    if service:
+        people.add_automation(database, username=username, name=name, roles=roles)
+        told = {"username": username, "roles": sorted(roles), "service": True}
+        answer(told, f"{username} may act with a token.", as_json=as_json)
+        return
     if people.credentials(database, username)["usernames"]:
         raise BadInput(f"There is already an account {username!r}.")
     hashed = BcryptPasswords().hash(_password())
-    roles = role or [Role.VIEWER]
     people.add_account(database, username=username, name=name, email=email, hashed=hashed, roles=roles)
     answer({"username": username, "roles": sorted(roles)}, f"{username} may log in.", as_json=as_json)
 

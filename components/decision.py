@@ -12,6 +12,7 @@ from services.dossier import Dossier
 from services.errors import BadInput
 from services.evidence import Binding, FindingDraft
 from services.gate import Check, Verdict
+from services.permissions import named
 from services.signing import asked
 
 _DECISIONS = {Action.APPROVE: "Approve", Action.REQUEST_CHANGES: "Request changes", Action.REJECT: "Reject"}
@@ -116,7 +117,7 @@ def _votes(dossier: Dossier, actions: tuple[Action, ...], seen: Binding, by: Act
         signing.signature(form, policy, choice, by)
         sent = signing.sent("Sign and decide" if asked(policy, choice) else "Decide", icon=":material/gavel:")
     if Action.APPROVE not in choices:
-        st.caption("It is your own: you may not approve it, only ask for changes or reject it.")
+        st.caption(dossier.unasked(by))
     if not sent or not choice:
         return None
     password = signing.password(form, policy, choice)
@@ -180,7 +181,10 @@ def _next(dossier: Dossier) -> str:
     if failed == {"findings"}:
         return "an independent reviewer resolves the blocking finding, or a better version is needed."
     if "approvals" in failed:
-        return "a reviewer who is neither its author nor its submitter decides."
+        who = named(dossier.missing, " and a ")
+        if len(dossier.missing) > 1:
+            return f"a {who}, neither of them its author or submitter, decide."
+        return f"a {who} who is neither its author nor its submitter decides."
     return "a release manager promotes it." if not failed else "what failed must be mended in a new version."
 
 

@@ -58,6 +58,8 @@ _ASKED = {
 def event_line(event: Event, *, version: bool, void: tuple[str, ...] = (), limit: int = 10_000) -> str:
     """One event; ``version`` names the version it is about, ``void`` says why an approval no longer counts."""
     sign, tone, what = _words(event.kind)
+    if event.kind is Kind.APPROVAL_GIVEN and event.get("automation"):
+        what += " automatically"
     it = "it"
     if version and event.ref:
         it = markup.link(f"{event.ref.name} v{event.ref.version}", links.version(event.ref))

@@ -68,6 +68,8 @@ def _headline(event: Event) -> None:
     )
     st.markdown(f"{badge}{about}")
     roles = ", ".join(role.replace("_", " ") for role in event.body["roles"]) or "no role"
+    if event.get("automation"):
+        roles = f"automation, {roles}"
     name, username = event.body["actor_name"], event.actor
     who = markup.text(name, 80) + (f" ({markup.text(username, 80)})" if name != username else "")
     markup.caption(

@@ -61,7 +61,7 @@ def ask(
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
         _as_seen(seen, policy, now)
         binding = now.binding(policy.digest)
-        verdict = allowed(now, gate.evaluate(policy, now, emergency=Waiver(asked_by=actor, binding=binding)))
+        verdict = allowed(policy, now, gate.evaluate(policy, now, emergency=Waiver(asked_by=actor, binding=binding)))
         with signoff.database.reading() as connection:
             before = emergencies.waiting(connection, ref, now.candidate.version.identity)
         if before and not before.binding.differences(binding):
@@ -140,7 +140,7 @@ def confirm(
         _as_seen(seen, policy, now)
         asker = people.acting(signoff.database, request.asked_by, source)
         waiver = Waiver(asked_by=asker, binding=request.binding, confirmed_by=actor)
-        verdict = allowed(now, gate.evaluate(policy, now, emergency=waiver))
+        verdict = allowed(policy, now, gate.evaluate(policy, now, emergency=waiver))
         event = put_into_production(
             signoff,
             slot,

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from services import break_glass, findings, idempotency, people, reconciler, releases, reviews
+from services import automation, break_glass, findings, idempotency, people, reconciler, releases, reviews
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
 from services.evidence import Binding, FindingDraft
@@ -23,6 +23,11 @@ _VOTES = {
     Action.APPROVE: reviews.approve,
     Action.REJECT: reviews.reject,
 }
+_PROPOSED = {
+    Action.SUBMIT: reviews.submit,
+    Action.WITHDRAW: reviews.withdraw,
+    Action.AUTO: automation.auto,
+}
 SUBJECTS = {
     Action.SUBMIT: "submission",
     Action.APPROVE: "approval",
@@ -32,6 +37,7 @@ SUBJECTS = {
     Action.PROMOTE: "promotion",
     Action.ROLLBACK: "rollback",
     Action.ARCHIVE: "archival",
+    Action.AUTO: "promotion",
 }
 """What a token can be used for, and what the record calls it. The others name what they are about by a number, so that
 a request's ``ref`` does not say which model a scope would have to cover."""
@@ -131,8 +137,8 @@ def _as_json(request: Request) -> dict[str, Any]:
 def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
     ref, text, seen, password = request.ref, request.words, request.seen, request.password
     match request.action:
-        case Action.SUBMIT:
-            return reviews.submit(signoff, ref, by=by, comment=text, source=source)
+        case Action.SUBMIT | Action.WITHDRAW | Action.AUTO:
+            return _PROPOSED[request.action](signoff, ref, by=by, comment=text, source=source)
         case Action.REQUEST_CHANGES:
             found = request.findings
             return reviews.request_changes(
@@ -141,8 +147,6 @@ def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Out
         case Action.APPROVE | Action.REJECT:
             vote = _VOTES[request.action]
             return vote(signoff, ref, by=by, comment=text, seen=seen, source=source, password=password)
-        case Action.WITHDRAW:
-            return reviews.withdraw(signoff, ref, by=by, comment=text, source=source)
         case Action.PROMOTE:
             return releases.promote(signoff, ref, by=by, reason=text, seen=seen, source=source, password=password)
         case Action.ROLLBACK:

@@ -220,6 +220,7 @@ class Action(StrEnum):
     ARCHIVE = "archive"
     RESTORE = "restore"
     ADOPT = "adopt"
+    AUTO = "auto"
     BREAK_GLASS = "break_glass"
     CONFIRM_EMERGENCY = "confirm_emergency"
     WITHDRAW_EMERGENCY = "withdraw_emergency"
@@ -266,6 +267,8 @@ class Actor:
     name: str
     roles: frozenset[Role]
     source: Source = Source.BROWSER
+    automation: bool = False
+    """A service, not a person: it never counts as somebody who looked."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from services import comparison, facts, gate, ledger, people, permissions
 from services.comparison import Comparison
-from services.domain import Action, Actor, ModelVersion, RunFacts, Stage, Status, VersionRef
+from services.domain import Action, Actor, ModelVersion, Role, RunFacts, Stage, Status, VersionRef
 from services.emergencies import Emergency, open_emergencies
 from services.errors import RegistryUnavailable
 from services.evidence import Binding, Decision, Facts
@@ -118,11 +118,12 @@ class Dossier:
         """What this person could ask for now, by role and state; the verb checks it all again."""
         submission = self.facts.submission
         released = self.is_champion
+        vote = submission is not None and bool(actor.roles & self.policy.rules.voters)
         fitting = {
             Action.SUBMIT: not released and (submission is None or submission.status == Status.CHANGES_REQUESTED),
-            Action.APPROVE: submission is not None and not gate.barred(actor.username, self.facts),
-            Action.REQUEST_CHANGES: submission is not None,
-            Action.REJECT: submission is not None,
+            Action.APPROVE: vote and gate.wanted(actor, self.policy, self.facts),
+            Action.REQUEST_CHANGES: vote,
+            Action.REJECT: vote,
             Action.PROMOTE: not released,
             Action.WITHDRAW: submission is not None and actor.username == submission.submitted_by,
             Action.ROLLBACK: not released and any(release.returnable for release in self.releases),
@@ -133,6 +134,22 @@ class Dossier:
             Action.REVIEW_EMERGENCY: any(emergency.may_review(actor) for emergency in self.emergencies),
         }
         return tuple(action for action, fits in fitting.items() if fits and permissions.may(actor, action))
+
+    def unasked(self, actor: Actor) -> str:
+        """In one sentence, why somebody who has a vote here is not asked to approve; empty when they are."""
+        if gate.wanted(actor, self.policy, self.facts):
+            return ""
+        if gate.barred(actor.username, self.facts):
+            return "It is your own: you may not approve it, only ask for changes or reject it."
+        return "Your approval is not missing; you can still ask for changes or reject it."
+
+    @property
+    def missing(self) -> tuple[Role, ...]:
+        """The roles whose approval is still missing."""
+        failed = {check.id for check in self.verdict.failed}
+        return tuple(
+            rule.role for rule in self.policy.rules.approvals if failed & {"approvals", f"approvals:{rule.role}"}
+        )
 
     @cached_property
     def lifecycle(self) -> tuple[Step, ...]:
@@ -229,9 +246,11 @@ def _approved(dossier: Dossier) -> Step:
     release = dossier.releases[0] if dossier.releases else None
     if release and release.action == "emergency" and _unapproved(dossier, release):
         return Step(title="Approve", mark=Mark.FAILED, at=release.at, detail="waived in an emergency")
-    approved = dossier.facts.submission is None or dossier.facts.submission.status == Status.APPROVED
+    done = {Status.APPROVED, Status.AUTO_APPROVED}
+    approved = dossier.facts.submission is None or dossier.facts.submission.status in done
     if approval and (approved or dossier.releases):
-        return Step(title="Approve", mark=Mark.DONE, at=approval.at, detail=f"by {approval.actor}")
+        how = "automatically " if approval.get("automation") else ""
+        return Step(title="Approve", mark=Mark.DONE, at=approval.at, detail=f"{how}by {approval.actor}")
     if dossier.facts.submission:
         return Step(title="Approve", mark=Mark.NOW, at=dossier.facts.submission.submitted_at, detail="waiting since")
     return Step(title="Approve", mark=Mark.AHEAD)

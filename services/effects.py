@@ -77,11 +77,13 @@ def _released(connection: Connection, intent: Intent, event: Event, *, reason: s
             seq=event.seq,
         )
     )
-    set_status(connection, intent.ref, RELEASED)
+    automatic = intent.context.get("approved_automatically")
+    set_status(connection, intent.ref, mirror.AUTO_RELEASED if automatic else RELEASED)
     # Approvals of other versions were given against the old champion: they ask for a new look.
     for row in connection.execute(
         sa.select(submissions.c.id, submissions.c.version).where(
-            submissions.c.model == intent.ref.name, submissions.c.status == Status.APPROVED.value
+            submissions.c.model == intent.ref.name,
+            submissions.c.status.in_([Status.APPROVED.value, Status.AUTO_APPROVED.value]),
         )
     ).all():
         connection.execute(submissions.update().where(submissions.c.id == row.id).values(status=Status.PENDING.value))
@@ -150,6 +152,7 @@ def vote(connection: Connection, submission: int, event: Event, decision: str, b
             at=event.body["at"],
             binding=binding,
             seq=event.seq,
+            automation=bool(event.get("automation")),
             signed=event.get("signature") is not None,
         )
     )

@@ -160,6 +160,8 @@ class Decision:
     seq: int
     expired: bool = False
     """Found expired once; whatever a clock says later, it never counts again."""
+    automation: bool = False
+    """Given by a service: it stands for no person, and counts only where the policy lets automation approve."""
     signed: bool = False
     """Given with the password, under a policy that asks for a signature."""
 

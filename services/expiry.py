@@ -19,7 +19,7 @@ def sweep(signoff: Signoff) -> int:
     if not any(policy.rules.approvals_expire_after_days for policy in signoff.policies.policies):
         return 0
     found = 0
-    for submission in inbox.queue(signoff, Status.APPROVED, Status.PENDING):
+    for submission in inbox.queue(signoff, Status.APPROVED, Status.AUTO_APPROVED, Status.PENDING):
         try:
             policy, seen = facts.shown(signoff, submission.ref)
         except SignoffError:
@@ -38,7 +38,8 @@ def mark(signoff: Signoff, policy: Policy, seen: Facts) -> int:
             connection.execute(decisions.update().where(decisions.c.seq == vote.seq).values(expired=True))
         connection.execute(
             submissions.update()
-            .where(submissions.c.id == seen.submission.id, submissions.c.status == Status.APPROVED.value)
+            .where(submissions.c.id == seen.submission.id)
+            .where(submissions.c.status.in_([Status.APPROVED.value, Status.AUTO_APPROVED.value]))
             .values(status=Status.EXPIRED.value)
         )
         event = ledger.append(connection, _entry(signoff, policy, seen, old))

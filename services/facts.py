@@ -163,6 +163,7 @@ def decision_from(row: Any) -> Decision:
         binding=Binding(**row.binding),
         seq=row.seq,
         expired=row.expired,
+        automation=row.automation,
         signed=row.signed,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.checks.approvals import approvals, barred, findings, void_reasons
+from services.checks.approvals import approvals, automatic, barred, findings, void_reasons, wanted
 from services.checks.emergency import emergency as emergency_checks
 from services.checks.emergency import waived
 from services.checks.evidence import evidence
@@ -14,7 +14,7 @@ from services.policy import Policy
 from services.signing import Act, ElectronicSignature, asked
 from services.verdict import Check, GateRefused, Verdict
 
-__all__ = ["Check", "GateRefused", "Verdict", "barred", "evaluate", "void_reasons", "waived"]
+__all__ = ["Check", "GateRefused", "Verdict", "automatic", "barred", "evaluate", "void_reasons", "waived", "wanted"]
 
 
 def evaluate(

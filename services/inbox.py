@@ -82,16 +82,20 @@ def tasks(actor: Actor, items: list[Item]) -> list[tuple[Task, Item]]:
 def _tasks(actor: Actor, item: Item) -> list[Task]:
     status, found = item.submission.status, []
     mine = actor.username == item.submission.submitted_by
-    votes = item.facts.decisions if item.facts else ()
-    voted = any(decision.person == actor.username and not decision.expired for decision in votes)
-    own = mine or (item.facts is not None and gate.barred(actor.username, item.facts))
-    if status in {Status.PENDING, Status.EXPIRED} and permissions.may(actor, Action.APPROVE) and not own and not voted:
+    if status in {Status.PENDING, Status.EXPIRED} and permissions.may(actor, Action.APPROVE) and _wanted(actor, item):
         found.append(Task.REVIEW)
     if status == Status.CHANGES_REQUESTED and mine:
         found.append(Task.FIX)
     if status in {Status.APPROVED, Status.AUTO_APPROVED} and permissions.may(actor, Action.PROMOTE):
         found.append(Task.RELEASE)
     return found
+
+
+def _wanted(actor: Actor, item: Item) -> bool:
+    """Whether the vote of this person is asked for; where that cannot be read, of whoever did not submit it."""
+    if item.policy is None or item.facts is None:
+        return actor.username != item.submission.submitted_by
+    return gate.wanted(actor, item.policy, item.facts)
 
 
 def next_for(signoff: Signoff, actor: Actor, *, after: VersionRef) -> VersionRef | None:

@@ -144,6 +144,7 @@ def _open(signoff: Signoff, slot: Slot, intent: Intent) -> None:
                     "actor_name": intent.actor.name,
                     "roles": sorted(intent.actor.roles),
                     "source": intent.actor.source.value,
+                    "automation": intent.actor.automation,
                 },
                 deadline=sa.select(slots_table.c.expires_at).where(slots_table.c.model == slot.model).scalar_subquery(),
                 state="open",
@@ -274,6 +275,7 @@ def _from(row: Any) -> Intent:
         name=context.pop("actor_name"),
         roles=frozenset(Role(role) for role in context.pop("roles")),
         source=Source(context.pop("source")),
+        automation=context.pop("automation", False),
     )
     return Intent(
         id=row.id,

@@ -236,7 +236,7 @@ def append(connection: Connection, entry: Entry) -> Event:
         "intent": entry.intent,
         "closes": entry.closes,
         "checks": entry.verdict.as_json() if entry.verdict else [],
-        "details": dict(entry.details),
+        "details": {**entry.details, **({"automation": True} if entry.actor.automation else {})},
     }
     content = canonical(body)
     fingerprint = hashlib.sha256(content).hexdigest()

@@ -28,6 +28,8 @@ OURS = {
 """The tags of the public record; on a version that has a record they say what the ledger says, or nothing."""
 EVERYWHERE = frozenset({"approval_status", "approved_by"})
 """The two that are protected on every version, recorded or not: pages and people believe them."""
+AUTO_RELEASED = "auto_released"
+"""A submission that led to a promotion on an automatic approval."""
 BYPASSED = "bypassed"
 """A submission that an emergency went past: nobody finished deciding on it, so no tag says anybody did."""
 MAX_TAG = 4000
@@ -120,7 +122,7 @@ def prescribed(connection: Connection, ref: VersionRef, identity: str) -> dict[s
         .limit(1)
     ).one_or_none()
     if submission and submission.status != BYPASSED:
-        tags["approval_status"] = submission.status if submission.status in set(Status) else Status.APPROVED.value
+        tags["approval_status"] = _shown(submission.status)
         tags["signoff.digest"] = submission.binding["manifest"]
         votes = connection.execute(
             sa.select(decisions).where(decisions.c.submission == submission.id).order_by(decisions.c.seq)
@@ -153,6 +155,13 @@ def prescribed(connection: Connection, ref: VersionRef, identity: str) -> dict[s
     if last_event:
         tags["signoff.event"] = f"{last_event.seq}:{last_event.hash}"
     return {key: value for key, value in tags.items() if value}
+
+
+def _shown(status: str) -> str:
+    """The public status: what was released was approved, by people or automatically."""
+    if status in set(Status):
+        return status
+    return Status.AUTO_APPROVED.value if status == AUTO_RELEASED else Status.APPROVED.value
 
 
 def _cut(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +41,14 @@ DEMO_ACCOUNTS = (
 )
 
 
+RESERVED = frozenset({"unknown", "signoff", "mlflow-client"})
+"""Actors of the record that are nobody's account: a person of such a name could not be told from them."""
+ANONYMOUS = "mlflow-client"
+"""The service that MLflow clients act as which did not say who they are."""
+NO_PASSWORD = "!"  # noqa: S105  no password, and no hash of one
+"""In place of a hash: no password has it."""
+
+
 class WrongCredentials(Refused):
     """One answer for a wrong password, an unknown, a disabled and a locked account: it must not tell which."""
 
@@ -64,10 +73,10 @@ class Passwords(Protocol):
 
 
 def credentials(database: Database, username: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """One account in streamlit-authenticator's credentials format; no usernames in it when there is no such account."""
+    """One person's account in streamlit-authenticator's credentials format; no usernames in it when there is none."""
     with database.reading() as connection:
         row = _account(connection, username)
-    if row is None:
+    if row is None or row.automation:
         return {"usernames": {}}
     fields = {"name": row.name, "email": row.email, "password": row.password, "roles": list(row.roles)}
     return {"usernames": {row.username: fields}}
@@ -76,7 +85,33 @@ def credentials(database: Database, username: str) -> dict[str, dict[str, dict[s
 def add_account(
     database: Database, *, username: str, name: str, hashed: str, roles: Iterable[Role], email: str = ""
 ) -> None:
-    """Create an account with an already hashed password; raises `BadInput` for a bad or taken username."""
+    """Create a person's account with a hashed password; raises `BadInput` for a bad, reserved or taken username."""
+    if _folded(username) in RESERVED:
+        raise BadInput(f"{username!r} is a name of Signoff's own in the record; choose another.")
+    _add(database, username=username, name=name, hashed=hashed, roles=roles, email=email)
+
+
+def add_automation(database: Database, *, username: str, name: str, roles: Iterable[Role]) -> None:
+    """Create the account of a service: nobody can log in with it, and it never counts as a person.
+
+    Raises:
+        BadInput: a bad, reserved or taken username; of the reserved ones only `ANONYMOUS` is a service.
+    """
+    if _folded(username) in RESERVED and username != ANONYMOUS:
+        raise BadInput(f"{username!r} is a name of Signoff's own in the record; choose another.")
+    _add(database, username=username, name=name, hashed=NO_PASSWORD, roles=roles, automation=True)
+
+
+def _add(
+    database: Database,
+    *,
+    username: str,
+    name: str,
+    hashed: str,
+    roles: Iterable[Role],
+    email: str = "",
+    automation: bool = False,
+) -> None:
     if not _well_formed(username):
         raise BadInput("A username must be 1 to 256 printable characters without spaces at its ends.")
     with database.writing() as connection:
@@ -89,6 +124,7 @@ def add_account(
                 email=email,
                 password=hashed,
                 roles=_stored(roles),
+                automation=automation,
                 created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             )
         )
@@ -129,8 +165,16 @@ def set_roles(database: Database, username: str, roles: Iterable[Role]) -> None:
 
 
 def set_password(database: Database, username: str, hashed: str) -> None:
-    """Replace the hashed password, lift a lock and close every session; raises `NotFound`."""
+    """Replace the hashed password, lift a lock and close every session.
+
+    Raises:
+        NotFound: there is no such account.
+        BadInput: it is a service, which has no password.
+    """
     with database.writing() as connection:
+        row = _account(connection, username)
+        if row is not None and row.automation:
+            raise BadInput(f"{username!r} is an automation; nobody logs in with it.")
         _update(connection, username, password=hashed, failed_logins=0, locked_until=0.0)
         connection.execute(sessions.delete().where(sessions.c.username == username))
 
@@ -241,12 +285,13 @@ def _begin_attempt(database: Database, username: str) -> _Attempt:
                 accounts.c.password,
                 accounts.c.failed_logins,
                 accounts.c.disabled,
+                accounts.c.automation,
                 (accounts.c.locked_until > database_time()).label("locked"),
             )
             .where(accounts.c.username == username)
             .with_for_update()
         ).first()
-        if row is None or row.disabled or row.locked:
+        if row is None or row.disabled or row.automation or row.locked:
             return _Attempt()
         failures = row.failed_logins + 1
         if failures >= MAX_FAILURES:
@@ -272,11 +317,12 @@ def open_session(database: Database, username: str, secret_key: bytes) -> str:
     """Open a session of 12 hours for a person whose password was right; returns its token.
 
     Raises:
-        NotAllowed: the account is unknown, or was disabled meanwhile.
+        NotAllowed: the account is unknown, was disabled meanwhile, or is not a person's.
     """
     token = secrets.token_urlsafe(32)
     with database.writing() as connection:
-        acting(connection, username, Source.BROWSER)
+        if acting(connection, username, Source.BROWSER).automation:
+            raise NotAllowed(f"{username!r} is an automation; nobody logs in with it.")
         _succeeded(connection, username)
         connection.execute(sessions.delete().where(sessions.c.expires_at < database_time()))
         connection.execute(
@@ -295,7 +341,8 @@ def session_user(database: Database, key: str) -> Actor | None:
     query = (
         sa.select(accounts)
         .join(sessions, sessions.c.username == accounts.c.username)
-        .where(sessions.c.token_hash == key, sessions.c.expires_at > database_time(), accounts.c.disabled.is_(False))
+        .where(sessions.c.token_hash == key, sessions.c.expires_at > database_time())
+        .where(accounts.c.disabled.is_(False), accounts.c.automation.is_(False))
     )
     with database.reading() as connection:
         row = connection.execute(query).first()
@@ -317,7 +364,7 @@ def close_all(database: Database, username: str) -> None:
 def _actor(row: Row[Any], source: Source) -> Actor:
     known = {role.value for role in Role}
     roles = frozenset(Role(role) for role in row.roles if role in known)
-    return Actor(username=row.username, name=row.name, roles=roles, source=source)
+    return Actor(username=row.username, name=row.name, roles=roles, source=source, automation=row.automation)
 
 
 def _account(connection: Connection, username: str) -> Row[Any] | None:
@@ -338,6 +385,10 @@ def _stored(roles: Iterable[Role]) -> list[str]:
 def _well_formed(username: str) -> bool:
     """Whether a database could hold it at all: PostgreSQL refuses NUL, and `isprintable` lone surrogates."""
     return 0 < len(username) <= MAX_USERNAME and username.isprintable() and username == username.strip()
+
+
+def _folded(username: str) -> str:
+    return unicodedata.normalize("NFKC", username).strip().casefold()
 
 
 @contextmanager

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from services.domain import Action, Actor, Role
 from services.errors import NotAllowed
 
 _EVERYONE = frozenset(Role)
+_VOTERS = frozenset({Role.REVIEWER, Role.RELEASE_MANAGER})
+"""Who can have a vote; on a version those of them have one whose role the policy that judges it asks for."""
 
 ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.VIEW: _EVERYONE,
     Action.SUBMIT: frozenset({Role.SCIENTIST, Role.RELEASE_MANAGER}),
     Action.WITHDRAW: frozenset({Role.SCIENTIST, Role.RELEASE_MANAGER}),
-    Action.APPROVE: frozenset({Role.REVIEWER}),
-    Action.REQUEST_CHANGES: frozenset({Role.REVIEWER}),
-    Action.REJECT: frozenset({Role.REVIEWER}),
+    Action.APPROVE: _VOTERS,
+    Action.REQUEST_CHANGES: _VOTERS,
+    Action.REJECT: _VOTERS,
     Action.RESOLVE: frozenset({Role.REVIEWER}),
     Action.REOPEN: frozenset({Role.REVIEWER}),
     Action.PROMOTE: frozenset({Role.RELEASE_MANAGER}),
@@ -21,6 +25,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.ARCHIVE: frozenset({Role.RELEASE_MANAGER}),
     Action.RESTORE: frozenset({Role.RELEASE_MANAGER}),
     Action.ADOPT: frozenset({Role.RELEASE_MANAGER}),
+    Action.AUTO: frozenset({Role.RELEASE_MANAGER}),
     Action.BREAK_GLASS: frozenset({Role.BREAK_GLASS}),
     Action.CONFIRM_EMERGENCY: frozenset({Role.BREAK_GLASS, Role.RELEASE_MANAGER}),
     Action.WITHDRAW_EMERGENCY: frozenset({Role.BREAK_GLASS}),
@@ -33,20 +38,48 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
 """An admin keeps accounts and settings; an admin who is to approve or promote needs that role as well."""
 
 
+FOR_AUTOMATION = frozenset(
+    {
+        *(Action.VIEW, Action.SUBMIT, Action.WITHDRAW, Action.AUTO),
+        *(Action.PROMOTE, Action.ROLLBACK, Action.ARCHIVE, Action.EXPORT_LEDGER),
+    }
+)
+"""What a service may do, whatever its roles. The rest is judgement, and for people only."""
+
+
 def may(actor: Actor, action: Action) -> bool:
-    """Whether one of the actor's roles includes the action."""
-    return bool(actor.roles & ROLES_FOR[action])
+    """Whether one of the actor's roles includes the action, and it is not one for people only."""
+    return bool(actor.roles & ROLES_FOR[action]) and (not actor.automation or action in FOR_AUTOMATION)
 
 
 def refusal(actor: Actor, action: Action) -> str:
-    """The sentence that says which role is missing."""
-    needed = " or ".join(sorted(role.words for role in ROLES_FOR[action]))
-    held = ", ".join(sorted(role.words for role in actor.roles)) or "no role"
+    """The sentence that says which role is missing, or that the action is for people."""
+    if actor.automation and action not in FOR_AUTOMATION:
+        return f"Only people may {action.replace('_', ' ')}; {actor.username} is an automation."
+    needed = named(ROLES_FOR[action])
     article = "an" if needed[0] in "aeiou" else "a"
-    return f"Only {article} {needed} may {action.replace('_', ' ')}; {actor.username} is {held}."
+    return f"Only {article} {needed} may {action.replace('_', ' ')}; {actor.username} is {_held(actor)}."
 
 
 def require(actor: Actor, action: Action) -> None:
     """Raise `NotAllowed` unless `may`."""
     if not may(actor, action):
         raise NotAllowed(refusal(actor, action))
+
+
+def require_vote(actor: Actor, action: Action, *, policy: str, asked: frozenset[Role]) -> None:
+    """Raise `NotAllowed` unless the actor has one of the roles whose vote the policy asks for."""
+    if not actor.roles & asked:
+        raise NotAllowed(
+            f"Policy {policy} asks for the approval of a {named(asked)}, so only they may "
+            f"{action.replace('_', ' ')}; {actor.username} is {_held(actor)}."
+        )
+
+
+def named(roles: Iterable[Role], join: str = " or ") -> str:
+    """Roles as people say them."""
+    return join.join(sorted(role.words for role in roles))
+
+
+def _held(actor: Actor) -> str:
+    return named(actor.roles, ", ") or "no role"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,11 +12,20 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from services import documents
-from services.domain import RegisteredModel, Role, Stage
+from services.domain import Action, RegisteredModel, Role, Stage
 from services.errors import InvalidSettings
+from services.permissions import ROLES_FOR, named
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -55,6 +65,11 @@ class ApprovalRule(_Strict):
 
     role: Role = Field(strict=False)
     count: Annotated[int, Field(ge=1, le=20)] = 1
+
+    @field_validator("role")
+    @classmethod
+    def _may_approve(cls, role: Role) -> Role:
+        return _able(role, Action.APPROVE)
 
 
 class Match(_Strict):
@@ -139,6 +154,8 @@ class Rules(_Strict):
     min_hours_in_staging: Days | None = None
     freezes: tuple[Freeze, ...] = Field(default=(), strict=False)
     approvals_expire_after_days: Days | None = None
+    automation: bool = False
+    """Whether the approval of a service stands for all of ``approvals``."""
     approvals: tuple[ApprovalRule, ...] = Field(min_length=1, strict=False)
     promoted_by: tuple[Annotated[Role, Field(strict=False)], ...] = Field(min_length=1, strict=False)
     break_glass: bool = False
@@ -150,12 +167,49 @@ class Rules(_Strict):
             raise ValueError("signing and break_glass exclude each other: an emergency is not signed")
         return self
 
+    @field_validator("automation")
+    @classmethod
+    def _low_risk(cls, automation: bool, given: ValidationInfo) -> bool:
+        if automation and given.data.get("risk") != "low":
+            raise ValueError("automation may approve only where risk is low; add risk: low, or leave it out")
+        if automation and given.data.get("signing"):
+            raise ValueError("automation and signing exclude each other: a service has no password to sign with")
+        return automation
+
+    @field_validator("promoted_by")
+    @classmethod
+    def _may_promote(cls, roles: tuple[Role, ...]) -> tuple[Role, ...]:
+        return tuple(_able(role, Action.PROMOTE) for role in roles)
+
+    @field_validator("approvals")
+    @classmethod
+    def _no_role_twice(cls, rules: tuple[ApprovalRule, ...]) -> tuple[ApprovalRule, ...]:
+        if doubled := _doubled(rule.role for rule in rules):
+            raise ValueError(f"role {doubled} has two rules; merge them into one")
+        return rules
+
+    @property
+    def voters(self) -> frozenset[Role]:
+        """The roles whose approval is asked for."""
+        return frozenset(rule.role for rule in self.approvals)
+
     @model_validator(mode="after")
     def _no_metric_twice(self) -> Self:
-        names = [rule.name for rule in self.metrics]
-        if doubled := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"metric {doubled[0]} has two rules; merge them into one")
+        if doubled := _doubled(rule.name for rule in self.metrics):
+            raise ValueError(f"metric {doubled} has two rules; merge them into one")
         return self
+
+
+def _able(role: Role, action: Action) -> Role:
+    """The role, if it may ever do this: what nobody can give would stop every version for ever."""
+    if role not in ROLES_FOR[action]:
+        raise ValueError(f"no {named([role])} may ever {action}; a {named(ROLES_FOR[action])} may")
+    return role
+
+
+def _doubled(names: Iterable[str]) -> str | None:
+    """The first name, by the alphabet, that is given more than once."""
+    return min((name for name, times in Counter(names).items() if times > 1), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,10 +257,9 @@ class PolicyBook:
     policies: tuple[Policy, ...]
 
     def __post_init__(self) -> None:
-        names = [policy.rules.name for policy in self.policies]
-        if doubled := sorted({name for name in names if names.count(name) > 1}):
-            files = ", ".join(policy.file for policy in self.policies if policy.rules.name == doubled[0])
-            raise InvalidSettings(f"Two policies are named {doubled[0]}: {files}.")
+        if doubled := _doubled(policy.rules.name for policy in self.policies):
+            files = ", ".join(policy.file for policy in self.policies if policy.rules.name == doubled)
+            raise InvalidSettings(f"Two policies are named {doubled}: {files}.")
 
     @classmethod
     def load(cls, folder: Path) -> PolicyBook:

@@ -6,8 +6,10 @@ the chain, and no event is ever updated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,13 +42,14 @@ def record(
     reason: str,
     verdict: Verdict | None,
     at: datetime,
+    details: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Record one refusal: as an event, or as one more of an event that is there.
+    """Record one refusal: as an event with ``details``, or as one more of an event that is there.
 
     Raises:
         LedgerUnavailable: the database cannot be written.
     """
-    entry = Entry(kind=kind, actor=actor, at=at, ref=ref, comment=reason, verdict=verdict)
+    entry = Entry(kind=kind, actor=actor, at=at, ref=ref, comment=reason, verdict=verdict, details=details)
     with database.writing() as connection:
         fingerprint, told = _fingerprint(entry), entry
         if not _open(connection, fingerprint, at) and _causes(connection, actor, at) >= MAX_CAUSES:
@@ -106,7 +109,12 @@ def _counted(connection: Connection, fingerprint: str, entry: Entry) -> sa.Row[A
     now, actor = entry.at.timestamp(), entry.actor
     told_of = {
         "last_at": now,
-        "actor": {"name": actor.name, "roles": sorted(actor.roles), "source": actor.source.value},
+        "actor": {
+            "name": actor.name,
+            "roles": sorted(actor.roles),
+            "source": actor.source.value,
+            "automation": actor.automation,
+        },
     }
     statement = insert(refusal_windows).values(
         fingerprint=fingerprint,
@@ -144,6 +152,7 @@ def _tell(connection: Connection, window: sa.Row[Any]) -> None:
                 name=window.actor["name"],
                 roles=frozenset(Role(role) for role in window.actor["roles"]),
                 source=Source(window.actor["source"]),
+                automation=window.actor.get("automation", False),
             ),
             at=_utc(window.last_at),
             ref=VersionRef(name=window.model, version=window.version) if window.model else None,

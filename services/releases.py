@@ -13,7 +13,7 @@ from services import changes, expiry, facts, intents, mirror, people, permission
 from services.domain import Action, Actor, Source, Stage, VersionRef
 from services.errors import Refused, StaleDecision
 from services.evidence import Binding, Facts
-from services.gate import GateRefused, Verdict, evaluate
+from services.gate import Verdict, evaluate
 from services.ledger import Event
 from services.policy import Policy
 from services.reviews import Outcome
@@ -21,7 +21,7 @@ from services.signing import ElectronicSignature
 from services.signoff import Signoff
 from services.slots import Slot
 from services.tables import emergencies, promotions
-from services.verbs import acting, context, refusals_recorded, sign, signature_needed, slot_held, words
+from services.verbs import acting, context, gate_refused, refusals_recorded, sign, signature_needed, slot_held, words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ def _release(
         if binding and (changed := binding.differences(seen.binding(policy.digest))):
             raise StaleDecision(f"Since you opened {ref}, {' and '.join(changed)}. Look again, then promote.")
         signature = sign(signoff, policy, seen, actor, action, password)
-        verdict = allowed(seen, evaluate(policy, seen, actor=actor, signature=signature))
+        verdict = allowed(policy, seen, evaluate(policy, seen, actor=actor, signature=signature))
         event = put_into_production(
             signoff,
             slot,
@@ -192,10 +192,10 @@ def _release(
     return Outcome(ref=ref, event=event, message=f"{ref} is {done} {policy.rules.champion.stage}.")
 
 
-def allowed(seen: Facts, verdict: Verdict) -> Verdict:
+def allowed(policy: Policy, seen: Facts, verdict: Verdict) -> Verdict:
     """The verdict itself; raises `GateRefused` when a check failed."""
     if not verdict.allowed:
-        raise GateRefused(f"{seen.candidate.ref} may not go to Production. {verdict.summary()}", verdict)
+        raise gate_refused(policy, seen, verdict)
     return verdict
 
 

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from services import changes, effects, facts, gate, intents, ledger, mirror, people, permissions
 from services.domain import Action, Actor, Source, Stage, Status, VersionRef
-from services.errors import BadInput, PromotionConflict, Refused, SelfApproval, StaleDecision
+from services.errors import BadInput, NotAllowed, PromotionConflict, Refused, SelfApproval, StaleDecision
 from services.evidence import Binding, Facts, FindingDraft, Submission
 from services.ledger import Entry, Event, Kind
 from services.policy import Policy
@@ -87,12 +87,26 @@ def approve(
 
     Raises:
         SelfApproval: the person is its author or submitter.
+        NotAllowed: the person has none of the roles whose vote the policy asks for.
         StaleDecision: something changed since ``seen``.
         WrongCredentials: the password is wrong, or the account is locked.
         GateRefused: the policy asks for a signature, and there was no password.
         and as `submit`.
     """
     return _decide(signoff, ref, by, comment, seen, source, Action.APPROVE, password=password)
+
+
+def approve_automatically(
+    signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.REST
+) -> Outcome:
+    """Approve as a service, where the policy lets automation approve; its own submission too.
+
+    Raises:
+        NotAllowed: it is a person, or has not the role.
+        Refused: the policy does not let automation approve.
+        and as `approve`.
+    """
+    return _decide(signoff, ref, by, comment, None, source, Action.AUTO, password=None)
 
 
 def request_changes(
@@ -137,6 +151,7 @@ def withdraw(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source
 
 _VOTE = {
     Action.APPROVE: ("approval", Kind.APPROVAL_GIVEN, "approved"),
+    Action.AUTO: ("approval", Kind.APPROVAL_GIVEN, "approved"),
     Action.REQUEST_CHANGES: ("changes", Kind.CHANGES_REQUESTED, "changes_requested"),
 }
 
@@ -161,6 +176,7 @@ def _decide(
     actor = acting(signoff, by, source, action, ref, subject)
     with refusals_recorded(signoff, subject, actor, ref):
         policy, seen = facts.fresh(signoff, ref)
+        _asked(policy, actor, action)
         submission = _submitted(seen)
         if action is Action.APPROVE and gate.barred(actor.username, seen):
             raise SelfApproval(f"{actor.username} trained or submitted {ref}; somebody else must approve it.")
@@ -187,7 +203,7 @@ def _decide(
                 ),
             )
             # Again, now that the ledger is locked: roles and submission may have changed while we were reading.
-            permissions.require(people.acting(connection, by, source), action)
+            _asked(policy, people.acting(connection, by, source), action)
             current = facts.open_submission(connection, seen.candidate.version)
             if current is None or current.id != submission.id:
                 raise PromotionConflict(f"Someone else ended the submission of {ref} first; look again.")
@@ -197,7 +213,7 @@ def _decide(
             effects.set_status(connection, ref, _status(policy, voted))
             mirror.ask(connection, ref, event.seq)
     mirror.flush(signoff)
-    done = "approved" if action is Action.APPROVE else "sent back with changes requested"
+    done = "sent back with changes requested" if action is Action.REQUEST_CHANGES else "approved"
     return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
 
 
@@ -219,6 +235,8 @@ def _end(
         slot_held(signoff, ref, actor, f"the {subject} of v{ref.version}") as slot,
     ):
         policy, seen = facts.fresh(signoff, ref)
+        if action is Action.REJECT:
+            _asked(policy, actor, action)
         submission = _submitted(seen)
         if action is Action.WITHDRAW:
             _own(actor, submission)
@@ -243,6 +261,17 @@ def _end(
         )
     mirror.flush(signoff)
     return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
+
+
+def _asked(policy: Policy, actor: Actor, action: Action) -> None:
+    permissions.require(actor, action)
+    if action is Action.AUTO:
+        if not actor.automation:
+            raise NotAllowed(f"Only an automation approves automatically; {actor.username} is a person.")
+        if not policy.rules.automation:
+            raise Refused(f"Policy {policy.rules.name} lets no automation approve.")
+        return
+    permissions.require_vote(actor, action, policy=policy.rules.name, asked=policy.rules.voters)
 
 
 def _submitted(seen: Facts) -> Submission:
@@ -280,4 +309,6 @@ def _status(policy: Policy, seen: Facts) -> str:
     failed = {check.id.split(":")[0] for check in gate.evaluate(policy, seen).failed}
     if "changes" in failed:
         return Status.CHANGES_REQUESTED.value
-    return Status.PENDING.value if "approvals" in failed else Status.APPROVED.value
+    if "approvals" in failed:
+        return Status.PENDING.value
+    return Status.AUTO_APPROVED.value if gate.automatic(policy, seen) else Status.APPROVED.value

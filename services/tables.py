@@ -136,6 +136,7 @@ decisions = Table(
     Column("binding", JSON, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("expired", Boolean, nullable=False, server_default=text("false")),
+    Column("automation", Boolean, nullable=False, server_default=text("false")),
     Column("signed", Boolean, nullable=False, server_default=text("false")),
 )
 
@@ -395,6 +396,7 @@ accounts = Table(
     Column("failed_logins", Integer, nullable=False, server_default="0"),
     Column("locked_until", Float, nullable=False, server_default="0"),
     Column("created_at", String(32), nullable=False),
+    Column("automation", Boolean, nullable=False, server_default=text("false")),  # a service, not a person
 )
 
 sessions = Table(

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from services import intents, mirror, people, permissions, refusals, signing, slots
+from services import gate, intents, mirror, people, permissions, refusals, signing, slots
+from services.checks.approvals import APPROVED, CHANGES_REQUESTED
 from services.checks.signing import signed
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import (
@@ -24,6 +25,7 @@ from services.evidence import Evidence, Facts
 from services.gate import GateRefused, Verdict
 from services.ledger import Kind
 from services.policy import Policy
+from services.recorded_facts import datasets, recorded, votes
 from services.signing import Act, ElectronicSignature
 from services.signoff import Signoff
 from services.slots import Slot
@@ -62,14 +64,15 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
     try:
         yield
     except (Refused, PromotionConflict) as error:
-        verdict = error.verdict if isinstance(error, GateRefused) else None
+        refused = error if isinstance(error, GateRefused) else None
         refusals.record(
             signoff.database,
             kind=Kind.of(subject, "refused"),
             actor=actor,
             ref=ref,
             reason=str(error),
-            verdict=verdict,
+            verdict=refused.verdict if refused else None,
+            details=refused.context if refused else {},
             at=signoff.now(),
         )
         if ref:
@@ -153,15 +156,21 @@ def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None =
         "policy": policy.label,
         "policy_digest": policy.digest,
         "metrics": _metrics(candidate),
+        "datasets": datasets(candidate),
         "champion": seen.champion.ref.version if seen.champion else None,
         "champion_metrics": _metrics(seen.champion) if seen.champion else {},
+        **({"approved_automatically": True} if gate.automatic(policy, seen) else {}),
         "binding": seen.binding(policy.digest).as_json(),
-        "approvals": [
-            {"person": d.person, "roles": sorted(d.roles), "seq": d.seq, "comment": d.comment, "signed": d.signed}
-            for d in seen.decisions
-            if d.decision == "approved"
-        ],
+        "approvals": votes(policy, seen, APPROVED),
+        **({"changes_requested": asked} if (asked := votes(policy, seen, CHANGES_REQUESTED)) else {}),
+        "facts": recorded(policy, seen),
     }
+
+
+def gate_refused(policy: Policy, seen: Facts, verdict: Verdict) -> GateRefused:
+    """The refusal of a promotion, with all that was judged."""
+    words = f"{seen.candidate.ref} may not go to Production. {verdict.summary()}"
+    return GateRefused(words, verdict, context(policy, seen))
 
 
 def _metrics(evidence: Evidence) -> dict[str, Any]:

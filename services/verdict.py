@@ -70,8 +70,9 @@ class Verdict:
 
 
 class GateRefused(Refused):
-    """At least one check failed. ``verdict`` carries every check with value and threshold."""
+    """At least one check failed. ``verdict`` carries every check, ``context`` what was judged, for the record."""
 
-    def __init__(self, message: str, verdict: Verdict) -> None:
+    def __init__(self, message: str, verdict: Verdict, context: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.verdict = verdict
+        self.context = context or {}

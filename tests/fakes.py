@@ -43,6 +43,7 @@ class FakeRegistry:
         self._versions: dict[VersionRef, ModelVersion] = {}
         self._files: dict[VersionRef, dict[str, bytes]] = {}
         self._signed: dict[VersionRef, Signature | None] = {}
+        self._with_example: set[VersionRef] = set()
         self._runs: dict[str, RunFacts] = {}
         self._witnesses: list[Witness] = []
         self._ticks = 0
@@ -61,6 +62,8 @@ class FakeRegistry:
         dataset: Dataset | None = HOLDOUT,
         author: str = "trainer",
         signature: Signature | None = SIGNATURE,
+        input_example: bool = False,
+        ended_at: datetime | None = None,
         files: dict[str, bytes] | None = None,
         params: dict[str, str] | None = None,
     ) -> VersionRef:
@@ -77,7 +80,7 @@ class FakeRegistry:
             user=author,
             experiment_id="1",
             started_at=now,
-            ended_at=now,
+            ended_at=ended_at or now,
             status="FINISHED",
             metrics={
                 key: Metric(
@@ -93,6 +96,8 @@ class FakeRegistry:
         )
         self._files[ref] = files or {"MLmodel": b"flavors: {}\n", "model.skops": f"model {ref}".encode()}
         self._signed[ref] = signature
+        if input_example:
+            self._with_example.add(ref)
         self._versions[ref] = ModelVersion(
             ref=ref, created_at=now, updated_at=now, run_id=run_id, source=f"models:/m-{run_id}", user=author
         )
@@ -207,6 +212,7 @@ class FakeRegistry:
                 for path, data in sorted(self._files[ref].items())
             ),
             signature=self._signed[ref],
+            has_input_example=ref in self._with_example,
         )
 
     def run_files(self, run_id: str) -> tuple[ArtifactEntry, ...]:

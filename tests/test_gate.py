@@ -166,13 +166,16 @@ class TestApprovals:
         assert failed(evaluate(POLICY, approved(facts(evidence(0.95)), "a", role="auditor"))) == {"approvals"}
 
     def test_one_person_is_one_vote_across_roles(self) -> None:
-        two = parse(GOOD.replace("  - role: reviewer", "  - role: reviewer\n  - role: auditor"), "p.yaml")
+        two = parse(GOOD.replace("  - role: reviewer", "  - role: reviewer\n  - role: release_manager"), "p.yaml")
         seen = approved(facts(evidence(0.95)), "a")
         binding = seen.binding(two.digest)
-        both = tuple(replace(d, roles=frozenset({"reviewer", "auditor"}), binding=binding) for d in seen.decisions)
-        assert failed(evaluate(two, replace(seen, decisions=both))) == {"approvals:auditor"}
-        other = replace(both[0], person="b")
-        assert evaluate(two, replace(seen, decisions=(*both, other))).allowed
+        both = replace(seen.decisions[0], roles=frozenset({"reviewer", "release_manager"}), binding=binding)
+        assert failed(evaluate(two, replace(seen, decisions=(both,)))) == {"approvals:release_manager"}
+        assert evaluate(two, replace(seen, decisions=(both, replace(both, person="b")))).allowed
+        for role in ("reviewer", "release_manager"):
+            other = replace(both, person="b", roles=frozenset({role}))
+            for order in ((both, other), (other, both)):
+                assert evaluate(two, replace(seen, decisions=order)).allowed, "who of two roles counts as what is free"
 
     def test_requested_changes_refuse_even_beside_an_approval(self) -> None:
         seen = approved(facts(evidence(0.95)), "a")

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
+from services.domain import Actor, Role
 from services.evidence import Decision, Facts, Finding
-from services.policy import Policy
+from services.policy import ApprovalRule, Policy
 from services.verdict import Check
 
 APPROVED = "approved"
 CHANGES_REQUESTED = "changes_requested"
 
+Votes: TypeAlias = Mapping[str, frozenset[str]]
+"""Person → the roles their approval was given with."""
+Seats: TypeAlias = Mapping[str, Role]
+"""Person → the one role their approval counts for."""
+
 
 def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str, ...]:
     """Why a decision no longer counts, in words; empty when it does."""
-    reasons = decision.binding.differences(facts.binding(policy.digest))
+    reasons = [*decision.binding.differences(facts.binding(policy.digest))]
     if expired(decision, policy, facts):
-        reasons = (*reasons, f"it expired after {policy.rules.approvals_expire_after_days:g} days")
+        reasons.append(f"it expired after {policy.rules.approvals_expire_after_days:g} days")
+    if decision.automation and not policy.rules.automation:
+        reasons.append(f"policy {policy.rules.name} lets no automation approve")
     if policy.rules.signing and decision.decision == APPROVED and not decision.signed:
-        reasons = (*reasons, "it was not signed")
-    return reasons
+        reasons.append("it was not signed")
+    return tuple(reasons)
 
 
 def expired(decision: Decision, policy: Policy, facts: Facts) -> bool:
@@ -83,31 +92,96 @@ def approvals(policy: Policy, facts: Facts) -> Iterator[Check]:
             threshold="nobody",
             reason=f"{' and '.join(asking)} requested changes.",
         )
-    counted: set[str] = set()
-    void: list[str] = []
+    seats, automatic = _seats(policy.rules.approvals, _counting(policy, facts)), automation(policy, facts)
     for rule in policy.rules.approvals:
-        voters: list[str] = []
-        for decision in facts.decisions:
-            if decision.decision != APPROVED or decision.person in counted or rule.role not in decision.roles:
-                continue
-            if reasons := void_reasons(decision, policy, facts):
-                void.append(f"the approval by {decision.person} is void because {' and '.join(reasons)}")
-            elif not barred(decision.person, facts) and len(voters) < rule.count:
-                voters.append(decision.person)
-                counted.add(decision.person)  # one vote per person, across all roles
-        role = rule.role.replace("_", " ")
-        wanted = f"{rule.count} by {'a ' if rule.count == 1 else ''}{role}{'' if rule.count == 1 else 's'}"
-        passed = len(voters) >= rule.count
-        reason = f"{len(voters)} of {rule.count} approvals by a {role} who is neither author nor submitter"
-        if passed:
-            reason = f"Approved by {', '.join(voters)}"
-        elif void:
-            reason += "; " + "; ".join(dict.fromkeys(void))
-        yield Check(
-            id="approvals" if len(policy.rules.approvals) == 1 else f"approvals:{rule.role}",
-            title=f"Approved: {wanted}",
-            passed=passed,
-            value=f"{len(voters)} of {rule.count}",
-            threshold=wanted,
-            reason=reason + ".",
-        )
+        yield _approved(rule, seats, automatic, policy, facts)
+
+
+def wanted(actor: Actor, policy: Policy, facts: Facts) -> bool:
+    """Whether an approval by this person, given now, would count for a rule that is not met yet."""
+    votes = _counting(policy, facts)
+    if actor.automation or automation(policy, facts):
+        return False
+    if facts.submission is None or barred(actor.username, facts) or actor.username in votes:
+        return False
+    rules, mine = policy.rules.approvals, frozenset(role.value for role in actor.roles)
+    return len(_seats(rules, {**votes, actor.username: mine})) > len(_seats(rules, votes))
+
+
+def automation(policy: Policy, facts: Facts) -> Decision | None:
+    """The approval of a service that counts now, if there is one: it stands for every approval asked for.
+
+    It may be the submitter's or the author's own. Nobody looked; the policy says that here nobody needs to.
+    """
+    given = (vote for vote in facts.decisions if vote.automation and vote.decision == APPROVED)
+    return next((vote for vote in given if not void_reasons(vote, policy, facts)), None)
+
+
+def automatic(policy: Policy, facts: Facts) -> bool:
+    """Whether it is approved, and not by as many people as are asked for."""
+    needed = sum(rule.count for rule in policy.rules.approvals)
+    people = len(_seats(policy.rules.approvals, _counting(policy, facts)))
+    return automation(policy, facts) is not None and people < needed
+
+
+def _approved(rule: ApprovalRule, seats: Seats, automatic: Decision | None, policy: Policy, facts: Facts) -> Check:
+    voters = [person for person, role in seats.items() if role == rule.role]
+    role = rule.role.replace("_", " ")
+    asked = f"{rule.count} by {'a ' if rule.count == 1 else ''}{role}{'' if rule.count == 1 else 's'}"
+    void = [
+        f"the approval by {decision.person} is void because {' and '.join(reasons)}"
+        for decision in facts.decisions
+        if decision.decision == APPROVED and (decision.automation or rule.role in decision.roles)
+        if (reasons := void_reasons(decision, policy, facts))
+    ]
+    enough = len(voters) >= rule.count
+    reason = f"{len(voters)} of {rule.count} approvals by a {role} who is neither author nor submitter"
+    if enough:
+        reason = f"Approved by {', '.join(voters)}"
+    elif automatic:
+        reason = f"Approved automatically by {automatic.person}"
+    elif void:
+        reason += "; " + "; ".join(void)
+    return Check(
+        id="approvals" if len(policy.rules.approvals) == 1 else f"approvals:{rule.role}",
+        title=f"Approved: {asked}",
+        passed=enough or automatic is not None,
+        value="automatic" if automatic and not enough else f"{len(voters)} of {rule.count}",
+        threshold=f"{asked}, or automatic" if policy.rules.automation else asked,
+        reason=reason + ".",
+    )
+
+
+def _counting(policy: Policy, facts: Facts) -> Votes:
+    """The approvals that count now, in the order they were given."""
+    return {
+        decision.person: decision.roles
+        for decision in facts.decisions
+        if decision.decision == APPROVED
+        and not decision.automation
+        and not barred(decision.person, facts)
+        and not void_reasons(decision, policy, facts)
+    }
+
+
+def _seats(rules: Iterable[ApprovalRule], votes: Votes) -> Seats:
+    """Who counts as what, one role a person, so that as many of the approvals asked for are given as can be.
+
+    Somebody of two roles moves to the other one when a later vote takes their place (Kuhn's matching, in the order
+    of the votes), so the order in which people approve never matters.
+    """
+    taken: dict[tuple[Role, int], str] = {}
+    places = [(rule.role, number) for rule in rules for number in range(rule.count)]
+
+    def seat(person: str, tried: set[tuple[Role, int]]) -> bool:
+        for place in places:
+            if place[0] in votes[person] and place not in tried:
+                tried.add(place)
+                if place not in taken or seat(taken[place], tried):
+                    taken[place] = person
+                    return True
+        return False
+
+    for person in votes:
+        seat(person, set())
+    return {person: role for (role, _), person in taken.items()}

@@ -1,0 +1,302 @@
+"""What an event keeps of the facts a version was judged from, so that another policy can judge it again years later.
+
+Both directions are here. Bounded: what is left out is counted, and reading it back says so instead of guessing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any
+
+from services import mirror
+from services.checks.approvals import APPROVED, CHANGES_REQUESTED, void_reasons
+from services.domain import (
+    Actor,
+    ArtifactFile,
+    Dataset,
+    Metric,
+    ModelVersion,
+    RegisteredModel,
+    Role,
+    RunFacts,
+    Signature,
+    VersionRef,
+)
+from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Submission
+from services.ledger import Event
+from services.policy import Policy
+
+MAX_TAGS, MAX_TAG = 30, 80
+MAX_PATHS, MAX_PATH = 40, 160
+MAX_WORDS = 600
+"""Of a comment that an event of its own keeps whole."""
+_NEVER = datetime.fromtimestamp(0, tz=UTC)
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------
+
+
+def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
+    """The part of an event's details that only judging again needs, as plain JSON."""
+    candidate, run, manifest = seen.candidate, seen.candidate.run, seen.candidate.manifest
+    submission = seen.submission
+    return {
+        "judged_at": seen.now.isoformat(),
+        "ready": candidate.version.ready,
+        "has_run": run is not None,
+        "has_logged_model": candidate.logged_model is not None,
+        "evidence_end": run.ended_at.isoformat() if run and run.ended_at else None,
+        "signature": manifest is not None and manifest.signature is not None,
+        "input_example": manifest is not None and manifest.has_input_example,
+        "files": _paths([file.path for file in manifest.files] if manifest else [], policy),
+        "run_files": _paths(candidate.run_files, policy) if policy.rules.required_artifacts else None,
+        "tags": _tags(candidate.version.tags, policy),
+        "model_tags": _tags(seen.model.tags, policy),
+        "champion_datasets": _datasets(seen.champion),
+        "submission": {"by": submission.submitted_by, "at": submission.submitted_at} if submission else None,
+        "rollback_of": seen.rollback_of,
+    }
+
+
+def datasets(evidence: Evidence) -> list[dict[str, str]]:
+    """The data sets the metrics were measured on."""
+    return [{"name": dataset.name, "digest": dataset.digest} for dataset in evidence.holdout]
+
+
+def votes(policy: Policy, seen: Facts, decision: str) -> list[dict[str, Any]]:
+    """Everybody's last vote of one kind; ``void`` says in words why it did not count, ``changed`` what it was for."""
+    now = seen.binding(policy.digest).as_json()
+    return [
+        {
+            "person": vote.person,
+            "roles": sorted(vote.roles),
+            "seq": vote.seq,
+            "comment": vote.comment if len(vote.comment) <= MAX_WORDS else vote.comment[: MAX_WORDS - 1] + "…",
+            "at": vote.at,
+            "signed": vote.signed,
+            **({"automation": True} if vote.automation else {}),
+            **({"void": list(reasons)} if (reasons := void_reasons(vote, policy, seen)) else {}),
+            **({"changed": changed} if (changed := _changed(vote.binding.as_json(), now)) else {}),
+        }
+        for vote in seen.decisions
+        if vote.decision == decision
+    ]
+
+
+def _changed(then: Mapping[str, str | None], now: Mapping[str, str | None]) -> list[str]:
+    return [part for part, value in then.items() if value != now[part]]
+
+
+def _datasets(champion: Evidence | None) -> list[dict[str, str]]:
+    return datasets(champion) if champion else []
+
+
+def _tags(tags: Mapping[str, str], policy: Policy) -> dict[str, Any]:
+    """Those the policy names first, without those that repeat our record. MLflow's can have 8,000 characters each."""
+    named = {*policy.rules.required_tags, *policy.rules.applies_to.tags}
+    ours = {key: tags[key] for key in sorted(tags.keys() - mirror.OURS, key=lambda key: (key not in named, key))}
+    kept = dict([(key, value) for key, value in ours.items() if _fits(key, MAX_TAG) and _fits(value)][:MAX_TAGS])
+    found: dict[str, Any] = {"values": {key: value[:MAX_TAG] for key, value in kept.items()}}
+    if cut := [key for key, value in kept.items() if len(value) > MAX_TAG]:
+        found["cut"] = cut
+    return {**found, "left_out": len(ours) - len(kept)} if len(ours) > len(kept) else found
+
+
+def _paths(paths: Iterable[str], policy: Policy) -> dict[str, Any]:
+    """Those the policy asks for first, then what lies highest."""
+    patterns = policy.rules.required_artifacts
+    every = list(paths)
+    wanted = sorted(every, key=lambda p: (not any(fnmatchcase(p, x) for x in patterns), p.count("/"), p))
+    kept = [path for path in wanted if _fits(path, MAX_PATH)][:MAX_PATHS]
+    return {"paths": kept, **({"left_out": len(every) - len(kept)} if len(every) > len(kept) else {})}
+
+
+def _fits(text: str, limit: int | None = None) -> bool:
+    """Whether the record can hold it: not too long, and neither NUL nor half a character."""
+    if limit is not None and len(text) > limit:
+        return False
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuilt:
+    """Facts as an event recorded them, for judging by another policy; ``kept`` is None in events of before that."""
+
+    facts: Facts
+    actor: Actor
+    details: Mapping[str, Any]
+    kept: Mapping[str, Any] | None
+
+    def tag(self, key: str, *, model: bool = False) -> str | None:
+        """The value of a tag as far as it was kept, empty where there was none; None when that was not recorded."""
+        tags = self.kept["model_tags" if model else "tags"] if self.kept else None
+        if tags is None or key in mirror.OURS:
+            return None
+        value = tags["values"].get(key)
+        return value if value is not None else (None if tags.get("left_out") or len(key) > MAX_TAG else "")
+
+    def whole(self, key: str) -> bool:
+        """Whether a tag of the model was kept with all its characters."""
+        return self.kept is not None and key not in self.kept["model_tags"].get("cut", ())
+
+    def path(self, pattern: str) -> bool | None:
+        """Whether a path fitted the pattern; None when that was not recorded."""
+        if self.kept is None:
+            return None
+        listed = (self.kept["files"], self.kept["run_files"])
+        if any(fnmatchcase(path, pattern) for files in listed if files for path in files["paths"]):
+            return True
+        return None if any(files is None or files.get("left_out") for files in listed) else False
+
+
+def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
+    """The facts of an event about a judged version; None when it recorded none.
+
+    Votes that counted then are bound to ``policy``, as if they had been given under it; those that did not, do not.
+    """
+    details, ref = event.body["details"], event.ref
+    if ref is None or "metrics" not in details:
+        return None
+    kept = details.get("facts")
+    facts = Facts(
+        model=RegisteredModel(
+            name=ref.name,
+            created_at=_NEVER,
+            updated_at=_NEVER,
+            tags=kept["model_tags"]["values"] if kept else {},
+        ),
+        now=datetime.fromisoformat(kept["judged_at"]) if kept else event.at,
+        candidate=_candidate(ref, details, kept),
+        champion=_champion(ref.name, details, kept),
+        submission=_submission(ref, details, kept),
+    )
+    if event.kind.subject == "rollback":
+        manifest = facts.candidate.manifest
+        same = kept is not None and kept["rollback_of"] == details["manifest_digest"]
+        facts = replace(facts, rollback_of=manifest.digest if same and manifest else "another one")
+    binding = facts.binding(policy.digest)
+    given = [_vote(vote, kind, binding) for kind, vote in _given(details)] if kept else []
+    actor = Actor(username=event.actor, name=event.body["actor_name"], roles=_roles(event.body["roles"]))
+    ordered = tuple(sorted(given, key=lambda vote: vote.seq))
+    return Rebuilt(facts=replace(facts, decisions=ordered), actor=actor, details=details, kept=kept)
+
+
+def _candidate(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, Any] | None) -> Evidence:
+    version = ModelVersion(
+        ref=ref,
+        created_at=_NEVER,
+        updated_at=_NEVER,
+        run_id=details["run_id"],
+        model_id=details["model_id"],
+        source=details["source_uri"],
+        user=details["claimed_author"],
+        ready=bool(kept and kept["ready"]),
+        tags=kept["tags"]["values"] if kept else {},
+    )
+    run = RunFacts(
+        run_id=details["run_id"] or "",
+        name="",
+        user=details["claimed_author"],
+        experiment_id="",
+        started_at=None,
+        ended_at=datetime.fromisoformat(kept["evidence_end"]) if kept and kept["evidence_end"] else None,
+        status="",
+        metrics=_metrics(details["metrics"]),
+        datasets=_logged(details.get("datasets", ())),
+    )
+    if kept is None:
+        return Evidence(version=version, run=run)
+    # An event does not say which metric came from the run and which from the logged model, and no check asks.
+    return Evidence(
+        version=version,
+        run=run if kept["has_run"] or kept["has_logged_model"] else None,
+        manifest=_manifest(details, kept),
+        run_files=tuple(kept["run_files"]["paths"]) if kept["run_files"] else (),
+    )
+
+
+def _champion(name: str, details: Mapping[str, Any], kept: Mapping[str, Any] | None) -> Evidence | None:
+    if details["champion"] is None:
+        return None
+    ref = VersionRef(name=name, version=details["champion"])
+    run = RunFacts(
+        run_id="",
+        name="",
+        user=None,
+        experiment_id="",
+        started_at=None,
+        ended_at=None,
+        status="",
+        metrics=_metrics(details["champion_metrics"]),
+        datasets=_logged(kept["champion_datasets"] if kept else ()),
+    )
+    return Evidence(version=ModelVersion(ref=ref, created_at=_NEVER, updated_at=_NEVER), run=run)
+
+
+def _submission(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, Any] | None) -> Submission | None:
+    if kept is None or kept["submission"] is None:
+        return None
+    return Submission(
+        id=0,
+        ref=ref,
+        identity=details["identity"],
+        status="",
+        submitted_by=kept["submission"]["by"],
+        submitted_at=kept["submission"]["at"],
+        comment="",
+        claimed_author=details["claimed_author"],
+        binding=Binding(**details["binding"]),
+        seq=0,
+    )
+
+
+def _manifest(details: Mapping[str, Any], kept: Mapping[str, Any]) -> Manifest | None:
+    if details["manifest_digest"] is None:
+        return None
+    paths = kept["files"]["paths"] or (["(not kept)"] if kept["files"].get("left_out") else [])
+    return Manifest(
+        files=tuple(ArtifactFile(path=path, size=0, sha256="") for path in paths),
+        signature=Signature(inputs=(), outputs=()) if kept["signature"] else None,
+        has_input_example=kept["input_example"],
+    )
+
+
+def _given(details: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    asked = [(CHANGES_REQUESTED, vote) for vote in details.get("changes_requested", ())]
+    return [*((APPROVED, vote) for vote in details["approvals"]), *asked]
+
+
+def _vote(vote: Mapping[str, Any], decision: str, binding: Binding) -> Decision:
+    return Decision(
+        person=vote["person"],
+        roles=frozenset(vote["roles"]),
+        decision=decision,
+        comment=vote["comment"],
+        at=vote["at"],
+        binding=replace(binding, **dict.fromkeys(vote.get("changed", ()), "of then")),
+        seq=vote["seq"],
+        automation=vote.get("automation", False),
+        signed=vote.get("signed", False),
+    )
+
+
+def _metrics(metrics: Mapping[str, Any]) -> dict[str, Metric]:
+    return {
+        name: Metric(name=name, value=float(one["value"]), dataset_name=one["dataset"], dataset_digest=one["digest"])
+        for name, one in metrics.items()
+    }
+
+
+def _logged(found: Iterable[Mapping[str, str]]) -> tuple[Dataset, ...]:
+    return tuple(Dataset(name=one["name"], digest=one["digest"], context="eval") for one in found)
+
+
+def _roles(names: Iterable[str]) -> frozenset[Role]:
+    known = {role.value for role in Role}
+    return frozenset(Role(name) for name in names if name in known)
