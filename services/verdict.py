@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 from services.errors import Refused
@@ -39,7 +39,7 @@ class Verdict:
 
     def as_json(self) -> list[dict[str, Any]]:
         """The checks as plain JSON, for an event."""
-        return [asdict(check) for check in self.checks]
+        return [dict(vars(check)) for check in self.checks]
 
     @classmethod
     def from_json(cls, checks: Sequence[Mapping[str, Any]]) -> Self:
