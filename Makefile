@@ -60,6 +60,8 @@ $(PY):
 $(VENV)/.runtime: requirements.txt | $(PY)
 	@echo "Installing what is needed to run (a few minutes the first time) …"
 	@$(PIP) install --requirement requirements.txt
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" "%s" "$$@"\n' "$(CURDIR)" "$(CURDIR)/$(PY)" "$(CURDIR)/cli.py" > $(VENV)/bin/signoff
+	@chmod +x $(VENV)/bin/signoff
 	@touch $@
 
 $(VENV)/.development: requirements-dev.txt $(VENV)/.runtime

@@ -1,4 +1,4 @@
-"""The terminal's door: ``python cli.py ledger verify``. What it can do is in ``commands/``."""
+"""The terminal's door, also as ``python cli.py``: ``signoff ledger verify`` … What it can do is in ``commands/``."""
 
 from commands import main
 

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from components import links, markup
-from components.badges import inline, passed, stage_words
+from components.badges import WAIVED, inline, passed, stage_words
 from components.history import EVENT
 from components.history_list import colour
 from components.problems import problems_shown
@@ -51,6 +51,7 @@ def _draw(session: Session, asked: str) -> None:
         if event.comment:
             with st.container(border=True):
                 st.text(prose(event.comment))
+        _signature(event)
         _change(event)
         _checks(found)
         _metrics(event)
@@ -76,6 +77,20 @@ def _headline(event: Event) -> None:
         markup.when(event.at),
         markup.text(exact(event.at)),
     )
+
+
+def _signature(event: Event) -> None:
+    signature = event.get("signature")
+    if signature:
+        _section("Electronic signature")
+        name, username = escaped(signature["printed_name"], 80), escaped(signature["username"], 80)
+        _facts(
+            {
+                "Signed by": f"{name} ({username})",
+                "Meaning": f"“{escaped(signature['meaning'])}”",
+                "Time": exact(signature["at"]),
+            }
+        )
 
 
 def _change(event: Event) -> None:
@@ -114,14 +129,18 @@ def _checks(found: Record) -> None:
     _section(f"Checks · {sum(bool(check['passed']) for check in found.checks)} of {len(found.checks)} passed")
     _table(
         {
-            "check": [f"{passed(bool(check['passed']))} {escaped(str(check['title']), 200)}" for check in found.checks],
+            "check": [f"{_sign(check)} {escaped(str(check['title']), 200)}" for check in found.checks],
             "value": [escaped(str(check["value"]), 200) for check in found.checks],
             "needed": [escaped(str(check["threshold"]), 200) for check in found.checks],
         }
     )
     for check in found.checks:
         if not check["passed"]:
-            st.caption(f"{passed(False)} {escaped(str(check['reason']), 600)}")
+            st.caption(f"{_sign(check)} {escaped(str(check['reason']), 600)}")
+
+
+def _sign(check: Mapping[str, object]) -> str:
+    return WAIVED if check.get("waived") else passed(bool(check["passed"]))
 
 
 def _metrics(event: Event) -> None:

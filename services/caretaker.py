@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from services import expiry, intents, mirror, refusals, slots, witness
+from services import expiry, idempotency, intents, mirror, refusals, slots, witness
 from services.activation import SYSTEM
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.reconciler import Reconciler
@@ -22,6 +22,7 @@ def tidy(signoff: Signoff) -> None:
     expiry.sweep(signoff)
     mirror.flush(signoff)
     refusals.close_windows(signoff.database, at=signoff.now())
+    idempotency.forget(signoff)
     witness.keep(signoff)
 
 

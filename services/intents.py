@@ -36,7 +36,7 @@ from services.tables import slots as slots_table
 WRITE_SECONDS = 15.0
 """What a lease must still have left for a write to be sent: longer than we wait for MLflow's answer to it."""
 
-_VOUCHES = frozenset({"submission", "promotion", "rollback"})
+_VOUCHES = frozenset({"submission", "promotion", "rollback", "emergency"})
 """What stands for a version's files; whoever takes one away does so whatever its files are."""
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from services.domain import Role
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
 from tests import postgres
-from tests.fakes import FakeRegistry
+from tests.fakes import FakeRegistry, PlainPasswords
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight idle processes for every server
@@ -111,7 +111,7 @@ def signoff(
     file = make_url(database_url).database if database_url.startswith("sqlite") else None
     if file:
         shutil.copy(sqlite_with_people, file)
-    wired = Signoff.wire(settings=settings, registry=registry, now=clock)
+    wired = Signoff.wire(settings=settings, registry=registry, now=clock, passwords=PlainPasswords())
     if not file:
         add_people(wired)
     yield wired

@@ -1,4 +1,5 @@
-"""An MLflow registry in memory. It passes the same contract tests as the real adapter (tests/test_registry.py)."""
+"""An MLflow registry in memory, which passes the same contract tests as the real adapter (tests/test_registry.py),
+and passwords that cost nothing."""
 
 from __future__ import annotations
 
@@ -283,3 +284,19 @@ class _Write:
         if error[0] is None:
             self._registry.writes.append(self._what)
             self._registry.after_write(self._what)
+
+
+class PlainPasswords:
+    """Passwords that cost nothing, and remember what they were asked."""
+
+    def __init__(self) -> None:
+        self.hashed: list[str] = []
+        self.checked: list[str | None] = []
+
+    def hash(self, password: str) -> str:
+        self.hashed.append(password)
+        return f"plain:{password}"
+
+    def check(self, password: str, hashed: str | None) -> bool:
+        self.checked.append(hashed)
+        return hashed == f"plain:{password}"
