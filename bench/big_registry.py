@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
 from bench.measure import Figure, once, repeated
+from bench.server import mlflow
 from components import links, session
 from services import catalogue, people
 from services.catalogue import Query, Sort
@@ -27,7 +25,6 @@ from services.signoff import Signoff
 
 MAKER = PROJECT.parent / "shared" / "bench" / "big_registry.py"
 MODELS = 10_000
-START_SECONDS = 60
 LIMIT = 50.0
 """Milliseconds a warm interaction may cost the server."""
 
@@ -38,7 +35,7 @@ def figures(folder: Path) -> list[Figure]:
     if database is None:
         print(f"Big registry: skipped. BENCH_BIG_DB is not set and there is no {MAKER.name} beside the checkout.")
         return []
-    with _mlflow(database, folder) as uri:
+    with mlflow(database, folder) as uri:
         signoff = Signoff.wire(
             settings=Settings.read({"SIGNOFF_HOME": str(folder / "home"), "SIGNOFF_EMBEDDED": "1"}),
             registry=MlflowRegistry(uri),
@@ -55,35 +52,6 @@ def _database(folder: Path) -> Path | None:
     print(f"Big registry: making {MODELS:,} models of 10 versions, about a minute …")
     subprocess.run([sys.executable, str(MAKER), f"sqlite:///{file}", "--models", str(MODELS)], check=True)
     return file
-
-
-@contextlib.contextmanager
-def _mlflow(database: Path, folder: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder / "artifacts")),
-    ]
-    environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "mlflow.log").open("w") as log:
-        server = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/health", server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(timeout=20)
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
-            return
-        time.sleep(0.2)
-    sys.exit("The MLflow server of the benchmark did not start; see its log.")
 
 
 def _snapshot(signoff: Signoff) -> list[Figure]:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import sqlite3
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from bench.measure import Figure, in_turns, once, timed
 from services import checkpoints, ledger
 from services.database import Database
 from services.domain import Actor, Role, Source, VersionRef
@@ -31,6 +32,7 @@ from verifier.verify import GENESIS
 APPENDS = 10
 TURNS = 200
 EVENTS = 1_000_000
+SECONDS, MEGABYTES = 60.0, 200.0
 AT = datetime(2026, 11, 1, 9, tzinfo=UTC)
 ACTOR = Actor(username="release_manager", name="Rita", roles=frozenset({Role.RELEASE_MANAGER}), source=Source.REST)
 
@@ -61,62 +63,82 @@ def _database(folder: Path) -> tuple[Database, Settings]:
     return database, settings
 
 
-def appends() -> dict[str, Any]:
-    """Appends a second, against a bare INSERT of as many bytes, each in a durable transaction of its own.
+def figures(folder: Path) -> list[Figure]:
+    """All figures of the ledger."""
+    return [*_appends(folder / "appends"), *_verification(folder / "verification")]
 
-    They take turns on the same file system, a few milliseconds each, and the median of the turns counts: other work on
-    the machine slows all of them alike. ``ratio``, to be 2 at most, compares with one INSERT through the same
-    SQLAlchemy engine into a table with the ledger's columns and indexes: the price of the chain. ``ratio_driver``
-    compares with the bare sqlite3 module and ``ratio_unindexed`` with a table of two columns there: where syncing
-    the disk costs next to nothing, these measure Python.
+
+def _appends(folder: Path) -> list[Figure]:
+    """One event appended, against a bare INSERT of as many bytes, each in a durable transaction of its own.
+
+    Durable is ``synchronous=FULL`` on a write-ahead log: the disk is synced before anybody is told it is recorded.
+    All are on the same file system, ten at a time in turns. The bare INSERTs have the row ready: no chain, no hash,
+    no canonical JSON. The one that counts is through sqlite3 itself, into a table with the ledger's columns and
+    indexes: what one would write without Signoff, and without SQLAlchemy, whose price is ours as well. Through our
+    own engine it shows what the chain alone costs; into a table of two columns, what the indexes do.
     """
-    with tempfile.TemporaryDirectory(prefix="signoff-bench-") as folder:
-        database, _ = _database(Path(folder))
-        item = entry()
-        with database.writing() as connection:
-            pattern = ledger.append(connection, item).body
-        row = {name: pattern[name] for name in ("at", "kind", "actor", "model", "version")}
-        with (
-            closing(_bare(Path(folder) / "bare.db")) as bare,
-            closing(_bare(Path(folder) / "indexed.db", indexes=database)) as indexed,
-        ):
-            body = canonical(pattern).decode()
-            turns: dict[str, list[float]] = {"ledger": [], "plain": [], "bare": [], "indexed": []}
-            plain = events.to_metadata(sa.MetaData(), name="plain")
-            for index in plain.indexes:
-                index.name = f"plain_{index.name}"
+    folder.mkdir()
+    print(f"Ledger: {TURNS} turns of {APPENDS} appends …")
+    database, _ = _database(folder)
+    item = entry()
+    with database.writing() as connection:
+        pattern = ledger.append(connection, item).body
+    row = {name: pattern[name] for name in ("at", "kind", "actor", "model", "version")}
+    body = canonical(pattern).decode()
+    plain = events.to_metadata(sa.MetaData(), name="plain")
+    for index in plain.indexes:
+        index.name = f"plain_{index.name}"
+    with database.writing() as connection:
+        plain.create(connection)
+    numbers = itertools.count(1)
+
+    def values() -> dict[str, Any]:
+        number = next(numbers)
+        return {**row, "seq": number, "body": body, "hash": hashlib.sha256(b"%d" % number).hexdigest()}
+
+    with (
+        closing(_bare(folder / "indexed.db", indexes=database)) as indexed,
+        closing(_bare(folder / "unindexed.db")) as unindexed,
+    ):
+        statement = f"INSERT INTO events ({', '.join(values())}) VALUES ({', '.join(f':{name}' for name in values())})"
+        insert = plain.insert()
+
+        def append() -> None:
             with database.writing() as connection:
-                plain.create(connection)
-            insert = plain.insert()
-            for turn in range(TURNS):
-                with _timed(turns["ledger"]):
-                    for _ in range(APPENDS):
-                        with database.writing() as connection:
-                            ledger.append(connection, item)
-                with _timed(turns["plain"]):
-                    for number in range(APPENDS):
-                        values = {**row, "seq": turn * APPENDS + number, "body": body, "hash": f"{turn} {number}"}
-                        with database.writing() as connection:
-                            connection.execute(insert, values)
-                with _timed(turns["bare"]):
-                    for _ in range(APPENDS):
-                        bare.execute("INSERT INTO events (body) VALUES (?)", (body,))
-                with _timed(turns["indexed"]):
-                    for number in range(APPENDS):
-                        fingerprint = hashlib.sha256(b"%d %d" % (turn, number)).hexdigest()
-                        values = {**row, "seq": turn * APPENDS + number, "body": body, "hash": fingerprint}
-                        names = ", ".join(values)
-                        places = ", ".join(f":{name}" for name in values)
-                        indexed.execute(f"INSERT INTO events ({names}) VALUES ({places})", values)
-    seconds = {name: statistics.median(found) / APPENDS for name, found in turns.items()}
-    return {
-        "appends_per_second": round(1 / seconds["ledger"]),
-        "inserts_per_second": round(1 / seconds["plain"]),
-        "ratio": round(seconds["ledger"] / seconds["plain"], 2),
-        "ratio_driver": round(seconds["ledger"] / seconds["indexed"], 2),
-        "ratio_unindexed": round(seconds["ledger"] / seconds["bare"], 2),
-        "limit": 2.0,
-    }
+                ledger.append(connection, item)
+
+        def through_engine() -> None:
+            with database.writing() as connection:
+                connection.execute(insert, values())
+
+        taken = in_turns(
+            {
+                "append": lambda: _ten(append),
+                "driver": lambda: _ten(lambda: indexed.execute(statement, values())),
+                "engine": lambda: _ten(through_engine),
+                "unindexed": lambda: _ten(lambda: unindexed.execute("INSERT INTO events (body) VALUES (?)", (body,))),
+            },
+            times=TURNS,
+            warm=5,
+        )
+    database.engine.dispose()
+    each = {name: [seconds / APPENDS for seconds in found] for name, found in taken.items()}
+    median = {name: statistics.median(found) for name, found in each.items()}
+    return [
+        timed("ledger: append one event", each["append"]),
+        timed("ledger: INSERT, sqlite3, same columns and indexes", each["driver"]),
+        timed("ledger: INSERT, our engine, same columns and indexes", each["engine"]),
+        timed("ledger: INSERT, sqlite3, two columns, no index", each["unindexed"]),
+        once("ledger: appends a second", 1 / median["append"], "/s"),
+        once("ledger: append / INSERT by sqlite3", median["append"] / median["driver"], "x", limit=2.0),
+        once("ledger: append / INSERT by our engine", median["append"] / median["engine"], "x", limit=2.0),
+        once("ledger: append / INSERT without indexes", median["append"] / median["unindexed"], "x"),
+    ]
+
+
+def _ten(step: Callable[[], object]) -> None:
+    for _ in range(APPENDS):
+        step()
 
 
 def _bare(file: Path, indexes: Database | None = None) -> sqlite3.Connection:
@@ -133,52 +155,47 @@ def _bare(file: Path, indexes: Database | None = None) -> sqlite3.Connection:
     return connection
 
 
-@contextmanager
-def _timed(found: list[float]) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    found.append(time.perf_counter() - began)
-
-
-def verification(count: int = EVENTS) -> dict[str, Any]:
-    """Seconds and peak memory (MB, of a process of its own) to verify an export and a live ledger of so many events."""
-    with tempfile.TemporaryDirectory(prefix="signoff-bench-") as name:
-        folder = Path(name)
-        database, settings = _database(folder)
-        _fill(folder / "signoff.db", database, count)
-        signed = checkpoints.create(database, settings, at=AT)
-        key, file = checkpoints.publish(settings), folder / "ledger.jsonl"
-        exporting = _child(
+def _verification(folder: Path, count: int = EVENTS) -> list[Figure]:
+    """Seconds and peak memory, of a process of its own, to verify so many events: the live ones and an export."""
+    folder.mkdir()
+    print(f"Ledger: writing {count:,} events, then verifying them, a few minutes …")
+    database, settings = _database(folder)
+    _fill(folder / "signoff.db", database, count)
+    signed = checkpoints.create(database, settings, at=AT)
+    assert signed.checkpoint.seq == count
+    key, file = checkpoints.publish(settings), folder / "ledger.jsonl"
+    done = {
+        "export": _child(
             "from pathlib import Path; from datetime import datetime, UTC; from services.export import export;"
             "from services.database import Database; from services.settings import Settings; s = Settings.read();"
             f"_, lines = export(Database(s.database_url), s, at=datetime.now(UTC));"
             f"Path({str(file)!r}).open('wb').writelines(lines)",
             folder,
-        )
-        exported = _child(
+        ),
+        "verify the export": _child(
             "import sys; from verifier.__main__ import main;"
             f"sys.exit(main([{str(file)!r}, '--public-key', {str(key)!r}]))",
             folder,
-        )
-        live = _child(
+        ),
+        "verify it live": _child(
             "from services import checkpoints; from services.database import Database;"
             "from services.settings import Settings; s = Settings.read();"
             f"assert checkpoints.verify(Database(s.database_url), checkpoints.trusted(s))[0] == {count}",
             folder,
-        )
-        assert signed.checkpoint.seq == count
-        return {
-            "events": count,
-            "file_mb": round(file.stat().st_size / 1e6),
-            "export": exporting,
-            "verify_export": exported,
-            "verify_live": live,
-            "limit": {"seconds": 60, "mb": 200},
-        }
+        ),
+    }
+    size = file.stat().st_size / 1e6
+    file.unlink()
+    limits = {"verify the export": SECONDS, "verify it live": SECONDS}
+    return [
+        once(f"ledger of {count:,} events", size, "MB"),
+        *(once(f"ledger: {what}", seconds, "s", limit=limits.get(what)) for what, (seconds, _) in done.items()),
+        *(once(f"ledger: {what}, peak memory", memory, "MB", limit=MEGABYTES) for what, (_, memory) in done.items()),
+    ]
 
 
-def _child(code: str, home: Path) -> dict[str, float]:
-    """Run Python code in a process of its own; its seconds and its peak memory."""
+def _child(code: str, home: Path) -> tuple[float, float]:
+    """Run Python code in a process of its own; its seconds and its peak memory in MB."""
     report = "import sys; print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0], file=sys.stderr)"
     began = time.perf_counter()
     done = subprocess.run(
@@ -189,7 +206,7 @@ def _child(code: str, home: Path) -> dict[str, float]:
         text=True,
         check=True,
     )
-    return {"seconds": round(time.perf_counter() - began, 1), "mb": round(int(done.stderr.split()[-1]) / 1024)}
+    return time.perf_counter() - began, int(done.stderr.split()[-1]) / 1024
 
 
 def _fill(file: Path, database: Database, count: int) -> None:
@@ -224,12 +241,3 @@ def _fill(file: Path, database: Database, count: int) -> None:
         )
         raw.execute("UPDATE ledger_head SET seq = ?, hash = ?", (count, previous))
         raw.execute("COMMIT")
-
-
-def main() -> None:
-    """Both, as JSON."""
-    print(json.dumps({"appends": appends(), "verification": verification()}, indent=2))
-
-
-if __name__ == "__main__":
-    main()

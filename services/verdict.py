@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 from services.errors import Refused
@@ -48,9 +48,7 @@ class Verdict:
 
     def as_json(self) -> list[dict[str, Any]]:
         """The checks as plain JSON, for an event; ``waived`` is named only where it is true."""
-        return [
-            {key: value for key, value in asdict(check).items() if key != "waived" or value} for check in self.checks
-        ]
+        return [{key: value for key, value in vars(check).items() if key != "waived" or value} for check in self.checks]
 
     @classmethod
     def from_json(cls, checks: Sequence[Mapping[str, Any]]) -> Self:

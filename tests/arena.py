@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,21 @@ from tests.ledgers import record
 ROUNDS = int(os.environ.get("SIGNOFF_ROUNDS", "5"))
 """Random rounds of each kind: a few in ``make test``, a thousand in ``make soak``."""
 SOAKING = "SIGNOFF_ROUNDS" in os.environ
+Tally = dict[str, Counter[str]]
+"""How often what was done ended how: what → ending → times."""
+
+
+def print_tally(title: str, tally: Tally) -> None:
+    """What happened in all rounds of one kind, for whoever reads ``make soak``."""
+    total = sum(tally.values(), Counter[str]())
+    lines = [f"{title}: {total.total()} rounds: {_counts(total)}"]
+    width = max(map(len, tally), default=0)
+    lines += [f"  {what:{width}}  {_counts(endings)}" for what, endings in sorted(tally.items())]
+    print("\n" + "\n".join(lines))  # noqa: T201
+
+
+def _counts(endings: Counter[str]) -> str:
+    return ", ".join(f"{ending} {times}" for ending, times in endings.most_common())
 
 
 class Doomed:
@@ -36,7 +52,7 @@ class Doomed:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.doomed"],
+            [sys.executable, "-W", "ignore::FutureWarning", "-m", "tests.doomed"],
             cwd=PROJECT,
             env={**os.environ, "PYTHONPATH": str(PROJECT)},
             stdin=subprocess.PIPE,
@@ -114,8 +130,9 @@ class Arena:
         return arena
 
     @property
-    def on_postgresql(self) -> bool:
-        return self.signoff.database.engine.dialect.name == "postgresql"
+    def database(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self.signoff.database.engine.dialect.name
 
     def ref(self, version: int) -> VersionRef:
         return VersionRef(name=self.name, version=version)

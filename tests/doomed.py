@@ -32,14 +32,16 @@ Job = dict[str, Any]
 
 
 class Steps:
-    """Counts the steps of one verb, and kills the process at the one it was given."""
+    """Counts the steps of one verb, tells of each, and kills the process at the one it was given."""
 
-    def __init__(self, kill_at: int | None) -> None:
+    def __init__(self, kill_at: int | None, tell: Callable[[str], object]) -> None:
         self.kill_at = kill_at
+        self.tell = tell
         self.names: list[str] = []
 
     def __call__(self, name: str) -> None:
         self.names.append(name)
+        self.tell(name)
         if len(self.names) == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -73,9 +75,9 @@ def _watched(call: Callable[..., Any], name: str, step: Steps) -> Callable[..., 
     return watched
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Run one verb to its end; returns what its caller was told, and the steps it took."""
-    step = Steps(job.get("kill_at"))
+def run(job: Job, tell: Callable[[str], object]) -> dict[str, Any]:
+    """Run one verb to its end; returns what its caller was told. ``tell`` is called with each step it takes."""
+    step = Steps(job.get("kill_at"), tell)
     signoff = Signoff.open(Settings.read(job["environment"]))
     watch(step)
     if job.get("kill_after") is not None:
@@ -93,7 +95,7 @@ def run(job: Job) -> dict[str, Any]:
         answer = type(error).__name__
     else:
         answer = "confirmed" if outcome.event else "nothing to do"
-    return {"answer": answer, "steps": step.names, "seconds": time.monotonic() - began}
+    return {"answer": answer, "seconds": time.monotonic() - began}
 
 
 def fork(job: Job, begin: int) -> tuple[int, int]:
@@ -105,10 +107,14 @@ def fork(job: Job, begin: int) -> tuple[int, int]:
         return pid, reading
     os.close(reading)
     os.read(begin, 1)
+
+    def tell(line: str) -> None:
+        os.write(writing, f"{line}\n".encode())
+
     try:
-        os.write(writing, json.dumps(run(job)).encode())
+        tell(json.dumps(run(job, tell)))
     except BaseException as error:
-        os.write(writing, json.dumps({"answer": repr(error), "steps": [], "seconds": 0.0}).encode())
+        tell(json.dumps({"answer": repr(error), "seconds": 0.0}))
     os._exit(0)
 
 
@@ -124,10 +130,11 @@ def main() -> None:
         answers = []
         for pid, reading in children:
             with os.fdopen(reading, "rb") as pipe:
-                text = pipe.read()
+                steps = pipe.read().decode().splitlines()
             _, status = os.waitpid(pid, 0)
             killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-            answers.append({"killed": killed, **(json.loads(text) if text else {})})
+            told = {} if killed else json.loads(steps.pop())
+            answers.append({"killed": killed, "steps": steps, **told})
         os.close(go)
         os.close(ready)
         print(json.dumps(answers), flush=True)  # noqa: T201

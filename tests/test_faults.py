@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections import Counter
-from collections.abc import Iterator
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from services import releases, reviews
 from services.errors import OutcomeUnknown, RegistryUnavailable
 from services.mlflow_registry import MlflowRegistry
 from services.signoff import Signoff
-from tests.arena import Arena
+from tests.arena import ROUNDS, SOAKING, Arena, print_tally
+from tests.conftest import BOTH
 from tests.ledgers import record
 from tests.proxy import FAULTS, FaultyProxy, between
 
@@ -29,14 +32,26 @@ def proxy(mlflow_server: str) -> Iterator[FaultyProxy]:
 
 
 @pytest.fixture(scope="module")
-def arena(tmp_path_factory: pytest.TempPathFactory, proxy: FaultyProxy) -> Iterator[Arena]:
+def arena(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, proxy: FaultyProxy
+) -> Iterator[Arena]:
     """Two versions, the first in Production; MLflow is asked through the proxy, and not waited for long."""
     folder: Path = tmp_path_factory.mktemp("faults")
+    url = f"sqlite:///{folder / 'signoff.db'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_server").new_database()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("services.mlflow_connection.TIMEOUT_SECONDS", 1)
-        found = Arena.build(folder, proxy.url, f"sqlite:///{folder / 'signoff.db'}", versions=2)
+        found = Arena.build(folder, proxy.url, url, versions=2)
         yield found
         found.signoff.database.engine.dispose()
+
+
+def on_both(faults: Iterable[str], few: frozenset[str]) -> pytest.MarkDecorator:
+    """Every fault on SQLite, and on PostgreSQL a few of them; in ``make soak`` every one there too."""
+    cases = [(database, fault) for database in BOTH for fault in faults]
+    kept = [(database, fault) for database, fault in cases if SOAKING or database == "sqlite" or fault in few]
+    return pytest.mark.parametrize(("arena", "fault"), kept, indirect=["arena"], scope="module")
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +110,7 @@ def prepare(arena: Arena, name: str, version: int) -> None:
 
 
 class TestReading:
-    @pytest.mark.parametrize("fault", FAULTS)
+    @on_both(FAULTS, frozenset({"503"}))
     @pytest.mark.parametrize("name", ["promote", "submit", "approve"])
     def test_that_fails_means_nothing_is_done_and_nothing_is_recorded(
         self, arena: Arena, proxy: FaultyProxy, name: str, fault: str
@@ -112,6 +127,7 @@ class TestReading:
         assert arena.since(marker) == []
         assert heal_and_recover(arena, proxy) == champion
 
+    @pytest.mark.parametrize("arena", ["sqlite"], indirect=True, scope="module")
     def test_that_repeats_a_page_is_not_taken_for_the_whole(
         self, arena: Arena, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -124,7 +140,7 @@ class TestReading:
 
 
 class TestWriting:
-    @pytest.mark.parametrize("fault", FAULTS)
+    @on_both(FAULTS, frozenset({"reset before apply", "reset after apply"}))
     @pytest.mark.parametrize("write", [STAGE, ALIAS])
     @pytest.mark.parametrize("name", ["promote", "submit"])
     def test_that_gets_no_usable_answer_is_confirmed_by_what_mlflow_shows_or_unknown(
@@ -149,7 +165,7 @@ class TestWriting:
         assert arena.since(marker)[-1] == f"{subject}:{'confirmed' if done else 'aborted'}"
         assert now == (challenger if done and name == "promote" else champion)
 
-    @pytest.mark.parametrize("fault", FAULTS)
+    @on_both(FAULTS, frozenset({"503"}))
     def test_of_tags_that_fails_undoes_no_approval_and_is_made_up_for(
         self, arena: Arena, proxy: FaultyProxy, fault: str
     ) -> None:
@@ -163,7 +179,7 @@ class TestWriting:
         assert_sent_once(proxy)
         heal_and_recover(arena, proxy)
 
-    @pytest.mark.parametrize("fault", ["stall", "reset before apply", "503", "truncated"])
+    @on_both(["stall", "reset before apply", "503", "truncated"], frozenset({"reset before apply"}))
     def test_whose_read_back_fails_is_unknown_until_it_can_be_read(
         self, arena: Arena, proxy: FaultyProxy, fault: str
     ) -> None:
@@ -178,3 +194,33 @@ class TestWriting:
         assert record(arena.signoff)[-1].get("after") is None
         assert_sent_once(proxy)
         assert heal_and_recover(arena, proxy) == challenger
+
+
+class TestAtRandom:
+    @pytest.mark.timeout(0)
+    @pytest.mark.parametrize("arena", BOTH, indirect=True, scope="module")
+    def test_any_fault_in_any_request_leaves_the_record_and_mlflow_at_one(
+        self, arena: Arena, proxy: FaultyProxy
+    ) -> None:
+        chance, tally = random.Random(), defaultdict[str, Counter[str]](Counter)
+        for _ in range(ROUNDS if SOAKING else 2):
+            champion, challenger = rested(arena)
+            name, fault = chance.choice(["promote", "submit", "approve"]), chance.choice(FAULTS)
+            prepare(arena, name, challenger)
+            marker, healthy, broken = arena.marker(), chance.randrange(20), chance.choice([1, 3, 1000])
+            requests = itertools.count()
+            proxy.break_(fault, lambda *_, on=requests, a=healthy, n=broken: a <= next(on) < a + n)  # type: ignore[misc]
+            try:
+                verb(arena.signoff, arena, name, challenger)
+                told = "done"
+            except RegistryUnavailable as error:
+                told = type(error).__name__
+            assert_sent_once(proxy)
+            now, happened = heal_and_recover(arena, proxy), arena.since(marker)
+            if told == "done":
+                assert happened[-1].endswith((":confirmed", ":given"))
+            elif told == "RegistryUnavailable":
+                assert happened == [] or happened[-1].endswith(":aborted")
+            assert now == (challenger if name == "promote" and "promotion:confirmed" in happened else champion)
+            tally[f"{name}, {fault}"][f"{told}, {happened[-1] if happened else 'nothing recorded'}"] += 1
+        print_tally(f"faults on {arena.database}", tally)

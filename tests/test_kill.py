@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services import releases
-from tests.arena import ROUNDS, SOAKING, Arena, Doomed, doomed
+from tests.arena import ROUNDS, SOAKING, Arena, Doomed, Tally, doomed, print_tally
 from tests.conftest import BOTH
 
 DATABASES = BOTH
@@ -63,18 +63,26 @@ class TestKilled:
         steps = told["steps"]
         assert {"before set_stage", "after set_stage", "after set_alias", "before a commit"} <= set(steps)
         # Every one of them on SQLite; PostgreSQL differs in its transactions, of which a few will do.
-        some = range(0, len(steps), 5 if arena.on_postgresql and not SOAKING else 1)
-        endings = Counter(killed_round(arena, processes, verb, kill_at=step + 1)[0] for step in some)
-        assert set(endings) == {"nothing was done", f"{SUBJECT[verb]}:aborted", f"{SUBJECT[verb]}:confirmed"}
-        print(f"\n{verb}: killed at {len(some)} of {len(steps)} steps: {dict(endings)}")  # noqa: T201
+        some = range(0, len(steps), 5 if arena.database == "postgresql" and not SOAKING else 1)
+        tally: Tally = defaultdict(Counter)
+        for step in some:
+            tally[f"{step + 1:3}. {steps[step]}"][killed_round(arena, processes, verb, kill_at=step + 1)[0]] += 1
+        assert set().union(*tally.values()) == {
+            "nothing was done",
+            f"{SUBJECT[verb]}:aborted",
+            f"{SUBJECT[verb]}:confirmed",
+        }
+        print_tally(f"{verb} on {arena.database}, killed at {len(some)} of {len(steps)} steps", tally)
 
     @pytest.mark.timeout(0)
     @pytest.mark.parametrize("verb", VERBS)
     def test_at_random_it_leaves_the_old_or_the_new_champion_and_says_which(
         self, arena: Arena, processes: Doomed, verb: str
     ) -> None:
-        chance, endings = random.Random(), Counter[str]()
+        chance, tally = random.Random(), defaultdict[str, Counter[str]](Counter)
         duration = killed_round(arena, processes, verb)[1]["seconds"]
         for _ in range(ROUNDS):
-            endings[killed_round(arena, processes, verb, kill_after=chance.uniform(0.0, duration))[0]] += 1
-        print(f"\n{verb}: killed at random {ROUNDS} times: {dict(endings)}")  # noqa: T201
+            ending, victim = killed_round(arena, processes, verb, kill_after=chance.uniform(0.0, duration))
+            where = f"last step: {victim['steps'][-1]}" if victim["steps"] else "before the first step"
+            tally[where if victim["killed"] else "not at all: it was faster"][ending] += 1
+        print_tally(f"{verb} on {arena.database}, killed at random", tally)

@@ -13,7 +13,7 @@ from services import releases
 from services.errors import SignoffError
 from services.settings import Settings
 from services.signoff import Signoff
-from tests.arena import ROUNDS, Arena, Doomed, doomed
+from tests.arena import ROUNDS, Arena, Doomed, doomed, print_tally
 from tests.conftest import BOTH
 from tests.ledgers import refusals_counted
 
@@ -94,7 +94,7 @@ class TestOneWins:
             assert_one_won(arena, marker, old, answers)
             tally.update(answers)
         other.database.engine.dispose()
-        print(f"\nraces of threads: {ROUNDS} rounds: {dict(tally)}")  # noqa: T201
+        print_tally(f"four threads race on {arena.database}, {ROUNDS} times", {"what they were told": tally})
 
     @pytest.mark.timeout(0)
     def test_of_several_processes(self, arena: Arena, processes: Doomed) -> None:
@@ -105,4 +105,4 @@ class TestOneWins:
             answers = [answer["answer"] for answer in told]
             assert_one_won(arena, marker, old, answers)
             tally.update(answers)
-        print(f"\nraces of processes: {ROUNDS} rounds: {dict(tally)}")  # noqa: T201
+        print_tally(f"four processes race on {arena.database}, {ROUNDS} times", {"what they were told": tally})
