@@ -203,7 +203,7 @@ def somewhere(chance: random.Random) -> Wanted:
 
     def wanted(method: str, path: str) -> bool:
         nonlocal seen, begun
-        if not begun and not (from_write and (method == "GET" or path.split("?")[0].endswith("/search"))):
+        if not begun and not (from_write and (method == "GET" or path.split("?", maxsplit=1)[0].endswith("/search"))):
             seen += 1
         begun += seen > passed
         return 0 < begun <= broken
