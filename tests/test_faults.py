@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 from collections import Counter, defaultdict
@@ -18,7 +17,7 @@ from services.signoff import Signoff
 from tests.arena import ROUNDS, SOAKING, Arena, print_tally
 from tests.conftest import BOTH
 from tests.ledgers import record
-from tests.proxy import FAULTS, FaultyProxy, between
+from tests.proxy import FAULTS, FaultyProxy, Wanted, between
 
 APPLIED = {"stall after apply", "reset after apply", "truncated"}
 STAGE, ALIAS, TAG = "transition-stage", "registered-models/alias", "set-tag"
@@ -196,6 +195,22 @@ class TestWriting:
         assert heal_and_recover(arena, proxy) == challenger
 
 
+def somewhere(chance: random.Random) -> Wanted:
+    """One request, three or all that follow, beginning with any request or with any write."""
+    from_write = chance.random() < 0.6
+    passed, broken = chance.randrange(3 if from_write else 40), chance.choice([1, 3, 1000])
+    seen = begun = 0
+
+    def wanted(method: str, path: str) -> bool:
+        nonlocal seen, begun
+        if not begun and not (from_write and (method == "GET" or path.split("?", maxsplit=1)[0].endswith("/search"))):
+            seen += 1
+        begun += seen > passed
+        return 0 < begun <= broken
+
+    return wanted
+
+
 class TestAtRandom:
     @pytest.mark.timeout(0)
     @pytest.mark.parametrize("arena", BOTH, indirect=True, scope="module")
@@ -207,9 +222,8 @@ class TestAtRandom:
             champion, challenger = rested(arena)
             name, fault = chance.choice(["promote", "submit", "approve"]), chance.choice(FAULTS)
             prepare(arena, name, challenger)
-            marker, healthy, broken = arena.marker(), chance.randrange(20), chance.choice([1, 3, 1000])
-            requests = itertools.count()
-            proxy.break_(fault, lambda *_, on=requests, a=healthy, n=broken: a <= next(on) < a + n)  # type: ignore[misc]
+            marker = arena.marker()
+            proxy.break_(fault, somewhere(chance))
             try:
                 verb(arena.signoff, arena, name, challenger)
                 told = "done"

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from services import caretaker, desk, ledger, reconciler, releases, reviews
+from services import break_glass, caretaker, desk, facts, findings, ledger, reconciler, releases, reviews
 from services.database import BUSY_SECONDS
 from services.desk import Request
 from services.deviations import open_deviations
 from services.domain import Action, VersionRef
 from services.errors import BadInput, LedgerUnavailable, OutcomeUnknown
+from services.evidence import FindingDraft
 from services.intents import in_flight
 from services.signoff import Signoff
 from tests import postgres
@@ -31,9 +32,18 @@ BY = {
     Action.APPROVE: "reviewer",
     Action.REQUEST_CHANGES: "reviewer",
     Action.REJECT: "reviewer",
+    Action.RESOLVE: "reviewer2",
+    Action.REOPEN: "reviewer",
+    Action.BREAK_GLASS: "break_glass",
+    Action.WITHDRAW_EMERGENCY: "break_glass",
+    Action.REVIEW_EMERGENCY: "auditor",
 }
-DECISIONS = ("approve", "request_changes", "adopt")
-"""Verbs that change nothing in MLflow but the tags, which follow from the record."""
+CHANGES = frozenset(
+    {"submit", "reject", "withdraw", "promote", "rollback", "archive", "restore", "restore_tags", "confirm_emergency"}
+)
+"""Verbs that change more in MLflow than the tags that follow from the record."""
+NO_VERBS = {Action.VIEW, Action.EXPORT_LEDGER, Action.MANAGE_PEOPLE}
+"""What is about no version."""
 
 
 @pytest.fixture(autouse=True)
@@ -87,39 +97,63 @@ def database_url(server: postgres.Server | None, disk: tuple[Path, str] | None, 
 def requests(signoff: Signoff, registry: FakeRegistry) -> dict[str, Request]:
     """One request for every verb, each about a model of its own that is where the verb has something to do."""
 
-    def version(name: str) -> VersionRef:
-        return registry.add_version(name, {"val_auc": 0.95})
+    def version(name: str, value: float = 0.95) -> VersionRef:
+        return registry.add_version(name, {"val_auc": value})
 
     def submitted(name: str) -> VersionRef:
         ref = version(name)
         reviews.submit(signoff, ref, by="scientist", comment="Please review.")
         return ref
 
+    def with_finding(name: str) -> VersionRef:
+        ref = submitted(name)
+        reviews.request_changes(
+            signoff, ref, by="reviewer", comment="Not yet.", findings=[FindingDraft(text="Say on whom.")]
+        )
+        return ref
+
+    def emergency(ref: VersionRef) -> int:
+        event = break_glass.ask(signoff, ref, by="break_glass", reason="Nonsense since noon.").event
+        assert event
+        return event.seq
+
     refs = {
         "submit": version("submit"),
         **{name: submitted(name) for name in ("approve", "request_changes", "reject", "withdraw")},
+        **{name: with_finding(name) for name in ("resolve", "reopen")},
         "promote": approve(signoff, version("promote")),
         "rollback": release(signoff, version("rollback")),
         **{name: release(signoff, version(name)) for name in ("archive", "restore", "restore_tags", "adopt")},
+        **{action.value: version(action.value, 0.5) for action in Action if "emergency" in action},
+        "break_glass": version("break_glass", 0.5),
     }
-    release(signoff, registry.add_version("rollback", {"val_auc": 0.96}))
+    release(signoff, version("rollback"))
+    finding = {name: facts.shown(signoff, refs[name])[1].findings[0].id for name in ("resolve", "reopen")}
+    findings.resolve(signoff, finding["reopen"], by="reviewer2", comment="On everybody.")
+    asked = {name: emergency(ref) for name, ref in refs.items() if name.endswith("_emergency")}
+    break_glass.confirm(signoff, asked["review_emergency"], by="release_manager", comment="Agreed.")
     reconciler.reconcile(signoff)
     for name in ("restore", "adopt"):
         registry.set_alias(version(name), "champion")
     registry.tag(refs["restore_tags"], "approved_by", "nobody")
     reconciler.reconcile(signoff)
-    found = {deviation.ref.name: deviation for deviation in open_deviations(signoff)}
-    assert set(found) == {"restore", "restore_tags", "adopt"}
+    deviation = {one.ref.name: one.id for one in open_deviations(signoff)}
+    assert set(deviation) == {"restore", "restore_tags", "adopt"}
     registry.writes.clear()
-    return {
+    asked_for = {
         name: Request(
             action=Action(name.removesuffix("_tags")),
             ref=ref,
             words="Because.",
-            deviation=found[name].id if name in found else 0,
+            deviation=deviation.get(name, 0),
+            finding=finding.get(name, 0),
+            emergency=asked.get(name, 0),
+            justified=True,
         )
         for name, ref in refs.items()
     }
+    assert {request.action for request in asked_for.values()} == set(Action) - NO_VERBS, "every verb is here"
+    return asked_for
 
 
 def perform(signoff: Signoff, request: Request) -> desk.Outcome:
@@ -178,7 +212,7 @@ class TestHalfWay:
         server: postgres.Server | None,
     ) -> None:
         for name, request in requests.items():
-            if name in DECISIONS:
+            if name not in CHANGES:
                 continue
             with ExitStack() as stack:
 
