@@ -16,6 +16,7 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.PROMOTION_CONFIRMED: ("↑", "good", "promoted {it}"),
     Kind.ROLLBACK_CONFIRMED: ("←", "wait", "rolled back to {it}"),
     Kind.ARCHIVAL_CONFIRMED: ("↓", "plain", "archived {it}"),
+    Kind.TRANSITION_CONFIRMED: ("→", "plain", "moved {it}"),
     Kind.REGISTRY_BASELINE: ("•", "plain", "met the registry for the first time"),
     Kind.OUTSIDE_STAGE: ("⚠", "bad", "moved the stage of {it} outside Signoff"),
     Kind.OUTSIDE_ALIAS: ("⚠", "bad", "moved an alias of {it} outside Signoff"),
@@ -37,6 +38,8 @@ _ASKED = {
     "promotion": "to promote {it}",
     "rollback": "to roll back to {it}",
     "archival": "to archive {it}",
+    "transition": "to move {it}",
+    "admission": "to change what is protected of {it} in MLflow",
     "restoration": "to put {it} back to what the record prescribes",
     "adoption": "to adopt what was changed on {it} outside Signoff",
 }

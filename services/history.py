@@ -35,6 +35,7 @@ _DONE = {
     Kind.PROMOTION_CONFIRMED: "Promoted",
     Kind.ROLLBACK_CONFIRMED: "Rolled back",
     Kind.ARCHIVAL_CONFIRMED: "Archived",
+    Kind.TRANSITION_CONFIRMED: "Moved",
     Kind.REGISTRY_BASELINE: "Registry met",
     Kind.OUTSIDE_STAGE: "Outside: stage moved",
     Kind.OUTSIDE_ALIAS: "Outside: alias moved",
@@ -48,7 +49,7 @@ _DONE = {
     Kind.ADOPTION_RECORDED: "Adopted",
 }
 _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "unknown": "Outcome unknown"}
-_SUBJECTS = {"changes": "request for changes"}
+_SUBJECTS = {"changes": "request for changes", "admission": "change in MLflow"}
 REFUSED = "Refused: anything"
 
 

@@ -27,6 +27,9 @@ MAX_FAILURES = 5
 LOCK_SECONDS = 60
 MAX_USERNAME = 256
 
+MLFLOW_CLIENT = "mlflow-client"
+"""Who acts where an MLflow client did not authenticate; no account has this name."""
+
 DEMO_ACCOUNTS = (
     ("viewer", "Vera Nolan", Role.VIEWER),
     ("scientist", "Sam Okafor", Role.SCIENTIST),
@@ -77,6 +80,8 @@ def add_account(
     """Create an account with an already hashed password; raises `BadInput` for a bad or taken username."""
     if not _well_formed(username):
         raise BadInput("A username must be 1 to 256 printable characters without spaces at its ends.")
+    if username == MLFLOW_CLIENT:
+        raise BadInput(f"{MLFLOW_CLIENT!r} stands for MLflow clients that did not authenticate.")
     with database.writing() as connection:
         if _account(connection, username) is not None:
             raise BadInput(f"There is already an account {username!r}.")

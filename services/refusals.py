@@ -36,7 +36,7 @@ def record(
     *,
     kind: Kind,
     actor: Actor,
-    ref: VersionRef,
+    ref: VersionRef | None,
     reason: str,
     verdict: Verdict | None,
     at: datetime,

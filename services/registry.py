@@ -13,6 +13,8 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -24,6 +26,10 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.tracking.request_header.abstract_request_header_provider import RequestHeaderProvider
+from mlflow.tracking.request_header.registry import _request_header_provider_registry
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 
 from services import mlflow_entities as read
 from services.domain import (
@@ -50,6 +56,12 @@ WITNESS_EXPERIMENT = "signoff-ledger"
 WITNESS_TAG = "signoff.ledger"
 WITNESSES_PER_RUN = 1000
 """A run is read whole; checkpoints go on in another one after so many."""
+INTENT_HEADER = "X-Signoff-Intent"
+"""Tells the hook in the MLflow server which of our intents a write belongs to."""
+GATE_PATH = "/api/2.0/signoff/gate"
+"""Where a server with the hook says so."""
+
+_INTENT: ContextVar[str | None] = ContextVar("intent", default=None)
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -63,6 +75,8 @@ class Registry(Protocol):
     """How many requests were made so far; a test counts them."""
 
     def ping(self) -> None: ...
+    def gated(self) -> bool: ...
+    def under(self, intent: str) -> AbstractContextManager[None]: ...
     def model(self, name: str) -> RegisteredModel: ...
     def models(self, *, newest_first: bool = False) -> Iterator[list[RegisteredModel]]: ...
     def version(self, ref: VersionRef) -> ModelVersion: ...
@@ -84,6 +98,19 @@ class Registry(Protocol):
     def delete_tag(self, ref: VersionRef, key: str) -> None: ...
     def witnesses(self) -> tuple[Witness, ...]: ...
     def witness(self, ledger: str, name: str, text: str) -> None: ...
+
+
+class _IntentHeader(RequestHeaderProvider):  # type: ignore[misc]
+    """Adds `INTENT_HEADER` to the requests of MLflow's client, while there is an intent."""
+
+    def in_context(self) -> bool:
+        return _INTENT.get() is not None
+
+    def request_headers(self) -> dict[str, str]:
+        return {INTENT_HEADER: _INTENT.get() or ""}
+
+
+_request_header_provider_registry.register(_IntentHeader)
 
 
 class MlflowRegistry:
@@ -122,11 +149,30 @@ class MlflowRegistry:
             log.warning("MLflow: %s: %s", what, error)
             raise RegistryUnavailable(f"MLflow did not give a usable answer for {what}.") from error
 
+    def _write(self, call: Callable[[], object], what: str) -> None:
+        def sent() -> None:
+            try:
+                call()
+            except MlflowException as error:
+                if error.error_code == "PERMISSION_DENIED":  # an answer, and it says that nothing was done
+                    raise BadInput(f"MLflow does not accept {what}: {error.message.splitlines()[0][:500]}") from error
+                raise
+
+        self._once(sent, what)
+
     # ---- reading -------------------------------------------------------------------------------------------
 
     def ping(self) -> None:
         """Ask for one registered model: proves that server and database answer."""
         self._once(lambda: self._client.search_registered_models(max_results=1), "a sign of life")
+
+    def gated(self) -> bool:
+        """Whether a hook in the MLflow server asks us before protected changes; False also when it does not answer."""
+        try:
+            answer = http_request(get_default_host_creds(self.uri), GATE_PATH, "GET", timeout=TIMEOUT_SECONDS)
+            return bool(answer.status_code == 200 and "gate" in answer.json())
+        except (MlflowException, requests.RequestException, ValueError, TypeError):
+            return False
 
     def model(self, name: str) -> RegisteredModel:
         """One registered model with aliases and the newest version of each stage."""
@@ -304,9 +350,18 @@ class MlflowRegistry:
 
     # ---- writing -------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def under(self, intent: str) -> Iterator[None]:
+        """What is written inside carries the intent's id."""
+        token = _INTENT.set(intent)
+        try:
+            yield
+        finally:
+            _INTENT.reset(token)
+
     def set_stage(self, ref: VersionRef, stage: str, *, archive_existing: bool = False) -> None:
         """Move one version to a stage; ``archive_existing`` archives whatever else is there, in the same step."""
-        self._once(
+        self._write(
             lambda: self._client.transition_model_version_stage(
                 ref.name, str(ref.version), stage, archive_existing_versions=archive_existing
             ),
@@ -315,22 +370,24 @@ class MlflowRegistry:
 
     def set_alias(self, ref: VersionRef, alias: str) -> None:
         """Point an alias at a version."""
-        self._once(
+        self._write(
             lambda: self._client.set_registered_model_alias(ref.name, alias, str(ref.version)),
             f"pointing alias {alias} at {ref}",
         )
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Remove an alias; no error when there is none."""
-        self._once(lambda: self._client.delete_registered_model_alias(name, alias), f"removing alias {alias}")
+        self._write(lambda: self._client.delete_registered_model_alias(name, alias), f"removing alias {alias}")
 
     def set_tag(self, ref: VersionRef, key: str, value: str) -> None:
         """Write one tag of a version."""
-        self._once(lambda: self._client.set_model_version_tag(ref.name, str(ref.version), key, value), f"tagging {ref}")
+        self._write(
+            lambda: self._client.set_model_version_tag(ref.name, str(ref.version), key, value), f"tagging {ref}"
+        )
 
     def delete_tag(self, ref: VersionRef, key: str) -> None:
         """Remove one tag of a version; no error when there is none."""
-        self._once(lambda: self._client.delete_model_version_tag(ref.name, str(ref.version), key), f"tagging {ref}")
+        self._write(lambda: self._client.delete_model_version_tag(ref.name, str(ref.version), key), f"tagging {ref}")
 
     # ---- checkpoints of the ledger -------------------------------------------------------------------------
 

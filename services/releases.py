@@ -152,14 +152,15 @@ def _release(
             actor=actor,
             comment=reason,
             context=context(policy, seen),
-            verdict=_allowed(policy, seen, actor),
+            verdict=allowed(policy, seen, actor),
         )
     mirror.flush(signoff)
     done = "back in" if action is Action.ROLLBACK else "in"
     return Outcome(ref=ref, event=event, message=f"{ref} is {done} {policy.rules.champion.stage}.")
 
 
-def _allowed(policy: Policy, seen: Facts, actor: Actor) -> Verdict:
+def allowed(policy: Policy, seen: Facts, actor: Actor) -> Verdict:
+    """The verdict on a promotion by ``actor``; raises `GateRefused` when one check failed."""
     verdict = evaluate(policy, seen, actor=actor)
     if not verdict.allowed:
         raise GateRefused(f"{seen.candidate.ref} may not go to Production. {verdict.summary()}", verdict)

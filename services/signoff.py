@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,13 @@ class Signoff:
     snapshot: Snapshots
     reader: Reader
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    acts: bool = True
+    """Whether a verb changes MLflow. Else it ends with its intent recorded, and the hook in MLflow carries that out."""
+
+    @property
+    def prescribing(self) -> Signoff:
+        """The same, whose verbs leave the change to the hook; `services.intents.conclude` finishes them."""
+        return replace(self, acts=False)
 
     @classmethod
     def open(cls, settings: Settings) -> Signoff:

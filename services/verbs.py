@@ -42,7 +42,7 @@ def words(text: str, what: str) -> str:
 def acting(signoff: Signoff, username: str, source: Source, action: Action, ref: VersionRef, subject: str) -> Actor:
     """Who acts, with the roles of this moment; a missing role is refused and recorded."""
     try:
-        actor = people.acting(signoff.database, username, source)
+        actor = person(signoff, username, source)
     except NotAllowed:
         actor = Actor(username=username, name=username, roles=frozenset(), source=source)
         with refusals_recorded(signoff, subject, actor, ref):
@@ -52,8 +52,18 @@ def acting(signoff: Signoff, username: str, source: Source, action: Action, ref:
     return actor
 
 
+def person(signoff: Signoff, username: str, source: Source) -> Actor:
+    """Who that is, with the roles of this moment; raises `NotAllowed` for nobody we know.
+
+    An MLflow client that did not authenticate is a service identity, whose roles are a setting.
+    """
+    if source is Source.MLFLOW_CLIENT and username == people.MLFLOW_CLIENT:
+        return Actor(username=username, name="An MLflow client", roles=signoff.settings.anonymous_roles, source=source)
+    return people.acting(signoff.database, username, source)
+
+
 @contextmanager
-def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: VersionRef) -> Iterator[None]:
+def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: VersionRef | None) -> Iterator[None]:
     """Record whatever is refused inside as one event, repeats of it as a count, and let it go on."""
     try:
         yield
@@ -68,8 +78,9 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
             verdict=verdict,
             at=signoff.now(),
         )
-        with suppress(RegistryUnavailable):
-            signoff.snapshot.touch(ref.name)  # what was on screen may be why it was asked for
+        if ref and signoff.acts:  # else no page was looked at, and MLflow itself waits for this answer
+            with suppress(RegistryUnavailable):
+                signoff.snapshot.touch(ref.name)  # what was on screen may be why it was asked for
         raise
 
 
