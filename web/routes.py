@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
+from api.admissions import admission_routes
 from services.signoff import Signoff
 from web.document import page_route
 from web.health import health_routes
@@ -19,6 +20,7 @@ def routes(signoff: Signoff) -> list[BaseRoute]:
     return [
         *LogIn(signoff).routes(),
         *health_routes(signoff),
+        *admission_routes(signoff),
         Route("/api/{rest:path}", _no_such_call, methods=METHODS),
         page_route,
     ]
