@@ -26,6 +26,9 @@ RECORD_TAGS = frozenset(
     }
 )  # fmt: skip
 """The tags of the public record, in lower case."""
+HIDING = IS_PROMPT_TAG_KEY.casefold()
+"""One version with this tag hides all versions of its model from every search, even when it is deleted."""
+PROTECTED = RECORD_TAGS | {HIDING}
 
 
 class GatedRegistry:
@@ -99,7 +102,7 @@ class GatedRegistry:
 
     def set_model_version_tag(self, name: str, version: Any, tag: Any) -> None:
         plain = super().set_model_version_tag  # type: ignore[misc]
-        if tag.key.casefold() in RECORD_TAGS:
+        if tag.key.casefold() in PROTECTED:
             number = _number(version)
             self._ask(
                 {"kind": "tag_set", "name": name, "version": number, "key": tag.key, "value": str(tag.value)},
@@ -116,19 +119,19 @@ class GatedRegistry:
 
     def create_model_version(self, name: str, source: str, *args: Any, **kwargs: Any) -> Any:
         tags: Iterable[Any] = kwargs.get("tags") or (args[1] if len(args) > 1 else None) or ()
-        named = {tag.key: str(tag.value) for tag in tags if tag.key.casefold() in RECORD_TAGS}
+        named = {tag.key: str(tag.value) for tag in tags if tag.key.casefold() in PROTECTED}
         if named:
             self._ask({"kind": "version_created", "name": name, "tags": named}, self._scene(name, None))
         return super().create_model_version(name, source, *args, **kwargs)  # type: ignore[misc]
 
     def set_registered_model_tag(self, name: str, tag: Any) -> None:
-        if tag.key.casefold() == IS_PROMPT_TAG_KEY.casefold():
+        if tag.key.casefold() == HIDING:
             change = {"kind": "model_tag_set", "name": name, "key": tag.key, "value": str(tag.value)}
             self._ask(change, self._scene(name, None), prompts_too=True)
         super().set_registered_model_tag(name, tag)  # type: ignore[misc]
 
     def delete_registered_model_tag(self, name: str, key: str) -> None:
-        if key.casefold() == IS_PROMPT_TAG_KEY.casefold():
+        if key.casefold() == HIDING:
             change = {"kind": "model_tag_deleted", "name": name, "key": key}
             self._ask(change, self._scene(name, None), prompts_too=True)
         super().delete_registered_model_tag(name, key)  # type: ignore[misc]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from services import facts, intents, mirror, protection, releases, reviews, standing, transitions, verbs
-from services.calls import HOOK_SECONDS, MOVES, WORKSPACE, Call, What
+from services.calls import HOOK_SECONDS, MOVES, UNGOVERNED, WORKSPACE, Call, What
 from services.changes import Change, State
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import NotAllowed, OutcomeUnknown, PromotionConflict, Refused, SignoffError
@@ -121,6 +121,8 @@ def _at_once(signoff: Signoff, call: Call) -> Answer | None:
     if call.workspace != WORKSPACE or call.intent is not None or call.what not in MOVES:
         with refusals_recorded(signoff, "admission", anybody(signoff, call), call.ref):
             if call.workspace != WORKSPACE:
+                if call.what in UNGOVERNED:
+                    return ALLOWED
                 raise Refused(f"Signoff governs the workspace {WORKSPACE}, and nothing is promoted in another.")
             if call.intent is not None and call.what in MOVES:
                 return _of_ours(signoff, call, call.intent)

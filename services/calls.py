@@ -36,6 +36,10 @@ class What(StrEnum):
 MOVES = frozenset({What.STAGE, What.ALIAS_SET, What.ALIAS_DELETED})
 
 
+UNGOVERNED = frozenset({What.VERSION_DELETED, What.MODEL_DELETED, What.MODEL_RENAMED})
+"""What may happen in a workspace that is not governed: nothing is promoted there, so nothing can be lost."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Told:
     """A registered model with some of its versions, as the hook has just read them from MLflow's database."""

@@ -18,7 +18,7 @@ from services.signoff import Signoff
 from services.tables import known_models
 
 IS_PROMPT = "mlflow.prompt.is_prompt"
-"""Hides a registered model from every search."""
+"""Hides a registered model, and on one version all of its versions, from every search."""
 
 _VERBS = {
     "approval": "submit, approve, request-changes or reject it",
@@ -35,6 +35,7 @@ def require(signoff: Signoff, call: Call) -> None:
             _tag(signoff, call)
         case What.VERSION_CREATED:
             for key in call.tags:
+                _not_hiding(call, key)
                 if key.casefold() in EVERYWHERE:
                     raise Refused(f"A version is registered without {key}. {_hint(key)}")
         case What.MODEL_TAG_SET | What.MODEL_TAG_DELETED:
@@ -52,12 +53,20 @@ def require(signoff: Signoff, call: Call) -> None:
 
 def _tag(signoff: Signoff, call: Call) -> None:
     told, key = call.told[0], call.key
+    if call.what is What.TAG_SET:
+        _not_hiding(call, key)
     version = next(v for v in told.versions if v.ref.version == call.version)
     if key.casefold() not in OURS or _is_as_recorded(signoff, version, call):
         return
     where = standing.standings(signoff, told.model.name, [version]).get(version.ref.version, Standing.FREE)
     if key.casefold() in EVERYWHERE or where is not Standing.FREE:
         raise Refused(f"{key} of {version.ref} is part of the public record, which only Signoff writes. {_hint(key)}")
+
+
+def _not_hiding(call: Call, key: str) -> None:
+    model = call.told[0].model
+    if key.casefold() == IS_PROMPT and model.tags.get(IS_PROMPT, "").lower() != "true":
+        raise Refused(f"{key} on one version would hide every version of {model.name}, which is no prompt.")
 
 
 def _is_as_recorded(signoff: Signoff, version: ModelVersion, call: Call) -> bool:
