@@ -160,8 +160,10 @@ class Gate:
         )
         try:
             text = _read(answer, time.monotonic() + seconds)
-        finally:
-            answer.release_conn()
+        except BaseException:
+            answer.close()  # what is left of it must not be taken for the next answer
+            raise
+        answer.release_conn()
         if answer.status != 200:
             raise ValueError(f"status {answer.status}: {text[:200]!r}")
         document = json.loads(text)
@@ -200,7 +202,7 @@ class _Turns:
 def _read(answer: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
     """The body, a piece at a time: a time-out of the socket alone would let an answer drip for ever."""
     pieces, size = [], 0
-    for piece in answer.stream(1 << 16):
+    while piece := answer.read1(1 << 16):
         pieces.append(piece)
         size += len(piece)
         if size > MAX_ANSWER:
