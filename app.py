@@ -16,10 +16,11 @@ from services.signoff import Signoff
 from web.document import document
 from web.gate import SessionGate
 from web.headers import SecurityHeaders, content_security_policy, script_hashes
+from web.passwords import BcryptPasswords
 from web.routes import routes
 
 try:
-    signoff = session.use(Signoff.open(Settings.read()))
+    signoff = session.use(Signoff.open(Settings.read(), passwords=BcryptPasswords()))
 except (SignoffError, OSError) as error:
     sys.exit(f"Signoff cannot start: {error}")
 

@@ -21,7 +21,7 @@ from components import links, session
 from services import catalogue, people
 from services.catalogue import Query, Sort
 from services.domain import Role
-from services.registry import MlflowRegistry
+from services.mlflow_registry import MlflowRegistry
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
 

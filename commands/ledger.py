@@ -86,7 +86,7 @@ def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"events": seq, "hash": head}
     if offline:
         return {**found, "witnessed": None, "by": "What MLflow witnesses was not looked at."}
-    from services.registry import MlflowRegistry  # imports MLflow: seconds
+    from services.mlflow_registry import MlflowRegistry  # imports MLflow: seconds
 
     report = witness.check_witness(database, settings, MlflowRegistry(settings.mlflow_uri), at=datetime.now(UTC))
     if report.problems:

@@ -8,12 +8,13 @@ from components import links
 from components.problems import draw
 from components.session import Session
 from components.text import escaped
+from components.waiting import reading_shown
 from services import desk
 from services.desk import Request
 from services.errors import SignoffError
 from services.reviews import Outcome
 
-_KEY = "outcome"
+_KEY = "outcomes"
 
 
 def carried_out(session: Session, request: Request) -> bool:
@@ -22,24 +23,29 @@ def carried_out(session: Session, request: Request) -> bool:
     What was on screen may be why it was refused, so the page is to be drawn anew in either case.
     """
     doing = f"{request.action.replace('_', ' ').capitalize()} v{request.ref.version}"
-    with st.spinner(f"{doing}: reading the evidence again…"):
+    # Asked for now: a click meanwhile ends this run at the next thing it draws or asks of the session.
+    kept: list[Outcome | SignoffError] = st.session_state.setdefault(_KEY, [])
+    with reading_shown(f"{doing}: reading the evidence again…"):
         try:
-            # Kept before anything else is drawn: a further click ends this run at the next thing drawn.
-            st.session_state[_KEY] = desk.perform(session.signoff, request, by=session.user.username)
+            kept.append(desk.perform(session.signoff, request, by=session.user.username))
         except SignoffError as error:
-            st.session_state[_KEY] = error
+            kept.append(error)
             return False
     return True
 
 
 def outcome_shown() -> None:
-    """What became of the last request, once, with a link to its record."""
-    outcome: Outcome | SignoffError | None = st.session_state.pop(_KEY, None)
-    if outcome is None:
-        return
-    if isinstance(outcome, SignoffError):
-        draw(outcome)
-        return
+    """What became of each request since this was last asked, with a link to its record."""
+    kept: list[Outcome | SignoffError] = st.session_state.get(_KEY, [])
+    while kept:
+        if isinstance(kept[0], SignoffError):
+            draw(kept[0])
+        else:
+            _done(kept[0])
+        del kept[0]  # only now that it was drawn
+
+
+def _done(outcome: Outcome) -> None:
     text = escaped(outcome.message, 300)
     if outcome.event:
         record = f"[Record #{outcome.event.seq}]({links.event(outcome.event.seq)})"

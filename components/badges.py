@@ -64,6 +64,10 @@ def inline(words: str, colour: str) -> str:
     return f":{colour}-badge[{words}]"
 
 
+WAIVED = ":orange[! waived]"
+"""The sign of a check that an emergency went past."""
+
+
 def passed(ok: bool) -> str:
     """A sign and colour for a check, inside Markdown."""
     return ":green[✓]" if ok else ":red[✗]"

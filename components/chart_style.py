@@ -16,8 +16,9 @@ from components.text import plain
 from services.comparison import Comparison
 from services.domain import Stage, VersionRef
 
-GREEN, INDIGO, SKY, AMBER, PINK, SLATE, RED, BLUE, VIOLET, GREY = (
+GREEN, INDIGO, SKY, AMBER, PINK, SLATE, RED, BLUE, VIOLET, GREY, MAROON = (
     "#04855d", "#6366f1", "#0ea5e9", "#f59e0b", "#ec4899", "#64748b", "#dc2626", "#2563eb", "#7c3aed", "#94a3b8",
+    "#9f1239",
 )  # fmt: skip
 STAGE_COLOURS = {Stage.NONE: GREY, Stage.STAGING: BLUE, Stage.PRODUCTION: GREEN, Stage.ARCHIVED: VIOLET}
 CANDIDATES = (INDIGO, AMBER, SKY, PINK)

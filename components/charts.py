@@ -16,6 +16,7 @@ from components.chart_style import (
     GREY,
     INDIGO,
     LOW,
+    MAROON,
     PINK,
     RED,
     SKY,
@@ -196,6 +197,7 @@ _GROUPS: Mapping[str, tuple[str, str]] = {
     "withdrawal": ("Sent back, rejected, withdrawn", AMBER),
     "promotion": ("Promoted", GREEN),
     "rollback": ("Rolled back", INDIGO),
+    "emergency": ("Emergencies", MAROON),
     "archival": ("Archived", VIOLET),
 }
 _OTHER = ("Other", GREY)
@@ -222,13 +224,16 @@ def events_per_day(counts: Iterable[tuple[str, Kind, int]]) -> go.Figure:
         if group in found
     ]
     dates = {"type": "date", "tickformat": "%d %b"}
+    tallest = max((sum(of_group.get(day, 0) for of_group in found.values()) for day in days), default=0)
+    # Left alone, Plotly sets ticks at halves, and whole numbers would then be written twice.
+    whole = {"dtick": 1} if tallest <= 5 else {}
     return framed(
         data,
         height=240,
         barmode="stack",
         bargap=0.25,
         xaxis=dates if len(days) > 14 else dates | {"dtick": 86_400_000},
-        yaxis={"rangemode": "tozero", "tickformat": "d"},
+        yaxis={"rangemode": "tozero", "tickformat": "d", **whole},
     )
 
 

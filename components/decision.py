@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from components import markup
+from components import findings, markup, signing
 from components.text import ago, escaped
 from services.desk import VOTES, Request
-from services.domain import Action, Actor
+from services.domain import Action, Actor, VersionRef
 from services.dossier import Dossier
 from services.errors import BadInput
-from services.evidence import Binding
+from services.evidence import Binding, FindingDraft
 from services.gate import Check, Verdict
+from services.signing import asked
 
 _DECISIONS = {Action.APPROVE: "Approve", Action.REQUEST_CHANGES: "Request changes", Action.REJECT: "Reject"}
 _ICONS = {
@@ -31,11 +32,11 @@ def decision_box(dossier: Dossier, by: Actor) -> Request | None:
         with left:
             checks(dossier.verdict)
         with right:
-            request = _votes(dossier, actions, seen)
+            request = _votes(dossier, actions, seen, by)
             if request is None and not VOTES.intersection(actions):
                 _standing_by(dossier, by, actions)
-            request = request or _buttons(dossier, actions, seen)
-    return request or _confirmed(dossier)
+            request = request or _buttons(dossier, actions, seen, by)
+    return request
 
 
 def checks(verdict: Verdict) -> None:
@@ -44,10 +45,12 @@ def checks(verdict: Verdict) -> None:
 
 
 def _check(check: Check) -> str:
-    title = markup.text(check.title)
+    title, reason = markup.text(check.title), markup.text(check.reason, 600)
     if check.passed:
         return markup.item("✓", "good", "passed", f'{title} <span class="quiet">{markup.text(check.value, 120)}</span>')
-    return markup.item("×", "bad", "failed", f"<strong>{title}</strong><br>{markup.text(check.reason, 600)}")
+    if check.waived:
+        return markup.item("!", "wait", "waived", f"<strong>{title}</strong><br>Waived: {reason}")
+    return markup.item("×", "bad", "failed", f"<strong>{title}</strong><br>{reason}")
 
 
 def _headline(dossier: Dossier) -> None:
@@ -58,7 +61,13 @@ def _headline(dossier: Dossier) -> None:
         when = (
             f"The verdict it was released on, {ago(release.at)}." if release else "It was not released through Signoff."
         )
-        st.markdown(f":green[:material/verified:] **In {stage}.** :gray[{when}]")
+        if release and release.action == "emergency":
+            st.markdown(
+                f":red[:material/notification_important:] **In {stage} by an emergency**, {ago(release.at)}. "
+                f":gray[{len(verdict.waived)} checks of the {policy} were waived.]"
+            )
+        else:
+            st.markdown(f":green[:material/verified:] **In {stage}.** :gray[{when}]")
     elif verdict.allowed:
         st.markdown(
             ":green[:material/verified:] **Ready to promote.** "
@@ -86,35 +95,52 @@ def _seen(dossier: Dossier) -> Binding:
     return before
 
 
-def _votes(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Request | None:
+def _votes(dossier: Dossier, actions: tuple[Action, ...], seen: Binding, by: Actor) -> Request | None:
     choices = [action for action in _DECISIONS if action in actions]
     if not choices:
         return None
-    with st.form(f"decide:{dossier.version.identity}", border=False, clear_on_submit=False):
+    form, policy = f"decide:{dossier.version.identity}", dossier.policy
+    choice = st.radio(
+        "Decision",
+        choices,
+        format_func=_DECISIONS.__getitem__,
+        horizontal=True,
+        label_visibility="collapsed",
+        key=f"choice:{dossier.version.identity}",
+    )
+    drafts: tuple[FindingDraft, ...] = ()
+    with st.form(form, border=False, clear_on_submit=False):
         words = st.text_area("Comment (needed)", placeholder="What did you look at, and what convinced you?", height=96)
-        choice = st.radio(
-            "Decision", choices, format_func=_DECISIONS.__getitem__, horizontal=True, label_visibility="collapsed"
-        )
-        sent = st.form_submit_button("Decide", type="primary", icon=":material/gavel:")
+        if choice is Action.REQUEST_CHANGES:
+            drafts = findings.editor(dossier, dossier.owners)
+        signing.signature(form, policy, choice, by)
+        sent = signing.sent("Sign and decide" if asked(policy, choice) else "Decide", icon=":material/gavel:")
     if Action.APPROVE not in choices:
         st.caption("It is your own: you may not approve it, only ask for changes or reject it.")
-    return Request(action=choice, ref=dossier.ref, words=words, seen=seen) if sent and choice else None
+    if not sent or not choice:
+        return None
+    password = signing.password(form, policy, choice)
+    if signing.missing(policy, choice, password):
+        return None
+    return Request(action=choice, ref=dossier.ref, words=words, seen=seen, findings=drafts, password=password)
 
 
-def _buttons(dossier: Dossier, actions: tuple[Action, ...], seen: Binding) -> Request | None:
+def _buttons(dossier: Dossier, actions: tuple[Action, ...], seen: Binding, by: Actor) -> Request | None:
     request = _submission(dossier) if Action.SUBMIT in actions and Action.ROLLBACK not in actions else None
     with st.container(horizontal=True):
         if Action.PROMOTE in actions:
             label = f"Promote v{dossier.ref.version} to {dossier.policy.rules.champion.stage}"
             kind = "primary" if dossier.verdict.allowed else "secondary"
             if st.button(label, type=kind, icon=":material/rocket_launch:"):
-                confirm(Action.PROMOTE, dossier, seen)
+                confirm(Action.PROMOTE, dossier, seen, by)
         if Action.ROLLBACK in actions and st.button("Roll back to this version", icon=":material/undo:"):
-            confirm(Action.ROLLBACK, dossier, seen)
+            confirm(Action.ROLLBACK, dossier, seen, by)
         if Action.WITHDRAW in actions and st.button("Withdraw", icon=":material/undo:"):
-            confirm(Action.WITHDRAW, dossier, seen)
+            confirm(Action.WITHDRAW, dossier, seen, by)
+        if Action.BREAK_GLASS in actions and st.button("Break the glass…", icon=":material/notification_important:"):
+            confirm(Action.BREAK_GLASS, dossier, seen, by)
         if Action.ARCHIVE in actions and st.button("Archive", icon=":material/archive:"):
-            confirm(Action.ARCHIVE, dossier, seen)
+            confirm(Action.ARCHIVE, dossier, seen, by)
     return request
 
 
@@ -135,7 +161,7 @@ def _standing_by(dossier: Dossier, by: Actor, actions: tuple[Action, ...]) -> No
     """For whoever has no vote here: what happens next, and who does it."""
     st.markdown(f"**Next:** {_next(dossier)}")
     if not actions:
-        roles = ", ".join(sorted(role.replace("_", " ") for role in by.roles)) or "no role"
+        roles = ", ".join(sorted(role.words for role in by.roles)) or "no role"
         st.caption(f"You are {escaped(roles)}; there is nothing for you to decide here.")
 
 
@@ -151,6 +177,8 @@ def _next(dossier: Dossier) -> str:
         )
     if "changes" in failed:
         return f"{escaped(dossier.facts.submission.submitted_by, 60)} answers the requested changes and submits again."
+    if failed == {"findings"}:
+        return "an independent reviewer resolves the blocking finding, or a better version is needed."
     if "approvals" in failed:
         return "a reviewer who is neither its author nor its submitter decides."
     return "a release manager promotes it." if not failed else "what failed must be mended in a new version."
@@ -159,9 +187,9 @@ def _next(dossier: Dossier) -> str:
 # ---- confirmation ------------------------------------------------------------------------------------------------
 
 
-def confirm(action: Action, dossier: Dossier, seen: Binding) -> None:
-    """Open the dialog that names what will happen; what is confirmed comes out of `decision_box` in the next run."""
-    _DIALOGS[action](action, dossier, seen)
+def confirm(action: Action, dossier: Dossier, seen: Binding, by: Actor) -> None:
+    """Open the dialog that names what will happen; what is confirmed comes out of `confirmed` in the next run."""
+    _DIALOGS[action](action, dossier, seen, by)
 
 
 def consequences(action: Action, dossier: Dossier) -> str:
@@ -180,6 +208,16 @@ def consequences(action: Action, dossier: Dossier) -> str:
                 f"**{name} v{ref.version}** returns to **{rules.champion.stage}**{archived}. "
                 "The comparison with the champion is waived, and recorded as waived."
             )
+        case Action.BREAK_GLASS:
+            return (
+                f"You ask for **{name} v{ref.version}** to go to **{rules.champion.stage}**{archived}. **It happens at "
+                "once when a second person confirms**, within an hour. Everybody sees it until a third has reviewed it."
+            )
+        case Action.CONFIRM_EMERGENCY:
+            return (
+                f"**{name} v{ref.version}** goes to **{rules.champion.stage}** **at once**{archived}. "
+                "Everybody sees it on every page until a reviewer or auditor has reviewed it."
+            )
         case Action.ARCHIVE if dossier.is_champion:
             return f"**{name} v{ref.version}** leaves **{rules.champion.stage}** and **nothing takes its place**."
         case Action.ARCHIVE:
@@ -188,25 +226,49 @@ def consequences(action: Action, dossier: Dossier) -> str:
             return f"The submission of **{name} v{ref.version}** is taken back."
 
 
-def _dialog(action: Action, dossier: Dossier, seen: Binding) -> None:
+def past_the_gate(action: Action, dossier: Dossier) -> None:
+    """What an emergency does, what it goes past, and what even an emergency does not."""
     st.markdown(consequences(action, dossier))
+    verdict = dossier.in_an_emergency
+    if verdict.waived:
+        st.markdown(":orange[**These checks fail and are waived, on the record:**]")
+        checks(Verdict(checks=verdict.waived))
+    else:
+        st.caption("Every check passes: nothing is waived but the release manager.")
+    if verdict.failed:
+        st.error("These are never waived, so the gate will refuse it:", icon=":material/gpp_bad:")
+        checks(Verdict(checks=verdict.failed))
+
+
+def _dialog(action: Action, dossier: Dossier, seen: Binding, by: Actor) -> None:
+    if action is Action.BREAK_GLASS:
+        past_the_gate(action, dossier)
+    else:
+        st.markdown(consequences(action, dossier))
     if action is Action.PROMOTE and not dossier.verdict.allowed:
         st.warning("As things are, the gate will refuse this and record that you asked.", icon=":material/gpp_bad:")
         checks(Verdict(checks=dossier.verdict.failed))
-    with st.form(f"confirm:{action}:{dossier.version.identity}", border=False):
+    form, policy = f"confirm:{action}:{dossier.version.identity}", dossier.policy
+    with st.form(form, border=False):
         words = st.text_area("Reason (needed)", placeholder="Why now? The record keeps this for years.", height=96)
-        sent = st.form_submit_button(_LABELS[action].format(version=dossier.ref.version), type="primary")
-    if sent and not words.strip():
+        signing.signature(form, policy, action, by)
+        label = _LABELS[action].format(version=dossier.ref.version)
+        sent = signing.sent(f"Sign: {label[0].lower()}{label[1:]}" if asked(policy, action) else label)
+    if not sent:
+        return
+    password = signing.password(form, policy, action)
+    if not words.strip():
         st.warning("A reason is needed.", icon=":material/edit:")
-    elif sent:
-        st.session_state["confirmed"] = Request(action=action, ref=dossier.ref, words=words, seen=seen)
+    elif not signing.missing(policy, action, password):
+        request = Request(action=action, ref=dossier.ref, words=words, seen=seen, password=password)
+        st.session_state["confirmed"] = request
         st.rerun()
 
 
-def _confirmed(dossier: Dossier) -> Request | None:
-    """A confirmed request is given out once: a second click finds nothing."""
-    request = st.session_state.pop("confirmed", None)
-    if request is not None and request.ref != dossier.ref:
+def confirmed(ref: VersionRef) -> Request | None:
+    """What was confirmed in a dialog, once: a second click finds nothing. To be taken before anything can fail."""
+    request: Request | None = st.session_state.pop("confirmed", None)
+    if request is not None and request.ref != ref:
         raise BadInput("What was confirmed is about another version; nothing was done. Please try again.")
     return request
 
@@ -216,10 +278,12 @@ _LABELS = {
     Action.ROLLBACK: "Roll back to v{version}",
     Action.ARCHIVE: "Archive v{version}",
     Action.WITHDRAW: "Withdraw v{version}",
+    Action.BREAK_GLASS: "Ask for v{version}",
 }
 _DIALOGS = {
     Action.PROMOTE: st.dialog("Promote to Production?", icon=":material/rocket_launch:")(_dialog),
     Action.ROLLBACK: st.dialog("Roll back?", icon=":material/undo:")(_dialog),
     Action.ARCHIVE: st.dialog("Archive?", icon=":material/archive:")(_dialog),
     Action.WITHDRAW: st.dialog("Withdraw the submission?", icon=":material/undo:")(_dialog),
+    Action.BREAK_GLASS: st.dialog("Break the glass?", icon=":material/notification_important:")(_dialog),
 }

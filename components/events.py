@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from components import links, markup
+from components.text import exact
 from services.ledger import Event, Kind
 
 # kind → sign, tone, what it did to the version
@@ -11,10 +12,16 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.APPROVAL_GIVEN: ("✓", "good", "approved {it}"),
     Kind.APPROVAL_EXPIRED: ("…", "wait", "marked an approval of {it} as expired"),
     Kind.CHANGES_REQUESTED: ("!", "wait", "requested changes on {it}"),
+    Kind.FINDING_RESOLVED: ("✓", "good", "resolved a finding in {it}"),
+    Kind.FINDING_REOPENED: ("!", "wait", "opened a finding in {it} again"),
     Kind.REJECTION_CONFIRMED: ("×", "bad", "rejected {it}"),
     Kind.WITHDRAWAL_CONFIRMED: ("←", "plain", "withdrew {it}"),
     Kind.PROMOTION_CONFIRMED: ("↑", "good", "promoted {it}"),
     Kind.ROLLBACK_CONFIRMED: ("←", "wait", "rolled back to {it}"),
+    Kind.EMERGENCY_REQUESTED: ("⚠", "bad", "asked for {it} to be promoted as an emergency"),
+    Kind.EMERGENCY_WITHDRAWN: ("←", "plain", "no longer asks for {it} as an emergency"),
+    Kind.EMERGENCY_CONFIRMED: ("⚠", "bad", "broke the glass: promoted {it} as an emergency"),
+    Kind.EMERGENCY_REVIEWED: ("§", "wait", "reviewed the emergency promotion of {it}"),
     Kind.ARCHIVAL_CONFIRMED: ("↓", "plain", "archived {it}"),
     Kind.TRANSITION_CONFIRMED: ("→", "plain", "moved {it}"),
     Kind.REGISTRY_BASELINE: ("•", "plain", "met the registry for the first time"),
@@ -33,10 +40,12 @@ _ASKED = {
     "submission": "to submit {it}",
     "approval": "to approve {it}",
     "changes": "to request changes on {it}",
+    "finding": "to settle a finding in {it}",
     "rejection": "to reject {it}",
     "withdrawal": "to withdraw {it}",
     "promotion": "to promote {it}",
     "rollback": "to roll back to {it}",
+    "emergency": "to break the glass for {it}",
     "archival": "to archive {it}",
     "transition": "to move {it}",
     "admission": "to change what is protected of {it} in MLflow",
@@ -55,9 +64,25 @@ def event_line(event: Event, *, version: bool, void: tuple[str, ...] = (), limit
     headline = (
         f"<strong>{markup.text(event.actor, 60)}</strong> {what.format(it=it)} · {markup.when(event.at)} · {record}"
     )
-    comment = event.comment if len(event.comment) <= limit else event.comment[: limit - 1] + "…"
+    said = "\n".join([event.comment, *_found(event)])
+    comment = said if len(said) <= limit else said[: limit - 1] + "…"
     note = f"No longer counts: {' and '.join(void)}." if void and event.kind is Kind.APPROVAL_GIVEN else ""
-    return markup.line(sign, tone, headline, comment, note)
+    return markup.line(sign, tone, headline, comment, note, signed_words(event))
+
+
+def signed_words(event: Event) -> str:
+    """Printed name, meaning and time of an event's signature; nothing where it has none."""
+    signature = event.get("signature")
+    if not signature:
+        return ""
+    return f"{signature['printed_name']}, “{signature['meaning']}”, {exact(signature['at'])}"
+
+
+def _found(event: Event) -> list[str]:
+    """The findings an event raises or settles, a line each."""
+    raised = [f"{one['severity'].capitalize()}: {one['text']}" for one in event.get("findings") or ()]
+    settled = event.get("finding")
+    return raised + ([f"({settled['severity']}: {settled['text']})"] if settled else [])
 
 
 def _words(kind: Kind) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ import streamlit as st
 from components import clicks, links, markup
 from components.chart_style import draw
 from components.charts import events_per_day
+from components.events import signed_words
 from components.history import BEFORE, TIMELINE
 from components.session import Session
 from components.text import NONE, ago, exact, number, plain
@@ -26,15 +27,16 @@ _RECORDS, _VERSIONS, _RELEASES, _CHAMPIONS = "event-records", "event-versions", 
 MAX_HELD = 500
 _COLOURS = {
     "given": "green", "requested": "orange", "refused": "red", "aborted": "red", "unknown": "orange",
-    "intended": "gray", "activated": "gray",
+    "intended": "gray", "activated": "gray", "withdrawn": "gray", "reviewed": "blue",
 }  # fmt: skip
 _CONFIRMED = {
     "submission": "blue", "promotion": "green", "rollback": "orange", "rejection": "red", "archival": "violet",
+    "emergency": "red",
 }  # fmt: skip
 _TONES = {"green": "good", "red": "bad", "orange": "wait"}
 _SIGNS = {
     "submission": "→", "approval": "✓", "promotion": "↑", "rollback": "←", "archival": "↓", "rejection": "×",
-    "withdrawal": "←", "changes": "!", "policy": "§",
+    "withdrawal": "←", "changes": "!", "policy": "§", "emergency": "⚠",
 }  # fmt: skip
 
 
@@ -216,10 +218,10 @@ def _timeline(found: Sequence[Event]) -> None:
 
 def _line(event: Event) -> str:
     tone = _TONES.get(colour(event.kind), "plain")
-    sign = "×" if tone == "bad" else _SIGNS.get(event.kind.subject, "·")
+    sign = "×" if event.kind.outcome in {"refused", "aborted"} else _SIGNS.get(event.kind.subject, "·")
     about = f" {markup.link(_version(event), links.version(event.ref))}" if event.ref else ""
     headline = (
         f"<strong>{markup.text(history.action(event.kind), 60)}</strong>{about} · {markup.text(event.actor, 60)} · "
         f"{markup.when(event.at)} · {markup.link(f'#{event.seq}', links.event(event.seq))}"
     )
-    return markup.line(sign, tone, headline, event.comment[:1000])
+    return markup.line(sign, tone, headline, event.comment[:1000], signed=signed_words(event))

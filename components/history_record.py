@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from components import links, markup
-from components.badges import inline, passed, stage_words
+from components.badges import WAIVED, inline, passed, stage_words
 from components.history import EVENT
 from components.history_list import colour
 from components.problems import problems_shown
@@ -51,6 +51,7 @@ def _draw(session: Session, asked: str) -> None:
         if event.comment:
             with st.container(border=True):
                 st.text(prose(event.comment))
+        _signature(event)
         _change(event)
         _checks(found)
         _metrics(event)
@@ -78,6 +79,20 @@ def _headline(event: Event) -> None:
     )
 
 
+def _signature(event: Event) -> None:
+    signature = event.get("signature")
+    if signature:
+        _section("Electronic signature")
+        name, username = escaped(signature["printed_name"], 80), escaped(signature["username"], 80)
+        _facts(
+            {
+                "Signed by": f"{name} ({username})",
+                "Meaning": f"“{escaped(signature['meaning'])}”",
+                "Time": exact(signature["at"]),
+            }
+        )
+
+
 def _change(event: Event) -> None:
     before, after = event.get("before"), event.get("after")
     if not before or not after:
@@ -90,6 +105,10 @@ def _change(event: Event) -> None:
         *(
             (f"alias {escaped(alias)}", _pointed(before, alias), _pointed(after, alias))
             for alias in _keys(before, after, "aliases")
+        ),
+        *(
+            (f"tag {escaped(key)}", before["tags"].get(key), after["tags"].get(key))
+            for key in (_keys(before, after, "tags") if "tags" in before and "tags" in after else ())
         ),
     ]
     _section("What changed" if event.kind.outcome == "confirmed" else "What was to change")
@@ -110,14 +129,18 @@ def _checks(found: Record) -> None:
     _section(f"Checks · {sum(bool(check['passed']) for check in found.checks)} of {len(found.checks)} passed")
     _table(
         {
-            "check": [f"{passed(bool(check['passed']))} {escaped(str(check['title']), 200)}" for check in found.checks],
+            "check": [f"{_sign(check)} {escaped(str(check['title']), 200)}" for check in found.checks],
             "value": [escaped(str(check["value"]), 200) for check in found.checks],
             "needed": [escaped(str(check["threshold"]), 200) for check in found.checks],
         }
     )
     for check in found.checks:
         if not check["passed"]:
-            st.caption(f"{passed(False)} {escaped(str(check['reason']), 600)}")
+            st.caption(f"{_sign(check)} {escaped(str(check['reason']), 600)}")
+
+
+def _sign(check: Mapping[str, object]) -> str:
+    return WAIVED if check.get("waived") else passed(bool(check["passed"]))
 
 
 def _metrics(event: Event) -> None:

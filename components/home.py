@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from components import badges, links, markup, submissions
+from components import badges, emergencies, findings, links, markup, submissions
 from components.events import event_line
 from components.session import Session
 from components.text import escaped, number, plain, signed
@@ -38,10 +38,12 @@ def inbox_of(session: Session, seen: Overview) -> None:
             f"by {escaped(intent.actor.username)} is under way, or waits to find out what became of it.",
             icon=":material/pending:",
         )
+    urgent = emergencies.inbox(seen.emergencies, session.user)
+    asked = findings.to_answer(session)
     tasks = inbox.tasks(session.user, list(seen.open_submissions))
     for position, (task, item) in enumerate(tasks):
-        submissions.card(item, _LABELS[task], primary=position == 0)
-    if not tasks:
+        submissions.card(item, _LABELS[task], primary=position == 0 and not urgent)
+    if not tasks and not asked and not urgent:
         others = len(seen.open_submissions)
         more = f" {others} open submission{'s' if others > 1 else ''} wait for others." if others else ""
         st.success(f"Nothing waits for you.{more}", icon=":material/inbox:")
@@ -76,7 +78,8 @@ def _champion(champion: Champion) -> None:
     )
     if champion.release:
         since, by = markup.when(champion.release.at), markup.text(champion.release.by, 60)
-        markup.caption(f"since {since}", f"released by {by}")
+        how = "released in an emergency by" if champion.release.action == "emergency" else "released by"
+        markup.caption(f"since {since}", f"{how} {by}")
     else:
         st.caption(":orange[⚠] not released through Signoff")
 

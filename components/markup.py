@@ -36,12 +36,14 @@ def caption(*parts: str) -> None:
     st.html(f'<div class="quiet">{" · ".join(part for part in parts if part)}</div>')
 
 
-def line(sign: str, tone: str, headline: str, said: str = "", note: str = "") -> str:
-    """One line of a thread: a sign in a coloured disc, who did what, their words, and why it no longer counts."""
+def line(sign: str, tone: str, headline: str, said: str = "", note: str = "", signed: str = "") -> str:
+    """One line of a thread: a sign in a coloured disc, who did what, their words, why it no longer counts, and what
+    they signed."""
     words = f'<div class="said{" struck" if note else ""}">{escape(prose(said))}</div>' if said else ""
     voided = f'<div class="void">{escape(note)}</div>' if note else ""
     disc = f'<span class="sign" aria-hidden="true">{escape(sign)}</span>'
-    return f'<div class="line {tone}">{disc}<div>{headline}{words}{voided}</div></div>'
+    signature = f'<div class="signed">signed: {escape(plain(signed))}</div>' if signed else ""
+    return f'<div class="line {tone}">{disc}<div>{headline}{words}{signature}{voided}</div></div>'
 
 
 def item(sign: str, tone: str, meaning: str, body: str) -> str:

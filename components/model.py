@@ -14,6 +14,7 @@ from components.choosing import metric_choice
 from components.text import NONE, ago, escaped, exact, number, plain
 from components.timelines import TrendPoint
 from services.domain import ModelVersion, RegisteredModel, Stage
+from services.ledger import Kind
 from services.lineage import Lineage
 from services.periods import Period
 
@@ -85,7 +86,8 @@ def _champion(story: Lineage) -> None:
             st.markdown(f"since **{ago(release.at)}**", help=exact(release.at))
             approvals = release.get("approvals") or []
             people = ", ".join(dict.fromkeys(escaped(a["person"], 60) for a in approvals)) or "nobody"
-            st.markdown(f"promoted by **{escaped(release.actor, 60)}** · approved by **{people}**")
+            how = " in an emergency" if release.kind is Kind.EMERGENCY_CONFIRMED else ""
+            st.markdown(f"promoted by **{escaped(release.actor, 60)}**{how} · approved by **{people}**")
             st.caption(f"“{escaped(release.comment, 200)}” · [the record \\#{release.seq}]({links.event(release.seq)})")
 
 

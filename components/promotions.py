@@ -10,6 +10,8 @@ from services.changes import Intent
 from services.domain import VersionRef
 from services.releases import Release, Return
 
+_HOW = {"promote": "promoted", "rollback": "rolled back", "emergency": ":red[emergency]"}
+
 
 def under_way(found: list[Intent]) -> None:
     """Changes that were begun and not yet closed."""
@@ -34,7 +36,7 @@ def released(found: list[Release]) -> None:
         {
             "when": [f"{exact(release.at)[:16]} UTC" for release in found],
             "version": [_version(release.ref) for release in found],
-            "how": ["rolled back" if release.action == "rollback" else "promoted" for release in found],
+            "how": [_HOW[release.action] for release in found],
             "replaced": [f"v{release.replaced}" if release.replaced else "–" for release in found],
             "by": [escaped(release.by, 60) for release in found],
             "reason": [escaped(release.reason, 200) for release in found],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from components import links
+from components.events import signed_words
 from components.text import ago, escaped, exact
 from services.dossier import Dossier
 from services.gate import Verdict
@@ -15,7 +16,9 @@ def checks_table(verdict: Verdict) -> None:
     """Every check with value, threshold and reason."""
     st.table(
         {
-            "": ["✓ passed" if check.passed else "✗ failed" for check in verdict.checks],
+            "": [
+                "✓ passed" if check.passed else "! waived" if check.waived else "✗ failed" for check in verdict.checks
+            ],
             "check": [escaped(check.title, 160) for check in verdict.checks],
             "value": [escaped(check.value, 160) for check in verdict.checks],
             "threshold": [escaped(check.threshold, 160) for check in verdict.checks],
@@ -37,6 +40,7 @@ def record(dossier: Dossier) -> None:
                 "what": [event.kind.value.replace(":", " ") for event in dossier.events],
                 "who": [escaped(event.actor, 60) for event in dossier.events],
                 "when": [f"{exact(event.at)} ({ago(event.at)})" for event in dossier.events],
+                **_signatures(dossier),
                 "policy": [escaped(str(event.get("policy") or ""), 60) for event in dossier.events],
                 "hash": [f"`{event.hash[:12]}`" for event in dossier.events],
             },
@@ -54,3 +58,9 @@ def record(dossier: Dossier) -> None:
         border="horizontal",
         hide_index=True,
     )
+
+
+def _signatures(dossier: Dossier) -> dict[str, list[str]]:
+    """A column of them, where there is one at all."""
+    signatures = [escaped(signed_words(event), 300) for event in dossier.events]
+    return {"signed": signatures} if any(signatures) else {}

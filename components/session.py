@@ -64,12 +64,16 @@ def current() -> Session:
 
 
 def _signed_out() -> NoReturn:
+    st.session_state.clear()  # nothing that was typed stays for whoever comes next
     url = urlsplit(st.context.url or "/")
     here = (url.path or "/") + (f"?{url.query}" if url.query else "")
     link = html.escape(f"/login?next={quote(here, safe='/')}", quote=True)
     with st.container(horizontal_alignment="center"):
         st.space("large")
         st.subheader("You have been signed out", text_alignment="center", anchor=False)
-        st.caption("Sessions end after 12 hours, or when you sign out in another window.", text_alignment="center")
+        st.caption(
+            "Sessions end after 12 hours, after five wrong passwords while signing, or when you sign out elsewhere.",
+            text_alignment="center",
+        )
         st.html(f'<a class="signoff-button" href="{link}" target="_self">Sign in again</a>', width="content")
     st.stop()

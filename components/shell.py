@@ -7,6 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from components import emergencies
 from components.session import Session, current
 from components.status import snapshot_badge
 from components.text import escaped
@@ -54,4 +55,5 @@ page = st.navigation(
 with st.sidebar:
     snapshot_badge(session)
     account(session)
+emergencies.banner(session)
 page.run()

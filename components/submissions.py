@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from components import badges, links, markup
+from components import badges, findings, links, markup
 from components.text import escaped, number, signed
 from services.inbox import Item
 
@@ -19,7 +19,9 @@ def card(item: Item, label: str, *, icon: str = ":material/arrow_forward:", prim
             st.space("stretch")
             if st.button(label, key=f"open:{label}:{ref}", icon=icon, type="primary" if primary else "secondary"):
                 st.switch_page(links.PAGES["version"], query_params=links.version_query(ref))
-        st.markdown(f"{verdict_line(item)} :gray[· {delta_line(item)}]" if delta_line(item) else verdict_line(item))
+        found = findings.due_line(item.facts.findings, item.facts.now) if item.facts else ""
+        quiet = " · ".join(part for part in (delta_line(item), found) if part)
+        st.markdown(f"{verdict_line(item)} :gray[· {quiet}]" if quiet else verdict_line(item))
         markup.caption(
             f"submitted {markup.when(item.submission.submitted_at)} by {markup.text(item.submission.submitted_by, 60)}",
             markup.text(item.submission.comment, 220),

@@ -8,6 +8,7 @@ from components.comparison import conclusions, data_warning, metric_table
 from components.model import metric_trend
 from components.problems import problems_shown
 from components.session import Session, current
+from components.waiting import reading_shown
 from services import comparing, lineage
 
 
@@ -20,7 +21,7 @@ def render(session: Session) -> None:
         if len(asked.refs) < 2:
             parts.nothing_chosen(asked.model)
             return
-        with st.spinner("Reading the evidence…"):
+        with reading_shown("Reading the evidence…"):
             comparison = comparing.shown(session.signoff, asked.refs)
             story = lineage.shown(session.signoff, comparison.versions[1].ref.name)
         champion = story.champion.ref if story.champion else None

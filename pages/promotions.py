@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from components import promotions, submissions
+from components import emergencies, promotions, submissions
 from components.acting import outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
@@ -15,6 +15,7 @@ def render(session: Session) -> None:
     outcome_shown()
     signoff = session.signoff
     with problems_shown():
+        emergencies.listing(session)
         with st.spinner("Reading the evidence…"):
             waiting = inbox.judged(signoff, inbox.queue(signoff, Status.APPROVED, Status.AUTO_APPROVED))
         st.caption(f"{len(waiting)} approved and waiting · {sum(item.ready for item in waiting)} ready to go")

@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from components import comparison, conversation, decision, dossier, links, record
+from components import comparison, conversation, decision, dossier, emergencies, findings, links, record
 from components.acting import carried_out, outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
+from components.waiting import reading_shown
 from services.desk import VOTES, Request
 from services.domain import VersionRef
 from services.dossier import Dossier, open_dossier
@@ -15,13 +16,17 @@ from services.inbox import next_for
 def render(session: Session) -> None:
     with problems_shown():
         ref = VersionRef.parse(st.query_params.get("name"), st.query_params.get("version"))
-        with st.spinner("Reading the evidence…"):
+        confirmed = decision.confirmed(ref)
+        with reading_shown("Reading the evidence…"):
             found = open_dossier(session.signoff, ref)
         uri = session.signoff.settings.mlflow_uri
         dossier.header(found, uri)
         dossier.summary(found)
         outcome_shown()
-        if request := decision.decision_box(found, session.user):
+        emergencies.panel(session, found.emergencies, found)
+        if request := decision.decision_box(found, session.user) or confirmed:
+            onwards(session, request, done=carried_out(session, request))
+        if request := findings.panel(found, session.user):
             onwards(session, request, done=carried_out(session, request))
         dossier.lifecycle(found, uri)
         tabs(session, found)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from services import facts, intents, mirror, protection, releases, reviews, standing, transitions, verbs
+from services import facts, gate, intents, mirror, protection, releases, reviews, standing, transitions, verbs
 from services.calls import HOOK_SECONDS, MOVES, UNGOVERNED, WORKSPACE, Call, What
 from services.changes import Change, State
 from services.domain import Action, Actor, Source, VersionRef
@@ -172,7 +172,7 @@ def _refuse_unsubmitted(signoff: Signoff, scene: Scene, ref: VersionRef, actor: 
     with refusals_recorded(signoff, "promotion", actor, ref):
         versions = tuple(sorted(scene.versions.values(), key=lambda version: version.ref.version))
         policy, seen = facts.remembered(signoff, ref, scene.model, versions)
-        releases.allowed(policy, seen, actor)
+        releases.allowed(seen, gate.evaluate(policy, seen, actor=actor))
 
 
 def _of_ours(signoff: Signoff, call: Call, intent: str) -> Answer:

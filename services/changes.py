@@ -14,19 +14,31 @@ from services.registry import Registry
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """The part of a registered model that a change is about: version → stage, alias → version (None: not set)."""
+    """The part of a registered model that a change is about: version → stage, alias → version (None: not set).
+
+    ``tags`` are those of the version the change is about, key → value (None: not set).
+    """
 
     stages: Mapping[int, str]
     aliases: Mapping[str, int | None]
+    tags: Mapping[str, str | None] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """For an event or a JSON column, whose keys are text."""
-        return {"stages": {str(v): stage for v, stage in self.stages.items()}, "aliases": dict(self.aliases)}
+        return {
+            "stages": {str(v): stage for v, stage in self.stages.items()},
+            "aliases": dict(self.aliases),
+            **({"tags": dict(self.tags)} if self.tags else {}),
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The inverse of `as_json`."""
-        return cls(stages={int(v): stage for v, stage in value["stages"].items()}, aliases=value["aliases"])
+        return cls(
+            stages={int(v): stage for v, stage in value["stages"].items()},
+            aliases=value["aliases"],
+            tags=value.get("tags", {}),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,15 +140,17 @@ def prescribe(
 def observe(registry: Registry, change: Change) -> State:
     """How MLflow stands now in all that ``change`` is about, with whoever else is in the target's new stage."""
     model, versions = registry.model(change.ref.name), registry.versions(change.ref.name)
-    if not any(version.ref == change.ref for version in versions):
+    own = next((version for version in versions if version.ref == change.ref), None)
+    if own is None:
         raise NotFound(f"MLflow no longer has {change.ref}.")
     return State(
         stages={
             v.ref.version: v.stage
             for v in versions
-            if v.ref.version in change.after.stages or (change.alone and not change.each and v.stage == change.stage)
+            if v.ref.version in change.after.stages or (not change.each and change.alone and v.stage == change.stage)
         },
         aliases={alias: model.aliases.get(alias) for alias in change.after.aliases},
+        tags={key: own.tags.get(key) for key in change.after.tags},
     )
 
 
@@ -154,12 +168,13 @@ class Sender:
         self.sent: set[str] = set()
 
     def apply(self, change: Change) -> None:
-        """Send the change: the stage first, then the aliases. Whether it arrived is for `observe`."""
+        """Send the change: the stage first, then the aliases, then tags. Whether it arrived is for `observe`."""
         if change.each:
             self._move_each(change.ref.name, change.before, change.after)
         elif change.before.stages != change.after.stages:
             self._stage(change.ref, change.stage, alone=change.alone)
         self.point(change.ref.name, change.before.aliases, change.after.aliases)
+        self._tag(change.ref, change.before.tags, change.after.tags)
 
     def point(self, name: str, now: Mapping[str, int | None], wanted: Mapping[str, int | None]) -> None:
         """Move those aliases of a model that are not yet where they should be."""
@@ -199,6 +214,15 @@ class Sender:
         for version, stage in sorted(wanted.stages.items(), key=lambda item: item[1] == Stage.PRODUCTION):
             if now.stages.get(version) != stage:
                 self._stage(VersionRef(name=name, version=version), stage)
+
+    def _tag(self, ref: VersionRef, now: Mapping[str, str | None], wanted: Mapping[str, str | None]) -> None:
+        for key, value in wanted.items():
+            if now.get(key) == value or not self._first(f"tag {key}"):
+                continue
+            if value is None:
+                self._registry.delete_tag(ref, key)
+            else:
+                self._registry.set_tag(ref, key, value)
 
     def _stage(self, ref: VersionRef, stage: str, *, alone: bool = False) -> None:
         if self._first(f"stage {ref.version} {stage}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from services.errors import LedgerUnavailable
 from services.settings import PROJECT
 
-BUSY_SECONDS = 10
+BUSY_SECONDS = 5.0
+"""How long to wait for a lock, or for a server to be connected to, before saying that the record cannot be written."""
 _ALONE = 0x5167F0FF
 """The number of our advisory lock on PostgreSQL."""
 
@@ -72,6 +74,7 @@ class Database:
             connection.execution_options(writing=True)
             with connection.begin():
                 if alone and self.engine.dialect.name == "postgresql":
+                    connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # whoever migrates may take its time
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ALONE)))
                 yield connection
 
@@ -94,9 +97,28 @@ def _engine(url: str) -> Engine:
         raise LedgerUnavailable("SIGNOFF_DATABASE_URL is not a database URL SQLAlchemy understands.") from error
     if parsed.drivername in {"postgres", "postgresql"}:
         parsed = parsed.set(drivername="postgresql+psycopg")  # the driver we bring, not the one SQLAlchemy would guess
-    if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(parsed, pool_pre_ping=True)
-    engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+    return _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
+
+
+def _postgresql(url: sa.URL) -> Engine:
+    # Without these a lock somebody forgot, or a network that swallows packets, would hold a verb for ever or for hours.
+    patience = {"connect_timeout": math.ceil(BUSY_SECONDS), "tcp_user_timeout": int(BUSY_SECONDS * 1000)}
+    given = {name: value for name, value in patience.items() if name not in url.query}
+    engine = sa.create_engine(url, pool_pre_ping=True, connect_args=given)
+
+    @sa.event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _: object) -> None:
+        if "options" in url.query:
+            return  # who sets options of the server sets this one too, or does not want it
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {int(BUSY_SECONDS * 1000)}")
+        connection.commit()
+
+    return engine
+
+
+def _sqlite(url: sa.URL) -> Engine:
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @sa.event.listens_for(engine, "connect")
     def _set_up(connection: sqlite3.Connection, _: object) -> None:

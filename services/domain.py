@@ -212,12 +212,18 @@ class Action(StrEnum):
     APPROVE = "approve"
     REQUEST_CHANGES = "request_changes"
     REJECT = "reject"
+    RESOLVE = "resolve"
+    REOPEN = "reopen"
     WITHDRAW = "withdraw"
     PROMOTE = "promote"
     ROLLBACK = "rollback"
     ARCHIVE = "archive"
     RESTORE = "restore"
     ADOPT = "adopt"
+    BREAK_GLASS = "break_glass"
+    CONFIRM_EMERGENCY = "confirm_emergency"
+    WITHDRAW_EMERGENCY = "withdraw_emergency"
+    REVIEW_EMERGENCY = "review_emergency"
     EXPORT_LEDGER = "export_ledger"
     MANAGE_PEOPLE = "manage_people"
 
@@ -229,8 +235,14 @@ class Role(StrEnum):
     SCIENTIST = "scientist"
     REVIEWER = "reviewer"
     RELEASE_MANAGER = "release_manager"
+    BREAK_GLASS = "break_glass"
     AUDITOR = "auditor"
     ADMIN = "admin"
+
+    @property
+    def words(self) -> str:
+        """Whoever has it, in a sentence."""
+        return "break-glass holder" if self is Role.BREAK_GLASS else self.value.replace("_", " ")
 
 
 class Source(StrEnum):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
-from services import comparison, facts, gate, ledger, permissions
+from services import comparison, facts, gate, ledger, people, permissions
 from services.comparison import Comparison
 from services.domain import Action, Actor, ModelVersion, RunFacts, Stage, Status, VersionRef
+from services.emergencies import Emergency, open_emergencies
 from services.errors import RegistryUnavailable
 from services.evidence import Binding, Decision, Facts
 from services.gate import Verdict
@@ -54,6 +56,10 @@ class Dossier:
     releases: tuple[Release, ...]
     """Confirmed promotions and rollbacks of exactly this version, newest first."""
     deployments: tuple[RunFacts, ...] = ()
+    owners: Mapping[str, str]
+    """Username → name of everybody who could answer a finding."""
+    emergencies: tuple[Emergency, ...] = ()
+    """Of exactly this version: requests that wait for a second person, and what nobody has reviewed."""
 
     @property
     def version(self) -> ModelVersion:
@@ -92,7 +98,17 @@ class Dossier:
     @property
     def passed(self) -> int:
         """How many checks passed."""
-        return len(self.verdict.checks) - len(self.verdict.failed)
+        return sum(check.passed for check in self.verdict.checks)
+
+    @property
+    def request(self) -> Emergency | None:
+        """The emergency somebody has asked for and nobody has confirmed yet."""
+        return next((emergency for emergency in self.emergencies if emergency.waits), None)
+
+    @property
+    def in_an_emergency(self) -> Verdict:
+        """The same checks with those marked that two people could go past."""
+        return gate.waived(self.verdict)
 
     def void_reasons(self, decision: Decision) -> tuple[str, ...]:
         """Why a decision no longer counts; empty when it does."""
@@ -109,8 +125,12 @@ class Dossier:
             Action.REJECT: submission is not None,
             Action.PROMOTE: not released,
             Action.WITHDRAW: submission is not None and actor.username == submission.submitted_by,
-            Action.ROLLBACK: not released and bool(self.releases),
+            Action.ROLLBACK: not released and any(release.returnable for release in self.releases),
             Action.ARCHIVE: self.version.stage != Stage.ARCHIVED,
+            Action.BREAK_GLASS: not released and self.request is None and self.policy.rules.break_glass,
+            Action.CONFIRM_EMERGENCY: any(emergency.may_confirm(actor) for emergency in self.emergencies),
+            Action.WITHDRAW_EMERGENCY: any(emergency.may_withdraw(actor) for emergency in self.emergencies),
+            Action.REVIEW_EMERGENCY: any(emergency.may_review(actor) for emergency in self.emergencies),
         }
         return tuple(action for action, fits in fitting.items() if fits and permissions.may(actor, action))
 
@@ -130,6 +150,7 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
     policy, seen = facts.shown(signoff, ref)
     with signoff.database.reading() as connection:
         found = ledger.events(connection, Filter(model=ref.name, version=ref.version), limit=MAX_EVENTS)
+        owners = people.names(connection)
     identity = seen.candidate.version.identity
     mine = tuple(r for r in releases(signoff, ref.name) if r.ref == ref and r.identity == identity)
     dossier = Dossier(
@@ -139,6 +160,8 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
         events=tuple(event for event in found if event.kind.outcome != "intended"),
         releases=mine,
         deployments=_deployments(signoff, ref) if mine else (),
+        owners=owners,
+        emergencies=tuple(e for e in open_emergencies(signoff) if e.ref == ref and e.identity == identity),
     )
     then = next((event.verdict for event in found if mine and event.seq == mine[0].seq), None)
     # A champion is shown with the verdict it was released on: its approvals were for that release, and are used up.
@@ -185,6 +208,9 @@ def _approved(dossier: Dossier) -> Step:
     approval, rejection = last[Kind.APPROVAL_GIVEN], last[Kind.REJECTION_CONFIRMED]
     if rejection and (approval is None or rejection.seq > approval.seq) and dossier.facts.submission is None:
         return Step(title="Approve", mark=Mark.FAILED, at=rejection.at, detail=f"rejected by {rejection.actor}")
+    release = dossier.releases[0] if dossier.releases else None
+    if release and release.action == "emergency" and _unapproved(dossier, release):
+        return Step(title="Approve", mark=Mark.FAILED, at=release.at, detail="waived in an emergency")
     approved = dossier.facts.submission is None or dossier.facts.submission.status == Status.APPROVED
     if approval and (approved or dossier.releases):
         return Step(title="Approve", mark=Mark.DONE, at=approval.at, detail=f"by {approval.actor}")
@@ -193,10 +219,17 @@ def _approved(dossier: Dossier) -> Step:
     return Step(title="Approve", mark=Mark.AHEAD)
 
 
+def _unapproved(dossier: Dossier, release: Release) -> bool:
+    event = next((event for event in dossier.events if event.seq == release.seq), None)
+    waived = event.verdict.waived if event else ()
+    return any(check.id.split(":")[0] in {"approvals", "changes"} for check in waived)
+
+
 def _promoted(dossier: Dossier) -> Step:
     if dossier.releases:
         release = dossier.releases[0]
-        return Step(title="Promote", mark=Mark.DONE, at=release.at, detail=f"by {release.by}")
+        how = "in an emergency, by" if release.action == "emergency" else "by"
+        return Step(title="Promote", mark=Mark.DONE, at=release.at, detail=f"{how} {release.by}")
     ready = dossier.verdict.allowed
     return Step(title="Promote", mark=Mark.NOW if ready else Mark.AHEAD, detail="ready" if ready else "")
 

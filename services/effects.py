@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import deviations, mirror
 from services.changes import Intent
 from services.domain import Status, VersionRef
+from services.evidence import FindingDraft, Submission
 from services.ledger import Event
-from services.tables import decisions, promotions, submissions
+from services.tables import decisions, emergencies, findings, promotions, submissions
 
 RELEASED = "released"
 """A submission that led to a promotion; in MLflow its tag stays ``approved``."""
@@ -52,18 +55,22 @@ def _withdrawn(connection: Connection, intent: Intent, _: Event) -> None:
     set_status(connection, intent.ref, Status.WITHDRAWN.value)
 
 
-def _released(connection: Connection, intent: Intent, event: Event) -> None:
+_RELEASES = {"promotion": "promote", "rollback": "rollback", "emergency": "emergency"}
+"""Subject → what ``promotions.action`` calls it."""
+
+
+def _released(connection: Connection, intent: Intent, event: Event, *, reason: str = "") -> None:
     replaced = intent.change.replaced
     connection.execute(
         promotions.insert().values(
             intent=intent.id,
-            action="rollback" if intent.subject == "rollback" else "promote",
+            action=_RELEASES[intent.subject],
             model=intent.ref.name,
             version=intent.ref.version,
             identity=intent.context["identity"],
             replaced=replaced,
             by=intent.actor.username,
-            reason=intent.comment,
+            reason=reason or intent.comment,
             at=event.body["at"],
             manifest_digest=intent.context["manifest_digest"],
             policy=intent.context["policy"],
@@ -79,6 +86,27 @@ def _released(connection: Connection, intent: Intent, event: Event) -> None:
     ).all():
         connection.execute(submissions.update().where(submissions.c.id == row.id).values(status=Status.PENDING.value))
         mirror.ask(connection, VersionRef(name=intent.ref.name, version=row.version), event.seq)
+
+
+def _broken_glass(connection: Connection, intent: Intent, event: Event) -> None:
+    """Released as always, under the reason of whoever asked; but what nobody approved is not called approved."""
+    request = intent.context["emergency"]
+    waived = intent.verdict.waived if intent.verdict else ()
+    if any(check.id.split(":")[0] in {"approvals", "changes"} for check in waived):
+        set_status(connection, intent.ref, mirror.BYPASSED)
+    _released(connection, intent, event, reason=request["reason"])
+    connection.execute(
+        emergencies.update()
+        .where(emergencies.c.seq == request["request"])
+        .values(
+            state="released",
+            confirmed_by=intent.actor.username,
+            released_at=event.body["at"],
+            released_seq=event.seq,
+            waived=[check.title for check in waived],
+            own=request["own"],
+        )
+    )
 
 
 def _archived(connection: Connection, intent: Intent, _: Event) -> None:
@@ -99,6 +127,7 @@ _SETTLE = {
     "withdrawal": _withdrawn,
     "promotion": _released,
     "rollback": _released,
+    "emergency": _broken_glass,
     "archival": _archived,
     "restoration": _restored,
     "transition": _moved,
@@ -128,5 +157,24 @@ def vote(connection: Connection, submission: int, event: Event, decision: str, b
             at=event.body["at"],
             binding=binding,
             seq=event.seq,
+            signed=event.get("signature") is not None,
         )
     )
+
+
+def raise_findings(
+    connection: Connection, submission: Submission, event: Event, drafts: Iterable[FindingDraft]
+) -> None:
+    """Store what a reviewer found, with the event that tells of it."""
+    for draft in drafts:
+        connection.execute(
+            findings.insert().values(
+                model=submission.ref.name,
+                version=submission.ref.version,
+                identity=submission.identity,
+                **draft.as_json(),
+                raised_by=event.actor,
+                raised_at=event.body["at"],
+                seq=event.seq,
+            )
+        )

@@ -13,7 +13,7 @@ from services.ledger import Event
 COLUMNS = (
     "record", "at", "action", "kind", "person", "name", "roles", "through", "model", "version", "comment", "policy",
     "policy_digest", "files_digest", "run", "metrics", "champion", "champion_metrics", "failed_checks", "approved_by",
-    "before", "after", "hash", "previous",
+    "signature", "before", "after", "hash", "previous",
 )  # fmt: skip
 FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What spreadsheets take for the beginning of a formula; the wide forms are turned into the narrow ones by some."""
@@ -54,8 +54,9 @@ def _cells(event: Event) -> list[Any]:
         _metrics(get("metrics")),
         get("champion"),
         _metrics(get("champion_metrics")),
-        "; ".join(str(check["reason"]) for check in event.failed_checks),
+        "; ".join(f"{'waived: ' if check.get('waived') else ''}{check['reason']}" for check in event.failed_checks),
         ", ".join(approval["person"] for approval in get("approvals") or ()),
+        _signature(get("signature")),
         _json(get("before")),
         _json(get("after")),
         event.hash,
@@ -65,6 +66,10 @@ def _cells(event: Event) -> list[Any]:
 
 def _metrics(metrics: Any) -> str:
     return "; ".join(f"{name}={metric['value']}" for name, metric in sorted((metrics or {}).items()))
+
+
+def _signature(signature: Any) -> str:
+    return f"{signature['printed_name']}: {signature['meaning']} ({signature['at']})" if signature else ""
 
 
 def _json(value: Any) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import date, datetime
+from enum import StrEnum
 from typing import Any
 
 import rfc8785
 
 from services.domain import (
+    Actor,
     ArtifactFile,
     Dataset,
     LoggedModelFacts,
@@ -21,6 +23,10 @@ from services.domain import (
     Signature,
     VersionRef,
 )
+from services.errors import BadInput
+
+MAX_FINDING = 2000
+"""Characters of one finding."""
 
 
 def canonical(value: Any) -> bytes:
@@ -154,6 +160,8 @@ class Decision:
     seq: int
     expired: bool = False
     """Found expired once; whatever a clock says later, it never counts again."""
+    signed: bool = False
+    """Given with the password, under a policy that asks for a signature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +180,90 @@ class Submission:
     seq: int
 
 
+class Severity(StrEnum):
+    """How grave a finding is. An open blocking one keeps the version out of Production."""
+
+    BLOCKING = "blocking"
+    MAJOR = "major"
+    MINOR = "minor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingDraft:
+    """A finding as a reviewer writes it down. ``owner`` is who answers it; None: the submitter.
+
+    Raises:
+        BadInput: it says nothing, or far too much.
+    """
+
+    text: str
+    severity: Severity = Severity.MAJOR
+    owner: str | None = None
+    due: date | None = None
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise BadInput("A finding needs words.")
+        if len(self.text) > MAX_FINDING:
+            raise BadInput(f"A finding has {len(self.text)} characters; at most {MAX_FINDING} are kept.")
+
+    def as_json(self) -> dict[str, str | None]:
+        """For an event."""
+        return {
+            "severity": self.severity.value,
+            "text": self.text,
+            "owner": self.owner,
+            "due": self.due.isoformat() if self.due else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a reviewer found wrong with exactly one version; it stays with it when it is submitted again.
+
+    Times are ISO 8601 UTC, ``due`` is a day. ``resolved_by`` and what follows are None while it is open.
+    """
+
+    id: int
+    ref: VersionRef
+    severity: Severity
+    text: str
+    owner: str
+    due: date | None
+    raised_by: str
+    raised_at: str
+    seq: int
+    resolved_by: str | None = None
+    resolved_at: str | None = None
+    resolution: str | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether nobody has resolved it yet."""
+        return self.resolved_by is None
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it keeps the version out of Production."""
+        return self.open and self.severity is Severity.BLOCKING
+
+    def overdue(self, now: datetime) -> bool:
+        """Whether it is open and its day is over."""
+        return self.open and self.due is not None and self.due < now.date()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiver:
+    """An emergency two people want to answer for; ``confirmed_by`` is None while only one of them has spoken.
+
+    ``binding`` is what the first one saw. Both come with the roles held now, not with those of the asking.
+    """
+
+    asked_by: Actor
+    binding: Binding
+    confirmed_by: Actor | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """All the gate judges from, read from MLflow and the ledger at the moment of judging."""
@@ -183,6 +275,8 @@ class Facts:
     """When it is judged, in UTC; freezes, ages and expiry count from it."""
     submission: Submission | None = None
     decisions: tuple[Decision, ...] = field(default=())
+    findings: tuple[Finding, ...] = ()
+    """Whatever reviewers found in exactly this version, in any round, resolved or not; oldest first."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,11 +11,11 @@ from sqlalchemy.engine import Connection
 
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import NotFound
-from services.evidence import Binding, Decision, Evidence, Facts, Submission
+from services.evidence import Binding, Decision, Evidence, Facts, Finding, Severity, Submission
 from services.policy import Policy
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, promotions, submissions
+from services.tables import decisions, emergencies, findings, promotions, submissions
 
 OPEN = tuple(status.value for status in Status if status.open)
 
@@ -40,7 +41,8 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
             champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
             submission=submission,
             decisions=latest_decisions(connection, submission),
-            rollback_of=released_digest(connection, candidate.version) if rollback else None,
+            findings=findings_of(connection, candidate.version),
+            rollback_of=released_digest(connection, candidate.version, to_return_to=True) if rollback else None,
         )
 
 
@@ -65,6 +67,7 @@ def remembered(
     with signoff.database.reading() as connection:
         submission = open_submission(connection, version)
         voted = latest_decisions(connection, submission)
+        found = findings_of(connection, version)
     return policy, Facts(
         model=model,
         now=signoff.now(),
@@ -72,6 +75,7 @@ def remembered(
         champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
         submission=submission,
         decisions=voted,
+        findings=found,
     )
 
 
@@ -111,22 +115,35 @@ def latest_decisions(connection: Connection, submission: Submission | None) -> t
     return tuple(decision_from(row) for row in sorted(last.values(), key=lambda row: row.seq))
 
 
-def released_digest(connection: Connection, version: ModelVersion) -> str:
-    """Manifest digest of the last confirmed promotion of exactly this version; empty when there was none."""
-    return str(
-        connection.execute(
-            sa.select(promotions.c.manifest_digest)
-            .where(
-                promotions.c.model == version.ref.name,
-                promotions.c.version == version.ref.version,
-                promotions.c.identity == version.identity,
-                promotions.c.action.in_(["promote", "rollback"]),
-            )
-            .order_by(promotions.c.seq.desc())
-            .limit(1)
-        ).scalar()
-        or ""
+def findings_of(connection: Connection, version: ModelVersion) -> tuple[Finding, ...]:
+    """Whatever reviewers found in exactly this version, oldest first."""
+    rows = connection.execute(
+        sa.select(findings)
+        .where(
+            findings.c.model == version.ref.name,
+            findings.c.version == version.ref.version,
+            findings.c.identity == version.identity,
+        )
+        .order_by(findings.c.id)
     )
+    return tuple(finding_from(row) for row in rows)
+
+
+def released_digest(connection: Connection, version: ModelVersion, *, to_return_to: bool = False) -> str:
+    """Manifest digest of the last confirmed release of exactly this version; empty when there was none.
+
+    ``to_return_to``: an emergency is left out unless it was reviewed and found justified: else a rollback, which one
+    person asks for, would bring back what nobody ever approved.
+    """
+    query = sa.select(promotions.c.manifest_digest).where(
+        promotions.c.model == version.ref.name,
+        promotions.c.version == version.ref.version,
+        promotions.c.identity == version.identity,
+    )
+    if to_return_to:
+        justified = sa.exists().where(emergencies.c.released_seq == promotions.c.seq, emergencies.c.justified)
+        query = query.where(sa.or_(promotions.c.action != "emergency", justified))
+    return str(connection.execute(query.order_by(promotions.c.seq.desc()).limit(1)).scalar() or "")
 
 
 def submission_from(row: Any) -> Submission:
@@ -156,4 +173,23 @@ def decision_from(row: Any) -> Decision:
         binding=Binding(**row.binding),
         seq=row.seq,
         expired=row.expired,
+        signed=row.signed,
+    )
+
+
+def finding_from(row: Any) -> Finding:
+    """A row of ``findings``."""
+    return Finding(
+        id=row.id,
+        ref=VersionRef(name=row.model, version=row.version),
+        severity=Severity(row.severity),
+        text=row.text,
+        owner=row.owner,
+        due=date.fromisoformat(row.due) if row.due else None,
+        raised_by=row.raised_by,
+        raised_at=row.raised_at,
+        seq=row.seq,
+        resolved_by=row.resolved_by,
+        resolved_at=row.resolved_at,
+        resolution=row.resolution,
     )

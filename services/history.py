@@ -30,10 +30,16 @@ _DONE = {
     Kind.SUBMISSION_CONFIRMED: "Submitted",
     Kind.APPROVAL_GIVEN: "Approved",
     Kind.CHANGES_REQUESTED: "Changes requested",
+    Kind.FINDING_RESOLVED: "Finding resolved",
+    Kind.FINDING_REOPENED: "Finding reopened",
     Kind.REJECTION_CONFIRMED: "Rejected",
     Kind.WITHDRAWAL_CONFIRMED: "Withdrawn",
     Kind.PROMOTION_CONFIRMED: "Promoted",
     Kind.ROLLBACK_CONFIRMED: "Rolled back",
+    Kind.EMERGENCY_REQUESTED: "Emergency asked for",
+    Kind.EMERGENCY_WITHDRAWN: "Emergency withdrawn",
+    Kind.EMERGENCY_CONFIRMED: "Emergency promotion",
+    Kind.EMERGENCY_REVIEWED: "Emergency reviewed",
     Kind.ARCHIVAL_CONFIRMED: "Archived",
     Kind.TRANSITION_CONFIRMED: "Moved",
     Kind.REGISTRY_BASELINE: "Registry met",
@@ -49,7 +55,11 @@ _DONE = {
     Kind.ADOPTION_RECORDED: "Adopted",
 }
 _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "unknown": "Outcome unknown"}
-_SUBJECTS = {"changes": "request for changes", "admission": "change in MLflow"}
+_SUBJECTS = {
+    "changes": "request for changes",
+    "emergency": "emergency promotion",
+    "admission": "change in MLflow",
+}
 REFUSED = "Refused: anything"
 
 

@@ -36,7 +36,7 @@ from services.tables import slots as slots_table
 WRITE_SECONDS = 15.0
 """What a lease must still have left for a write to be sent: longer than we wait for MLflow's answer to it."""
 
-_VOUCHES = frozenset({"submission", "promotion", "rollback"})
+_VOUCHES = frozenset({"submission", "promotion", "rollback", "emergency"})
 """What stands for a version's files; whoever takes one away does so whatever its files are."""
 
 log = logging.getLogger(__name__)
@@ -229,7 +229,7 @@ def _close(
         connection.execute(intents.update().where(intents.c.id == intent.id).values(closed_seq=event.seq))
         if outcome == "confirmed":
             effects.settle(connection, intent, event)
-        else:
+        elif intent.subject != "restoration":  # as in `effects.settle`
             mirror.ask(connection, intent.ref, event.seq)  # the tag signoff.event names this event too
         if not recovered:
             slots.release(connection, slot)
@@ -260,8 +260,8 @@ def _outcome(signoff: Signoff, intent: Intent, sender: Sender, *, lost: bool) ->
         why = changed
     elif lost:
         return "unknown", found, "the call got no answer and may still be applied"
-    if found == change.before:
-        return "aborted", found, why
+    if found == change.before or not (change.after.stages or change.after.aliases):
+        return "aborted", found, why  # of tags, those that are as prescribed by now stay so
     return "aborted", sender.restore(change, found), f"{why}; put back"
 
 

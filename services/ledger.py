@@ -41,6 +41,10 @@ class Kind(StrEnum):
     CHANGES_REQUESTED = "changes:requested"
     CHANGES_REFUSED = "changes:refused"
 
+    FINDING_RESOLVED = "finding:resolved"
+    FINDING_REOPENED = "finding:reopened"
+    FINDING_REFUSED = "finding:refused"
+
     REJECTION_INTENDED = "rejection:intended"
     REJECTION_CONFIRMED = "rejection:confirmed"
     REJECTION_ABORTED = "rejection:aborted"
@@ -64,6 +68,15 @@ class Kind(StrEnum):
     ROLLBACK_ABORTED = "rollback:aborted"
     ROLLBACK_UNKNOWN = "rollback:unknown"
     ROLLBACK_REFUSED = "rollback:refused"
+
+    EMERGENCY_REQUESTED = "emergency:requested"
+    EMERGENCY_WITHDRAWN = "emergency:withdrawn"
+    EMERGENCY_INTENDED = "emergency:intended"
+    EMERGENCY_CONFIRMED = "emergency:confirmed"
+    EMERGENCY_ABORTED = "emergency:aborted"
+    EMERGENCY_UNKNOWN = "emergency:unknown"
+    EMERGENCY_REFUSED = "emergency:refused"
+    EMERGENCY_REVIEWED = "emergency:reviewed"
 
     ARCHIVAL_INTENDED = "archival:intended"
     ARCHIVAL_CONFIRMED = "archival:confirmed"

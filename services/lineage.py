@@ -18,7 +18,7 @@ from services.signoff import Signoff
 MAX_VERSIONS = 50
 """So many of the newest versions are read; a page that is asked about a model with thousands must not read them all."""
 MAX_EVENTS = 1000
-RELEASES = (Kind.PROMOTION_CONFIRMED, Kind.ROLLBACK_CONFIRMED)
+RELEASES = (Kind.PROMOTION_CONFIRMED, Kind.ROLLBACK_CONFIRMED, Kind.EMERGENCY_CONFIRMED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,8 @@ OURS = {
 """The tags of the public record; on a version that has a record they say what the ledger says, or nothing."""
 EVERYWHERE = frozenset({"approval_status", "approved_by"})
 """The two that are protected on every version, recorded or not: pages and people believe them."""
+BYPASSED = "bypassed"
+"""A submission that an emergency went past: nobody finished deciding on it, so no tag says anybody did."""
 MAX_TAG = 4000
 """MLflow cuts tags silently at 8,000 characters; a longer comment is cut here, visibly."""
 
@@ -117,7 +119,7 @@ def prescribed(connection: Connection, ref: VersionRef, identity: str) -> dict[s
         .order_by(submissions.c.id.desc())
         .limit(1)
     ).one_or_none()
-    if submission:
+    if submission and submission.status != BYPASSED:
         tags["approval_status"] = submission.status if submission.status in set(Status) else Status.APPROVED.value
         tags["signoff.digest"] = submission.binding["manifest"]
         votes = connection.execute(
@@ -138,7 +140,7 @@ def prescribed(connection: Connection, ref: VersionRef, identity: str) -> dict[s
     ).one_or_none()
     if promotion:
         tags["promoted_by"] = promotion.by
-        tags["reason"] = _cut(promotion.reason)
+        tags["reason"] = _cut(f"Emergency: {promotion.reason}" if promotion.action == "emergency" else promotion.reason)
         tags["promoted_at"] = promotion.at
         tags["signoff.digest"] = promotion.manifest_digest
         tags["signoff.policy"] = promotion.policy

@@ -9,8 +9,10 @@ from datetime import timedelta
 from services import inbox, intents, ledger
 from services.changes import Intent
 from services.domain import ModelVersion, RunFacts, Status
+from services.emergencies import Emergency, open_emergencies
 from services.errors import InvalidSettings, RegistryUnavailable
 from services.ledger import Event, Filter, Kind
+from services.lineage import RELEASES
 from services.policy import MetricRule
 from services.releases import Release, releases
 from services.signoff import Signoff
@@ -24,12 +26,19 @@ LATELY = (
     Kind.SUBMISSION_CONFIRMED,
     Kind.APPROVAL_GIVEN,
     Kind.CHANGES_REQUESTED,
+    Kind.FINDING_RESOLVED,
+    Kind.FINDING_REOPENED,
     Kind.REJECTION_CONFIRMED,
     Kind.WITHDRAWAL_CONFIRMED,
     Kind.PROMOTION_CONFIRMED,
     Kind.PROMOTION_REFUSED,
     Kind.PROMOTION_ABORTED,
     Kind.ROLLBACK_CONFIRMED,
+    Kind.EMERGENCY_REQUESTED,
+    Kind.EMERGENCY_CONFIRMED,
+    Kind.EMERGENCY_REFUSED,
+    Kind.EMERGENCY_ABORTED,
+    Kind.EMERGENCY_REVIEWED,
     Kind.ARCHIVAL_CONFIRMED,
     Kind.OUTSIDE_STAGE,
     Kind.OUTSIDE_ALIAS,
@@ -67,7 +76,7 @@ class Champion:
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """The numbers and lists of the home page. ``released`` counts promotions and rollbacks of the last `DAYS` days."""
+    """The numbers and lists of the home page. ``released`` counts all releases of the last `DAYS` days."""
 
     models: int
     in_production: int
@@ -76,6 +85,7 @@ class Overview:
     lately: tuple[Event, ...]
     under_way: tuple[Intent, ...]
     released: int
+    emergencies: tuple[Emergency, ...] = ()
 
     def count(self, *statuses: Status) -> int:
         """How many open submissions are in one of the statuses."""
@@ -86,9 +96,7 @@ def overview(signoff: Signoff) -> Overview:
     """Put the home page together; needs MLflow only for what is not remembered."""
     snapshot = signoff.snapshot.current
     found = _champions(signoff, snapshot)
-    gone_out = Filter(
-        kinds=(Kind.PROMOTION_CONFIRMED, Kind.ROLLBACK_CONFIRMED), since=signoff.now() - timedelta(days=DAYS)
-    )
+    gone_out = Filter(kinds=RELEASES, since=signoff.now() - timedelta(days=DAYS))
     with signoff.database.reading() as connection:
         lately = ledger.events(connection, Filter(kinds=LATELY), limit=EVENTS_SHOWN)
         released = ledger.count(connection, gone_out)
@@ -101,6 +109,7 @@ def overview(signoff: Signoff) -> Overview:
         lately=tuple(lately),
         under_way=tuple(under_way),
         released=released,
+        emergencies=tuple(open_emergencies(signoff)),
     )
 
 

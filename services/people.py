@@ -11,6 +11,7 @@ import hmac
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -36,6 +37,7 @@ DEMO_ACCOUNTS = (
     ("reviewer", "Rita Alvarez", Role.REVIEWER),
     ("reviewer2", "Rune Halvorsen", Role.REVIEWER),
     ("release_manager", "Mira Patel", Role.RELEASE_MANAGER),
+    ("break_glass", "Bruno Castellan", Role.BREAK_GLASS),
     ("auditor", "Aiko Tanaka", Role.AUDITOR),
     ("admin", "Adam Novak", Role.ADMIN),
 )
@@ -117,6 +119,13 @@ def disable(database: Database, username: str) -> None:
         connection.execute(sessions.delete().where(sessions.c.username == username))
 
 
+def names(place: Database | Connection) -> dict[str, str]:
+    """Username → name of every account that may act, by username."""
+    query = sa.select(accounts.c.username, accounts.c.name).where(accounts.c.disabled.is_(False))
+    with _connected(place) as connection:
+        return {row.username: row.name for row in connection.execute(query.order_by(accounts.c.username))}
+
+
 def ensure_demo_accounts(database: Database, password: str, passwords: Passwords) -> None:
     """Create the missing demo accounts and give all of them ``password``; changes nothing on a second call.
 
@@ -159,8 +168,8 @@ def log_in(database: Database, username: str, password: str, passwords: Password
     Raises:
         WrongCredentials: whatever the reason.
     """
-    hashed = _begin_attempt(database, username) if _well_formed(username) else None
-    if not passwords.check(password, hashed):
+    attempt = _begin_attempt(database, username)
+    if not passwords.check(password, attempt.hashed):
         raise WrongCredentials
     try:
         return open_session(database, username, secret_key)
@@ -168,8 +177,41 @@ def log_in(database: Database, username: str, password: str, passwords: Password
         raise WrongCredentials from error
 
 
-def _begin_attempt(database: Database, username: str) -> str | None:
-    """Count one failure in advance; returns the hash to check, or None where no password would be right."""
+def reauthenticate(database: Database, username: str, password: str, passwords: Passwords) -> str:
+    """Check the password of somebody who is in already, to sign with; returns the name the account has in print.
+
+    It opens no session. Failures count together with those of `log_in`; the one that locks the account also closes
+    its sessions (docs/decisions/006).
+
+    Raises:
+        WrongCredentials: whatever the reason.
+    """
+    attempt = _begin_attempt(database, username)
+    if not passwords.check(password, attempt.hashed):
+        if attempt.last:
+            close_all(database, username)
+        raise WrongCredentials
+    try:
+        with database.writing() as connection:
+            name = acting(connection, username, Source.SYSTEM).name
+            _succeeded(connection, username)
+    except NotAllowed as error:
+        raise WrongCredentials from error
+    return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attempt:
+    """What is to be checked: a hash, or None where no password would be right; ``last`` locks if it is wrong."""
+
+    hashed: str | None = field(default=None, repr=False)
+    last: bool = False
+
+
+def _begin_attempt(database: Database, username: str) -> _Attempt:
+    """Count one failure in advance."""
+    if not _well_formed(username):
+        return _Attempt()
     with database.writing() as connection:
         row = connection.execute(
             sa.select(
@@ -182,14 +224,17 @@ def _begin_attempt(database: Database, username: str) -> str | None:
             .with_for_update()
         ).first()
         if row is None or row.disabled or row.locked:
-            return None
+            return _Attempt()
         failures = row.failed_logins + 1
         if failures >= MAX_FAILURES:
             _update(connection, username, failed_logins=0, locked_until=database_time() + LOCK_SECONDS)
         else:
             _update(connection, username, failed_logins=failures)
-    hashed: str = row.password
-    return hashed
+    return _Attempt(hashed=row.password, last=failures >= MAX_FAILURES)
+
+
+def _succeeded(connection: Connection, username: str) -> None:
+    _update(connection, username, failed_logins=0, locked_until=0.0)
 
 
 # Sessions
@@ -209,7 +254,7 @@ def open_session(database: Database, username: str, secret_key: bytes) -> str:
     token = secrets.token_urlsafe(32)
     with database.writing() as connection:
         acting(connection, username, Source.BROWSER)
-        _update(connection, username, failed_logins=0, locked_until=0.0)
+        _succeeded(connection, username)
         connection.execute(sessions.delete().where(sessions.c.expires_at < database_time()))
         connection.execute(
             sessions.insert().values(

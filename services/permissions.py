@@ -14,11 +14,17 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.APPROVE: frozenset({Role.REVIEWER}),
     Action.REQUEST_CHANGES: frozenset({Role.REVIEWER}),
     Action.REJECT: frozenset({Role.REVIEWER}),
+    Action.RESOLVE: frozenset({Role.REVIEWER}),
+    Action.REOPEN: frozenset({Role.REVIEWER}),
     Action.PROMOTE: frozenset({Role.RELEASE_MANAGER}),
     Action.ROLLBACK: frozenset({Role.RELEASE_MANAGER}),
     Action.ARCHIVE: frozenset({Role.RELEASE_MANAGER}),
     Action.RESTORE: frozenset({Role.RELEASE_MANAGER}),
     Action.ADOPT: frozenset({Role.RELEASE_MANAGER}),
+    Action.BREAK_GLASS: frozenset({Role.BREAK_GLASS}),
+    Action.CONFIRM_EMERGENCY: frozenset({Role.BREAK_GLASS, Role.RELEASE_MANAGER}),
+    Action.WITHDRAW_EMERGENCY: frozenset({Role.BREAK_GLASS}),
+    Action.REVIEW_EMERGENCY: frozenset({Role.REVIEWER, Role.AUDITOR}),
     Action.EXPORT_LEDGER: frozenset({Role.AUDITOR, Role.ADMIN}),
     Action.MANAGE_PEOPLE: frozenset({Role.ADMIN}),
 }
@@ -32,9 +38,10 @@ def may(actor: Actor, action: Action) -> bool:
 
 def refusal(actor: Actor, action: Action) -> str:
     """The sentence that says which role is missing."""
-    needed = " or ".join(sorted(role.replace("_", " ") for role in ROLES_FOR[action]))
-    held = ", ".join(sorted(role.replace("_", " ") for role in actor.roles)) or "no role"
-    return f"Only a {needed} may {action.replace('_', ' ')}; {actor.username} is {held}."
+    needed = " or ".join(sorted(role.words for role in ROLES_FOR[action]))
+    held = ", ".join(sorted(role.words for role in actor.roles)) or "no role"
+    article = "an" if needed[0] in "aeiou" else "a"
+    return f"Only {article} {needed} may {action.replace('_', ' ')}; {actor.username} is {held}."
 
 
 def require(actor: Actor, action: Action) -> None:

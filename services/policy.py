@@ -131,6 +131,7 @@ class Rules(_Strict):
     metrics: tuple[MetricRule, ...] = Field(min_length=1, strict=False)
     same_dataset: bool
     signature: bool
+    signing: bool = False
     input_example: bool = False
     required_tags: tuple[Text, ...] = Field(default=(), strict=False)
     required_artifacts: tuple[Text, ...] = Field(default=(), strict=False)
@@ -140,6 +141,14 @@ class Rules(_Strict):
     approvals_expire_after_days: Days | None = None
     approvals: tuple[ApprovalRule, ...] = Field(min_length=1, strict=False)
     promoted_by: tuple[Annotated[Role, Field(strict=False)], ...] = Field(min_length=1, strict=False)
+    break_glass: bool = False
+    """Whether two people may put a version into Production in an emergency, past most of the above."""
+
+    @model_validator(mode="after")
+    def _no_unsigned_way_around(self) -> Self:
+        if self.signing and self.break_glass:
+            raise ValueError("signing and break_glass exclude each other: an emergency is not signed")
+        return self
 
     @model_validator(mode="after")
     def _no_metric_twice(self) -> Self:

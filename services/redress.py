@@ -10,10 +10,10 @@ from sqlalchemy.engine import Connection
 
 from services import deviations, drift, facts, file_watch, intents, ledger, people, permissions, prescription
 from services.changes import Change, State
-from services.deviations import ADOPTED, OPEN, RESTORED, Deviation
+from services.deviations import ADOPTED, OPEN, Deviation
 from services.domain import Action, Actor, ModelVersion, RegisteredModel, Source, VersionRef
 from services.drift import Difference, Seen
-from services.errors import NotFound, Refused, RegistryUnavailable, SignoffError, StaleDecision
+from services.errors import NotFound, Refused, StaleDecision
 from services.evidence import Manifest
 from services.ledger import Entry, Event, Kind
 from services.marks import mark
@@ -226,49 +226,30 @@ def _released(signoff: Signoff, version: ModelVersion) -> str:
 
 
 def _retag(signoff: Signoff, slot: Slot, found: Deviation, now: _Now, actor: Actor, reason: str) -> Event:
-    """Every tag of the version that is not as prescribed, one by one; nobody decides on tags, so no intent is open."""
+    """Every tag of the version that is not as prescribed; its stage and the aliases are not looked at."""
     drifted = [d for d in now.differences if d.kind is Kind.OUTSIDE_TAG and d.version == found.ref.version]
     subjects = {difference.subject for difference in drifted}
-    numbers = [one.id for one in deviations.open_deviations(signoff, found.ref.name) if one.subject in subjects]
-    details = {
-        "deviations": numbers,
-        "found": found.seq,
-        "tags": {d.subject.split(":", 2)[2]: {"shown": d.shown, "prescribed": d.prescribed} for d in drifted},
-    }
-
-    def entry(kind: Kind, why: str = "") -> Entry:
-        more = {"why": why} if why else {}
-        return Entry(
-            kind=kind, actor=actor, at=signoff.now(), ref=found.ref, comment=reason, details={**details, **more}
-        )
-
-    with signoff.database.writing() as connection:
-        require(connection, slot)
-        ledger.append(connection, entry(Kind.RESTORATION_INTENDED))
-    try:
-        for difference in drifted:
-            _write_tag(signoff, found.ref, difference)
-        after = signoff.registry.version(found.ref).tags
-        wrong = [d for d in drifted if after.get(d.subject.split(":", 2)[2]) != d.prescribed]
-        if wrong:
-            raise RegistryUnavailable(f"MLflow shows another {wrong[0].subject.split(':', 2)[2]} than was written.")
-    except SignoffError as error:
-        with signoff.database.writing() as connection:
-            ledger.append(connection, entry(Kind.RESTORATION_ABORTED, str(error)))
-        raise
-    with signoff.database.writing() as connection:
-        require(connection, slot)
-        event = ledger.append(connection, entry(Kind.RESTORATION_CONFIRMED))
-        deviations.close(connection, numbers, RESTORED, event)
-    return event
-
-
-def _write_tag(signoff: Signoff, ref: VersionRef, difference: Difference) -> None:
-    key = difference.subject.split(":", 2)[2]
-    if difference.prescribed is None:
-        signoff.registry.delete_tag(ref, key)
-    else:
-        signoff.registry.set_tag(ref, key, difference.prescribed)
+    tags = {d.subject.split(":", 2)[2]: d for d in drifted}
+    return intents.carry_out(
+        signoff,
+        slot,
+        subject="restoration",
+        change=Change(
+            ref=found.ref,
+            before=State(stages={}, aliases={}, tags={key: d.shown for key, d in tags.items()}),
+            after=State(stages={}, aliases={}, tags={key: d.prescribed for key, d in tags.items()}),
+            each=True,
+        ),
+        actor=actor,
+        comment=reason,
+        context={
+            "deviations": [
+                one.id for one in deviations.open_deviations(signoff, found.ref.name) if one.subject in subjects
+            ],
+            "found": found.seq,
+            "tags": {key: {"shown": d.shown, "prescribed": d.prescribed} for key, d in tags.items()},
+        },
+    )
 
 
 # ---- accepting -------------------------------------------------------------------------------------------------

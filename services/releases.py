@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from services import changes, expiry, facts, intents, mirror
 from services.domain import Action, Actor, Source, Stage, VersionRef
 from services.errors import Refused, StaleDecision
 from services.evidence import Binding, Facts
 from services.gate import GateRefused, Verdict, evaluate
+from services.ledger import Event
 from services.policy import Policy
 from services.reviews import Outcome
+from services.signing import ElectronicSignature
 from services.signoff import Signoff
-from services.tables import promotions
-from services.verbs import acting, context, refusals_recorded, slot_held, words
+from services.slots import Slot
+from services.tables import emergencies, promotions
+from services.verbs import acting, context, refusals_recorded, sign, signature_needed, slot_held, words
 
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """One confirmed promotion or rollback. ``at`` is ISO 8601 UTC."""
+    """One confirmed promotion, rollback or emergency (``action``). ``at`` is ISO 8601 UTC."""
 
     ref: VersionRef
     action: str
@@ -33,6 +38,13 @@ class Release:
     manifest_digest: str
     identity: str
     seq: int
+    justified: bool | None = None
+    """What a reviewer found of an emergency; None before that, and of any other release."""
+
+    @property
+    def returnable(self) -> bool:
+        """Whether a rollback may rest on it: nobody approved what went out in an emergency, until it was justified."""
+        return self.action != "emergency" or bool(self.justified)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +63,7 @@ def promote(
     reason: str,
     seen: Binding | None = None,
     source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
 ) -> Outcome:
     """Put an approved version into Production and archive the one it replaces.
 
@@ -58,15 +71,17 @@ def promote(
 
     Args:
         seen: what was on screen; when anything of it changed since, nothing is done but recording the refusal.
+        password: what the person signs with, where the policy asks for a signature.
 
     Raises:
         GateRefused: a check failed; the error carries the verdict.
         StaleDecision: something changed since ``seen``.
+        WrongCredentials: the password is wrong, or the account is locked.
         PromotionConflict: someone else is changing this model.
         OutcomeUnknown: MLflow stopped answering half way; it will be found out and recorded.
         BadInput, NotFound, NotAllowed, RegistryUnavailable, LedgerUnavailable: nothing was changed.
     """
-    return _release(signoff, ref, by, reason, seen, source, Action.PROMOTE, "promotion")
+    return _release(signoff, ref, by, reason, seen, source, Action.PROMOTE, password)
 
 
 def rollback(
@@ -77,6 +92,7 @@ def rollback(
     reason: str,
     version: int | None = None,
     source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
 ) -> Outcome:
     """Return to an earlier champion: to ``version``, or to the one the present champion replaced.
 
@@ -86,12 +102,18 @@ def rollback(
     number = version or previous_champion(signoff, name)
     if number is None:
         raise Refused(f"{name} has no earlier champion to return to.")
-    return _release(
-        signoff, VersionRef(name=name, version=number), by, reason, None, source, Action.ROLLBACK, "rollback"
-    )
+    return _release(signoff, VersionRef(name=name, version=number), by, reason, None, source, Action.ROLLBACK, password)
 
 
-def archive(signoff: Signoff, ref: VersionRef, *, by: str, reason: str, source: Source = Source.BROWSER) -> Outcome:
+def archive(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    by: str,
+    reason: str,
+    source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
+) -> Outcome:
     """Archive a version; the champion too, which leaves nothing in Production. Raises as `promote`."""
     reason = words(reason, "reason")
     actor = acting(signoff, by, source, Action.ARCHIVE, ref, "archival")
@@ -102,6 +124,7 @@ def archive(signoff: Signoff, ref: VersionRef, *, by: str, reason: str, source: 
         policy, seen = facts.fresh(signoff, ref)
         if seen.candidate.version.stage == Stage.ARCHIVED:
             return Outcome(ref=ref, event=None, message=f"{ref} is already archived.")
+        signature = signature_needed(signoff, policy, seen, actor, Action.ARCHIVE, password)
         change = changes.prescribe(
             seen.model,
             signoff.registry.versions(ref.name),
@@ -116,10 +139,13 @@ def archive(signoff: Signoff, ref: VersionRef, *, by: str, reason: str, source: 
             change=change,
             actor=actor,
             comment=reason,
-            context=context(policy, seen),
+            context=context(policy, seen, signature),
         )
     mirror.flush(signoff)
     return Outcome(ref=ref, event=event, message=f"{ref} is archived.")
+
+
+_SUBJECTS = {Action.PROMOTE: "promotion", Action.ROLLBACK: "rollback"}
 
 
 def _release(
@@ -130,9 +156,9 @@ def _release(
     binding: Binding | None,
     source: Source,
     action: Action,
-    subject: str,
+    password: SecretStr | None,
 ) -> Outcome:
-    reason = words(reason, "reason")
+    reason, subject = words(reason, "reason"), _SUBJECTS[action]
     actor = acting(signoff, by, source, action, ref, subject)
     with (
         refusals_recorded(signoff, subject, actor, ref),
@@ -140,34 +166,63 @@ def _release(
     ):
         policy, seen = facts.fresh(signoff, ref, rollback=action is Action.ROLLBACK)
         expiry.mark(signoff, policy, seen)
-        if _is_champion(policy, seen):
+        if is_champion(policy, seen):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
         if binding and (changed := binding.differences(seen.binding(policy.digest))):
             raise StaleDecision(f"Since you opened {ref}, {' and '.join(changed)}. Look again, then promote.")
-        event = intents.carry_out(
+        signature = sign(signoff, policy, seen, actor, action, password)
+        verdict = allowed(seen, evaluate(policy, seen, actor=actor, signature=signature))
+        event = put_into_production(
             signoff,
             slot,
+            policy,
+            seen,
             subject=subject,
-            change=_change(signoff, policy, seen),
             actor=actor,
             comment=reason,
-            context=context(policy, seen),
-            verdict=allowed(policy, seen, actor),
+            verdict=verdict,
+            signature=signature,
         )
     mirror.flush(signoff)
     done = "back in" if action is Action.ROLLBACK else "in"
     return Outcome(ref=ref, event=event, message=f"{ref} is {done} {policy.rules.champion.stage}.")
 
 
-def allowed(policy: Policy, seen: Facts, actor: Actor) -> Verdict:
-    """The verdict on a promotion by ``actor``; raises `GateRefused` when one check failed."""
-    verdict = evaluate(policy, seen, actor=actor)
+def allowed(seen: Facts, verdict: Verdict) -> Verdict:
+    """The verdict itself; raises `GateRefused` when a check failed."""
     if not verdict.allowed:
         raise GateRefused(f"{seen.candidate.ref} may not go to Production. {verdict.summary()}", verdict)
     return verdict
 
 
-def _is_champion(policy: Policy, seen: Facts) -> bool:
+def put_into_production(
+    signoff: Signoff,
+    slot: Slot,
+    policy: Policy,
+    seen: Facts,
+    *,
+    subject: str,
+    actor: Actor,
+    comment: str,
+    verdict: Verdict,
+    signature: ElectronicSignature | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> Event:
+    """Carry out what the gate has allowed; raises as `intents.carry_out`."""
+    return intents.carry_out(
+        signoff,
+        slot,
+        subject=subject,
+        change=_change(signoff, policy, seen),
+        actor=actor,
+        comment=comment,
+        context={**context(policy, seen, signature), **(details or {})},
+        verdict=verdict,
+    )
+
+
+def is_champion(policy: Policy, seen: Facts) -> bool:
+    """Whether the candidate has the champion's stage and alias already."""
     target, ref = policy.rules.champion, seen.candidate.ref
     return seen.candidate.version.stage == target.stage and seen.model.aliases.get(target.alias) == ref.version
 
@@ -189,12 +244,15 @@ def previous_champion(signoff: Signoff, name: str) -> int | None:
 
     Not the one replaced last: after a rollback that is the version one has just fled from.
     """
-    served = _served(reversed(releases(signoff, name, limit=1000)))
+    served = _served(releases(signoff, name, limit=1000)[::-1])
     return served[-2] if len(served) > 1 else None
 
 
-def _served(history: Iterable[Release]) -> list[int]:
-    """The champions of a model that led to the present one, oldest first; a rollback takes back what came after."""
+def _served(history: Sequence[Release]) -> list[int]:
+    """The champions of a model that led to the present one, oldest first; a rollback takes back what came after.
+
+    Of those before the present one only what a rollback may return to.
+    """
     line: list[int] = []
     for release in history:
         if release.action == "rollback" and release.ref.version in line:
@@ -205,12 +263,20 @@ def _served(history: Iterable[Release]) -> list[int]:
         elif not line:
             line.append(release.replaced)
         line.append(release.ref.version)
-    return line
+    closed = {release.ref.version for release in history if not release.returnable}
+    closed -= {release.ref.version for release in history if release.returnable}
+    return [version for version in line[:-1] if version not in closed] + line[-1:]
 
 
 def releases(signoff: Signoff, name: str | None = None, *, limit: int = 100) -> list[Release]:
-    """Confirmed promotions and rollbacks, newest first, of one model or of all."""
-    query = sa.select(promotions).order_by(promotions.c.seq.desc()).limit(limit)
+    """Confirmed promotions, rollbacks and emergencies, newest first, of one model or of all."""
+    judged = promotions.outerjoin(emergencies, emergencies.c.released_seq == promotions.c.seq)
+    query = (
+        sa.select(promotions, emergencies.c.justified)
+        .select_from(judged)
+        .order_by(promotions.c.seq.desc())
+        .limit(limit)
+    )
     if name is not None:
         query = query.where(promotions.c.model == name)
     with signoff.database.reading() as connection:
@@ -226,6 +292,7 @@ def releases(signoff: Signoff, name: str | None = None, *, limit: int = 100) -> 
                 manifest_digest=row.manifest_digest or "",
                 identity=row.identity,
                 seq=row.seq,
+                justified=row.justified,
             )
             for row in connection.execute(query)
         ]

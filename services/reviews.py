@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+from pydantic import SecretStr
 
 from services import changes, effects, facts, gate, intents, ledger, mirror, people, permissions
 from services.domain import Action, Actor, Source, Stage, Status, VersionRef
-from services.errors import PromotionConflict, Refused, SelfApproval, StaleDecision
-from services.evidence import Binding, Facts, Submission
+from services.errors import BadInput, PromotionConflict, Refused, SelfApproval, StaleDecision
+from services.evidence import Binding, Facts, FindingDraft, Submission
 from services.ledger import Entry, Event, Kind
 from services.policy import Policy
 from services.signoff import Signoff
-from services.verbs import acting, context, refusals_recorded, slot_held, words
+from services.verbs import acting, context, refusals_recorded, signature_needed, slot_held, words
+
+MAX_FINDINGS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +77,22 @@ def approve(
     comment: str,
     seen: Binding | None = None,
     source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
 ) -> Outcome:
     """Approve a submitted version. The approval is bound to files, evidence, champion and policy as they are now.
 
     Args:
         seen: what was on screen; when anything of it changed since, nothing is recorded but the refusal.
+        password: what the person signs with, where the policy asks for a signature.
 
     Raises:
         SelfApproval: the person is its author or submitter.
         StaleDecision: something changed since ``seen``.
+        WrongCredentials: the password is wrong, or the account is locked.
+        GateRefused: the policy asks for a signature, and there was no password.
         and as `submit`.
     """
-    return _decide(signoff, ref, by, comment, seen, source, Action.APPROVE)
+    return _decide(signoff, ref, by, comment, seen, source, Action.APPROVE, password=password)
 
 
 def request_changes(
@@ -92,11 +101,19 @@ def request_changes(
     *,
     by: str,
     comment: str,
+    findings: Sequence[FindingDraft] = (),
     seen: Binding | None = None,
     source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
 ) -> Outcome:
-    """Send a submission back; it can be submitted again, or approved after all. Raises as `approve`."""
-    return _decide(signoff, ref, by, comment, seen, source, Action.REQUEST_CHANGES)
+    """Send a submission back, with what was found; it can be submitted again, or approved after all.
+
+    Raises:
+        BadInput: also a finding for somebody unknown, or due before today.
+        and as `approve`.
+    """
+    action = Action.REQUEST_CHANGES
+    return _decide(signoff, ref, by, comment, seen, source, action, password=password, findings=findings)
 
 
 def reject(
@@ -107,14 +124,15 @@ def reject(
     comment: str,
     seen: Binding | None = None,
     source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
 ) -> Outcome:
     """End a submission; the version leaves Staging and loses the challenger alias. Raises as `approve`."""
-    return _end(signoff, ref, by, comment, seen, source, Action.REJECT)
+    return _end(signoff, ref, by, comment, seen, source, Action.REJECT, password)
 
 
 def withdraw(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
     """Take a submission back; for its submitter or a release manager. Raises as `submit`."""
-    return _end(signoff, ref, by, comment, None, source, Action.WITHDRAW)
+    return _end(signoff, ref, by, comment, None, source, Action.WITHDRAW, None)
 
 
 _VOTE = {
@@ -127,7 +145,16 @@ _ENDING = {Action.REJECT: ("rejection", "rejected"), Action.WITHDRAW: ("withdraw
 
 
 def _decide(
-    signoff: Signoff, ref: VersionRef, by: str, comment: str, binding: Binding | None, source: Source, action: Action
+    signoff: Signoff,
+    ref: VersionRef,
+    by: str,
+    comment: str,
+    binding: Binding | None,
+    source: Source,
+    action: Action,
+    *,
+    password: SecretStr | None,
+    findings: Sequence[FindingDraft] = (),
 ) -> Outcome:
     comment = words(comment, "comment")
     subject, kind, vote = _VOTE[action]
@@ -138,11 +165,13 @@ def _decide(
         if action is Action.APPROVE and gate.barred(actor.username, seen):
             raise SelfApproval(f"{actor.username} trained or submitted {ref}; somebody else must approve it.")
         _as_seen(binding, policy, seen)
+        found = _addressed(signoff, findings, submission)
         now = seen.binding(policy.digest)
-        if any(
+        if not found and any(
             d.person == by and d.decision == vote and not gate.void_reasons(d, policy, seen) for d in seen.decisions
         ):
             return Outcome(ref=ref, event=None, message=f"{by} has already decided so on {ref}.")
+        signature = signature_needed(signoff, policy, seen, actor, action, password)
         with signoff.database.writing() as connection:
             event = ledger.append(
                 connection,
@@ -153,7 +182,8 @@ def _decide(
                     ref=ref,
                     comment=comment,
                     verdict=gate.evaluate(policy, seen),
-                    details=context(policy, seen),
+                    details=context(policy, seen, signature)
+                    | ({"findings": [one.as_json() for one in found]} if found else {}),
                 ),
             )
             # Again, now that the ledger is locked: roles and submission may have changed while we were reading.
@@ -162,6 +192,7 @@ def _decide(
             if current is None or current.id != submission.id:
                 raise PromotionConflict(f"Someone else ended the submission of {ref} first; look again.")
             effects.vote(connection, submission.id, event, vote, now.as_json())
+            effects.raise_findings(connection, current, event, found)
             voted = replace(seen, submission=current, decisions=facts.latest_decisions(connection, current))
             effects.set_status(connection, ref, _status(policy, voted))
             mirror.ask(connection, ref, event.seq)
@@ -178,6 +209,7 @@ def _end(
     binding: Binding | None,
     source: Source,
     action: Action,
+    password: SecretStr | None,
 ) -> Outcome:
     comment = words(comment, "comment")
     subject, done = _ENDING[action]
@@ -191,6 +223,7 @@ def _end(
         if action is Action.WITHDRAW:
             _own(actor, submission)
         _as_seen(binding, policy, seen)
+        signature = signature_needed(signoff, policy, seen, actor, action, password)
         stage = seen.candidate.version.stage
         change = changes.prescribe(
             seen.model,
@@ -206,7 +239,7 @@ def _end(
             change=change,
             actor=actor,
             comment=comment,
-            context={**context(policy, seen), "submission": submission.id},
+            context={**context(policy, seen, signature), "submission": submission.id},
         )
     mirror.flush(signoff)
     return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
@@ -221,6 +254,20 @@ def _submitted(seen: Facts) -> Submission:
 def _own(actor: Actor, submission: Submission) -> None:
     if actor.username != submission.submitted_by and not permissions.may(actor, Action.PROMOTE):
         raise Refused(f"Only {submission.submitted_by}, who submitted it, or a release manager may withdraw it.")
+
+
+def _addressed(signoff: Signoff, drafts: Sequence[FindingDraft], submission: Submission) -> tuple[FindingDraft, ...]:
+    """The findings, each with who is to answer it: the submitter where nobody was named."""
+    if len(drafts) > MAX_FINDINGS:
+        raise BadInput(f"{len(drafts)} findings are too many for one decision; at most {MAX_FINDINGS} are taken.")
+    known = people.names(signoff.database) if drafts else {}
+    for draft in drafts:
+        if draft.owner is not None and draft.owner not in known:
+            raise BadInput(f"There is no account {draft.owner!r} that could answer a finding.")
+        if draft.due is not None and draft.due < signoff.now().date():
+            raise BadInput(f"A finding cannot be due before today; {draft.due} is over.")
+    owner = submission.submitted_by
+    return tuple(replace(draft, text=draft.text.strip(), owner=draft.owner or owner) for draft in drafts)
 
 
 def _as_seen(binding: Binding | None, policy: Policy, seen: Facts) -> None:

@@ -12,6 +12,7 @@ from services.policy import PolicyBook
 from services.settings import Settings
 
 if TYPE_CHECKING:
+    from services.people import Passwords
     from services.reading import Reader
     from services.registry import Registry
     from services.snapshot import Snapshots
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Signoff:
-    """One instance serves a process. ``now`` gives the present in UTC."""
+    """One instance serves a process. ``now`` gives the present in UTC.
+
+    ``passwords`` checks what somebody signs with; without it nothing can be signed.
+    """
 
     settings: Settings
     database: Database
@@ -28,6 +32,7 @@ class Signoff:
     snapshot: Snapshots
     reader: Reader
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    passwords: Passwords | None = None
     acts: bool = True
     """Whether a verb changes MLflow. Else it ends with its intent recorded, and the hook in MLflow carries that out."""
 
@@ -37,20 +42,25 @@ class Signoff:
         return replace(self, acts=False)
 
     @classmethod
-    def open(cls, settings: Settings) -> Signoff:
+    def open(cls, settings: Settings, *, passwords: Passwords | None = None) -> Signoff:
         """Connect to everything.
 
         Raises:
             InvalidSettings: a policy file is wrong.
             LedgerUnavailable: the database cannot be opened or brought to the newest schema.
         """
-        from services.registry import MlflowRegistry  # imports MLflow: seconds
+        from services.mlflow_registry import MlflowRegistry  # imports MLflow: seconds
 
-        return cls.wire(settings=settings, registry=MlflowRegistry(settings.mlflow_uri))
+        return cls.wire(settings=settings, registry=MlflowRegistry(settings.mlflow_uri), passwords=passwords)
 
     @classmethod
     def wire(
-        cls, *, settings: Settings, registry: Registry, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        cls,
+        *,
+        settings: Settings,
+        registry: Registry,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        passwords: Passwords | None = None,
     ) -> Signoff:
         """`open` with a registry of one's own; for tests."""
         from services import activation
@@ -71,4 +81,5 @@ class Signoff:
             snapshot=Snapshots(registry),
             reader=Reader(registry),
             now=now,
+            passwords=passwords,
         )

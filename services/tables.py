@@ -42,7 +42,7 @@ events = Table(
     Index("ix_events_model_seq", "model", "seq"),
     Index("ix_events_actor_seq", "actor", "seq"),
     Index("ix_events_kind_seq", "kind", "seq"),
-    Index("ix_events_at", "at"),
+    Index("ix_events_at_kind", "at", "kind"),  # the chart of History counts from it alone
 )
 
 ledger_head = Table(
@@ -136,6 +136,28 @@ decisions = Table(
     Column("binding", JSON, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("expired", Boolean, nullable=False, server_default=text("false")),
+    Column("signed", Boolean, nullable=False, server_default=text("false")),
+)
+
+findings = Table(  # what reviewers found in a version
+    "findings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(512), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("owner", String(256), nullable=False),
+    Column("due", String(10)),
+    Column("raised_by", String(256), nullable=False),
+    Column("raised_at", String(32), nullable=False),
+    Column("seq", BigInteger, nullable=False),  # the event it was raised with
+    Column("resolved_by", String(256)),  # this and what follows: null while it is open
+    Column("resolved_at", String(32)),
+    Column("resolution", Text),
+    Index("ix_findings_model", "model", "version"),
+    Index("ix_findings_owner", "owner"),
 )
 
 intents = Table(
@@ -172,6 +194,41 @@ promotions = Table(
     Column("policy", String(256)),
     Column("seq", BigInteger, nullable=False),
     Index("ix_promotions_model_seq", "model", "seq"),
+)
+
+emergencies = Table(
+    "emergencies",
+    metadata,
+    # The event that asked for it.
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("model", String(512), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("binding", JSON, nullable=False),
+    Column("asked_by", String(256), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("asked_at", String(32), nullable=False),
+    Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
+    Column("own", JSON, nullable=False),  # its author as claimed and its submitter: they neither confirm nor review
+    Column("state", String(16), nullable=False),  # asked, replaced, withdrawn, released, reviewed
+    Column("confirmed_by", String(256)),
+    Column("released_at", String(32)),
+    Column("released_seq", BigInteger),
+    Column("waived", JSON),  # titles of the checks it went past
+    Column("reviewed_by", String(256)),
+    Column("justified", Boolean),
+    Column("reviewed_seq", BigInteger),
+    Index("ix_emergencies_state", "state"),
+    Index("ix_emergencies_released_seq", "released_seq"),
+    # However many click at once, one request is open for a version.
+    Index(
+        "uq_emergencies_open",
+        "model",
+        "version",
+        unique=True,
+        sqlite_where=text("state = 'asked'"),
+        postgresql_where=text("state = 'asked'"),
+    ),
 )
 
 slots = Table(

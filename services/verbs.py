@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from services import intents, mirror, people, permissions, refusals, slots
+from pydantic import SecretStr
+
+from services import intents, mirror, people, permissions, refusals, signing, slots
+from services.checks.signing import signed
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import (
     BadInput,
@@ -18,9 +21,10 @@ from services.errors import (
     RegistryUnavailable,
 )
 from services.evidence import Evidence, Facts
-from services.gate import GateRefused
+from services.gate import GateRefused, Verdict
 from services.ledger import Kind
 from services.policy import Policy
+from services.signing import Act, ElectronicSignature
 from services.signoff import Signoff
 from services.slots import Slot
 
@@ -110,10 +114,46 @@ def _give_back(signoff: Signoff, slot: Slot) -> None:
         slots.release(connection, slot)
 
 
-def context(policy: Policy, seen: Facts) -> dict[str, Any]:
+def sign(
+    signoff: Signoff, policy: Policy, seen: Facts, actor: Actor, action: Action, password: SecretStr | None
+) -> ElectronicSignature | None:
+    """Sign an act on what was just read; None where the policy asks for no signature, or there is no password.
+
+    Raises:
+        WrongCredentials: the password is wrong, or the account is locked.
+        Refused: this process cannot check a password.
+    """
+    if not signing.asked(policy, action) or password is None:
+        return None
+    if signoff.passwords is None:
+        raise Refused("Passwords cannot be checked here, so nothing can be signed here.")
+    name = people.reauthenticate(signoff.database, actor.username, password.get_secret_value(), signoff.passwords)
+    return ElectronicSignature(
+        username=actor.username,
+        printed_name=name,
+        meaning=signing.meaning(policy, action),
+        act=Act.of(action, policy, seen),
+        at=signoff.now(),
+    )
+
+
+def signature_needed(
+    signoff: Signoff, policy: Policy, seen: Facts, actor: Actor, action: Action, password: SecretStr | None
+) -> ElectronicSignature | None:
+    """`sign`, for what the gate does not judge: raises `GateRefused` where the policy asks and nobody signed."""
+    signature = sign(signoff, policy, seen, actor, action, password)
+    if signing.asked(policy, action):
+        check = signed(Act.of(action, policy, seen), actor, signature, seen.now)
+        if not check.passed:
+            raise GateRefused(f"{seen.candidate.ref}: {check.reason}", Verdict(checks=(check,)))
+    return signature
+
+
+def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None = None) -> dict[str, Any]:
     """What an event about a judged version carries, as plain JSON."""
     candidate = seen.candidate
     return {
+        **({"signature": signature.as_json()} if signature else {}),
         "identity": candidate.version.identity,
         "run_id": candidate.version.run_id,
         "model_id": candidate.version.model_id,
@@ -127,7 +167,7 @@ def context(policy: Policy, seen: Facts) -> dict[str, Any]:
         "champion_metrics": _metrics(seen.champion) if seen.champion else {},
         "binding": seen.binding(policy.digest).as_json(),
         "approvals": [
-            {"person": d.person, "roles": sorted(d.roles), "seq": d.seq, "comment": d.comment}
+            {"person": d.person, "roles": sorted(d.roles), "seq": d.seq, "comment": d.comment, "signed": d.signed}
             for d in seen.decisions
             if d.decision == "approved"
         ],

@@ -11,7 +11,10 @@ from services.errors import Refused
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One question the gate asked. ``value`` and ``threshold`` are as shown to people; ``reason`` is a sentence."""
+    """One question the gate asked. ``value`` and ``threshold`` are as shown to people; ``reason`` is a sentence.
+
+    ``waived``: it did not pass, and an emergency goes past it; value and reason say what was overridden.
+    """
 
     id: str
     title: str
@@ -19,6 +22,7 @@ class Check:
     value: str
     threshold: str
     reason: str
+    waived: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +39,18 @@ class Verdict:
     @property
     def failed(self) -> tuple[Check, ...]:
         """The checks that stand in the way."""
-        return tuple(check for check in self.checks if not check.passed)
+        return tuple(check for check in self.checks if not (check.passed or check.waived))
+
+    @property
+    def waived(self) -> tuple[Check, ...]:
+        """The checks that would have stood in the way but for an emergency."""
+        return tuple(check for check in self.checks if check.waived)
 
     def as_json(self) -> list[dict[str, Any]]:
-        """The checks as plain JSON, for an event."""
-        return [asdict(check) for check in self.checks]
+        """The checks as plain JSON, for an event; ``waived`` is named only where it is true."""
+        return [
+            {key: value for key, value in asdict(check).items() if key != "waived" or value} for check in self.checks
+        ]
 
     @classmethod
     def from_json(cls, checks: Sequence[Mapping[str, Any]]) -> Self:

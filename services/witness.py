@@ -35,7 +35,12 @@ OVERDUE = timedelta(minutes=15)
 """Events older than this without a witness are worth a warning, whatever the cause."""
 RETRY_SECONDS = 30.0
 COMPARE_SECONDS = 300.0
-AT_ONCE = (Kind.PROMOTION_CONFIRMED, Kind.ROLLBACK_CONFIRMED, Kind.ARCHIVAL_CONFIRMED)
+AT_ONCE = (
+    Kind.PROMOTION_CONFIRMED,
+    Kind.ROLLBACK_CONFIRMED,
+    Kind.EMERGENCY_CONFIRMED,
+    Kind.ARCHIVAL_CONFIRMED,
+)
 PER_ROUND = 50
 PER_QUERY = 500
 

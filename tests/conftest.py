@@ -21,7 +21,7 @@ from services.domain import Role
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
 from tests import postgres
-from tests.fakes import FakeRegistry
+from tests.fakes import FakeRegistry, PlainPasswords
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight idle processes for every server
@@ -111,7 +111,7 @@ def signoff(
     file = make_url(database_url).database if database_url.startswith("sqlite") else None
     if file:
         shutil.copy(sqlite_with_people, file)
-    wired = Signoff.wire(settings=settings, registry=registry, now=clock)
+    wired = Signoff.wire(settings=settings, registry=registry, now=clock, passwords=PlainPasswords())
     if not file:
         add_people(wired)
     yield wired
@@ -145,9 +145,15 @@ def http_ok(url: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `mlflow_server` keeps its database, its log and its ``artifacts``."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(mlflow_folder: Path) -> Iterator[str]:
     """The URL of a real, plain MLflow server with its own SQLite file and proxied artifacts."""
-    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    folder, port = mlflow_folder, free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),

@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from services import database, registry, releases, reviews
+from services import database, releases, reviews
 from services.domain import VersionRef
 from services.errors import SignoffError
+from services.mlflow_registry import MlflowRegistry
 from services.settings import Settings
 from services.signoff import Signoff
 
@@ -57,7 +58,7 @@ def watch(step: Steps) -> None:
 
     database.Database.writing = writing  # type: ignore[method-assign]
     for name in (*WRITES, *READS):
-        setattr(registry.MlflowRegistry, name, _watched(getattr(registry.MlflowRegistry, name), name, step))
+        setattr(MlflowRegistry, name, _watched(getattr(MlflowRegistry, name), name, step))
 
 
 def _watched(call: Callable[..., Any], name: str, step: Steps) -> Callable[..., Any]:

@@ -1,4 +1,5 @@
-"""An MLflow registry in memory. It passes the same contract tests as the real adapter (tests/test_registry.py)."""
+"""An MLflow registry in memory, which passes the same contract tests as the real adapter (tests/test_registry.py),
+and passwords that cost nothing."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ from services.domain import (
 )
 from services.errors import BadInput, NotFound
 from services.evidence import Manifest
+from services.progress import Progress, tell
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOLDOUT = Dataset(name="holdout", digest="aaaaaaaa", context="eval")
@@ -211,6 +213,8 @@ class FakeRegistry:
         self.calls += 1
         if ref not in self._files:
             raise NotFound(f"MLflow does not know the files of {ref}.")
+        total = sum(map(len, self._files[ref].values()))
+        tell(Progress(ref=ref, done=total, total=total))
         return Manifest(
             files=tuple(
                 ArtifactFile(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -294,3 +298,19 @@ class _Write:
         if error[0] is None:
             self._registry.writes.append(self._what)
             self._registry.after_write(self._what)
+
+
+class PlainPasswords:
+    """Passwords that cost nothing, and remember what they were asked."""
+
+    def __init__(self) -> None:
+        self.hashed: list[str] = []
+        self.checked: list[str | None] = []
+
+    def hash(self, password: str) -> str:
+        self.hashed.append(password)
+        return f"plain:{password}"
+
+    def check(self, password: str, hashed: str | None) -> bool:
+        self.checked.append(hashed)
+        return hashed == f"plain:{password}"

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -30,14 +30,41 @@ class Server:
     """A running server; `new_database` gives an empty one that has the newest schema."""
 
     folder: Path
-    numbers: Iterator[int]
+    binaries: Path
+    user: str | None
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start it, also again, and wait until it answers."""
+        self.processes.append(
+            subprocess.Popen(
+                [
+                    *(self.binaries / "postgres", "-D", self.folder / "data", "-k", self.folder),
+                    *("-c", "listen_addresses=", "-c", "fsync=off"),
+                ],
+                user=self.user,
+                cwd=self.folder,
+                stdout=subprocess.DEVNULL,
+                stderr=(self.folder / "log").open("a"),
+                start_new_session=True,  # Ctrl-C is for pytest, which then stops it
+            )
+        )
+        _wait_for(self, self.processes[-1])
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash does: no session ends in an orderly way, and the next start recovers."""
+        while self.processes:
+            server = self.processes.pop()
+            server.send_signal(signal.SIGQUIT)
+            server.wait(timeout=START_SECONDS)
 
     def url(self, name: str) -> str:
         return f"postgresql+psycopg://{ACCOUNT}@/{name}?host={self.folder}"
 
-    def new_database(self, *, template: str = "signoff") -> str:
+    def new_database(self, *, template: str = "signoff", tablespace: str = "pg_default") -> str:
         name = f"test{next(self.numbers)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} TABLESPACE {tablespace}")
         return self.url(name)
 
     def drop(self, url: str) -> None:
@@ -63,25 +90,16 @@ def running() -> Iterator[Server]:
         subprocess.run(
             [binaries / "initdb", "-D", data, *options], user=user, cwd=folder, check=True, capture_output=True
         )
-        server = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"],
-            user=user,
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / "log").open("w"),
-            start_new_session=True,  # Ctrl-C is for pytest, which then stops it
-        )
+        found = Server(folder=folder, binaries=binaries, user=user)
         try:
-            found = Server(folder=folder, numbers=count(1))
-            _wait_for(found, server)
+            found.start()
             found.execute("CREATE DATABASE signoff")
             schema = Database(found.url("signoff"))
             schema.upgrade()
             schema.engine.dispose()
             yield found
         finally:
-            server.send_signal(signal.SIGQUIT)
-            server.wait(timeout=START_SECONDS)
+            found.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -13,10 +13,14 @@ from mlflow import MlflowClient
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 from sklearn.datasets import load_breast_cancer
 
+from services import slots
+from services.database import Database
 from tests.browser import browser, chromium, settle
 from tests.stack import PASSWORD, Stack, running
 
 MODEL, CHAMPION, CHALLENGER, OTHER, WEAK = "breast_cancer_screening", 3, 8, 7, 2
+PENDING = ("wine_cultivar", "5")
+PENDING_PAGE = "/version?name=wine_cultivar&version=5"
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +270,105 @@ def test_a_bad_link_gets_one_clear_sentence(office: Office, path: str, words: st
     viewer.opens(path)
     viewer.sees(words)
     expect(viewer.page.get_by_test_id("stException")).to_have_count(0)
+
+
+def test_a_blocking_finding_is_seen_by_whoever_is_to_answer_it_and_keeps_the_version_back(
+    office: Office, client: MlflowClient
+) -> None:
+    reviewer, scientist = office["reviewer2"], office["scientist"]
+    reviewer.opens(PENDING_PAGE)
+    reviewer.page.get_by_text("Request changes", exact=True).click()
+    reviewer.writes("Finding 1", "It was tuned on the holdout.")
+    reviewer.page.get_by_label("Severity").first.click()
+    reviewer.page.get_by_role("option", name="Blocking").click()
+    reviewer.writes("Comment", "Not before this is answered.")
+    reviewer.clicks("Decide")
+    reviewer.sees("sent back with changes requested")
+    scientist.opens("/")
+    scientist.sees("waits for your answer: 1 finding open, 1 blocking")
+    scientist.opens(PENDING_PAGE)
+    scientist.sees("reviewer2 found: It was tuned on the holdout (for scientist).")
+    assert client.get_model_version(*PENDING).tags["approval_status"] == "changes_requested"
+
+
+def test_an_approval_is_void_once_the_files_change_and_the_change_raises_the_alarm(
+    office: Office, client: MlflowClient, stack: Stack
+) -> None:
+    reviewer = office["reviewer"]
+    reviewer.opens(PENDING_PAGE)
+    reviewer.writes("Comment", "Holdout and tuning set differ, I looked.")
+    reviewer.clicks("Decide")
+    reviewer.sees("is approved")
+    model = client.get_model_version(*PENDING).source.removeprefix("models:/")
+    (folder,) = (stack.home / "artifacts").glob(f"**/{model}/artifacts")
+    with (folder / "requirements.txt").open("a") as file:
+        file.write("surprise==1.0\n")
+    reviewer.opens(PENDING_PAGE)
+    reviewer.page.locator(".st-key-refresh-registry button").click()
+    reviewer.sees("the approval by reviewer is void because the model's files changed")
+    reviewer.sees("No longer counts: the model's files changed.")
+    reviewer.opens("/")
+    reviewer.sees(re.compile("was changed outside Signoff", re.IGNORECASE))
+
+
+def test_whoever_comes_second_is_told_who_came_first(office: Office, client: MlflowClient, stack: Stack) -> None:
+    before, manager = state(client), office["release_manager"]
+    database = Database(f"sqlite:///{stack.home / 'signoff.db'}")
+    slot = slots.take(database, MODEL, holder="somebody", purpose="the promotion of v5")
+    manager.opens(version_page(OTHER))
+    manager.clicks("Promote v7 to Production")
+    dialog = manager.page.get_by_role("dialog")
+    dialog.get_by_label("Reason").fill("Mine, now.")
+    dialog.get_by_role("button", name="Promote v7").click()
+    manager.sees("somebody acted first: the promotion of v5 is under way. Nothing was changed")
+    assert state(client) == before
+    with database.writing() as connection:
+        slots.release(connection, slot)
+
+
+def test_an_emergency_needs_two_people_and_is_loud_until_a_third_has_reviewed_it(
+    office: Office, client: MlflowClient, stack: Stack
+) -> None:
+    first, second, third, viewer = (office[who] for who in ("break_glass", "release_manager", "auditor", "viewer"))
+    first.opens(version_page(WEAK))
+    first.clicks("Break the glass")
+    dialog = first.page.get_by_role("dialog")
+    expect(dialog).to_contain_text("v2 to go to Production, and v8 is archived")
+    expect(dialog).to_contain_text("Waived: val_auc is 0.74")
+    dialog.get_by_label("Reason").fill("The champion answers nonsense.")
+    dialog.get_by_role("button", name="Ask for v2").click()
+    first.sees("waits for a second person")
+    assert state(client)[0][WEAK] != "Production", "asking promotes nothing"
+    viewer.opens("/registry")
+    expect(viewer.page.locator("body")).not_to_contain_text("Emergency, not reviewed")
+
+    second.opens("/")
+    second.sees("Emergency asked for")
+    second.clicks("Look and confirm")
+    second.clicks("Confirm, promote now")
+    dialog = second.page.get_by_role("dialog")
+    dialog.get_by_label("Your words").fill("I see it too.")
+    dialog.get_by_role("button", name="Confirm, promote now").dblclick()
+    settle(second.page)
+    second.sees("Somebody else must now review the emergency")
+    stages, aliases, _ = state(client)
+    assert (stages[WEAK], stages[CHALLENGER], aliases["champion"]) == ("Production", "Archived", str(WEAK))
+    assert "approval_status" not in client.get_model_version(MODEL, str(WEAK)).tags
+    assert events(stack).count("emergency:confirmed") == 1
+
+    for path in ("/", "/review"):
+        viewer.opens(path)
+        viewer.sees("Emergency, not reviewed.")
+    third.opens("/promotions")
+    third.page.get_by_role("button", name="Review").first.click()
+    dialog = third.page.get_by_role("dialog")
+    dialog.get_by_text("Not justified").click()
+    dialog.get_by_label("Your words").fill("A rollback would have done.")
+    dialog.get_by_role("button", name="Review").click()
+    third.sees("is reviewed: not justified")
+    viewer.opens("/")
+    viewer.sees("Good to see you")
+    expect(viewer.page.locator("body")).not_to_contain_text("Emergency, not reviewed")
 
 
 def test_every_page_opens_for_everybody_without_an_outside_request_or_an_error(office: Office) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from services import releases, reviews
 from services.errors import OutcomeUnknown, RegistryUnavailable
-from services.registry import MlflowRegistry
+from services.mlflow_registry import MlflowRegistry
 from services.signoff import Signoff
 from tests.arena import Arena
 from tests.ledgers import record
@@ -33,7 +33,7 @@ def arena(tmp_path_factory: pytest.TempPathFactory, proxy: FaultyProxy) -> Itera
     """Two versions, the first in Production; MLflow is asked through the proxy, and not waited for long."""
     folder: Path = tmp_path_factory.mktemp("faults")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.registry.TIMEOUT_SECONDS", 1)
+        patch.setattr("services.mlflow_connection.TIMEOUT_SECONDS", 1)
         found = Arena.build(folder, proxy.url, f"sqlite:///{folder / 'signoff.db'}", versions=2)
         yield found
         found.signoff.database.engine.dispose()
@@ -43,7 +43,7 @@ def arena(tmp_path_factory: pytest.TempPathFactory, proxy: FaultyProxy) -> Itera
 def impatient(arena: Arena) -> None:
     """Every MlflowRegistry that was made since has set MLflow's time-out for the whole process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.registry.TIMEOUT_SECONDS", 1)
+        patch.setattr("services.mlflow_connection.TIMEOUT_SECONDS", 1)
         MlflowRegistry(arena.signoff.registry.uri)  # type: ignore[attr-defined]
 
 

@@ -19,7 +19,7 @@ from mlflow.tracking.request_header import registry as headers
 
 from services import caretaker, releases, reviews
 from services.domain import VersionRef
-from services.registry import MlflowRegistry
+from services.mlflow_registry import MlflowRegistry
 from services.tables import slots as slots_table
 from tests.arena import register
 from tests.gated import Gated, gated

@@ -15,7 +15,7 @@ from services import reconciler
 from services.desk import Request
 from services.deviations import open_deviations
 from services.domain import Action, VersionRef
-from services.registry import MlflowRegistry
+from services.mlflow_registry import MlflowRegistry
 from services.signoff import Signoff
 from tests.conftest import add_people, settings_in
 from tests.fakes import FakeRegistry

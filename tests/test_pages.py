@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
 
 from services import caretaker, people, releases, reviews, slots
@@ -136,6 +137,28 @@ class TestDeciding:
         assert registry.version(pending).tags["approved_by"] == "reviewer"
         assert at.query_params["name"] == "n"
         assert "is approved" in text(at)
+
+    def test_a_click_while_it_is_carried_out_neither_ends_it_nor_loses_what_became_of_it(
+        self, signoff: Signoff, registry: FakeRegistry, pending: VersionRef
+    ) -> None:
+        at = opened(signoff, "reviewer", "version", **version_query(pending))
+        at.text_area[0].set_value("Not yet.")
+        at.radio[0].set_value(Action.REJECT)
+
+        def click(_: str) -> None:
+            """What Streamlit does with the run under way when somebody clicks: it ends at the next thing it draws."""
+            context = get_script_run_ctx()
+            assert context
+            assert context.script_requests
+            context.script_requests.request_stop()
+
+        registry.before_write = click
+        button(at, "Decide").click().run()
+        registry.before_write = lambda _: None
+        assert kinds(signoff)[-1] == "rejection:confirmed"
+        assert "is rejected" not in text(at)
+        assert "is rejected" in text(at.run())
+        assert "is rejected" not in text(at.run())
 
     def test_without_a_comment_nothing_happens(
         self, signoff: Signoff, registry: FakeRegistry, pending: VersionRef

@@ -14,27 +14,12 @@ from services.domain import Role, Source
 from services.errors import BadInput, NotAllowed, NotFound
 from services.tables import accounts, sessions
 from tests.conftest import BOTH
+from tests.fakes import PlainPasswords
 from web.passwords import BcryptPasswords
 
 DATABASES = BOTH
 
 KEY = b"k" * 32
-
-
-class PlainPasswords:
-    """Passwords that cost nothing, and remember what they were asked."""
-
-    def __init__(self) -> None:
-        self.hashed: list[str] = []
-        self.checked: list[str | None] = []
-
-    def hash(self, password: str) -> str:
-        self.hashed.append(password)
-        return f"plain:{password}"
-
-    def check(self, password: str, hashed: str | None) -> bool:
-        self.checked.append(hashed)
-        return hashed == f"plain:{password}"
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ class TestParsing:
             (GOOD + "signature: false\n", "p.yaml:13"),
             (GOOD.replace("signature: true\n", ""), "p.yaml:1"),
             (GOOD + "risk: none\n", "p.yaml:13"),
+            (GOOD + "signing: true\nbreak_glass: true\n", "p.yaml:1"),
             (GOOD + "max_evidence_age_days: 0\n", "p.yaml:13"),
             (GOOD + "freezes:\n  - {title: X, time_zone: Mars/Olympus, days: [monday]}\n", "p.yaml:14"),
             (GOOD + "freezes:\n  - {title: X, time_zone: UTC}\n", "p.yaml:14"),

@@ -492,22 +492,53 @@ class TestRestore:
         assert registry.version(ref).tags == {"approval_status": "from before Signoff", "reason": "Nightly."}
         assert found(signoff) == []
 
+    @pytest.mark.parametrize(
+        ("answer", "ends"),
+        [
+            (BadInput("MLflow does not accept it."), ["restoration:aborted"]),
+            (RegistryUnavailable("away"), ["restoration:unknown", "restoration:aborted"]),
+        ],
+        ids=["refused", "no answer"],
+    )
     def test_of_tags_that_mlflow_does_not_take_is_recorded_as_aborted(
-        self, met: Signoff, registry: FakeRegistry
+        self, met: Signoff, registry: FakeRegistry, answer: Exception, ends: list[str]
     ) -> None:
         registry.tag(V1, "reason", "Mine.")
         found(met)
 
         def away(_: str) -> None:
-            raise RegistryUnavailable("away")
+            raise answer
 
         registry.before_write = away
         with pytest.raises(RegistryUnavailable):
             reconciler.restore(met, only(met).id, by="release_manager", reason="Forged.")
-        assert kinds(met)[-1] == "restoration:aborted"
         registry.before_write = lambda _: None
+        lease_runs_out(met)
+        caretaker.tidy(met)
+        assert kinds(met)[-1 - len(ends) :] == ["restoration:intended", *ends]
         assert found(met) == []
         assert only(met).state == "open"
+
+    def test_of_tags_leaves_a_stage_that_was_changed_too_a_deviation(
+        self, met: Signoff, registry: FakeRegistry
+    ) -> None:
+        registry.tag(V1, "reason", "Mine.")
+        registry.set_stage(V1, "Archived")
+        found(met)
+        tag = next(one for one in open_deviations(met) if one.subject.startswith("tag"))
+        reconciler.restore(met, tag.id, by="release_manager", reason="Forged.")
+        assert registry.version(V1).stage == "Archived"
+        assert [one.subject for one in open_deviations(met)] == ["stage:1"]
+        assert found(met) == []
+        assert [one.subject for one in open_deviations(met)] == ["stage:1"]
+
+    def test_of_an_alias_that_points_at_another_version(self, met: Signoff, registry: FakeRegistry) -> None:
+        registry.set_alias(V3, "champion")
+        assert found(met) == ["outside:alias"]
+        assert reconciler.restore(met, only(met).id, by="release_manager", reason="Not released.").event
+        assert registry.model("m").aliases["champion"] == 1
+        assert stages(registry) == ["Production", "Staging", "None"]
+        assert found(met) == []
 
     def test_into_production_asks_for_the_released_bytes(self, met: Signoff, registry: FakeRegistry) -> None:
         registry.set_stage(V1, "Archived")

@@ -13,7 +13,8 @@ from mlflow import MlflowClient
 
 from services.domain import VersionRef
 from services.errors import BadInput, NotFound, RegistryUnavailable
-from services.registry import MlflowRegistry, Registry
+from services.mlflow_registry import MlflowRegistry
+from services.registry import Registry
 from tests.conftest import free_port
 from tests.fakes import FakeRegistry
 
@@ -168,7 +169,7 @@ class TestMlflowOnly:
         assert held == {("checkpoint-1", False), ("checkpoint-2", True)}
 
     def test_a_full_run_is_followed_by_another(self, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("services.registry.WITNESSES_PER_RUN", 2)
+        monkeypatch.setattr("services.mlflow_registry.WITNESSES_PER_RUN", 2)
         registry, ledger = MlflowRegistry(mlflow_server), uuid4().hex
         for number in range(5):
             registry.witness(ledger, f"checkpoint-{number}", str(number))

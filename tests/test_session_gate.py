@@ -20,7 +20,7 @@ from services import people
 from services.database import Database
 from services.settings import PROJECT
 from services.signoff import Signoff
-from web.gate import COOKIE, SessionGate
+from web.gate import SessionGate, cookie_name
 from web.login import LogIn
 from web.origins import cross_site, safe_next
 from web.passwords import BcryptPasswords
@@ -104,7 +104,7 @@ class TestOpenWebSocket:
                 while (event := await receive())["type"] == "websocket.receive":
                     through.append(BackMsg.FromString(event["bytes"]))
 
-            cookie = [(b"cookie", f"{COOKIE}={token}".encode())]
+            cookie = [(b"cookie", f"{cookie_name(signoff.settings)}={token}".encode())]
             anyio.run(
                 SessionGate(app, signoff),
                 {"type": "websocket", "path": "/_stcore/stream", "headers": cookie},
@@ -163,7 +163,13 @@ class TestDatabaseAway:
         away = replace(signoff, database=Database("sqlite:////nowhere/at/all.db"))
         public = replace(away, settings=replace(signoff.settings, url="https://signoff.example"))
         app = Starlette(routes=LogIn(public).routes(), middleware=[Middleware(SessionGate, signoff=public)])
-        answer = ask(app, *request_line.split(), cookie=f"{COOKIE}=x", username="reviewer", password="right")
+        answer = ask(
+            app,
+            *request_line.split(),
+            cookie=f"{cookie_name(public.settings)}=x",
+            username="reviewer",
+            password="right",
+        )
         assert answer.status_code == 503
         assert "database cannot be used" in answer.text
         assert "set-cookie" not in answer.headers

@@ -17,10 +17,9 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 
 from services import people
 from services.errors import LedgerUnavailable
-from services.settings import PROJECT
+from services.settings import PROJECT, Settings
 from services.signoff import Signoff
 
-COOKIE = "signoff_session"
 IDENTITY_HEADER = b"x-signoff-session"
 """Carries the session's key to `st.user`, see ``server.trustedUserHeaders`` in .streamlit/config.toml."""
 
@@ -35,10 +34,15 @@ NOT_PAGES = ("/_stcore", "/media", "/component", "/static", "/app/", "/auth", "/
 SIGNED_OUT = "You are signed out. Reload this page to sign in."
 
 
-def token_in(headers: list[tuple[bytes, bytes]]) -> str | None:
+def cookie_name(settings: Settings) -> str:
+    """A browser sends a cookie to every port of a host: two stacks on one machine need two names."""
+    return f"signoff_session_{settings.port}"
+
+
+def token_in(headers: list[tuple[bytes, bytes]], cookie: str) -> str | None:
     """The session token of a request's cookie, if it has one that could be ours."""
     cookies = "; ".join(value.decode("latin-1") for name, value in headers if name == b"cookie")
-    token = cookie_parser(cookies).get(COOKIE, "")
+    token = cookie_parser(cookies).get(cookie, "")
     return token if 0 < len(token) <= MAX_TOKEN and token.isascii() else None
 
 
@@ -48,6 +52,7 @@ class SessionGate:
     def __init__(self, app: ASGIApp, signoff: Signoff) -> None:
         self.app = app
         self.signoff = signoff
+        self._cookie = cookie_name(signoff.settings)
         self._limiter = anyio.CapacityLimiter(LOOKUPS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +67,7 @@ class SessionGate:
             await self.app(scope, receive, send)
             return
         try:
-            key = await self._session(token_in(headers))
+            key = await self._session(token_in(headers, self._cookie))
         except LedgerUnavailable as error:
             await _refuse(scope, receive, send, PlainTextResponse(str(error), 503))
             return

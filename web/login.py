@@ -17,7 +17,7 @@ from starlette.routing import Route
 from services import people
 from services.errors import LedgerUnavailable
 from services.signoff import Signoff
-from web.gate import COOKIE, STATIC, token_in
+from web.gate import STATIC, cookie_name, token_in
 from web.headers import script_hashes
 from web.origins import cross_site, safe_next
 from web.passwords import BcryptPasswords, hasher
@@ -104,12 +104,13 @@ class LogIn:
             await anyio.to_thread.run_sync(people.close_session, self._database, key)
 
     def _key(self, request: Request) -> str | None:
-        token = token_in(request.scope["headers"])
+        token = token_in(request.scope["headers"], cookie_name(self._settings))
         return people.session_key(token, self._settings.secret_key) if token else None
 
     def _with_cookie(self, answer: Response, token: str, seconds: int) -> Response:
         secure = self._settings.url.startswith("https:")
-        answer.set_cookie(COOKIE, token, seconds, path="/", httponly=True, samesite="lax", secure=secure)
+        name = cookie_name(self._settings)
+        answer.set_cookie(name, token, seconds, path="/", httponly=True, samesite="lax", secure=secure)
         return answer
 
 

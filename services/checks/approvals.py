@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from services.evidence import Decision, Facts
+from services.evidence import Decision, Facts, Finding
 from services.policy import Policy
 from services.verdict import Check
 
@@ -15,12 +15,12 @@ CHANGES_REQUESTED = "changes_requested"
 
 def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str, ...]:
     """Why a decision no longer counts, in words; empty when it does."""
-    changed = decision.binding.differences(facts.binding(policy.digest))
-    return (
-        (*changed, f"it expired after {policy.rules.approvals_expire_after_days:g} days")
-        if expired(decision, policy, facts)
-        else changed
-    )
+    reasons = decision.binding.differences(facts.binding(policy.digest))
+    if expired(decision, policy, facts):
+        reasons = (*reasons, f"it expired after {policy.rules.approvals_expire_after_days:g} days")
+    if policy.rules.signing and decision.decision == APPROVED and not decision.signed:
+        reasons = (*reasons, "it was not signed")
+    return reasons
 
 
 def expired(decision: Decision, policy: Policy, facts: Facts) -> bool:
@@ -35,6 +35,28 @@ def barred(person: str, facts: Facts) -> bool:
     """Whether a person may not approve because the version is their own: author (as claimed) or submitter."""
     submitted_by = facts.submission.submitted_by if facts.submission else None
     return person in {submitted_by, facts.candidate.claimed_author}
+
+
+def findings(facts: Facts) -> Iterator[Check]:
+    """Whether a blocking finding is open; nothing where nobody has found anything."""
+    if not facts.findings:
+        return
+    blocking = [finding for finding in facts.findings if finding.blocks]
+    resolved = sum(not finding.open for finding in facts.findings)
+    yield Check(
+        id="findings",
+        title="No open blocking finding",
+        passed=not blocking,
+        value=f"{len(blocking)} open" if blocking else f"none open, {resolved} of {len(facts.findings)} resolved",
+        threshold="none open",
+        reason=" ".join(_blocking(finding, facts) for finding in blocking) or "No blocking finding is open.",
+    )
+
+
+def _blocking(finding: Finding, facts: Facts) -> str:
+    text = finding.text if len(finding.text) <= 120 else f"{finding.text[:119]}…"
+    due = f", due {finding.due}{', overdue' if finding.overdue(facts.now) else ''}" if finding.due else ""
+    return f"{finding.raised_by} found: {text.rstrip('.')} (for {finding.owner}{due})."
 
 
 def approvals(policy: Policy, facts: Facts) -> Iterator[Check]:

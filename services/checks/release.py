@@ -52,16 +52,20 @@ def released_before(facts: Facts) -> Check:
         title="Released before, with these very files",
         passed=same,
         value=now[:12] or "unreadable",
-        threshold=(facts.rollback_of or "")[:12],
-        reason="Its files are those of its earlier promotion."
-        if same
-        else "Its files are not those of its earlier promotion.",
+        threshold=(facts.rollback_of or "")[:12] or "an earlier release",
+        reason="Its files are those of its earlier promotion." if same else _unreleased(facts),
     )
 
 
+def _unreleased(facts: Facts) -> str:
+    if facts.rollback_of:
+        return "Its files are not those of its earlier promotion."
+    return "It has no earlier release to return to; an emergency is one once it was reviewed and found justified."
+
+
 def promoter(policy: Policy, actor: Actor) -> Check:
-    wanted = " or ".join(role.replace("_", " ") for role in policy.rules.promoted_by)
-    held = ", ".join(sorted(role.replace("_", " ") for role in actor.roles)) or "no role"
+    wanted = " or ".join(role.words for role in policy.rules.promoted_by)
+    held = ", ".join(sorted(role.words for role in actor.roles)) or "no role"
     passed = bool(actor.roles & set(policy.rules.promoted_by))
     return Check(
         id="promoter",
