@@ -13,7 +13,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import big_registry, long_record
+from bench import big_registry, hook, long_record
 from bench.measure import Figure
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -22,7 +22,7 @@ RESULTS = Path(__file__).with_name("results.json")
 def main() -> None:
     """Run, print, write."""
     with tempfile.TemporaryDirectory(prefix="signoff-bench-") as folder:
-        figures = [*big_registry.figures(Path(folder)), *long_record.figures(Path(folder))]
+        figures = [*big_registry.figures(Path(folder)), *long_record.figures(Path(folder)), *hook.figures(Path(folder))]
     _print(figures)
     packages = {name: importlib.metadata.version(name) for name in ("mlflow", "streamlit", "SQLAlchemy")}
     document = {

@@ -35,10 +35,11 @@ PATIENCE = 8.0
 def mlflow_server(
     folder: Path, gate: str, *arguments: str, app: str = "signoff", workers: int = 1, **environ: str
 ) -> Iterator[str]:
-    """An MLflow server whose hook asks ``gate``; yields its URL."""
+    """An MLflow server whose hook asks ``gate``; yields its URL. Without an ``app`` it has no hook."""
     port = free_port()
     command = [
-        *(sys.executable, "-m", "mlflow", "server", "--app-name", app, "--host", "127.0.0.1", "--port", str(port)),
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *(("--app-name", app) if app else ()),
         *("--workers", str(workers), "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
         *("--artifacts-destination", str(folder / "artifacts"), *arguments),
     ]
@@ -118,12 +119,13 @@ class Gated:
 
 
 @contextmanager
-def gated(folder: Path, *arguments: str, workers: int = 1, **environ: str) -> Iterator[Gated]:
-    """Everything, started."""
+def gated(folder: Path, *arguments: str, workers: int = 1, direct: bool = False, **environ: str) -> Iterator[Gated]:
+    """Everything, started; ``direct``: with nothing between hook and gate."""
     gate_port = free_port()
+    gate = f"http://127.0.0.1:{gate_port}"
     with (
-        between(f"http://127.0.0.1:{gate_port}") as proxy,
-        mlflow_server(folder, proxy.url, *arguments, workers=workers, **environ) as url,
+        between(gate) as proxy,
+        mlflow_server(folder, gate if direct else proxy.url, *arguments, workers=workers, **environ) as url,
     ):
         prefix = arguments[arguments.index("--static-prefix") + 1] if "--static-prefix" in arguments else ""
         settings = settings_in(folder / "signoff", SIGNOFF_GATE_TOKEN=TOKEN, MLFLOW_TRACKING_URI=url + prefix)
