@@ -22,8 +22,8 @@ _LABELS = {Action.RESTORE: "Restore", Action.ADOPT: "Adopt"}
 _ICONS = {Action.RESTORE: ":material/settings_backup_restore:", Action.ADOPT: ":material/done_all:"}
 
 
-def alarm(session: Session, *, prevented: bool = False) -> None:
-    """Every model that was changed past Signoff, loudly; ``prevented``: a hook in MLflow refuses such changes."""
+def alarm(session: Session) -> None:
+    """Every model that was changed past Signoff, loudly; and plainly, where such changes are not prevented."""
     found = open_deviations(session.signoff)
     by_model: dict[str, list[Deviation]] = {}
     for deviation in found:
@@ -36,7 +36,7 @@ def alarm(session: Session, *, prevented: bool = False) -> None:
             f"[See all in the history](/history)",
             icon=":material/gpp_maybe:",
         )
-    if not prevented:
+    if not session.signoff.snapshot.gated:
         found_not_prevented()
 
 

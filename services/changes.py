@@ -161,8 +161,9 @@ class Sender:
     holder did. What was sent without an answer is not sent again either, as both could be applied.
     """
 
-    def __init__(self, registry: Registry, fence: Callable[[], None]) -> None:
+    def __init__(self, registry: Registry, fence: Callable[[], None], intent: str) -> None:
         self._registry = registry
+        self._intent = intent
         self._fence = fence
         self.sent: set[str] = set()
 
@@ -180,10 +181,11 @@ class Sender:
         for alias, version in wanted.items():
             if now.get(alias) == version or not self._first(f"alias {alias} {version}"):
                 continue
-            if version is None:
-                self._registry.delete_alias(name, alias)
-            else:
-                self._registry.set_alias(VersionRef(name=name, version=version), alias)
+            with self._registry.under(self._intent):
+                if version is None:
+                    self._registry.delete_alias(name, alias)
+                else:
+                    self._registry.set_alias(VersionRef(name=name, version=version), alias)
 
     def restore(self, change: Change, found: State) -> State:
         """Put back what the change moved; what somebody else moved since stays. Returns what MLflow then shows.
@@ -224,7 +226,8 @@ class Sender:
 
     def _stage(self, ref: VersionRef, stage: str, *, alone: bool = False) -> None:
         if self._first(f"stage {ref.version} {stage}"):
-            self._registry.set_stage(ref, stage, archive_existing=alone)
+            with self._registry.under(self._intent):
+                self._registry.set_stage(ref, stage, archive_existing=alone)
 
     def _first(self, write: str) -> bool:
         if write in self.sent:

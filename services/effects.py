@@ -24,7 +24,7 @@ _OPEN = [status.value for status in Status if status.open]
 def settle(connection: Connection, intent: Intent, event: Event) -> None:
     """Apply a confirmed intent to submissions, decisions and promotions, and ask for the mirror to be written."""
     _SETTLE[intent.subject](connection, intent, event)
-    if intent.subject != "restoration":  # that changes nothing the tags say, and may be about a version without any
+    if intent.subject not in _SAYS_NOTHING:
         mirror.ask(connection, intent.ref, event.seq)
 
 
@@ -115,6 +115,10 @@ def _archived(connection: Connection, intent: Intent, _: Event) -> None:
     set_status(connection, intent.ref, Status.WITHDRAWN.value)
 
 
+def _moved(_: Connection, __: Intent, ___: Event) -> None:
+    pass
+
+
 def _restored(connection: Connection, intent: Intent, event: Event) -> None:
     deviations.close(connection, intent.context["deviations"], deviations.RESTORED, event)
 
@@ -128,7 +132,10 @@ _SETTLE = {
     "emergency": _broken_glass,
     "archival": _archived,
     "restoration": _restored,
+    "transition": _moved,
 }
+_SAYS_NOTHING = frozenset({"restoration", "transition"})
+"""Changes nothing that the tags say, and may be about a version without any."""
 
 
 def set_status(connection: Connection, ref: VersionRef, status: str) -> None:

@@ -49,11 +49,21 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
 def shown(signoff: Signoff, ref: VersionRef) -> tuple[Policy, Facts]:
     """Facts for a page: from the snapshot and from memory, at most about a minute old."""
     snapshot = signoff.snapshot.current
-    model, version = snapshot.models.get(ref.name), snapshot.version(ref.name, ref.version)
-    if model is None or version is None:
+    model = snapshot.models.get(ref.name)
+    if model is None:
+        raise NotFound(f"There is no {ref} in the registry.")
+    return remembered(signoff, ref, model, snapshot.versions.get(ref.name, ()))
+
+
+def remembered(
+    signoff: Signoff, ref: VersionRef, model: RegisteredModel, versions: tuple[ModelVersion, ...]
+) -> tuple[Policy, Facts]:
+    """Facts about ``model`` and its ``versions`` as given; their evidence is at most about a minute old."""
+    version = next((version for version in versions if version.ref == ref), None)
+    if version is None:
         raise NotFound(f"There is no {ref} in the registry.")
     policy = signoff.policies.match(model)
-    champion = _champion(policy, model, snapshot.versions.get(ref.name, ()))
+    champion = _champion(policy, model, versions)
     with signoff.database.reading() as connection:
         submission = open_submission(connection, version)
         voted = latest_decisions(connection, submission)

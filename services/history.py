@@ -41,6 +41,7 @@ _DONE = {
     Kind.EMERGENCY_CONFIRMED: "Emergency promotion",
     Kind.EMERGENCY_REVIEWED: "Emergency reviewed",
     Kind.ARCHIVAL_CONFIRMED: "Archived",
+    Kind.TRANSITION_CONFIRMED: "Moved",
     Kind.REGISTRY_BASELINE: "Registry met",
     Kind.OUTSIDE_STAGE: "Outside: stage moved",
     Kind.OUTSIDE_ALIAS: "Outside: alias moved",
@@ -56,7 +57,11 @@ _DONE = {
     Kind.TOKEN_REVOKED: "Token revoked",
 }
 _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "unknown": "Outcome unknown"}
-_SUBJECTS = {"changes": "request for changes", "emergency": "emergency promotion"}
+_SUBJECTS = {
+    "changes": "request for changes",
+    "emergency": "emergency promotion",
+    "admission": "change in MLflow",
+}
 REFUSED = "Refused: anything"
 
 

@@ -55,6 +55,9 @@ def carry_out(
 ) -> Event:
     """Do it, under the model's slot; returns the confirming event.
 
+    Where ``signoff.acts`` is False it is only prescribed: returns the event of the intent, which stays open, and the
+    slot taken, until `conclude` or the end of the lease.
+
     Raises:
         OutcomeUnknown: MLflow or the ledger stopped answering half way, or the lease ran out; the slot stays taken
             until then, and what became of the change is recorded afterwards.
@@ -70,8 +73,10 @@ def carry_out(
         context=dict(context),
         verdict=verdict,
     )
-    _open(signoff, slot, intent)
-    sender, lost = _sender(signoff, slot), False
+    intended = _open(signoff, slot, intent)
+    if not signoff.acts:
+        return intended
+    sender, lost = _sender(signoff, slot, intent.id), False
     try:
         try:
             sender.apply(change)
@@ -102,8 +107,40 @@ def recover(signoff: Signoff, slot: Slot) -> list[Event]:
                 intents.c.model == slot.model, intents.c.state == "open", intents.c.token < slot.token
             )
         ).all()
-    sender = _sender(signoff, slot)
-    return [_close(signoff, slot, _from(row), sender, lost=False, recovered=True) for row in rows]
+    return [
+        _close(signoff, slot, _from(row), _sender(signoff, slot, row.id), lost=False, recovered=True) for row in rows
+    ]
+
+
+def conclude(signoff: Signoff, intent: str) -> Event:
+    """Steps 6 and 7 of an intent that the hook has carried out, or could not; returns the closing event.
+
+    Concluding what is closed already changes nothing.
+
+    Raises:
+        NotFound: there is no such intent.
+        PromotionConflict: its lease has run out; whoever takes the slot next closes it.
+        OutcomeUnknown: MLflow does not answer.
+    """
+    with signoff.database.reading() as connection:
+        row = connection.execute(sa.select(intents).where(intents.c.id == intent)).one_or_none()
+        closed = ledger.event(connection, row.closed_seq) if row is not None and row.closed_seq else None
+    if row is None:
+        raise NotFound(f"There is no intent {intent[:64]}.")
+    if closed:
+        return closed
+    slot = Slot(model=row.model, token=row.token)
+    return _close(signoff, slot, _from(row), _sender(signoff, slot, intent), lost=False)
+
+
+def alive(connection: Connection, intent: str) -> tuple[Change, float] | None:
+    """What an open intent prescribes, and for how many seconds its lease still lasts; None when it is over."""
+    row = connection.execute(
+        sa.select(intents.c.change, (slots_table.c.expires_at - database_time()).label("left"))
+        .join(slots_table, sa.and_(slots_table.c.model == intents.c.model, slots_table.c.token == intents.c.token))
+        .where(intents.c.id == intent, intents.c.state == "open")
+    ).one_or_none()
+    return (Change.from_json(row.change), row.left) if row is not None and row.left > 0 else None
 
 
 def abandoned(connection: Connection) -> list[str]:
@@ -124,7 +161,7 @@ def in_flight(connection: Connection) -> list[Intent]:
     return [_from(row) for row in connection.execute(query)]
 
 
-def _open(signoff: Signoff, slot: Slot, intent: Intent) -> None:
+def _open(signoff: Signoff, slot: Slot, intent: Intent) -> Event:
     with signoff.database.writing() as connection:
         slots.renew(connection, slot)
         event = ledger.append(connection, _entry(signoff, intent, "intended"))
@@ -151,14 +188,15 @@ def _open(signoff: Signoff, slot: Slot, intent: Intent) -> None:
                 opened_seq=event.seq,
             )
         )
+    return event
 
 
-def _sender(signoff: Signoff, slot: Slot) -> Sender:
+def _sender(signoff: Signoff, slot: Slot, intent: str) -> Sender:
     def fence() -> None:
         with signoff.database.reading() as connection:
             slots.require(connection, slot, seconds=WRITE_SECONDS)
 
-    return Sender(signoff.registry, fence)
+    return Sender(signoff.registry, fence, intent)
 
 
 def _close(

@@ -84,6 +84,14 @@ class Kind(StrEnum):
     ARCHIVAL_UNKNOWN = "archival:unknown"
     ARCHIVAL_REFUSED = "archival:refused"
 
+    TRANSITION_INTENDED = "transition:intended"
+    TRANSITION_CONFIRMED = "transition:confirmed"
+    TRANSITION_ABORTED = "transition:aborted"
+    TRANSITION_UNKNOWN = "transition:unknown"
+    TRANSITION_REFUSED = "transition:refused"
+
+    ADMISSION_REFUSED = "admission:refused"
+
     REGISTRY_BASELINE = "registry:baseline"
 
     OUTSIDE_STAGE = "outside:stage"

@@ -11,6 +11,8 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +25,9 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+from mlflow.tracking.request_header.abstract_request_header_provider import RequestHeaderProvider
+from mlflow.tracking.request_header.registry import _request_header_provider_registry
+from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import augmented_raise_for_status, http_request
 
 from services.domain import VersionRef
@@ -35,9 +40,28 @@ READ_ATTEMPTS = 3
 CHUNK = 1 << 18
 ALL_RUNS = ViewType.ALL
 """Also deleted ones."""
+INTENT_HEADER = "X-Signoff-Intent"
+"""Tells the hook in the MLflow server which of our intents a write belongs to."""
+GATE_PATH = "/api/2.0/signoff/gate"
+"""Where a server with the hook says so."""
+
+_INTENT: ContextVar[str | None] = ContextVar("intent", default=None)
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+
+class _IntentHeader(RequestHeaderProvider):  # type: ignore[misc]
+    """Adds `INTENT_HEADER` to the requests of MLflow's client, while there is an intent."""
+
+    def in_context(self) -> bool:
+        return _INTENT.get() is not None
+
+    def request_headers(self) -> dict[str, str]:
+        return {INTENT_HEADER: _INTENT.get() or ""}
+
+
+_request_header_provider_registry.register(_IntentHeader)
 
 
 class MlflowConnection:
@@ -74,6 +98,34 @@ class MlflowConnection:
             # Not only transport errors: half an answer surfaces as any of these inside MLflow's client.
             log.warning("MLflow: %s: %s", what, error)
             raise RegistryUnavailable(f"MLflow did not give a usable answer for {what}.") from error
+
+    def _write(self, call: Callable[[], object], what: str) -> None:
+        def sent() -> None:
+            try:
+                call()
+            except MlflowException as error:
+                if error.error_code == "PERMISSION_DENIED":  # an answer, and it says that nothing was done
+                    raise BadInput(f"MLflow does not accept {what}: {error.message.splitlines()[0][:500]}") from error
+                raise
+
+        self._once(sent, what)
+
+    @contextmanager
+    def under(self, intent: str) -> Iterator[None]:
+        """What is written inside carries the intent's id."""
+        token = _INTENT.set(intent)
+        try:
+            yield
+        finally:
+            _INTENT.reset(token)
+
+    def gated(self) -> bool:
+        """Whether a hook in the MLflow server asks us before protected changes; False also when it does not answer."""
+        try:
+            answer = http_request(get_default_host_creds(self.uri), GATE_PATH, "GET", timeout=TIMEOUT_SECONDS)
+            return bool(answer.status_code == 200 and "gate" in answer.json())
+        except (MlflowException, requests.RequestException, ValueError, TypeError):
+            return False
 
     def _pages(self, fetch: Callable[[str | None], Any], what: str) -> Iterator[Any]:
         seen: set[str] = set()

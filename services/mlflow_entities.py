@@ -24,9 +24,14 @@ MAX_TEXT = 8000
 """Longest tag or description we keep: MLflow's own limit for tags; a longer one is cut for display."""
 
 
+def model_id_in(source: str) -> str | None:
+    """The id of the logged model that a version's source names, if it names one."""
+    found = re.search(r"\b(m-[0-9a-f]{32})\b", source)
+    return found.group(1) if found else None
+
+
 def version(entity: Any) -> ModelVersion:
     """A ``ModelVersion`` of MLflow's."""
-    in_source = re.search(r"\b(m-[0-9a-f]{32})\b", entity.source or "")
     return ModelVersion(
         ref=VersionRef(name=entity.name, version=int(entity.version)),
         created_at=utc_from_ms(entity.creation_timestamp),
@@ -35,7 +40,7 @@ def version(entity: Any) -> ModelVersion:
         tags=_cut(entity.tags),
         description=(entity.description or "")[:MAX_TEXT],
         run_id=entity.run_id or None,
-        model_id=getattr(entity, "model_id", None) or (in_source.group(1) if in_source else None),
+        model_id=getattr(entity, "model_id", None) or model_id_in(entity.source or ""),
         source=entity.source or "",
         user=entity.user_id or None,
         ready=entity.status == "READY",

@@ -185,7 +185,7 @@ class MlflowRegistry(MlflowConnection):
 
     def set_stage(self, ref: VersionRef, stage: str, *, archive_existing: bool = False) -> None:
         """Move one version to a stage; ``archive_existing`` archives whatever else is there, in the same step."""
-        self._once(
+        self._write(
             lambda: self._client.transition_model_version_stage(
                 ref.name, str(ref.version), stage, archive_existing_versions=archive_existing
             ),
@@ -194,22 +194,24 @@ class MlflowRegistry(MlflowConnection):
 
     def set_alias(self, ref: VersionRef, alias: str) -> None:
         """Point an alias at a version."""
-        self._once(
+        self._write(
             lambda: self._client.set_registered_model_alias(ref.name, alias, str(ref.version)),
             f"pointing alias {alias} at {ref}",
         )
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Remove an alias; no error when there is none."""
-        self._once(lambda: self._client.delete_registered_model_alias(name, alias), f"removing alias {alias}")
+        self._write(lambda: self._client.delete_registered_model_alias(name, alias), f"removing alias {alias}")
 
     def set_tag(self, ref: VersionRef, key: str, value: str) -> None:
         """Write one tag of a version."""
-        self._once(lambda: self._client.set_model_version_tag(ref.name, str(ref.version), key, value), f"tagging {ref}")
+        self._write(
+            lambda: self._client.set_model_version_tag(ref.name, str(ref.version), key, value), f"tagging {ref}"
+        )
 
     def delete_tag(self, ref: VersionRef, key: str) -> None:
         """Remove one tag of a version; no error when there is none."""
-        self._once(lambda: self._client.delete_model_version_tag(ref.name, str(ref.version), key), f"tagging {ref}")
+        self._write(lambda: self._client.delete_model_version_tag(ref.name, str(ref.version), key), f"tagging {ref}")
 
     # ---- checkpoints of the ledger -------------------------------------------------------------------------
 

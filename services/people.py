@@ -29,6 +29,9 @@ MAX_FAILURES = 5
 LOCK_SECONDS = 60
 MAX_USERNAME = 256
 
+MLFLOW_CLIENT = "mlflow-client"
+"""Who acts where an MLflow client did not authenticate; no account has this name."""
+
 DEMO_ACCOUNTS = (
     ("viewer", "Vera Nolan", Role.VIEWER),
     ("scientist", "Sam Okafor", Role.SCIENTIST),
@@ -41,10 +44,8 @@ DEMO_ACCOUNTS = (
 )
 
 
-RESERVED = frozenset({"unknown", "signoff", "mlflow-client"})
-"""Actors of the record that are nobody's account: a person of such a name could not be told from them."""
-ANONYMOUS = "mlflow-client"
-"""The service that MLflow clients act as which did not say who they are."""
+RESERVED = frozenset({"unknown", "signoff", MLFLOW_CLIENT})
+"""Actors of the record that are nobody's account: an account of such a name could not be told from them."""
 NO_PASSWORD = "!"  # noqa: S105  no password, and no hash of one
 """In place of a hash: no password has it."""
 
@@ -86,8 +87,6 @@ def add_account(
     database: Database, *, username: str, name: str, hashed: str, roles: Iterable[Role], email: str = ""
 ) -> None:
     """Create a person's account with a hashed password; raises `BadInput` for a bad, reserved or taken username."""
-    if _folded(username) in RESERVED:
-        raise BadInput(f"{username!r} is a name of Signoff's own in the record; choose another.")
     _add(database, username=username, name=name, hashed=hashed, roles=roles, email=email)
 
 
@@ -95,10 +94,8 @@ def add_automation(database: Database, *, username: str, name: str, roles: Itera
     """Create the account of a service: nobody can log in with it, and it never counts as a person.
 
     Raises:
-        BadInput: a bad, reserved or taken username; of the reserved ones only `ANONYMOUS` is a service.
+        BadInput: a bad, reserved or taken username.
     """
-    if _folded(username) in RESERVED and username != ANONYMOUS:
-        raise BadInput(f"{username!r} is a name of Signoff's own in the record; choose another.")
     _add(database, username=username, name=name, hashed=NO_PASSWORD, roles=roles, automation=True)
 
 
@@ -114,6 +111,8 @@ def _add(
 ) -> None:
     if not _well_formed(username):
         raise BadInput("A username must be 1 to 256 printable characters without spaces at its ends.")
+    if _folded(username) in RESERVED:
+        raise BadInput(f"{username!r} is a name of Signoff's own in the record; choose another.")
     with database.writing() as connection:
         if _account(connection, username) is not None:
             raise BadInput(f"There is already an account {username!r}.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from services.domain import Role
 from services.errors import InvalidSettings
 
 MIN_SECRET = 32
@@ -42,13 +43,17 @@ class Settings:
     """The variables ``SIGNOFF_MESSAGES_…``, which that file names: addresses with tokens and passwords in them."""
     webhook_secret: str = field(default="", repr=False)
     """What MLflow's webhooks are signed with; empty: none are taken."""
+    anonymous_roles: frozenset[Role] = frozenset()
+    """The roles of MLflow clients that did not authenticate: they act as `services.people.MLFLOW_CLIENT`."""
+    gate_token: str = field(default="", repr=False)
+    """What the hook in the MLflow server proves itself with; empty: there is no hook to listen to."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read the contract's variables.
 
         Raises:
-            InvalidSettings: a port is no port, the secret key is missing or too short, or the checkpoint key is none.
+            InvalidSettings: a port, a role or the checkpoint key is none, or the secret key is missing or too short.
         """
         home = Path(environ.get("SIGNOFF_HOME") or ".signoff").resolve()
         host = environ.get("SIGNOFF_HOST") or "127.0.0.1"
@@ -76,7 +81,18 @@ class Settings:
             messages=Path(environ["SIGNOFF_MESSAGES"]).resolve() if environ.get("SIGNOFF_MESSAGES") else None,
             message_secrets={name: text for name, text in environ.items() if name.startswith(MESSAGE_SECRETS)},
             webhook_secret=environ.get("SIGNOFF_WEBHOOK_SECRET", ""),
+            anonymous_roles=_roles(environ.get("SIGNOFF_ANONYMOUS_ROLES"), embedded=embedded),
+            gate_token=environ.get("SIGNOFF_GATE_TOKEN") or "",
         )
+
+
+def _roles(text: str | None, *, embedded: bool) -> frozenset[Role]:
+    if text is None:
+        return frozenset({Role.RELEASE_MANAGER}) if embedded else frozenset()
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if wrong := sorted(set(names) - set(Role)):
+        raise InvalidSettings(f"SIGNOFF_ANONYMOUS_ROLES names {wrong[0]!r}; the roles are {', '.join(Role)}.")
+    return frozenset(Role(name) for name in names)
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:

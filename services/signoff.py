@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,13 @@ class Signoff:
     messages: MessageBook
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     passwords: Passwords | None = None
+    acts: bool = True
+    """Whether a verb changes MLflow. Else it ends with its intent recorded, and the hook in MLflow carries that out."""
+
+    @property
+    def prescribing(self) -> Signoff:
+        """The same, whose verbs leave the change to the hook; `services.intents.conclude` finishes them."""
+        return replace(self, acts=False)
 
     @classmethod
     def open(cls, settings: Settings, *, passwords: Passwords | None = None) -> Signoff:

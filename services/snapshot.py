@@ -92,6 +92,8 @@ class Snapshots:
         self._thread: threading.Thread | None = None
         self.problem: str | None = None
         """Why the last refresh failed, in one sentence; None when it did not."""
+        self.gated = False
+        """Whether a hook in the MLflow server asked to be asked, when the last full pass began."""
 
     @property
     def current(self) -> Snapshot:
@@ -120,6 +122,7 @@ class Snapshots:
     def _full_pass(self) -> Listing:
         watching = [seen for watcher in self._watchers if (seen := _begun(watcher))]
         started = self._begin()
+        self.gated = self._registry.gated()
         models = {model.name: model for page in self._registry.models() for model in page}
         versions: dict[str, list[ModelVersion]] = {}
         for page in self._registry.all_versions():

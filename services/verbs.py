@@ -48,7 +48,7 @@ def words(text: str, what: str) -> str:
 def acting(signoff: Signoff, username: str, source: Source, action: Action, ref: VersionRef, subject: str) -> Actor:
     """Who acts, with the roles of this moment; a missing role is refused and recorded."""
     try:
-        actor = people.acting(signoff.database, username, source)
+        actor = person(signoff, username, source)
     except NotAllowed:
         actor = Actor(username=username, name=username, roles=frozenset(), source=source)
         with refusals_recorded(signoff, subject, actor, ref):
@@ -56,6 +56,17 @@ def acting(signoff: Signoff, username: str, source: Source, action: Action, ref:
     with refusals_recorded(signoff, subject, actor, ref):
         permissions.require(actor, action)
     return actor
+
+
+def person(signoff: Signoff, username: str, source: Source) -> Actor:
+    """Who that is, with the roles of this moment; raises `NotAllowed` for nobody we know.
+
+    An MLflow client that did not authenticate is a service identity, whose roles are a setting.
+    """
+    if source is Source.MLFLOW_CLIENT and username == people.MLFLOW_CLIENT:
+        roles = signoff.settings.anonymous_roles
+        return Actor(username=username, name="An MLflow client", roles=roles, source=source, automation=True)
+    return people.acting(signoff.database, username, source)
 
 
 @contextmanager
@@ -75,7 +86,7 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
             details=refused.context if refused else {},
             at=signoff.now(),
         )
-        if ref:
+        if ref and signoff.acts:  # else no page was looked at, and MLflow itself waits for this answer
             with suppress(RegistryUnavailable):
                 signoff.snapshot.touch(ref.name)  # what was on screen may be why it was asked for
         raise

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from stack import preflight
 from stack.answers import address, answers
+from stack.hook import python_path
 
 if TYPE_CHECKING:
     from services.settings import Settings
@@ -72,16 +73,31 @@ def _supervise(settings: Settings) -> int:
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
         "SIGNOFF_DEMO_PASSWORD": password,
+        **_gate_token(settings),
         **({"SIGNOFF_EMBEDDED": "1"} if settings.embedded else {}),
     }
     if settings.embedded:
-        theirs = {name: value for name, value in environment.items() if not name.startswith(OURS)}
+        theirs = {
+            **{name: value for name, value in environment.items() if not name.startswith(OURS)},
+            "PYTHONPATH": python_path(settings.home / "hook"),
+            "SIGNOFF_GATE_URL": address(settings),
+        }
         processes.add_process("mlflow", _mlflow_server(settings), env=theirs)
     processes.add_process("dashboard", _command("-m", "stack.dashboard"), env=environment)
     print(f"Starting {'MLflow and the dashboard' if settings.embedded else 'the dashboard'} …", flush=True)
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     processes.loop()
     return _farewell(processes.returncode, logs, folder)
+
+
+def _gate_token(settings: Settings) -> dict[str, str]:
+    """What the embedded MLflow server proves itself with, kept for the next start; for another server it is given."""
+    from services.settings import private_file
+
+    if not settings.embedded:
+        return {}
+    given = os.environ.get("SIGNOFF_GATE_TOKEN")
+    return {"SIGNOFF_GATE_TOKEN": given or private_file(settings.home / "gate-token", secrets.token_urlsafe(32))}
 
 
 def _command(*arguments: str) -> str:
@@ -91,7 +107,19 @@ def _command(*arguments: str) -> str:
 def _mlflow_server(settings: Settings) -> str:
     """One worker: several answer 42 ms slower each without uvloop, and SQLite has one writer anyway."""
     return _command(
-        *("-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.mlflow_port), "--workers", "1"),
+        *(
+            "-m",
+            "mlflow",
+            "server",
+            "--app-name",
+            "signoff",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(settings.mlflow_port),
+            "--workers",
+            "1",
+        ),
         *("--backend-store-uri", f"sqlite:///{preflight.mlflow_database(settings.home)}"),
         *("--artifacts-destination", str(settings.home / "artifacts"), "--serve-artifacts"),
         *("--uvicorn-opts", "--log-level warning"),

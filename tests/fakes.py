@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -37,6 +38,8 @@ class FakeRegistry:
     def __init__(self) -> None:
         self.calls = 0
         self.writes: list[str] = []
+        self.hooked = False
+        self.intent: str | None = None
         self.before_write: Callable[[str], None] = lambda _: None
         self.after_write: Callable[[str], None] = lambda _: None
         self._models: dict[str, RegisteredModel] = {}
@@ -144,6 +147,17 @@ class FakeRegistry:
 
     def ping(self) -> None:
         self.calls += 1
+
+    def gated(self) -> bool:
+        return self.hooked
+
+    @contextmanager
+    def under(self, intent: str) -> Iterator[None]:
+        self.intent, before = intent, self.intent
+        try:
+            yield
+        finally:
+            self.intent = before
 
     def model(self, name: str) -> RegisteredModel:
         self.calls += 1

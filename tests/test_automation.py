@@ -336,13 +336,8 @@ class TestServices:
     def test_names_of_the_record_are_nobodys(self, signoff: Signoff, name: str) -> None:
         with pytest.raises(BadInput, match="Signoff's own"):
             people.add_account(signoff.database, username=name, name="x", hashed="!", roles=[])
-        if name != "mlflow-client":
-            with pytest.raises(BadInput, match="Signoff's own"):
-                people.add_automation(signoff.database, username=name, name="x", roles=[])
-
-    def test_the_mlflow_client_is_a_service(self, signoff: Signoff) -> None:
-        people.add_automation(signoff.database, username="mlflow-client", name="MLflow client", roles=[])
-        assert people.acting(signoff.database, "mlflow-client", Source.MLFLOW_CLIENT).automation
+        with pytest.raises(BadInput, match="Signoff's own"):
+            people.add_automation(signoff.database, username=name, name="x", roles=[])
 
     def test_refused_repeats_of_a_service_are_told_as_its_own(
         self, low: Signoff, registry: FakeRegistry, clock: Clock

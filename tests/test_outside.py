@@ -136,6 +136,12 @@ class TestOnPages:
         assert "not prevented" in text(at)
         assert not at.error
 
+    def test_home_does_not_say_so_where_mlflow_has_the_hook(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        registry.hooked = True
+        signoff.snapshot.refresh()
+        at = opened(signoff, "viewer", "home")
+        assert "not prevented" not in text(at)
+
     @pytest.mark.parametrize("role", ["viewer", "scientist", "reviewer", "auditor", "admin"])
     def test_only_a_release_manager_is_offered_the_answers(
         self, signoff: Signoff, archived: VersionRef, role: str

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Mount, Route
 
+from api.admissions import admission_routes
 from api.app import api_routes
 from services.signoff import Signoff
 from web.document import page_route
@@ -22,6 +23,7 @@ def routes(signoff: Signoff) -> list[BaseRoute]:
     return [
         *LogIn(signoff).routes(),
         *health_routes(signoff),
+        *admission_routes(signoff),
         *map(_whatever_follows, [*api_routes(signoff), Route("/api/{rest:path}", _no_such_call, methods=METHODS)]),
         page_route,
     ]

@@ -1,0 +1,1 @@
+"""The hook inside the MLflow server: asks Signoff before anything that could alter what Production means."""

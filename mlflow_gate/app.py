@@ -1,0 +1,105 @@
+"""``mlflow server --app-name signoff``, and ``signoff-auth`` on top of MLflow's basic-auth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from flask import jsonify
+from mlflow.environment_variables import _MLFLOW_SGI_NAME
+from mlflow.exceptions import MlflowException
+from mlflow.server import app as flask_app
+from mlflow.server import handlers
+from mlflow.server.constants import ARTIFACTS_DESTINATION_ENV_VAR, BACKEND_STORE_URI_ENV_VAR, REGISTRY_STORE_URI_ENV_VAR
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.tracking._model_registry import utils as registry_utils
+from mlflow.tracking._tracking_service import utils as tracking_utils
+from mlflow.utils.uri import extract_db_type_from_uri
+
+from mlflow_gate.caller import Remembered
+from mlflow_gate.files import Files, GatedTracking, GuardedArtifacts
+from mlflow_gate.gate import PROTOCOL, Gate
+from mlflow_gate.registry import GatedRegistry
+
+_installed = False
+
+
+def create_app() -> Any:
+    """MLflow's server, gated."""
+    install(Gate.from_environment())
+    if _MLFLOW_SGI_NAME.get() != "uvicorn":
+        return flask_app
+    from mlflow.server.fastapi_app import create_fastapi_app
+
+    return Remembered(create_fastapi_app(flask_app))
+
+
+def create_app_with_auth() -> Any:
+    """MLflow's server with its basic-auth, gated; the one who is logged in is the one who acts."""
+    from mlflow.server.auth import create_app as with_auth
+
+    install(Gate.from_environment())
+    app = with_auth()
+    return app if app is flask_app else Remembered(app)
+
+
+def install(gate: Gate) -> None:
+    """Let every store and artifact repository of this process ask ``gate``; once.
+
+    Raises:
+        MlflowException: the registry is not kept in a database.
+    """
+    global _installed  # noqa: PLW0603  (there is one MLflow server in a process)
+    if _installed:
+        return
+    uri = os.environ.get(REGISTRY_STORE_URI_ENV_VAR) or os.environ.get(BACKEND_STORE_URI_ENV_VAR) or ""
+    try:
+        extract_db_type_from_uri(uri)
+    except (MlflowException, ValueError) as error:
+        raise MlflowException(f"The app signoff needs a registry in a database; this server has {uri!r}.") from error
+    destination = os.environ.get(ARTIFACTS_DESTINATION_ENV_VAR) or "./mlartifacts"
+    files = Files(gate, handlers._get_model_registry_store, destination)
+    for registry in (handlers._model_registry_store_registry, registry_utils._get_store_registry()):
+        _wrap(registry, GatedRegistry, gate=gate)
+    for registry in (handlers._tracking_store_registry, tracking_utils._tracking_store_registry):
+        _wrap(registry, GatedTracking, files=files)
+    _guard_artifacts(files)
+    path = handlers._add_static_prefix("/api/2.0/signoff/gate")
+    flask_app.add_url_rule(path, "signoff_gate", lambda: jsonify({"protocol": PROTOCOL, "gate": gate.url}))
+    _installed = True
+
+
+def _wrap(registry: Any, mixin: type, **attributes: Any) -> None:
+    """Let the stores that ``registry`` builds for databases be of ``mixin`` first."""
+    for scheme in DATABASE_ENGINES:
+        registry.register(scheme, _building(registry._registry[scheme], mixin, attributes))
+    registry._get_store_with_resolved_uri.cache_clear()  # nothing that was built before is used again
+
+
+def _building(build: Callable[..., Any], mixin: type, attributes: dict[str, Any]) -> Callable[..., Any]:
+    @wraps(build)
+    def built(*args: Any, **kwargs: Any) -> Any:
+        return _mixed(build(*args, **kwargs), mixin, attributes)
+
+    return built
+
+
+def _guard_artifacts(files: Files) -> None:
+    build = handlers.get_artifact_repository
+
+    @wraps(build)
+    def built(artifact_uri: str, *args: Any, **kwargs: Any) -> Any:
+        repository = build(artifact_uri, *args, **kwargs)
+        return _mixed(repository, GuardedArtifacts, {"files": files, "root": files.root(artifact_uri)})
+
+    handlers.get_artifact_repository = built
+
+
+def _mixed(instance: Any, mixin: type, attributes: dict[str, Any]) -> Any:
+    """The same object, of a class that has ``mixin`` before its own."""
+    own = type(instance)
+    if not issubclass(own, mixin):
+        instance.__class__ = type(f"{mixin.__name__}{own.__name__}", (mixin, own), dict(attributes))
+    return instance

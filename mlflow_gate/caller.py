@@ -1,0 +1,45 @@
+"""Who calls the MLflow server, and what came with the call. Asked within a request; elsewhere there is nobody."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+import flask
+
+INTENT_HEADER = "X-Signoff-Intent"
+
+_SCOPE: ContextVar[dict[str, Any] | None] = ContextVar("scope", default=None)
+
+
+class Remembered:
+    """Remembers the request for as long as it is served: routes that Flask does not serve have no ``flask.g``."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        scope.setdefault("state", {})  # one dictionary, which MLflow's middleware and we both see
+        token = _SCOPE.set(scope)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            _SCOPE.reset(token)
+
+
+def user() -> str | None:
+    """Whom MLflow authenticated, or None."""
+    if flask.has_request_context():
+        name = flask.g.get("mlflow_authenticated_user")
+    else:
+        name = ((_SCOPE.get() or {}).get("state") or {}).get("username")
+    return str(name) if name else None
+
+
+def intent() -> str | None:
+    """The intent of Signoff's that a call says it belongs to."""
+    return flask.request.headers.get(INTENT_HEADER) if flask.has_request_context() else None

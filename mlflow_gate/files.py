@@ -1,0 +1,130 @@
+"""Artifacts, and the runs, logged models and experiments they go with: asks before the files of a version change."""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+from functools import partial
+from typing import Any
+
+import anyio
+
+from mlflow_gate import scene
+from mlflow_gate.gate import Gate
+from mlflow_gate.locations import Holder, Locations, place, within
+
+GOVERNED = "default"
+"""The workspace in which versions can be in Production; in others nothing is protected, as nothing gets there."""
+
+
+class Files:
+    """Asks Signoff where the files of a registered version are concerned, and nobody where they are not."""
+
+    def __init__(self, gate: Gate, registry: Any, destination: str) -> None:
+        self._gate = gate
+        self._registry = registry
+        self._locations = Locations(destination)
+        self._destination = destination
+
+    def root(self, uri: str) -> str:
+        """Where a URI leads."""
+        return place(uri, self._destination)
+
+    def require(self, where: str, *, deleted: bool, what: str) -> None:
+        """Raise `Denied` unless what is at ``where`` may be written, or deleted with all that is below."""
+        store = self._registry()
+        holders = self._locations.concerned(store, where, deleted=deleted)
+        governed = [holder for holder in holders if holder.workspace == GOVERNED]
+        if not governed:
+            return
+        change = {"kind": "files_deleted" if deleted else "files_written", "path": what[:2000]}
+        with self._gate.turn(change):
+            self._gate.ask(change, list(_messages(store, governed)), GOVERNED).require_time()
+
+
+def _messages(store: Any, holders: list[Holder]) -> list[Any]:
+    """Each model with those of its versions that are concerned, and no others."""
+    by_name: dict[str, set[int]] = {}
+    for holder in holders:
+        by_name.setdefault(holder.name, set()).add(holder.version)
+    found = []
+    with store.ManagedSessionMaker() as session:
+        for name, numbers in by_name.items():
+            read = scene.read(session, GOVERNED, name, numbers)
+            if read is not None:
+                kept = [version for version in read.message["versions"] if version["version"] in numbers]
+                found.append({**read.message, "versions": kept})
+    return found
+
+
+class GuardedArtifacts:
+    """Mixed in before an artifact repository of MLflow's; ``files`` and ``root`` are set when that is done."""
+
+    files: Files
+    root: str
+
+    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> Any:
+        self._require(artifact_path, posixpath.basename(local_file))
+        return super().log_artifact(local_file, artifact_path)  # type: ignore[misc]
+
+    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> Any:
+        for folder, _, names in os.walk(local_dir):
+            below = posixpath.join(artifact_path or "", os.path.relpath(folder, local_dir))
+            for name in names:
+                self._require(below, name)
+        return super().log_artifacts(local_dir, artifact_path)  # type: ignore[misc]
+
+    def log_artifact_from_stream(self, stream: Any, filename: str, artifact_path: str | None = None) -> Any:
+        self._require(artifact_path, filename)
+        return super().log_artifact_from_stream(stream, filename, artifact_path)  # type: ignore[misc]
+
+    async def log_artifact_from_async_stream(self, stream: Any, filename: str, artifact_path: str | None = None) -> Any:
+        await anyio.to_thread.run_sync(partial(self._require, artifact_path, filename))
+        return await super().log_artifact_from_async_stream(stream, filename, artifact_path)  # type: ignore[misc]
+
+    def delete_artifacts(self, artifact_path: str | None = None) -> Any:
+        self._require(artifact_path, "", deleted=True)
+        return super().delete_artifacts(artifact_path)  # type: ignore[misc]
+
+    def create_multipart_upload(self, local_file: str, num_parts: int = 1, artifact_path: str | None = None) -> Any:
+        self._require(artifact_path, posixpath.basename(local_file))
+        return super().create_multipart_upload(local_file, num_parts, artifact_path)  # type: ignore[misc]
+
+    def complete_multipart_upload(
+        self, local_file: str, upload_id: str, parts: Any = None, artifact_path: str | None = None
+    ) -> Any:
+        self._require(artifact_path, posixpath.basename(local_file))
+        return super().complete_multipart_upload(local_file, upload_id, parts, artifact_path)  # type: ignore[misc]
+
+    def create_presigned_upload_url(self, artifact_path: str, expiration: int = 900) -> Any:
+        self._require(artifact_path, "")
+        return super().create_presigned_upload_url(artifact_path, expiration)  # type: ignore[misc]
+
+    def _require(self, folder: str | None, name: str, *, deleted: bool = False) -> None:
+        path = posixpath.join(folder or "", name) if name else folder or ""
+        self.files.require(within(self.root, path), deleted=deleted, what=path or "everything")
+
+
+class GatedTracking:
+    """Mixed in before MLflow's tracking store; ``files`` is set when that is done."""
+
+    files: Files
+
+    def delete_run(self, run_id: str) -> None:
+        run = self.get_run(run_id)  # type: ignore[attr-defined]
+        self._require(run.info.artifact_uri, f"The run {run_id}")
+        super().delete_run(run_id)  # type: ignore[misc]
+
+    def delete_logged_model(self, model_id: str) -> None:
+        model = self.get_logged_model(model_id)  # type: ignore[attr-defined]
+        self._require(model.artifact_location, f"The logged model {model_id}")
+        super().delete_logged_model(model_id)  # type: ignore[misc]
+
+    def delete_experiment(self, experiment_id: str) -> None:
+        experiment = self.get_experiment(experiment_id)  # type: ignore[attr-defined]
+        self._require(experiment.artifact_location, f"The experiment {json.dumps(experiment.name)}")
+        super().delete_experiment(experiment_id)  # type: ignore[misc]
+
+    def _require(self, uri: str, what: str) -> None:
+        self.files.require(self.files.root(uri), deleted=True, what=what)

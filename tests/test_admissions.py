@@ -1,0 +1,525 @@
+"""What the hook in the MLflow server is told: who may change what Production means, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from services import admissions, caretaker, intents, mirror, people, reconciler, releases, reviews
+from services.admissions import Answer
+from services.calls import Call, What
+from services.domain import Role, VersionRef
+from services.errors import NotFound, PromotionConflict
+from services.ledger import Kind
+from services.mirror import EVERYWHERE, OURS
+from services.signoff import Signoff
+from services.tables import slots as slots_table
+from tests.conftest import BOTH
+from tests.fakes import FakeRegistry
+from tests.ledgers import kinds, record, refusals_counted
+from tests.outside import alias, ask, call, carry_out, do, stage
+
+DATABASES = BOTH
+ANYBODY = "mlflow-client"
+
+
+def approve(signoff: Signoff, ref: VersionRef) -> VersionRef:
+    reviews.submit(signoff, ref, by="scientist", comment="Please review.")
+    reviews.approve(signoff, ref, by="reviewer", comment="Looks right.")
+    return ref
+
+
+@pytest.fixture
+def champion(signoff: Signoff, registry: FakeRegistry) -> VersionRef:
+    """Version 1, in Production."""
+    ref = approve(signoff, registry.add_version("m", {"val_auc": 0.92}))
+    releases.promote(signoff, ref, by="release_manager", reason="First release.")
+    return ref
+
+
+@pytest.fixture
+def ready(signoff: Signoff, registry: FakeRegistry, champion: VersionRef) -> VersionRef:
+    """Version 2, approved."""
+    return approve(signoff, registry.add_version("m", {"val_auc": 0.95}))
+
+
+@pytest.fixture
+def free(registry: FakeRegistry, champion: VersionRef) -> VersionRef:
+    """Version 2, never submitted."""
+    return registry.add_version("m", {"val_auc": 0.85})
+
+
+def stages(registry: FakeRegistry) -> list[str]:
+    return [version.stage for version in registry._of("m")]
+
+
+def aliases(registry: FakeRegistry) -> dict[str, int]:
+    return dict(registry._models["m"].aliases)
+
+
+def run_out(signoff: Signoff) -> None:
+    """Every lease, without waiting for that."""
+    with signoff.database.writing() as connection:
+        connection.execute(slots_table.update().values(expires_at=0.0))
+
+
+def refused(signoff: Signoff, answer: Answer, kind: str = "admission:refused") -> str:
+    """The answer is no, and the record says so once; returns why."""
+    assert not answer.allowed
+    assert kinds(signoff)[-1] == kind
+    assert kinds(signoff).count(kind) == 1
+    assert (answer.change, answer.intent) == (None, None)
+    return answer.reason
+
+
+def passes(signoff: Signoff, answer: Answer) -> None:
+    """The answer is a plain yes, and nothing is recorded."""
+    assert answer == admissions.ALLOWED
+
+
+class TestPromotion:
+    @pytest.mark.parametrize("by_alias", [False, True])
+    def test_runs_all_seven_steps_and_leaves_the_record_a_promotion_leaves(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, by_alias: bool
+    ) -> None:
+        asked = alias(registry, "champion", 2) if by_alias else stage(registry, 2, "Production", archive=True)
+        answer = do(signoff, registry, asked)
+        assert answer.allowed
+        assert stages(registry) == ["Archived", "Production"]
+        assert aliases(registry) == {"champion": 2}
+        assert kinds(signoff)[-2:] == ["promotion:intended", "promotion:confirmed"]
+        closing = record(signoff)[-1]
+        assert (closing.actor, closing.body["source"]) == (ANYBODY, "mlflow_client")
+        assert closing.verdict.allowed
+        assert registry.version(ready).tags["promoted_by"] == ANYBODY
+        assert releases.releases(signoff, "m")[0].ref == ready
+
+    def test_acts_as_the_account_of_whom_mlflow_authenticated(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        assert do(signoff, registry, stage(registry, 2, "Production", archive=True, user="release_manager")).allowed
+        assert record(signoff)[-1].actor == "release_manager"
+
+    @pytest.mark.parametrize("user", ["scientist", "reviewer", "viewer", "auditor", "admin", "stranger"])
+    def test_is_refused_from_the_ledger_alone_without_the_role(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, user: str
+    ) -> None:
+        registry.calls = 0
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True, user=user))
+        assert user in refused(signoff, answer, "promotion:refused")
+        assert registry.calls == 0
+        assert stages(registry) == ["Production", "Staging"]
+
+    def test_is_refused_where_those_who_did_not_authenticate_have_no_role(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        strict = replace(signoff, settings=replace(signoff.settings, anonymous_roles=frozenset()))
+        answer = ask(strict, stage(registry, 2, "Production", archive=True))
+        assert "mlflow-client is no role" in refused(signoff, answer, "promotion:refused")
+
+    def test_of_what_was_never_submitted_names_every_failed_check_and_asks_mlflow_at_most_once(
+        self, signoff: Signoff, registry: FakeRegistry, free: VersionRef
+    ) -> None:
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True))
+        reason = refused(signoff, answer, "promotion:refused")
+        assert answer.verdict
+        assert len(answer.verdict.failed) >= 3  # too low, worse than the champion, not submitted, not approved
+        assert all(check.reason in reason for check in answer.verdict.failed)
+        registry.calls = 0
+        again = ask(signoff, stage(registry, 2, "Production", archive=True))
+        assert again.reason == reason
+        assert registry.calls == 0
+        assert refusals_counted(signoff) == 2
+        assert kinds(signoff).count("promotion:refused") == 1
+
+    def test_of_what_is_submitted_and_not_approved_is_refused_with_its_checks(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        reviews.submit(signoff, ref, by="scientist", comment="Please review.")
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True))
+        assert "0 of 1 approvals" in refused(signoff, answer, "promotion:refused")
+        assert answer.where.endswith("/version?name=m&version=2")
+
+    @pytest.mark.parametrize("by_alias", [False, True])
+    def test_of_the_champion_is_allowed_and_changes_nothing(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef, by_alias: bool
+    ) -> None:
+        before = kinds(signoff)
+        asked = alias(registry, "champion", 1) if by_alias else stage(registry, 1, "Production")
+        answer = do(signoff, registry, asked)
+        assert answer.allowed
+        assert answer.change
+        assert answer.change.before == answer.change.after
+        assert kinds(signoff) == before
+
+    def test_onto_an_occupied_stage_without_archiving_is_refused_with_a_hint(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        answer = ask(signoff, stage(registry, 2, "Production"))
+        assert "archive_existing_versions=True" in refused(signoff, answer)
+
+    def test_by_an_alias_in_other_letters_is_refused_with_the_right_ones(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        answer = ask(signoff, alias(registry, "Champion", 2))
+        assert "Write it champion" in refused(signoff, answer)
+
+    def test_while_somebody_else_holds_the_model_names_them(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        first = ask(signoff, stage(registry, 2, "Production", archive=True, user="release_manager"))
+        assert first.intent
+        second = ask(signoff, stage(registry, 2, "Production", archive=True))
+        assert "release_manager acted first" in refused(signoff, second, "promotion:refused")
+
+    def test_that_the_hook_could_not_make_is_recorded_as_aborted_and_frees_the_model(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True))
+        assert answer.intent
+        assert admissions.conclude(signoff, answer.intent).closed == "aborted"
+        assert kinds(signoff)[-1] == "promotion:aborted"
+        assert do(signoff, registry, stage(registry, 2, "Production", archive=True)).allowed
+
+    def test_whose_answer_took_too_long_is_closed_again(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True, patience=5.0), waited=5.1)
+        assert not answer.allowed
+        assert kinds(signoff)[-2:] == ["promotion:intended", "promotion:aborted"]
+        assert stages(registry) == ["Production", "Staging"]
+
+    def test_whose_report_was_lost_is_closed_by_the_caretaker(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True))
+        assert answer.change
+        carry_out(registry, answer.change)
+        caretaker.tidy(signoff)
+        assert kinds(signoff)[-1] == "promotion:intended"
+        run_out(signoff)
+        caretaker.tidy(signoff)
+        assert kinds(signoff)[-1] == "promotion:confirmed"
+        assert registry.version(ready).tags["promoted_by"] == ANYBODY
+
+    def test_of_files_that_changed_meanwhile_is_put_back_and_aborted(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True))
+        assert answer.change
+        assert answer.intent
+        carry_out(registry, answer.change)
+        registry.write_file(ready, "model.skops", b"something else")
+        conclusion = admissions.conclude(signoff, answer.intent)
+        assert conclusion.closed == "aborted"
+        assert "files changed" in conclusion.reason
+        assert stages(registry) == ["Production", "Staging"]
+        assert aliases(registry) == {"champion": 1, "challenger": 2}
+
+    def test_told_twice_is_closed_once(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:
+        answer = do(signoff, registry, stage(registry, 2, "Production", archive=True))
+        assert answer.intent
+        before = kinds(signoff)
+        assert admissions.conclude(signoff, answer.intent).closed == "confirmed"
+        assert kinds(signoff) == before
+
+    def test_told_after_the_lease_ran_out_is_left_to_whoever_takes_the_model_next(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True))
+        assert answer.intent
+        run_out(signoff)
+        with pytest.raises(PromotionConflict):
+            admissions.conclude(signoff, answer.intent)
+        with pytest.raises(NotFound):
+            admissions.conclude(signoff, "0" * 32)
+
+
+class TestOurOwnWrites:
+    def opened(self, signoff: Signoff, registry: FakeRegistry) -> str:
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True))
+        assert answer.intent
+        return answer.intent
+
+    def test_with_the_id_of_their_open_intent_get_all_that_it_prescribes(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        intent = self.opened(signoff, registry)
+        registry.calls = 0
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True, intent=intent))
+        assert answer.allowed
+        assert answer.intent is None
+        assert answer.change
+        assert answer.change.after.stages == {1: "Archived", 2: "Production"}
+        assert answer.change.after.aliases == {"champion": 2, "challenger": None}
+        assert registry.calls == 0
+        assert ask(signoff, alias(registry, "champion", 2, intent=intent)).allowed
+        assert ask(signoff, call(registry, What.ALIAS_DELETED, alias="challenger", intent=intent)).allowed
+
+    def test_may_put_back_what_was_there(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True))
+        assert answer.change
+        carry_out(registry, answer.change)
+        back = ask(signoff, stage(registry, 1, "Production", archive=True, intent=answer.intent))
+        assert back.allowed
+        assert back.change is None
+
+    @pytest.mark.parametrize(
+        ("version", "to"), [(1, "None"), (2, "Archived"), (2, "None"), (1, "Staging"), (3, "Production")]
+    )
+    def test_that_ask_for_something_else_are_refused(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, version: int, to: str
+    ) -> None:
+        registry.add_version("m", {"val_auc": 0.99})
+        intent = self.opened(signoff, registry)
+        answer = ask(signoff, stage(registry, version, to, intent=intent))
+        assert "prescribes something else" in refused(signoff, answer)
+
+    def test_on_another_model_are_refused(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:
+        registry.add_version("n", {})
+        registry.add_version("n", {})
+        intent = self.opened(signoff, registry)
+        answer = ask(signoff, call(registry, What.STAGE, "n", 2, stage="Production", intent=intent))
+        assert "something else" in refused(signoff, answer)
+
+    def test_that_arrive_after_the_lease_are_refused_and_start_no_promotion_of_their_own(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        intent = self.opened(signoff, registry)
+        run_out(signoff)
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True, intent=intent))
+        assert "is over" in refused(signoff, answer)
+        with signoff.database.reading() as connection:
+            assert [open_.id for open_ in intents.in_flight(connection)] == [intent]
+
+    def test_are_sent_with_the_id(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:
+        sent: list[str | None] = []
+        registry.before_write = lambda what: (
+            None if "tag m" in what and "stage" not in what else sent.append(registry.intent)
+        )
+        releases.promote(signoff, ready, by="release_manager", reason="Fewer misses.")
+        assert sent == [record(signoff)[-1].body["closes"]] * 3
+
+
+class TestOtherMoves:
+    def test_of_what_has_no_record_are_free_and_recorded(
+        self, signoff: Signoff, registry: FakeRegistry, free: VersionRef
+    ) -> None:
+        assert do(signoff, registry, stage(registry, 2, "Staging", user="viewer")).allowed
+        assert stages(registry) == ["Production", "Staging"]
+        assert kinds(signoff)[-2:] == ["transition:intended", "transition:confirmed"]
+        assert (record(signoff)[-1].actor, record(signoff)[-1].ref) == ("viewer", free)
+        assert not OURS & registry.version(free).tags.keys()
+        assert do(signoff, registry, alias(registry, "challenger", 2, user="stranger")).allowed
+        assert do(signoff, registry, call(registry, What.ALIAS_DELETED, alias="challenger")).allowed
+        assert do(signoff, registry, stage(registry, 2, "Archived")).allowed
+
+    def test_that_were_admitted_are_no_deviation(
+        self, signoff: Signoff, registry: FakeRegistry, free: VersionRef
+    ) -> None:
+        reconciler.reconcile(signoff)
+        do(signoff, registry, stage(registry, 2, "Staging"))
+        do(signoff, registry, alias(registry, "challenger", 2))
+        assert reconciler.reconcile(signoff).events == ()
+        registry.set_stage(free, "Archived")
+        assert [event.kind for event in reconciler.reconcile(signoff).events] == [Kind.OUTSIDE_STAGE]
+
+    def test_that_change_nothing_are_allowed_without_a_record(
+        self, signoff: Signoff, registry: FakeRegistry, free: VersionRef
+    ) -> None:
+        before = kinds(signoff)
+        assert do(signoff, registry, stage(registry, 2, "None")).allowed
+        passes(signoff, ask(signoff, call(registry, What.ALIAS_DELETED, alias="challenger")))
+        passes(signoff, ask(signoff, alias(registry, "shadow", 2)))
+        assert kinds(signoff) == before
+
+    def test_of_the_champion_out_of_production_are_archiving_or_refused(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        for to in ("None", "Staging"):
+            answer = ask(signoff, stage(registry, 1, to))
+            assert "Archive it" in answer.reason
+        answer = ask(signoff, call(registry, What.ALIAS_DELETED, alias="champion"))
+        assert "Archive it" in answer.reason
+        assert do(signoff, registry, stage(registry, 1, "Archived")).allowed
+        assert kinds(signoff)[-1] == "archival:confirmed"
+        assert (stages(registry), aliases(registry)) == (["Archived"], {})
+
+    @pytest.mark.parametrize("by_alias", [False, True])
+    def test_of_a_submitted_version_out_of_staging_withdraw_it(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, by_alias: bool
+    ) -> None:
+        asked = call(registry, What.ALIAS_DELETED, alias="challenger") if by_alias else stage(registry, 2, "None")
+        assert do(signoff, registry, asked).allowed
+        assert kinds(signoff)[-1] == "withdrawal:confirmed"
+        assert (stages(registry), aliases(registry)) == (["Production", "None"], {"champion": 1})
+
+    @pytest.mark.parametrize("by_alias", [False, True])
+    def test_of_a_version_with_a_record_into_staging_submit_it(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, by_alias: bool
+    ) -> None:
+        reviews.withdraw(signoff, ready, by="scientist", comment="Not yet.")
+        asked = alias(registry, "challenger", 2) if by_alias else stage(registry, 2, "Staging")
+        assert do(signoff, registry, asked).allowed
+        assert kinds(signoff)[-1] == "submission:confirmed"
+        assert (stages(registry), aliases(registry)) == (["Production", "Staging"], {"champion": 1, "challenger": 2})
+
+    def test_need_the_role_of_the_verb_they_come_to(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        answer = ask(signoff, stage(registry, 2, "None", user="viewer"))
+        assert "viewer" in refused(signoff, answer, "withdrawal:refused")
+
+    def test_that_would_archive_what_is_submitted_are_refused(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        registry.add_version("m", {})
+        answer = ask(signoff, stage(registry, 3, "Staging", archive=True))
+        assert "v2 of m" in refused(signoff, answer)
+
+    def test_of_the_challenger_away_from_what_is_submitted_are_refused(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        registry.add_version("m", {})
+        answer = ask(signoff, alias(registry, "challenger", 3))
+        assert "Withdraw that first" in refused(signoff, answer)
+
+    def test_of_a_number_that_was_given_out_again_have_no_record(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        registry.drop_version(ready)
+        registry.add_version("m", {})
+        assert do(signoff, registry, stage(registry, 2, "Staging")).allowed
+        assert kinds(signoff)[-1] == "transition:confirmed"
+
+
+class TestTags:
+    def tag(self, registry: FakeRegistry, key: str, value: str | None, version: int) -> Call:
+        what = What.TAG_DELETED if value is None else What.TAG_SET
+        return call(registry, what, version=version, key=key, value=value)
+
+    @pytest.mark.parametrize("key", sorted(OURS))
+    @pytest.mark.parametrize("spelled", [str.lower, str.upper, str.title])
+    def test_of_the_record_are_refused_on_a_version_that_has_one(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef, key: str, spelled: object
+    ) -> None:
+        answer = ask(signoff, self.tag(registry, spelled(key), "mine", 1))  # type: ignore[operator]
+        assert "Signoff" in refused(signoff, answer)
+
+    @pytest.mark.parametrize("key", sorted(OURS))
+    def test_elsewhere_only_the_two_that_people_believe(
+        self, signoff: Signoff, registry: FakeRegistry, free: VersionRef, key: str
+    ) -> None:
+        answer = ask(signoff, self.tag(registry, key, "mine", 2))
+        assert answer.allowed == (key not in EVERYWHERE)
+
+    def test_that_the_record_prescribes_get_through_and_so_does_what_takes_others_away(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        with signoff.database.reading() as connection:
+            wanted = mirror.prescribed(connection, champion, registry.version(champion).identity)
+        registry.calls = 0
+        before = kinds(signoff)
+        for key, value in wanted.items():
+            passes(signoff, ask(signoff, self.tag(registry, key, value, 1)))
+            assert not ask(signoff, self.tag(registry, key, None, 1)).allowed
+        passes(signoff, ask(signoff, self.tag(registry, "Approval_Status", None, 1)))
+        assert registry.calls == 0
+        assert len(kinds(signoff)) == len(before) + len(wanted)
+
+    def test_that_were_there_when_the_registry_was_met_may_be_put_back(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        ref = registry.add_version("m", {})
+        registry.tag(ref, "approval_status", "approved")
+        reconciler.reconcile(signoff)
+        registry.tag(ref, "approval_status", "rejected")
+        passes(signoff, ask(signoff, self.tag(registry, "approval_status", "approved", 1)))
+        assert not ask(signoff, self.tag(registry, "approval_status", "auto_approved", 1)).allowed
+
+    def test_hidden_in_the_creation_of_a_version_are_refused(
+        self, signoff: Signoff, registry: FakeRegistry, free: VersionRef
+    ) -> None:
+        passes(signoff, ask(signoff, call(registry, What.VERSION_CREATED, tags={"reason": "x"})))
+        answer = ask(signoff, call(registry, What.VERSION_CREATED, tags={"Approval_Status": "approved"}))
+        assert "registered without Approval_Status" in refused(signoff, answer)
+
+    def test_that_hide_a_model_are_refused(self, signoff: Signoff, registry: FakeRegistry, free: VersionRef) -> None:
+        key = "mlflow.prompt.is_prompt"
+        answer = ask(signoff, call(registry, What.MODEL_TAG_SET, key=key, value="true"))
+        assert "whether m is a model" in refused(signoff, answer)
+        passes(signoff, ask(signoff, call(registry, What.MODEL_TAG_DELETED, key=key)))
+        assert "hide every version" in ask(signoff, self.tag(registry, key, "true", 2)).reason
+        assert "hide every version" in ask(signoff, call(registry, What.VERSION_CREATED, tags={key: "true"})).reason
+
+
+class TestNamesAndFiles:
+    @pytest.mark.parametrize("what", [What.MODEL_DELETED, What.MODEL_RENAMED])
+    def test_of_a_model_that_serves_or_has_a_record_stay(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef, what: What
+    ) -> None:
+        assert "in Production" in refused(signoff, ask(signoff, call(registry, what)))
+
+    @pytest.mark.parametrize("what", [What.MODEL_DELETED, What.MODEL_RENAMED])
+    def test_of_others_are_nobodys_business(self, signoff: Signoff, registry: FakeRegistry, what: What) -> None:
+        registry.add_version("m", {})
+        passes(signoff, ask(signoff, call(registry, what)))
+
+    def test_of_versions_that_serve_or_have_a_record_stay(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        registry.add_version("m", {})
+        reviews.withdraw(signoff, ready, by="scientist", comment="Not yet.")
+        assert "Archive it first" in ask(signoff, call(registry, What.VERSION_DELETED, version=1)).reason
+        assert "has a record" in ask(signoff, call(registry, What.VERSION_DELETED, version=2)).reason
+        passes(signoff, ask(signoff, call(registry, What.VERSION_DELETED, version=3)))
+
+    @pytest.mark.parametrize("what", [What.FILES_WRITTEN, What.FILES_DELETED])
+    def test_files_of_what_is_submitted_approved_or_serves_stay_as_they_are(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, what: What
+    ) -> None:
+        for number, word in ((1, "in Production"), (2, "submitted for review")):
+            told = call(registry, what, path="1/models/x").told[0]
+            only = replace(told, versions=tuple(v for v in told.versions if v.ref.version == number))
+            answer = ask(signoff, Call(what=what, path="1/models/x", told=(only,)))
+            assert word in answer.reason
+        reviews.withdraw(signoff, ready, by="scientist", comment="Not yet.")
+        answer = ask(signoff, Call(what=what, path="1/models/x", told=(replace(only, versions=only.versions[-1:]),)))
+        passes(signoff, answer)
+
+    def test_in_another_workspace_nothing_is_promoted(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True, workspace="team-a"))
+        assert "workspace" in refused(signoff, answer)
+        passes(signoff, ask(signoff, call(registry, What.MODEL_DELETED, workspace="team-a")))
+
+
+class TestTheServiceIdentity:
+    def test_is_nobodys_account(self, signoff: Signoff) -> None:
+        with pytest.raises(Exception, match="Signoff's own"):
+            people.add_account(signoff.database, username=ANYBODY, name="x", hashed="!", roles=[Role.ADMIN])
+
+    def test_gets_the_roles_of_the_setting_only_through_mlflow(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        with pytest.raises(Exception, match="no account"):
+            releases.promote(signoff, ready, by=ANYBODY, reason="Through the browser.")
+
+
+def test_a_ledger_that_cannot_be_read_is_no(
+    signoff: Signoff, registry: FakeRegistry, ready: VersionRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = stage(registry, 2, "Production", archive=True)
+    with signoff.database.writing() as connection:
+        connection.execute(sa.text("ALTER TABLE submissions RENAME TO away"))
+    try:
+        answer = ask(signoff, asked)
+    finally:
+        with signoff.database.writing() as connection:
+            connection.execute(sa.text("ALTER TABLE away RENAME TO submissions"))
+    assert not answer.allowed
+    assert stages(registry) == ["Production", "Staging"]

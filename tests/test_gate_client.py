@@ -1,0 +1,230 @@
+"""The hook's side of the messages: whatever is not a whole answer of this version, in time, is no."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from mlflow_gate.gate import Answer, Denied, Gate, State
+from mlflow_gate.locations import place, within
+
+CHANGE = {"kind": "stage", "name": "m", "version": 2, "stage": "Production", "archive_existing": True}
+STATE = {"stages": {"2": "Production"}, "aliases": {"champion": 2, "challenger": None}}
+
+
+class Answers:
+    """A gate that answers what it is told to."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.body: bytes | Callable[[Any], None] = b"{}"
+        self.asked: list[tuple[str, Any]] = []
+        self.url = ""
+
+    def say(self, document: object, status: int = 200) -> None:
+        self.status, self.body = status, json.dumps(document).encode()
+
+
+@pytest.fixture
+def answers() -> Iterator[Answers]:
+    with _running(Answers()) as found:
+        yield found
+
+
+@contextmanager
+def _running(answers: Answers) -> Iterator[Answers]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            answers.asked.append((self.path, json.loads(sent) if sent else None))
+            body = answers.body
+            self.send_response(answers.status)
+            if answers.status == 302:
+                self.send_header("Location", answers.url + "/elsewhere")
+            self.send_header("Content-Length", str(len(body) if isinstance(body, bytes) else 1000))
+            self.end_headers()
+            if isinstance(body, bytes):
+                self.wfile.write(body)
+            else:
+                body(self.wfile)
+
+        do_GET = do_POST  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    answers.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield answers
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def gate(answers: Answers, **more: Any) -> Gate:
+    return Gate(url=answers.url, token="t", **{"seconds": 2.0, **more})
+
+
+def ask(answers: Answers, **more: Any) -> Answer:
+    return gate(answers, **more).ask(CHANGE, [], "default")
+
+
+class TestAnAnswer:
+    def test_that_says_yes_is_yes(self, answers: Answers) -> None:
+        answers.say({"protocol": 1, "allowed": True, "valid_for": 5.0})
+        found = ask(answers)
+        assert (found.prescribed, found.intent) == (None, None)
+        found.require_time()
+        path, question = answers.asked[0]
+        assert path == "/api/v1/admissions"
+        assert (question["protocol"], question["user"], question["intent"]) == (1, None, None)
+
+    def test_that_prescribes_is_read_whole(self, answers: Answers) -> None:
+        prescribed = {"before": STATE, "after": STATE}
+        answers.say({"protocol": 1, "allowed": True, "valid_for": 5, "intent": "abc", "prescribed": prescribed})
+        found = ask(answers)
+        state = State(stages={2: "Production"}, aliases={"champion": 2, "challenger": None})
+        assert (found.prescribed, found.intent) == ((state, state), "abc")
+
+    def test_that_says_no_is_no_with_its_reason(self, answers: Answers) -> None:
+        answers.say({"protocol": 1, "allowed": False, "reason": "Not approved.", "where": "http://x", "checks": []})
+        with pytest.raises(Denied, match=r"^Not approved\. See http://x$") as error:
+            ask(answers)
+        assert error.value.get_http_status_code() == 403
+
+    @pytest.mark.parametrize(
+        "document",
+        [
+            [],
+            {},
+            "yes",
+            {"allowed": True},
+            {"protocol": 2, "allowed": True},
+            {"protocol": "1", "allowed": True},
+            {"protocol": 1},
+            {"protocol": 1, "allowed": 1},
+            {"protocol": 1, "allowed": "true"},
+            {"protocol": 1, "allowed": None},
+            {"protocol": 1, "allowed": False},
+            {"protocol": 1, "allowed": True, "valid_for": "long"},
+            {"protocol": 1, "allowed": True, "valid_for": 5, "intent": "abc"},
+            {"protocol": 1, "allowed": True, "valid_for": 5, "prescribed": {}},
+            {"protocol": 1, "allowed": True, "valid_for": 5, "prescribed": {"before": STATE, "after": {"stages": 1}}},
+        ],
+    )
+    def test_that_makes_no_sense_is_no(self, answers: Answers, document: object) -> None:
+        answers.say(document)
+        with pytest.raises(Denied, match="gave no answer"):
+            ask(answers)
+
+    @pytest.mark.parametrize("status", [201, 302, 400, 401, 404, 422, 500, 503])
+    def test_of_another_status_is_no_whatever_it_says(self, answers: Answers, status: int) -> None:
+        answers.say({"protocol": 1, "allowed": True, "valid_for": 5}, status)
+        with pytest.raises(Denied, match="gave no answer"):
+            ask(answers)
+        assert len(answers.asked) == 1
+
+    def test_that_is_a_page_is_no(self, answers: Answers) -> None:
+        answers.body = b"<html>allowed</html>"
+        with pytest.raises(Denied, match="gave no answer"):
+            ask(answers)
+
+    def test_that_drips_is_no(self, answers: Answers) -> None:
+        def drip(out: Any) -> None:
+            for _ in range(100):
+                out.write(b" ")
+                out.flush()
+                time.sleep(0.05)
+
+        answers.body = drip
+        begun = time.monotonic()
+        with pytest.raises(Denied, match="gave no answer"):
+            ask(answers, seconds=0.5)
+        assert time.monotonic() - begun < 4
+
+    def test_without_time_left_is_no(self, answers: Answers) -> None:
+        answers.say({"protocol": 1, "allowed": True})
+        with pytest.raises(Denied, match="too long"):
+            ask(answers).require_time()
+
+    @pytest.mark.parametrize(("url", "token"), [("", "t"), ("http://127.0.0.1:9", ""), ("http://127.0.0.1:9", "t")])
+    def test_from_nowhere_is_no(self, url: str, token: str) -> None:
+        with pytest.raises(Denied, match="can be asked for at"):
+            Gate(url=url, token=token, seconds=1).ask(CHANGE, [], "default")
+
+
+class TestNames:
+    def test_are_compared_without_letter_case_and_remembered(self, answers: Answers) -> None:
+        answers.say({"protocol": 1, "aliases": ["champion"]})
+        asking = gate(answers)
+        assert asking.protects("Champion")
+        assert not asking.protects("shadow")
+        assert len(answers.asked) == 1
+
+    def test_that_were_never_read_protect_every_alias(self) -> None:
+        assert Gate(url="http://127.0.0.1:9", token="t", seconds=1).protects("shadow")
+
+    def test_that_cannot_be_read_again_stay(self, answers: Answers) -> None:
+        answers.say({"protocol": 1, "aliases": ["champion"]})
+        asking = gate(answers)
+        asking.protects("champion")
+        asking._read_at -= 60
+        answers.say({}, 503)
+        assert not asking.protects("shadow")
+        assert asking.protects("champion")
+
+
+class TestTurns:
+    def test_beyond_those_that_fit_are_refused_at_once(self, answers: Answers) -> None:
+        asking = gate(answers, in_flight=1)
+        with asking.turn(CHANGE):
+            waiting = threading.Thread(target=lambda: asking.turn(CHANGE).__enter__())
+            waiting.start()
+            time.sleep(0.2)
+            begun = time.monotonic()
+            with pytest.raises(Denied, match="Too many"), asking.turn(CHANGE):
+                pass
+            assert time.monotonic() - begun < 1
+            with asking.turn({"kind": "tag_set"}):  # what Signoff itself writes does not wait for moves
+                pass
+        waiting.join()
+
+
+class TestPlaces:
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            "mlflow-artifacts:/1/m-1/artifacts",
+            "mlflow-artifacts:///1/m-1/artifacts/",
+            "mlflow-artifacts://host:5000/1//m-1/./artifacts",
+            "mlflow-artifacts:/1/m%2D1/artifacts",
+            "mlflow-artifacts:/1/m%252D1/artifacts",
+            "http://host:5000/api/2.0/mlflow-artifacts/artifacts/1/m-1/artifacts",
+            "https://other/x/ajax-api/2.0/mlflow-artifacts/artifacts/1/m-1/artifacts",
+            "/srv/artifacts/1/m-1/artifacts",
+            "file:///srv/artifacts/1/m-1/artifacts",
+        ],
+    )
+    def test_are_the_same_however_they_are_written(self, uri: str) -> None:
+        assert place(uri, "/srv/artifacts") == "/srv/artifacts/1/m-1/artifacts"
+
+    def test_in_a_bucket_are_below_it(self) -> None:
+        assert place("mlflow-artifacts:/1/m", "s3://bucket/a") == "s3://bucket/a/1/m"
+        assert place("s3://bucket/a//1/m/", "s3://bucket/a") == "s3://bucket/a/1/m"
+
+    def test_cannot_be_left_upwards(self) -> None:
+        assert within("/srv/artifacts", "1/../2") == "/srv/artifacts/2"
+        assert within("/srv/artifacts", "../../etc") == "/srv/artifacts/etc"

@@ -1,0 +1,539 @@
+"""The hook in a real MLflow server, with a real gate to ask: nobody changes what Production means without approval."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.request_header import registry as headers
+
+from services import caretaker, releases, reviews
+from services.domain import VersionRef
+from services.mlflow_registry import MlflowRegistry
+from services.tables import slots as slots_table
+from tests.arena import register
+from tests.gated import Gated, gated
+from tests.proxy import FAULTS
+
+API = "/api/2.0/mlflow"
+ARTIFACTS = "/api/2.0/mlflow-artifacts"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gated]:
+    """Hook, gate and what is between them."""
+    with gated(tmp_path_factory.mktemp("gated")) as found:
+        yield found
+
+
+def approve(server: Gated, name: str, version: int) -> VersionRef:
+    ref = VersionRef(name=name, version=version)
+    reviews.submit(server.signoff, ref, by="scientist", comment="Please review.")
+    reviews.approve(server.signoff, ref, by="reviewer", comment="Looks right.")
+    return ref
+
+
+def released(server: Gated, name: str, versions: int = 2) -> str:
+    """A model with a champion that came through the gate, and more versions that did not."""
+    register(server.url, name, versions)
+    releases.promote(server.signoff, approve(server, name, 1), by="release_manager", reason="First release.")
+    return name
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """The call is refused with 403; returns why."""
+    with pytest.raises(MlflowException) as error:
+        call()
+    assert error.value.error_code == "PERMISSION_DENIED"
+    return str(error.value)
+
+
+def recover(server: Gated) -> None:
+    with server.signoff.database.writing() as connection:
+        connection.execute(slots_table.update().values(expires_at=0.0))
+    caretaker.tidy(server.signoff)
+
+
+@pytest.fixture(scope="module")
+def model(server: Gated) -> str:
+    """Version 1 serves; version 2 was never submitted, version 3 is submitted and not approved."""
+    name = released(server, "tricked", 3)
+    reviews.submit(server.signoff, VersionRef(name=name, version=3), by="scientist", comment="Please review.")
+    return name
+
+
+@pytest.fixture(scope="module")
+def meant(server: Gated, model: str) -> tuple[Any, ...]:
+    """What Production means before anybody tries anything."""
+    return server.meaning(model)
+
+
+def files_of(server: Gated, name: str, version: int) -> str:
+    """Where a version's files are, below the server's artifacts."""
+    uri = server.client.get_model_version_download_uri(name, str(version))
+    return uri.removeprefix("mlflow-artifacts:").lstrip("/")
+
+
+TO_PRODUCTION = {"name": "tricked", "version": "2", "stage": "Production", "archive_existing_versions": True}
+JSON = {"Content-Type": "application/json"}
+TRICKS: dict[str, tuple[str, str, Any]] = {
+    "transition": ("POST", f"{API}/model-versions/transition-stage", TO_PRODUCTION),
+    "transition, encoded": ("POST", f"{API}/model-versions/transition%2Dstage", TO_PRODUCTION),
+    "transition, as the page does": (
+        "POST",
+        f"{API.replace('/api', '/ajax-api')}/model-versions/transition-stage",
+        TO_PRODUCTION,
+    ),
+    "transition, version 02": ("POST", f"{API}/model-versions/transition-stage", {**TO_PRODUCTION, "version": "02"}),
+    "transition, version as a number": (
+        "POST",
+        f"{API}/model-versions/transition-stage",
+        {**TO_PRODUCTION, "version": 2},
+    ),
+    "transition, odd letters": (
+        "POST",
+        f"{API}/model-versions/transition-stage",
+        {**TO_PRODUCTION, "stage": "pRoDuCtIoN"},
+    ),
+    "transition, without archiving": (
+        "POST",
+        f"{API}/model-versions/transition-stage",
+        {**TO_PRODUCTION, "archive_existing_versions": False},
+    ),
+    "transition, in camel case": (
+        "POST",
+        f"{API}/model-versions/transition-stage",
+        {"name": "tricked", "version": "2", "stage": "Production", "archiveExistingVersions": True},
+    ),
+    "transition, UTF-16": (
+        "POST",
+        f"{API}/model-versions/transition-stage",
+        json.dumps(TO_PRODUCTION).encode("utf-16"),
+    ),
+    "transition of what waits for approval": (
+        "POST",
+        f"{API}/model-versions/transition-stage",
+        {**TO_PRODUCTION, "version": "3"},
+    ),
+    "the champion demoted": (
+        "POST",
+        f"{API}/model-versions/transition-stage",
+        {"name": "tricked", "version": "1", "stage": "None"},
+    ),
+    "alias": ("POST", f"{API}/registered-models/alias", {"name": "tricked", "alias": "champion", "version": "2"}),
+    "alias, version 02": (
+        "POST",
+        f"{API}/registered-models/alias",
+        {"name": "tricked", "alias": "champion", "version": "02"},
+    ),
+    "alias, other letters": (
+        "POST",
+        f"{API}/registered-models/alias",
+        {"name": "tricked", "alias": "Champion", "version": "2"},
+    ),
+    "alias deleted": ("DELETE", f"{API}/registered-models/alias", {"name": "tricked", "alias": "champion"}),
+    "tag": (
+        "POST",
+        f"{API}/model-versions/set-tag",
+        {"name": "tricked", "version": "2", "key": "approval_status", "value": "approved"},
+    ),
+    "tag, other letters": (
+        "POST",
+        f"{API}/model-versions/set-tag",
+        {"name": "tricked", "version": "02", "key": "Approved_By", "value": "me"},
+    ),
+    "tag, of the champion": (
+        "POST",
+        f"{API}/model-versions/set-tag",
+        {"name": "tricked", "version": "1", "key": "reason", "value": "mine"},
+    ),
+    "tag deleted": (
+        "DELETE",
+        f"{API}/model-versions/delete-tag",
+        {"name": "tricked", "version": "1", "key": "approval_status"},
+    ),
+    "tags in a new version": (
+        "POST",
+        f"{API}/model-versions/create",
+        {
+            "name": "tricked",
+            "source": "models:/tricked/2",
+            "tags": [{"key": "approval_status", "value": "approved"}],
+        },
+    ),
+    "tags in a new version of a prompt": (
+        "POST",
+        f"{API}/model-versions/create",
+        {
+            "name": "tricked",
+            "source": "dummy-source",
+            "tags": [
+                {"key": "mlflow.prompt.is_prompt", "value": "true"},
+                {"key": "APPROVAL_STATUS", "value": "approved"},
+            ],
+        },
+    ),
+    "hidden as a prompt": (
+        "POST",
+        f"{API}/registered-models/set-tag",
+        {"name": "tricked", "key": "mlflow.prompt.is_prompt", "value": "true"},
+    ),
+    "hidden by a version that pretends to be a prompt": (
+        "POST",
+        f"{API}/model-versions/create",
+        {
+            "name": "tricked",
+            "source": "dummy-source",
+            "tags": [{"key": "mlflow.prompt.is_prompt", "value": "true"}],
+        },
+    ),
+    "hidden by the tag of a version": (
+        "POST",
+        f"{API}/model-versions/set-tag",
+        {"name": "tricked", "version": "2", "key": "mlflow.prompt.is_prompt", "value": "true"},
+    ),
+    "version deleted": ("DELETE", f"{API}/model-versions/delete", {"name": "tricked", "version": "01"}),
+    "model deleted": ("DELETE", f"{API}/registered-models/delete", {"name": "tricked"}),
+    "model renamed": ("POST", f"{API}/registered-models/rename", {"name": "tricked", "new_name": "mine"}),
+}
+
+
+class TestNoSpellingOfACall:
+    @pytest.mark.parametrize("trick", TRICKS)
+    def test_changes_what_production_means(self, server: Gated, model: str, meant: tuple[Any, ...], trick: str) -> None:
+        method, path, body = TRICKS[trick]
+        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+        charset = "; charset=utf-16" if isinstance(body, bytes) else ""
+        answer = server.send(method, path, content=sent, headers={"Content-Type": f"application/json{charset}"})
+        assert answer.status_code == (400 if trick == "transition, version as a number" else 403), answer.text
+        assert server.meaning(model) == meant
+        assert server.tags(model, 2) == {}
+        assert server.tags(model, 1)["approval_status"] == "approved"
+
+    def test_has_more_to_say_than_403(self, server: Gated, model: str) -> None:
+        answer = server.send("POST", f"{API}/model-versions/transition-stage", json=TO_PRODUCTION).json()
+        assert answer["error_code"] == "PERMISSION_DENIED"
+        assert "not submitted for review" in answer["message"]
+        assert "0 of 1 approvals" in answer["message"]
+        assert f"{server.signoff.settings.url}/version?name=tricked&version=2" in answer["message"]
+
+    def test_puts_a_model_into_a_registered_prompt_and_serves_it_from_there(self, server: Gated, model: str) -> None:
+        """A model in what was made as a prompt, where no search shows it, is governed like any other."""
+        prompt = {"key": "mlflow.prompt.is_prompt", "value": "true"}
+        version = {"name": "poem", "source": "dummy-source", "tags": [prompt]}
+        named = {"name": "poem", "alias": "champion", "version": "1"}
+        for path, body in (
+            ("registered-models/create", {"name": "poem", "tags": [prompt]}),
+            ("model-versions/create", version),
+            ("registered-models/alias", named),  # a real prompt may
+            ("model-versions/create", {"name": "poem", "source": f"models:/{model}/2"}),
+        ):
+            answer = server.send("POST", f"{API}/{path}", json=body)
+            assert answer.is_success, answer.text
+        for path, body in (
+            ("registered-models/alias", {**named, "version": "2"}),
+            ("model-versions/transition-stage", {**TO_PRODUCTION, "name": "poem"}),
+        ):
+            assert server.send("POST", f"{API}/{path}", json=body).status_code == 403
+        shown = server.send("GET", f"{API}/registered-models/get?name=poem").json()["registered_model"]
+        assert shown["aliases"] == [{"alias": "champion", "version": "1"}]
+
+
+class TestFiles:
+    def paths(self, server: Gated, model: str) -> list[tuple[str, str, dict[str, Any]]]:
+        below = files_of(server, model, 1)
+        first = below.split("/", maxsplit=1)[0]
+        twice = quote(quote(below.replace("models", "m\N{LATIN SMALL LETTER O}dels"), safe=""), safe="")
+        put = {"content": b"mine"}
+        return [
+            ("PUT", f"{ARTIFACTS}/artifacts/{below}/MLmodel", put),
+            ("PUT", f"{ARTIFACTS}/artifacts/{below}/new/file", put),
+            ("PUT", f"{ARTIFACTS.replace('/api', '/ajax-api')}/artifacts/{below}/MLmodel", put),
+            ("PUT", f"{ARTIFACTS}/artifacts/{twice}%252FMLmodel", put),
+            ("PUT", f"{ARTIFACTS}/artifacts/./{below.replace('/', '//')}/./MLmodel", put),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{below}/MLmodel", {}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{below}", {}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{below.rpartition('/')[0]}", {}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{first}", {}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{first}/%252E", {}),
+            ("POST", f"{ARTIFACTS}/mpu/create/{below}", {"json": {"path": "MLmodel", "num_parts": 1}}),
+            ("POST", f"{ARTIFACTS}/mpu/complete/{below}", {"json": {"path": "MLmodel", "upload_id": "1", "parts": []}}),
+        ]
+
+    def test_of_what_serves_cannot_be_written_or_deleted_by_any_route(
+        self, server: Gated, model: str, meant: tuple[Any, ...]
+    ) -> None:
+        for method, path, more in self.paths(server, model):
+            answer = server.send(method, path, **more)
+            assert answer.status_code in {403, 404, 501}, (method, path, answer.text)
+        assert server.meaning(model) == meant
+
+    def test_that_a_run_holds_cannot_be_uploaded_over(self, server: Gated) -> None:
+        """How models were logged before there were logged models: below the artifacts of their run."""
+        client = server.client
+        run = client.create_run("0")
+        client.log_text(run.info.run_id, "flavors: {}", "model/MLmodel")
+        client.create_registered_model("legacy")
+        client.create_model_version("legacy", f"{run.info.artifact_uri}/model", run.info.run_id)
+        upload = f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run.info.run_id}&path="
+        assert server.send("POST", f"{upload}model/MLmodel", content=b"flavors: {x: 1}").status_code == 200
+        ref = VersionRef(name="legacy", version=1)
+        reviews.submit(server.signoff, ref, by="scientist", comment="Please review.")
+        before = server.signoff.registry.manifest(ref)
+        assert server.send("POST", f"{upload}model/MLmodel", content=b"mine").status_code == 403
+        assert server.send("POST", f"{upload}other/file", content=b"fine").status_code == 200
+        assert "files of legacy/v1" in refusal(lambda: client.delete_run(run.info.run_id))
+        assert "The experiment" in refusal(lambda: client.delete_experiment("0"))
+        assert server.signoff.registry.manifest(ref) == before
+        reviews.withdraw(server.signoff, ref, by="scientist", comment="Not yet.")
+        assert server.send("POST", f"{upload}model/MLmodel", content=b"flavors: {}").status_code == 200
+
+    def test_of_a_logged_model_stay_though_its_tags_are_deleted_first(
+        self, server: Gated, model: str, meant: tuple[Any, ...]
+    ) -> None:
+        client = server.client
+        model_id = client.get_model_version(model, "1").source.rpartition("/")[2]
+        for key in client.get_logged_model(model_id).tags:
+            server.send("DELETE", f"{API}/logged-models/{model_id}/tags/{key}")
+        assert "files of tricked/v1" in refusal(lambda: client.delete_logged_model(model_id))
+        experiment = client.get_logged_model(model_id).experiment_id
+        assert refusal(lambda: client.delete_experiment(experiment))
+        assert server.meaning(model) == meant
+
+    def test_of_nobody_are_nobodys_business(self, server: Gated) -> None:
+        client = server.client
+        server.proxy.break_("down", lambda _method, _path: True)
+        try:
+            run = client.create_run("0")
+            client.log_text(run.info.run_id, "text", "notes.txt")
+            client.log_metric(run.info.run_id, "m", 1.0)
+            assert server.send("DELETE", f"{ARTIFACTS}/artifacts/0/{run.info.run_id}/artifacts/notes.txt").is_success
+            client.delete_run(run.info.run_id)
+            client.create_registered_model("unasked", tags={"a": "b"})
+            kept = client.create_run("0").info
+            client.create_model_version("unasked", f"{kept.artifact_uri}/model", kept.run_id, tags={"c": "d"})
+            client.set_model_version_tag("unasked", "1", "mine", "x")
+            client.update_model_version("unasked", "1", "Text.")
+            assert server.proxy.broken == 0
+        finally:
+            server.proxy.heal()
+
+
+class TestTheLifecycleDocument:
+    """Its own lines, with plain `MlflowClient`."""
+
+    def test_unapproved(self, server: Gated) -> None:
+        client, model_name, version = server.client, "hyatt_booking_model", 2
+        released(server, model_name)
+        client.transition_model_version_stage(name=model_name, version=version, stage="Staging")
+        assert server.stages(model_name)[2] == "Staging"
+        mlflow.set_tracking_uri(server.url)
+        for stage in ("Staging", "Production"):
+            assert mlflow.pyfunc.load_model(f"models:/{model_name}/{stage}").predict([1.0]) is not None
+        for key, value in (("approval_status", "approved"), ("approved_by", "julian.wang")):
+            why = refusal(lambda key=key, value=value: client.set_model_version_tag(model_name, version, key, value))  # type: ignore[misc]
+            assert "in Signoff" in why
+        client.set_model_version_tag(name=model_name, version=version, key="approval_comment", value="Better.")
+        before = server.stages(model_name)
+        why = refusal(
+            lambda: client.transition_model_version_stage(
+                name=model_name, version=version, stage="Production", archive_existing_versions=True
+            )
+        )
+        assert "not submitted" in why
+        assert "0 of 1 approvals" in why
+        assert server.stages(model_name) == before
+        assert server.events(model_name)[-1] == "promotion:refused"
+
+    def test_approved(self, server: Gated) -> None:
+        client, model_name, version = server.client, "approved_model", 2
+        released(server, model_name)
+        approve(server, model_name, version)
+        client.transition_model_version_stage(
+            name=model_name, version=version, stage="Production", archive_existing_versions=True
+        )
+        assert server.stages(model_name) == {1: "Archived", 2: "Production"}
+        assert server.aliases(model_name) == {"champion": 2}
+        assert server.events(model_name)[-2:] == ["promotion:intended", "promotion:confirmed"]
+        assert server.tags(model_name, version)["promoted_by"] == "mlflow-client"
+        assert "promote it" in refusal(
+            lambda: client.set_model_version_tag(model_name, version, "promoted_by", "julian.wang")
+        )
+        assert "promote it" in refusal(lambda: client.set_model_version_tag(model_name, version, "reason", "AUC"))
+        client.set_model_version_tag(model_name, version, "team", "crm")
+        mlflow.set_tracking_uri(server.url)
+        assert mlflow.pyfunc.load_model(f"models:/{model_name}/Production").predict([1.0]) is not None
+        with mlflow.start_run(run_name="deploy"):
+            mlflow.log_param("model_name", model_name)
+            mlflow.log_metric("deployment_latency_ms", 245)
+            mlflow.set_tag("stage", "Production")
+
+    def test_approved_by_its_alias(self, server: Gated) -> None:
+        name = released(server, "by_alias")
+        approve(server, name, 2)
+        server.client.set_registered_model_alias(name, "champion", "2")
+        assert server.stages(name) == {1: "Archived", 2: "Production"}
+        assert server.aliases(name) == {"champion": 2}
+        server.client.transition_model_version_stage(name, "2", "Archived")
+        assert server.aliases(name) == {}
+        assert server.events(name)[-1] == "archival:confirmed"
+
+
+class TestAnIntent:
+    def test_of_ours_lets_its_own_promotion_through_in_one_session(self, server: Gated) -> None:
+        name = released(server, "ours")
+        server.proxy.writes.clear()
+        releases.promote(server.signoff, approve(server, name, 2), by="release_manager", reason="Better.")
+        assert server.stages(name) == {1: "Archived", 2: "Production"}
+        assert not [line for line in server.proxy.writes if "/outcome" in line]
+
+    def test_that_is_made_up_opens_nothing(self, server: Gated) -> None:
+        name = released(server, "made_up")
+        approve(server, name, 2)
+        body = {"name": name, "version": "2", "stage": "Production", "archive_existing_versions": True}
+        answer = server.send(
+            "POST", f"{API}/model-versions/transition-stage", json=body, headers={"X-Signoff-Intent": "0" * 32}
+        )
+        assert answer.status_code == 403
+        assert server.stages(name) == {1: "Production", 2: "Staging"}
+
+
+class TestWithoutAnAnswer:
+    @pytest.mark.parametrize("fault", FAULTS)
+    def test_a_protected_change_is_refused_and_nothing_changes(self, server: Gated, fault: str) -> None:
+        name = released(server, f"fault_{fault.replace(' ', '_')}")
+        approve(server, name, 2)
+        before = server.meaning(name)
+        server.proxy.break_(fault, lambda _method, path: path.endswith("/admissions"))
+        try:
+            begun = time.monotonic()
+            why = refusal(
+                lambda: server.client.transition_model_version_stage(
+                    name, "2", "Production", archive_existing_versions=True
+                )
+            )
+            assert "gave no answer" in why
+            assert server.proxy.url in why
+            assert time.monotonic() - begun < 20
+            assert server.proxy.broken == 1
+            assert "gave no answer" in refusal(lambda: server.client.delete_registered_model(name))
+        finally:
+            server.proxy.heal()
+        assert server.meaning(name) == before
+        recover(server)
+        assert server.meaning(name) == before
+        assert "promotion:confirmed" not in server.events(name)[-1:]
+        server.client.transition_model_version_stage(name, "2", "Production", archive_existing_versions=True)
+        assert server.stages(name) == {1: "Archived", 2: "Production"}
+
+    def test_to_the_report_the_change_stands_and_is_recorded_by_the_caretaker(self, server: Gated) -> None:
+        name = released(server, "unreported")
+        approve(server, name, 2)
+        server.proxy.break_("reset before apply", lambda _method, path: path.endswith("/outcome"))
+        try:
+            server.client.transition_model_version_stage(name, "2", "Production", archive_existing_versions=True)
+        finally:
+            server.proxy.heal()
+        assert server.stages(name) == {1: "Archived", 2: "Production"}
+        assert server.events(name)[-1] == "promotion:intended"
+        recover(server)
+        assert server.events(name)[-1] == "promotion:confirmed"
+        assert server.tags(name, 2)["promoted_by"] == "mlflow-client"
+
+
+class TestManyAtOnce:
+    def test_starve_nobody_and_are_each_answered(self, server: Gated) -> None:
+        name = released(server, "crowded", 3)
+        approve(server, name, 2)
+        stop, reads, slowest = threading.Event(), [], [0.0]
+
+        def reader() -> None:
+            while not stop.is_set():
+                begun = time.monotonic()
+                reads.append(server.send("GET", f"{API}/registered-models/get?name={name}").status_code)
+                slowest[0] = max(slowest[0], time.monotonic() - begun)
+
+        def one(number: int) -> tuple[int, str]:
+            body = {
+                "name": name,
+                "version": str(2 + number % 2),
+                "stage": "Production",
+                "archive_existing_versions": True,
+            }
+            with httpx.Client(timeout=90) as client:
+                answer = client.post(f"{server.url}{API}/model-versions/transition-stage", json=body)
+                return answer.status_code, answer.json().get("message", "")
+
+        watching = threading.Thread(target=reader)
+        watching.start()
+        try:
+            with ThreadPoolExecutor(100) as pool:
+                answers = list(pool.map(one, range(100)))
+        finally:
+            stop.set()
+            watching.join()
+        assert {status for status, _ in answers} <= {200, 403}
+        assert all(why for status, why in answers if status == 403)
+        assert set(reads) == {200}
+        assert slowest[0] < 10
+        recover(server)
+        if server.stages(name)[2] != "Production":  # on a machine that is too busy nobody may have been in time
+            server.client.transition_model_version_stage(name, "2", "Production", archive_existing_versions=True)
+        assert server.stages(name) == {1: "Archived", 2: "Production", 3: "None"}
+        assert server.events(name).count("promotion:confirmed") == 2  # v1's, and one of v2's
+
+
+class TestAServer:
+    def test_says_that_it_has_the_hook(self, server: Gated) -> None:
+        assert server.signoff.registry.gated()
+        assert server.send("GET", "/api/2.0/signoff/gate").json() == {"protocol": 1, "gate": server.proxy.url}
+
+    def test_without_it_is_known_for_that(self, mlflow_server: str) -> None:
+        assert not MlflowRegistry(mlflow_server).gated()
+
+    def test_with_several_workers_and_a_prefix_is_gated_all_the_same(self, tmp_path: Path) -> None:
+        with gated(tmp_path, "--static-prefix", "/x", workers=2) as server:
+            name = released(server, "prefixed", 3)
+            approve(server, name, 2)
+            assert server.signoff.registry.gated()
+            before = server.meaning(name)
+            below = files_of(server, name, 1)
+            root = server.url.removesuffix("/x")
+            with ThreadPoolExecutor(8) as pool:
+                refused = [
+                    pool.submit(
+                        httpx.request,
+                        "PUT",
+                        f"{place}{ARTIFACTS}/artifacts/{below}/MLmodel",
+                        content=b"mine",
+                        timeout=30,
+                    )
+                    for place in (root, server.url) * 8
+                ]
+                assert {answer.result().status_code for answer in refused} == {403}
+            for _ in range(4):
+                assert refusal(
+                    lambda: server.client.transition_model_version_stage(
+                        name, "3", "Production", archive_existing_versions=True
+                    )
+                )
+            assert server.meaning(name) == before
+            server.client.transition_model_version_stage(name, "2", "Production", archive_existing_versions=True)
+            assert server.stages(name) == {1: "Archived", 2: "Production", 3: "None"}
+
+
+def test_headers_of_ours_are_sent_by_our_own_client_only() -> None:
+    """MLflow's client of a person in the same process carries no intent."""
+    assert "X-Signoff-Intent" not in headers.resolve_request_headers()
+    with MlflowRegistry("http://127.0.0.1:9").under("abc"):
+        assert headers.resolve_request_headers()["X-Signoff-Intent"] == "abc"
