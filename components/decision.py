@@ -181,10 +181,11 @@ def _next(dossier: Dossier) -> str:
     if failed == {"findings"}:
         return "an independent reviewer resolves the blocking finding, or a better version is needed."
     if "approvals" in failed:
+        besides = ", and the blocking finding must be resolved" if "findings" in failed else ""
         who = named(dossier.missing, " and a ")
         if len(dossier.missing) > 1:
-            return f"a {who}, neither of them its author or submitter, decide."
-        return f"a {who} who is neither its author nor its submitter decides."
+            return f"a {who}, neither of them its author or submitter, decide{besides}."
+        return f"a {who} who is neither its author nor its submitter decides{besides}."
     return "a release manager promotes it." if not failed else "what failed must be mended in a new version."
 
 

@@ -124,7 +124,7 @@ def _row(finding: Finding, dossier: Dossier, by: Actor) -> None:
             st.markdown(f"{_BADGES[finding.severity]} {text if finding.open else f':gray[~~{text}~~]'}")
             markup.caption(*_told(finding, dossier.facts.now))
             if finding.resolution:
-                st.html(f'<div class="said">{markup.text(finding.resolution, 1000)}</div>')
+                st.html(f'<div class="said">{markup.text(" ".join(finding.resolution.split()), 1000)}</div>')
         action = Action.RESOLVE if finding.open else Action.REOPEN
         if (
             permissions.may(by, action)

@@ -14,7 +14,7 @@ from services.inbox import Task
 from services.ledger import Event
 from services.overview import DAYS, Champion, Overview
 
-_LABELS = {Task.REVIEW: "Review", Task.FIX: "Answer", Task.RELEASE: "Release"}
+_LABELS = {Task.REVIEW: "Review", Task.FIX: "Answer", Task.RESOLVE: "Resolve", Task.RELEASE: "Release"}
 
 
 def numbers(seen: Overview) -> None:

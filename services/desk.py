@@ -174,9 +174,9 @@ def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Out
     if request.action in _EMERGENCIES:
         return _emergency(signoff, request, by, source)
     if request.action is Action.RESOLVE:
-        return findings.resolve(signoff, request.finding, by=by, comment=request.words, source=source)
+        return findings.resolve(signoff, request.ref, request.finding, by=by, comment=request.words, source=source)
     if request.action is Action.REOPEN:
-        return findings.reopen(signoff, request.finding, by=by, comment=request.words, source=source)
+        return findings.reopen(signoff, request.ref, request.finding, by=by, comment=request.words, source=source)
     if request.action is Action.RESTORE:
         return reconciler.restore(signoff, request.deviation, by=by, reason=request.words, source=source)
     if request.action is Action.ADOPT:

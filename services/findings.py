@@ -20,20 +20,24 @@ from services.tables import findings, submissions
 from services.verbs import acting, refusals_recorded, words
 
 
-def resolve(signoff: Signoff, number: int, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
+def resolve(
+    signoff: Signoff, ref: VersionRef, number: int, *, by: str, comment: str, source: Source = Source.BROWSER
+) -> Outcome:
     """Say that a finding is answered, and how. Resolving what is resolved changes nothing.
 
     Raises:
-        NotFound: there is no such finding.
+        NotFound: there is no such finding in ``ref``.
         Refused: the person trained or submitted the version.
         BadInput, NotAllowed, LedgerUnavailable: nothing was changed.
     """
-    return _settle(signoff, number, by, comment, source, Action.RESOLVE)
+    return _settle(signoff, ref, number, by, comment, source, Action.RESOLVE)
 
 
-def reopen(signoff: Signoff, number: int, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
+def reopen(
+    signoff: Signoff, ref: VersionRef, number: int, *, by: str, comment: str, source: Source = Source.BROWSER
+) -> Outcome:
     """Take a resolution back; the words say why. Raises as `resolve`."""
-    return _settle(signoff, number, by, comment, source, Action.REOPEN)
+    return _settle(signoff, ref, number, by, comment, source, Action.REOPEN)
 
 
 def owned_by(signoff: Signoff, username: str) -> list[Finding]:
@@ -41,27 +45,30 @@ def owned_by(signoff: Signoff, username: str) -> list[Finding]:
     query = (
         sa.select(findings)
         .where(findings.c.owner == username, findings.c.resolved_by.is_(None))
-        .where(_in_review())
+        .where(_not_answered())
         .order_by(findings.c.due.is_(None), findings.c.due, findings.c.id)
     )
     with signoff.database.reading() as connection:
         return [facts.finding_from(row) for row in connection.execute(query)]
 
 
-def _in_review() -> sa.ColumnElement[bool]:
-    """Of a version that has an open submission: what was withdrawn or rejected needs no answer."""
+def _not_answered() -> sa.ColumnElement[bool]:
+    """Raised in the round of review that is still open: submitting again is the answer, withdrawing makes it moot."""
     return sa.exists().where(
         submissions.c.model == findings.c.model,
         submissions.c.version == findings.c.version,
         submissions.c.identity == findings.c.identity,
         submissions.c.status.in_(facts.OPEN),
+        submissions.c.seq < findings.c.seq,
     )
 
 
-def _settle(signoff: Signoff, number: int, by: str, comment: str, source: Source, action: Action) -> Outcome:
+def _settle(
+    signoff: Signoff, ref: VersionRef, number: int, by: str, comment: str, source: Source, action: Action
+) -> Outcome:
     comment = words(comment, "comment")
     resolving = action is Action.RESOLVE
-    ref = _ref(signoff, number)
+    _require_in(signoff, ref, number)
     actor = acting(signoff, by, source, action, ref, "finding")
     with refusals_recorded(signoff, "finding", actor, ref), signoff.database.writing() as connection:
         row = connection.execute(sa.select(findings).where(findings.c.id == number).with_for_update()).one()
@@ -107,14 +114,12 @@ def _settle(signoff: Signoff, number: int, by: str, comment: str, source: Source
     return Outcome(ref=ref, event=event, message=f"The finding in {ref} is {done}.")
 
 
-def _ref(signoff: Signoff, number: int) -> VersionRef:
+def _require_in(signoff: Signoff, ref: VersionRef, number: int) -> None:
+    query = sa.select(findings.c.model, findings.c.version).where(findings.c.id == number)
     with signoff.database.reading() as connection:
-        row = connection.execute(
-            sa.select(findings.c.model, findings.c.version).where(findings.c.id == number)
-        ).one_or_none()
-    if row is None:
-        raise NotFound(f"There is no finding {number}.")
-    return VersionRef(name=row.model, version=row.version)
+        row = connection.execute(query).one_or_none()
+    if row is None or (row.model, row.version) != (ref.name, ref.version):
+        raise NotFound(f"There is no finding {number} in {ref}.")
 
 
 def _people_of(connection: Connection, row: sa.Row[tuple[object, ...]]) -> set[str | None]:

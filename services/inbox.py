@@ -24,6 +24,7 @@ class Task(StrEnum):
 
     REVIEW = "to review"
     FIX = "to fix"
+    RESOLVE = "to resolve"
     RELEASE = "to release"
 
 
@@ -86,9 +87,18 @@ def _tasks(actor: Actor, item: Item) -> list[Task]:
         found.append(Task.REVIEW)
     if status == Status.CHANGES_REQUESTED and mine:
         found.append(Task.FIX)
-    if status in {Status.APPROVED, Status.AUTO_APPROVED} and permissions.may(actor, Action.PROMOTE):
+    held_up = item.facts is not None and any(finding.blocks for finding in item.facts.findings)
+    if held_up and status != Status.CHANGES_REQUESTED and _independent(actor, item):
+        found.append(Task.RESOLVE)
+    if status in {Status.APPROVED, Status.AUTO_APPROVED} and permissions.may(actor, Action.PROMOTE) and not held_up:
         found.append(Task.RELEASE)
     return found
+
+
+def _independent(actor: Actor, item: Item) -> bool:
+    """Whether this person could say that a finding is answered; the verb judges it again."""
+    own = item.facts is None or gate.barred(actor.username, item.facts)
+    return permissions.may(actor, Action.RESOLVE) and not own
 
 
 def _wanted(actor: Actor, item: Item) -> bool:

@@ -18,8 +18,8 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.APPROVE: _VOTERS,
     Action.REQUEST_CHANGES: _VOTERS,
     Action.REJECT: _VOTERS,
-    Action.RESOLVE: frozenset({Role.REVIEWER}),
-    Action.REOPEN: frozenset({Role.REVIEWER}),
+    Action.RESOLVE: _VOTERS,
+    Action.REOPEN: _VOTERS,
     Action.PROMOTE: frozenset({Role.RELEASE_MANAGER}),
     Action.ROLLBACK: frozenset({Role.RELEASE_MANAGER}),
     Action.ARCHIVE: frozenset({Role.RELEASE_MANAGER}),
@@ -40,7 +40,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
 
 FOR_AUTOMATION = frozenset(
     {
-        *(Action.VIEW, Action.SUBMIT, Action.WITHDRAW, Action.AUTO),
+        *(Action.VIEW, Action.SUBMIT, Action.WITHDRAW, Action.AUTO, Action.RECONCILE),
         *(Action.PROMOTE, Action.ROLLBACK, Action.ARCHIVE, Action.EXPORT_LEDGER),
     }
 )

@@ -181,7 +181,7 @@ def _decide(
         if action is Action.APPROVE and gate.barred(actor.username, seen):
             raise SelfApproval(f"{actor.username} trained or submitted {ref}; somebody else must approve it.")
         _as_seen(binding, policy, seen)
-        found = _addressed(signoff, findings, submission)
+        found = _addressed(signoff, findings, seen, submission, by)
         now = seen.binding(policy.digest)
         if not found and any(
             d.person == by and d.decision == vote and not gate.void_reasons(d, policy, seen) for d in seen.decisions
@@ -285,8 +285,10 @@ def _own(actor: Actor, submission: Submission) -> None:
         raise Refused(f"Only {submission.submitted_by}, who submitted it, or a release manager may withdraw it.")
 
 
-def _addressed(signoff: Signoff, drafts: Sequence[FindingDraft], submission: Submission) -> tuple[FindingDraft, ...]:
-    """The findings, each with who is to answer it: the submitter where nobody was named."""
+def _addressed(
+    signoff: Signoff, drafts: Sequence[FindingDraft], seen: Facts, submission: Submission, by: str
+) -> tuple[FindingDraft, ...]:
+    """The findings not raised yet, each with who is to answer it: the submitter where nobody was named."""
     if len(drafts) > MAX_FINDINGS:
         raise BadInput(f"{len(drafts)} findings are too many for one decision; at most {MAX_FINDINGS} are taken.")
     known = people.names(signoff.database) if drafts else {}
@@ -296,7 +298,9 @@ def _addressed(signoff: Signoff, drafts: Sequence[FindingDraft], submission: Sub
         if draft.due is not None and draft.due < signoff.now().date():
             raise BadInput(f"A finding cannot be due before today; {draft.due} is over.")
     owner = submission.submitted_by
-    return tuple(replace(draft, text=draft.text.strip(), owner=draft.owner or owner) for draft in drafts)
+    asked = (replace(draft, text=words(draft.text, "finding"), owner=draft.owner or owner) for draft in drafts)
+    raised = {(f.text, f.severity, f.owner, f.due) for f in seen.findings if f.open and f.raised_by == by}
+    return tuple(draft for draft in asked if (draft.text, draft.severity, draft.owner, draft.due) not in raised)
 
 
 def _as_seen(binding: Binding | None, policy: Policy, seen: Facts) -> None:

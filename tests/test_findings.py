@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from services import facts, findings, people, releases, reviews
+from services import facts, findings, inbox, people, releases, reviews
 from services.domain import Action, Role, VersionRef
 from services.errors import BadInput, NotAllowed, NotFound, PromotionConflict, Refused
 from services.evidence import Finding, FindingDraft, Severity
@@ -17,6 +17,7 @@ from services.signoff import Signoff
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
+from tests.test_roles import tasks
 
 DATABASES = BOTH
 BLOCKING = FindingDraft(text="Trained on the test set.", severity=Severity.BLOCKING)
@@ -76,9 +77,17 @@ class TestRaise:
         reviews.request_changes(signoff, blocked, by="reviewer", comment="One more.", findings=[more])
         assert [finding.text for finding in found(signoff, blocked)] == [BLOCKING.text, more.text]
 
+    def test_sent_twice_is_raised_once(self, signoff: Signoff, blocked: VersionRef) -> None:
+        before = record(signoff)
+        again = reviews.request_changes(signoff, blocked, by="reviewer", comment="Not like this.", findings=[BLOCKING])
+        assert again.event is None
+        assert len(found(signoff, blocked)) == 1
+        assert record(signoff) == before
+
     @pytest.mark.parametrize(
         ("draft", "words"),
         [
+            ({"text": "Nul\0."}, "control characters"),
             ({"text": "Wrong.", "owner": "nobody"}, "no account 'nobody'"),
             ({"text": "Wrong.", "due": date(2020, 1, 1)}, "before today"),
             ({"text": "  "}, "needs words"),
@@ -136,7 +145,7 @@ class TestPromotion:
     ) -> None:
         reviews.submit(signoff, blocked, by="scientist", comment="Please look again.")
         reviews.approve(signoff, blocked, by="reviewer2", comment="Fine with me.")
-        findings.resolve(signoff, only(signoff, blocked).id, by="reviewer", comment="It was another file.")
+        findings.resolve(signoff, blocked, only(signoff, blocked).id, by="reviewer", comment="It was another file.")
         releases.promote(signoff, blocked, by="release_manager", reason="Go.")
         assert registry.version(blocked).stage == "Production"
 
@@ -176,7 +185,7 @@ class TestPromotion:
 class TestResolve:
     def test_records_who_how_and_what(self, signoff: Signoff, blocked: VersionRef) -> None:
         finding = only(signoff, blocked)
-        findings.resolve(signoff, finding.id, by="reviewer2", comment="Retrained.")
+        findings.resolve(signoff, finding.ref, finding.id, by="reviewer2", comment="Retrained.")
         now, event = only(signoff, blocked), record(signoff)[-1]
         assert (now.open, now.resolved_by, now.resolution) == (False, "reviewer2", "Retrained.")
         assert (event.kind.value, event.ref, event.comment) == ("finding:resolved", blocked, "Retrained.")
@@ -185,15 +194,15 @@ class TestResolve:
     def test_shows_in_the_tags_that_the_record_went_on(
         self, signoff: Signoff, registry: FakeRegistry, blocked: VersionRef
     ) -> None:
-        findings.resolve(signoff, only(signoff, blocked).id, by="reviewer2", comment="Retrained.")
+        findings.resolve(signoff, blocked, only(signoff, blocked).id, by="reviewer2", comment="Retrained.")
         event = record(signoff)[-1]
         assert registry.version(blocked).tags["signoff.event"] == f"{event.seq}:{event.hash}"
 
     def test_twice_is_one_effect(self, signoff: Signoff, blocked: VersionRef) -> None:
         number = only(signoff, blocked).id
-        findings.resolve(signoff, number, by="reviewer2", comment="Retrained.")
+        findings.resolve(signoff, blocked, number, by="reviewer2", comment="Retrained.")
         before = record(signoff)
-        again = findings.resolve(signoff, number, by="reviewer", comment="Retrained.")
+        again = findings.resolve(signoff, blocked, number, by="reviewer", comment="Retrained.")
         assert again.event is None
         assert record(signoff) == before
         assert only(signoff, blocked).resolved_by == "reviewer2"
@@ -201,7 +210,9 @@ class TestResolve:
     def test_at_once_is_one_effect(self, signoff: Signoff, blocked: VersionRef) -> None:
         number = only(signoff, blocked).id
         threads = [
-            threading.Thread(target=findings.resolve, args=(signoff, number), kwargs={"by": who, "comment": "Done."})
+            threading.Thread(
+                target=findings.resolve, args=(signoff, blocked, number), kwargs={"by": who, "comment": "Done."}
+            )
             for who in ("reviewer", "reviewer2") * 3
         ]
         for thread in threads:
@@ -212,8 +223,8 @@ class TestResolve:
 
     def test_can_be_taken_back(self, signoff: Signoff, blocked: VersionRef) -> None:
         number = only(signoff, blocked).id
-        findings.resolve(signoff, number, by="reviewer2", comment="Retrained.")
-        findings.reopen(signoff, number, by="reviewer", comment="It is the same file.")
+        findings.resolve(signoff, blocked, number, by="reviewer2", comment="Retrained.")
+        findings.reopen(signoff, blocked, number, by="reviewer", comment="It is the same file.")
         finding = only(signoff, blocked)
         assert (finding.open, finding.blocks, finding.resolution) == (True, True, None)
         assert kinds(signoff)[-2:] == ["finding:resolved", "finding:reopened"]
@@ -225,7 +236,7 @@ class TestResolve:
         reviews.request_changes(signoff, ref, by="reviewer", comment="No.", findings=[BLOCKING])
         before, finding = len(record(signoff)), only(signoff, ref)
         with pytest.raises(Refused, match="somebody else must say"):
-            verb(signoff, finding.id, by="both", comment="Surely answered.")  # type: ignore[operator]
+            verb(signoff, ref, finding.id, by="both", comment="Surely answered.")  # type: ignore[operator]
         assert only(signoff, ref) == finding
         assert kinds(signoff)[before:] == ["finding:refused"]
 
@@ -235,20 +246,23 @@ class TestResolve:
         people.add_account(signoff.database, username=person, name="Somebody", hashed="!", roles=[role])
         before, finding = len(record(signoff)), only(signoff, blocked)
         if role in ROLES_FOR[Action.RESOLVE]:
-            findings.resolve(signoff, finding.id, by=person, comment="Done.")
+            findings.resolve(signoff, finding.ref, finding.id, by=person, comment="Done.")
             assert not only(signoff, blocked).open
         else:
-            with pytest.raises(NotAllowed, match="Only a reviewer may resolve"):
-                findings.resolve(signoff, finding.id, by=person, comment="Done.")
+            with pytest.raises(NotAllowed, match="may resolve"):
+                findings.resolve(signoff, finding.ref, finding.id, by=person, comment="Done.")
             assert only(signoff, blocked) == finding
             assert kinds(signoff)[before:] == ["finding:refused"]
 
     def test_of_an_unknown_one_and_without_words_leaves_nothing(self, signoff: Signoff, blocked: VersionRef) -> None:
         before = record(signoff)
         with pytest.raises(NotFound):
-            findings.resolve(signoff, 999, by="reviewer", comment="Done.")
+            findings.resolve(signoff, blocked, 999, by="reviewer", comment="Done.")
+        other, number = VersionRef(name="other", version=1), only(signoff, blocked).id
+        with pytest.raises(NotFound, match="in other/v1"):
+            findings.resolve(signoff, other, number, by="reviewer", comment="Done.")
         with pytest.raises(BadInput, match="comment is needed"):
-            findings.resolve(signoff, only(signoff, blocked).id, by="reviewer", comment=" ")
+            findings.resolve(signoff, blocked, only(signoff, blocked).id, by="reviewer", comment=" ")
         assert record(signoff) == before
 
 
@@ -269,6 +283,22 @@ class TestOwner:
         assert not any(finding.overdue(clock.now) for finding in waiting)
         clock.now += timedelta(days=5)
         assert [finding.text for finding in waiting if finding.overdue(clock.now)] == ["Sooner."]
+
+    def test_has_answered_once_it_was_submitted_again(self, signoff: Signoff, blocked: VersionRef) -> None:
+        assert len(findings.owned_by(signoff, "scientist")) == 1
+        reviews.submit(signoff, blocked, by="scientist", comment="Answered.")
+        assert findings.owned_by(signoff, "scientist") == []
+
+    def test_of_an_approved_version_leaves_the_next_step_to_whoever_may_resolve(
+        self, signoff: Signoff, blocked: VersionRef
+    ) -> None:
+        reviews.submit(signoff, blocked, by="scientist", comment="Answered.")
+        reviews.approve(signoff, blocked, by="reviewer2", comment="Fine.")
+        assert tasks(signoff, "reviewer") == [inbox.Task.RESOLVE]
+        assert tasks(signoff, "release_manager") == [inbox.Task.RESOLVE]
+        findings.resolve(signoff, blocked, only(signoff, blocked).id, by="reviewer", comment="Yes.")
+        assert tasks(signoff, "reviewer") == []
+        assert tasks(signoff, "release_manager") == [inbox.Task.RELEASE]
 
     def test_is_left_alone_when_it_was_withdrawn(self, signoff: Signoff, blocked: VersionRef) -> None:
         reviews.withdraw(signoff, blocked, by="scientist", comment="A new one comes.")

@@ -106,7 +106,7 @@ class TestPanel:
         assert kinds(signoff)[-1] == "finding:reopened"
         assert "1 open, 0 resolved" in text(at)
 
-    @pytest.mark.parametrize("person", ["scientist", "viewer", "release_manager"])
+    @pytest.mark.parametrize("person", ["scientist", "viewer", "auditor"])
     def test_offers_nothing_to_others(self, signoff: Signoff, sent_back: VersionRef, person: str) -> None:
         at = opened(signoff, person, "version", **version_query(sent_back))
         assert "Resolve" not in [one.label for one in at.button]
@@ -132,7 +132,7 @@ class TestElsewhere:
 
     def test_the_conversation_and_the_history_tell_of_them(self, signoff: Signoff, sent_back: VersionRef) -> None:
         (finding,) = facts.shown(signoff, sent_back)[1].findings
-        findings.resolve(signoff, finding.id, by="reviewer2", comment="Retrained.")
+        findings.resolve(signoff, sent_back, finding.id, by="reviewer2", comment="Retrained.")
         drawn = text(opened(signoff, "viewer", "version", **version_query(sent_back)))
         assert "Blocking: Trained on *the* test set." in drawn
         assert "resolved a finding in" in drawn
