@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from mlflow.entities.model_registry.model_version_stages import (
     DEFAULT_STAGES_FOR_GET_LATEST_VERSIONS,
-    STAGE_ARCHIVED,
     get_canonical_stage,
 )
 from mlflow.exceptions import MlflowException
@@ -18,7 +16,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.utils.validation import _validate_model_name, _validate_model_version
 
 from mlflow_gate import carrying_out, scene
-from mlflow_gate.gate import Answer, Denied, Gate, State
+from mlflow_gate.gate import Answer, Denied, Gate
 from mlflow_gate.scene import Scene
 
 RECORD_TAGS = frozenset(
@@ -81,8 +79,6 @@ class GatedRegistry:
             return plain()
         with self.gate.turn(change):
             answer = self.gate.ask(change, [found.message], self._get_active_workspace())
-            if answer.prescribed is None and change.get("archive_existing"):
-                answer = replace(answer, prescribed=_as_called(found, change))
             if answer.prescribed is None:
                 answer.require_time()
                 return plain()
@@ -179,15 +175,6 @@ class GatedRegistry:
 
     def _get_active_workspace(self) -> str:
         return str(super()._get_active_workspace())  # type: ignore[misc]
-
-
-def _as_called(found: Scene, change: Mapping[str, Any]) -> tuple[State, State]:
-    """What MLflow itself would make of a call that archives; only that it would do so in an order an index forbids."""
-    target = change["stage"]
-    now = {version["version"]: version["stage"] for version in found.message["versions"]}
-    before = {n: stage for n, stage in now.items() if stage == target or n == change["version"]}
-    after = {n: target if n == change["version"] else STAGE_ARCHIVED for n in before}
-    return State(stages=before, aliases={}), State(stages=after, aliases={})
 
 
 def _number(version: Any) -> int:
