@@ -60,7 +60,7 @@ _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "u
 _SUBJECTS = {
     "changes": "request for changes",
     "emergency": "emergency promotion",
-    "admission": "change in MLflow",
+    "admission": "in MLflow",
 }
 REFUSED = "Refused: anything"
 

@@ -9,12 +9,14 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from mlflow_gate.__main__ import main as gate_index
 from services import people
 from services.database import Database
 from services.errors import SignoffError
 from services.settings import PROJECT, Settings
 from stack import screen
 from stack.answers import answers
+from stack.preflight import mlflow_database
 from web.health import SAMPLE_COMPLETE
 from web.passwords import BcryptPasswords
 
@@ -35,6 +37,7 @@ def main() -> None:
         sys.exit(1)
     if settings.embedded and not (settings.home / SAMPLE_COMPLETE).exists():
         train_all(settings.mlflow_uri)
+        gate_index(["index", f"sqlite:///{mlflow_database(settings.home)}"])
         # Ends by itself, and with the dashboard: both are of one process group.
         subprocess.Popen([sys.executable, "-m", "stack.sample.history"], env=environment)
     os.execve(sys.executable, [sys.executable, str(PROJECT / "app.py")], environment)  # noqa: S606  (none is wanted)

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from starlette.applications import Starlette
 
 from api.admissions import admission_routes
+from mlflow_gate.__main__ import main
 from services.domain import VersionRef
 from services.mlflow_registry import MlflowRegistry
 from services.signoff import Signoff
@@ -85,6 +86,7 @@ class Gated:
     url: str
     signoff: Signoff
     proxy: FaultyProxy
+    artifacts: Path
 
     @property
     def client(self) -> MlflowClient:
@@ -131,6 +133,7 @@ def gated(folder: Path, *arguments: str, workers: int = 1, direct: bool = False,
         settings = settings_in(folder / "signoff", SIGNOFF_GATE_TOKEN=TOKEN, MLFLOW_TRACKING_URI=url + prefix)
         signoff = Signoff.wire(settings=settings, registry=MlflowRegistry(url + prefix))
         add_people(signoff)
+        assert main(["index", f"sqlite:///{folder / 'mlflow.db'}"]) == 0
         with served(signoff, gate_port):
-            yield Gated(url=url + prefix, signoff=signoff, proxy=proxy)
+            yield Gated(url=url + prefix, signoff=signoff, proxy=proxy, artifacts=folder / "artifacts")
         signoff.database.engine.dispose()

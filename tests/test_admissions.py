@@ -373,6 +373,14 @@ class TestOtherMoves:
         answer = ask(signoff, stage(registry, 2, "None", user="viewer"))
         assert "viewer" in refused(signoff, answer, "withdrawal:refused")
 
+    def test_that_are_no_longer_free_when_their_turn_comes_are_refused(
+        self, signoff: Signoff, registry: FakeRegistry, free: VersionRef
+    ) -> None:
+        asked = stage(registry, 2, "Staging")
+        registry.set_alias(free, "champion")
+        assert "changed m/v2 first" in refused(signoff, ask(signoff, asked), "transition:refused")
+        assert stages(registry) == ["Production", "None"]
+
     def test_that_would_archive_what_is_submitted_are_refused(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
     ) -> None:

@@ -17,7 +17,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.request_header import registry as headers
 
-from services import caretaker, releases, reviews
+from services import caretaker, intents, releases, reviews
 from services.domain import VersionRef
 from services.mlflow_registry import MlflowRegistry
 from services.tables import slots as slots_table
@@ -396,6 +396,25 @@ class TestAnIntent:
         releases.promote(server.signoff, approve(server, name, 2), by="release_manager", reason="Better.")
         assert server.stages(name) == {1: "Archived", 2: "Production"}
         assert not [line for line in server.proxy.writes if "/outcome" in line]
+
+    def test_that_ends_with_other_files_is_put_back(self, server: Gated) -> None:
+        """Also with the index, which lets nobody be in Production before the other one has left."""
+        name = released(server, "put_back")
+        ref = approve(server, name, 2)
+        before = server.stages(name), server.aliases(name)
+        opened = releases.promote(server.signoff.prescribing, ref, by="release_manager", reason="Better.").event
+        assert opened
+        intent = str(opened.body["intent"])
+        body = {"name": name, "version": "2", "stage": "Production", "archive_existing_versions": True}
+        sent = {"X-Signoff-Intent": intent}
+        assert server.send("POST", f"{API}/model-versions/transition-stage", json=body, headers=sent).is_success
+        assert server.stages(name) == {1: "Archived", 2: "Production"}
+        server.artifacts.joinpath(files_of(server, name, 2), "new").write_text("past everybody")
+        try:
+            assert intents.conclude(server.signoff, intent).kind.value == "promotion:aborted"
+        finally:
+            server.artifacts.joinpath(files_of(server, name, 2), "new").unlink()
+        assert (server.stages(name), server.aliases(name)) == before
 
     def test_that_is_made_up_opens_nothing(self, server: Gated) -> None:
         name = released(server, "made_up")
