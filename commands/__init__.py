@@ -6,7 +6,8 @@ import sys
 
 import typer
 
-from commands import ledger, policy, token, user
+from commands import ledger, policy, remote, token, user, verbs
+from commands.remote import REFUSED, UNREACHABLE, WRONG_USAGE
 from services.errors import (
     LedgerBroken,
     LedgerUnavailable,
@@ -28,14 +29,16 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(policy.app, name="policy")
 app.add_typer(token.app, name="token")
 app.add_typer(user.app, name="user")
-
-REFUSED, WRONG_USAGE, UNREACHABLE = 1, 2, 3
+verbs.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave with its exit code; an error is one sentence on stderr."""
     try:
         app(args=arguments)
+    except remote.Unanswered as error:
+        verbs.refused(error, sys.argv[1:] if arguments is None else arguments)
+        sys.exit(error.code)
     except (SignoffError, Tampered, UnusableKey, OSError) as error:
         typer.echo(str(error), err=True)
         sys.exit(exit_code(error))
