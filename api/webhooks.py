@@ -19,7 +19,7 @@ class Taken(BaseModel):
     new: bool
 
 
-@router.post("/webhooks/mlflow", summary="Take one of MLflow's signed webhooks, as a hint to look again")
+@router.post("/webhooks/mlflow", include_in_schema=False)  # for MLflow, which signs; the rest is for bearers
 async def mlflow(request: Request) -> Taken:
     """Refused unless signed with the webhook's secret, for this body, within five minutes."""
     body = b""

@@ -39,10 +39,13 @@ BY = {
     Action.REVIEW_EMERGENCY: "auditor",
 }
 CHANGES = frozenset(
-    {"submit", "reject", "withdraw", "promote", "rollback", "archive", "restore", "restore_tags", "confirm_emergency"}
+    {
+        *("submit", "reject", "withdraw", "promote", "auto", "rollback", "archive", "restore", "restore_tags"),
+        "confirm_emergency",
+    }
 )
 """Verbs that change more in MLflow than the tags that follow from the record."""
-NO_VERBS = {Action.VIEW, Action.EXPORT_LEDGER, Action.MANAGE_PEOPLE}
+NO_VERBS = {Action.VIEW, Action.EXPORT_LEDGER, Action.MANAGE_PEOPLE, Action.RECONCILE, Action.RETRY_MESSAGES}
 """What is about no version."""
 
 
@@ -121,7 +124,7 @@ def requests(signoff: Signoff, registry: FakeRegistry) -> dict[str, Request]:
         "submit": version("submit"),
         **{name: submitted(name) for name in ("approve", "request_changes", "reject", "withdraw")},
         **{name: with_finding(name) for name in ("resolve", "reopen")},
-        "promote": approve(signoff, version("promote")),
+        **{name: approve(signoff, version(name)) for name in ("promote", "auto")},
         "rollback": release(signoff, version("rollback")),
         **{name: release(signoff, version(name)) for name in ("archive", "restore", "restore_tags", "adopt")},
         **{action.value: version(action.value, 0.5) for action in Action if "emergency" in action},
@@ -129,7 +132,7 @@ def requests(signoff: Signoff, registry: FakeRegistry) -> dict[str, Request]:
     }
     release(signoff, version("rollback"))
     finding = {name: facts.shown(signoff, refs[name])[1].findings[0].id for name in ("resolve", "reopen")}
-    findings.resolve(signoff, finding["reopen"], by="reviewer2", comment="On everybody.")
+    findings.resolve(signoff, refs["reopen"], finding["reopen"], by="reviewer2", comment="On everybody.")
     asked = {name: emergency(ref) for name, ref in refs.items() if name.endswith("_emergency")}
     break_glass.confirm(signoff, asked["review_emergency"], by="release_manager", comment="Agreed.")
     reconciler.reconcile(signoff)

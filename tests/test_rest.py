@@ -669,7 +669,7 @@ class TestDocumentation:
         schema = rest.client.get(f"{V1}/openapi.json").json()
         assert schema["servers"] == [{"url": V1}]
         version = "/models/{name}/versions/{version}"
-        verbs = ("submit", "approve", "request-changes", "reject", "withdraw", "promote", "archive")
+        verbs = ("submit", "approve", "request-changes", "reject", "withdraw", "promote", "archive", "auto")
         assert set(schema["paths"]) == {
             *("/models", "/models/{name}", version, f"{version}/verdict", *(f"{version}/{verb}" for verb in verbs)),
             *("/models/{name}/rollback", "/models/{name}/production", "/compare", "/policies", "/reconcile"),

@@ -293,7 +293,7 @@ class TestScope:
     def test_gives_nothing_the_account_has_not(self, rest: Rest, signoff: Signoff, submitted: VersionRef) -> None:
         approve_ = rest.token("viewer", actions=["approve", "promote", "export_ledger"])
         answer = rest.post("/models/fraud_eu/versions/1/approve", token=approve_, comment="x")
-        assert "Only a reviewer may approve" in refused(answer, 403, "PERMISSION_DENIED")
+        assert "Only a release manager or reviewer may approve" in refused(answer, 403, "PERMISSION_DENIED")
         refused(rest.get("/ledger/export", token=approve_), 403, "PERMISSION_DENIED")
 
     def test_holds_before_an_idempotency_key_is_looked_at(
