@@ -15,7 +15,7 @@ from services import emergencies, expiry, facts, gate, ledger, mirror, people, p
 from services.database import database_time
 from services.domain import Action, Actor, Source, VersionRef
 from services.emergencies import Emergency
-from services.errors import PromotionConflict, Refused, StaleDecision
+from services.errors import PromotionConflict, Refused
 from services.evidence import Binding, Facts, Waiver
 from services.ledger import Entry, Kind
 from services.policy import Policy
@@ -24,7 +24,7 @@ from services.reviews import Outcome
 from services.signoff import Signoff
 from services.slots import Slot
 from services.tables import emergencies as table
-from services.verbs import acting, context, refusals_recorded, slot_held, words
+from services.verbs import acting, context, refusals_recorded, require_as_seen, slot_held, words
 
 LIFETIME_SECONDS = 60 * 60.0
 """So long a request may be confirmed, on the database's clock."""
@@ -59,7 +59,7 @@ def ask(
         policy, now = facts.fresh(signoff, ref)
         if is_champion(policy, now):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
-        _as_seen(seen, policy, now)
+        require_as_seen(seen, policy, now, "Look again.")
         binding = now.binding(policy.digest)
         verdict = allowed(policy, now, gate.evaluate(policy, now, emergency=Waiver(asked_by=actor, binding=binding)))
         with signoff.database.reading() as connection:
@@ -137,7 +137,7 @@ def confirm(
         expiry.mark(signoff, policy, now)
         if is_champion(policy, now):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
-        _as_seen(seen, policy, now)
+        require_as_seen(seen, policy, now, "Look again.")
         asker = people.acting(signoff.database, request.asked_by, source)
         waiver = Waiver(asked_by=asker, binding=request.binding, confirmed_by=actor)
         verdict = allowed(policy, now, gate.evaluate(policy, now, emergency=waiver))
@@ -221,11 +221,6 @@ def review(
 def _found(signoff: Signoff, number: int) -> Emergency:
     with signoff.database.reading() as connection:
         return emergencies.emergency(connection, number)
-
-
-def _as_seen(binding: Binding | None, policy: Policy, now: Facts) -> None:
-    if binding and (changed := binding.differences(now.binding(policy.digest))):
-        raise StaleDecision(f"Since you opened {now.candidate.ref}, {' and '.join(changed)}. Look again.")
 
 
 def _still_waits(request: Emergency) -> None:

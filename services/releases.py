@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from services import changes, expiry, facts, intents, mirror, people, permissions
 from services.domain import Action, Actor, Source, Stage, VersionRef
-from services.errors import Refused, StaleDecision
+from services.errors import Refused
 from services.evidence import Binding, Facts
 from services.gate import Verdict, evaluate
 from services.ledger import Event
@@ -21,7 +21,17 @@ from services.signing import ElectronicSignature
 from services.signoff import Signoff
 from services.slots import Slot
 from services.tables import emergencies, promotions
-from services.verbs import acting, context, gate_refused, refusals_recorded, sign, signature_needed, slot_held, words
+from services.verbs import (
+    acting,
+    context,
+    gate_refused,
+    refusals_recorded,
+    require_as_seen,
+    sign,
+    signature_needed,
+    slot_held,
+    words,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,8 +182,7 @@ def _release(
         expiry.mark(signoff, policy, seen)
         if is_champion(policy, seen):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
-        if binding and (changed := binding.differences(seen.binding(policy.digest))):
-            raise StaleDecision(f"Since you opened {ref}, {' and '.join(changed)}. Look again, then promote.")
+        require_as_seen(binding, policy, seen, "Look again, then promote.")
         signature = sign(signoff, policy, seen, actor, action, password)
         verdict = allowed(policy, seen, evaluate(policy, seen, actor=actor, signature=signature))
         event = put_into_production(

@@ -9,12 +9,12 @@ from pydantic import SecretStr
 
 from services import changes, effects, facts, gate, intents, ledger, mirror, people, permissions
 from services.domain import Action, Actor, Source, Stage, Status, VersionRef
-from services.errors import BadInput, NotAllowed, PromotionConflict, Refused, SelfApproval, StaleDecision
+from services.errors import BadInput, NotAllowed, PromotionConflict, Refused, SelfApproval
 from services.evidence import Binding, Facts, FindingDraft, Submission
 from services.ledger import Entry, Event, Kind
 from services.policy import Policy
 from services.signoff import Signoff
-from services.verbs import acting, context, refusals_recorded, signature_needed, slot_held, words
+from services.verbs import acting, context, refusals_recorded, require_as_seen, signature_needed, slot_held, words
 
 MAX_FINDINGS = 50
 
@@ -180,7 +180,7 @@ def _decide(
         submission = _submitted(seen)
         if action is Action.APPROVE and gate.barred(actor.username, seen):
             raise SelfApproval(f"{actor.username} trained or submitted {ref}; somebody else must approve it.")
-        _as_seen(binding, policy, seen)
+        require_as_seen(binding, policy, seen, "Look again, then decide.")
         found = _addressed(signoff, findings, seen, submission, by)
         now = seen.binding(policy.digest)
         if not found and any(
@@ -240,7 +240,7 @@ def _end(
         submission = _submitted(seen)
         if action is Action.WITHDRAW:
             _own(actor, submission)
-        _as_seen(binding, policy, seen)
+        require_as_seen(binding, policy, seen, "Look again, then decide.")
         signature = signature_needed(signoff, policy, seen, actor, action, password)
         stage = seen.candidate.version.stage
         change = changes.prescribe(
@@ -301,11 +301,6 @@ def _addressed(
     asked = (replace(draft, text=words(draft.text, "finding"), owner=draft.owner or owner) for draft in drafts)
     raised = {(f.text, f.severity, f.owner, f.due) for f in seen.findings if f.open and f.raised_by == by}
     return tuple(draft for draft in asked if (draft.text, draft.severity, draft.owner, draft.due) not in raised)
-
-
-def _as_seen(binding: Binding | None, policy: Policy, seen: Facts) -> None:
-    if binding and (changed := binding.differences(seen.binding(policy.digest))):
-        raise StaleDecision(f"Since you opened {seen.candidate.ref}, {' and '.join(changed)}. Look again, then decide.")
 
 
 def _status(policy: Policy, seen: Facts) -> str:

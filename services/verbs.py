@@ -20,8 +20,9 @@ from services.errors import (
     PromotionConflict,
     Refused,
     RegistryUnavailable,
+    StaleDecision,
 )
-from services.evidence import Evidence, Facts
+from services.evidence import Binding, Evidence, Facts
 from services.gate import GateRefused, Verdict
 from services.ledger import Kind
 from services.policy import Policy
@@ -90,6 +91,12 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
             with suppress(RegistryUnavailable):
                 signoff.snapshot.touch(ref.name)  # what was on screen may be why it was asked for
         raise
+
+
+def require_as_seen(binding: Binding | None, policy: Policy, seen: Facts, advice: str) -> None:
+    """Raise `StaleDecision` when anything of what was on screen, if anything was, has changed since."""
+    if binding and (changed := binding.differences(seen.binding(policy.digest))):
+        raise StaleDecision(f"Since you opened {seen.candidate.ref}, {' and '.join(changed)}. {advice}")
 
 
 @contextmanager
