@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from components import links
@@ -11,10 +13,22 @@ from components.text import escaped
 from components.waiting import reading_shown
 from services import desk
 from services.desk import Request
-from services.errors import SignoffError
+from services.errors import BadInput, SignoffError
 from services.reviews import Outcome
 
 _KEY = "outcomes"
+
+
+def confirmed_once(key: str, fits: Callable[[Request], bool], what: str) -> Request | None:
+    """What a dialog left under ``key``, given out once: a second click finds nothing.
+
+    Raises:
+        BadInput: it does not fit this page any more; ``what`` says what it is about, ``version`` or ``model``.
+    """
+    request: Request | None = st.session_state.pop(key, None)
+    if request is not None and not fits(request):
+        raise BadInput(f"What was confirmed is about another {what}; nothing was done. Please try again.")
+    return request
 
 
 def carried_out(session: Session, request: Request) -> bool:

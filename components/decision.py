@@ -5,11 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from components import findings, markup, signing
+from components.acting import confirmed_once
 from components.text import ago, escaped
 from services.desk import VOTES, Request
 from services.domain import Action, Actor, VersionRef
 from services.dossier import Dossier
-from services.errors import BadInput
 from services.evidence import Binding, FindingDraft
 from services.gate import Check, Verdict
 from services.permissions import named
@@ -272,10 +272,7 @@ def _dialog(action: Action, dossier: Dossier, seen: Binding, by: Actor) -> None:
 
 def confirmed(ref: VersionRef) -> Request | None:
     """What was confirmed in a dialog, once: a second click finds nothing. To be taken before anything can fail."""
-    request: Request | None = st.session_state.pop("confirmed", None)
-    if request is not None and request.ref != ref:
-        raise BadInput("What was confirmed is about another version; nothing was done. Please try again.")
-    return request
+    return confirmed_once("confirmed", lambda request: request.ref == ref, "version")
 
 
 _LABELS = {

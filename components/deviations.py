@@ -5,14 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from components import links, markup
-from components.acting import carried_out, outcome_shown
+from components.acting import carried_out, confirmed_once, outcome_shown
 from components.session import Session
 from components.text import escaped
 from services import permissions
 from services.desk import Request
 from services.deviations import Deviation, open_deviations
 from services.domain import Action, Actor
-from services.errors import BadInput
 
 MODELS_SHOWN = 5
 PER_MODEL = 3
@@ -72,7 +71,7 @@ def panel(session: Session, name: str) -> None:
         with st.container(border=True, key="deviations"):
             for deviation in found:
                 _deviation(deviation, session.user)
-    if request := _confirmed(name):
+    if request := confirmed_once(_KEY, lambda request: request.ref.name == name, "model"):
         carried_out(session, request)
         st.rerun()
 
@@ -123,14 +122,6 @@ def _dialog(action: Action, deviation: Deviation) -> None:
     elif sent:
         st.session_state[_KEY] = Request(action=action, ref=deviation.ref, words=words, deviation=deviation.id)
         st.rerun()
-
-
-def _confirmed(name: str) -> Request | None:
-    """A confirmed request is given out once: a second click finds nothing."""
-    request: Request | None = st.session_state.pop(_KEY, None)
-    if request is not None and request.ref.name != name:
-        raise BadInput("What was confirmed is about another model; nothing was done. Please try again.")
-    return request
 
 
 _DIALOGS = {

@@ -8,13 +8,13 @@ from datetime import datetime
 import streamlit as st
 
 from components import links, markup
+from components.acting import confirmed_once
 from components.session import Session
 from components.text import escaped
 from services import findings, gate, permissions
 from services.desk import Request
 from services.domain import Action, Actor, VersionRef
 from services.dossier import Dossier
-from services.errors import BadInput
 from services.evidence import Finding, FindingDraft, Severity
 
 _KEY = "settle-finding"
@@ -114,7 +114,7 @@ def panel(dossier: Dossier, by: Actor) -> Request | None:
         st.markdown(f"**Findings** :gray[{open_} open, {len(found) - open_} resolved]")
         for finding in sorted(found, key=lambda one: (not one.open, list(Severity).index(one.severity), one.id)):
             _row(finding, dossier, by)
-    return _confirmed(dossier)
+    return confirmed_once(_KEY, lambda request: request.ref == dossier.ref, "version")
 
 
 def _row(finding: Finding, dossier: Dossier, by: Actor) -> None:
@@ -155,14 +155,6 @@ def _dialog(action: Action, finding: Finding) -> None:
     elif sent:
         st.session_state[_KEY] = Request(action=action, ref=finding.ref, words=words, finding=finding.id)
         st.rerun()
-
-
-def _confirmed(dossier: Dossier) -> Request | None:
-    """A confirmed request is given out once: a second click finds nothing."""
-    request: Request | None = st.session_state.pop(_KEY, None)
-    if request is not None and request.ref != dossier.ref:
-        raise BadInput("What was confirmed is about another version; nothing was done. Please try again.")
-    return request
 
 
 _DIALOGS = {
