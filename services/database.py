@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,8 @@ from services.settings import PROJECT
 
 BUSY_SECONDS = 5.0
 """How long to wait for a lock, or for a server to be connected to, before saying that the record cannot be written."""
+MIGRATION_SECONDS = 120.0
+"""How long to wait for another dashboard that starts on the same database and brings its schema up to date."""
 _ALONE = 0x5167F0FF
 """The number of our advisory lock on PostgreSQL."""
 
@@ -69,14 +72,15 @@ class Database:
     def writing(self, *, alone: bool = False) -> Iterator[Connection]:
         """One transaction, committed at the end or not at all. Never hold it open across HTTP.
 
-        ``alone`` keeps out whoever else asks for it: what two dashboards do as they start. (On SQLite every
-        transaction that writes is alone.)
+        ``alone`` keeps out whoever else asks for it, and waits longer for them: what two dashboards do as they
+        start. (On SQLite every transaction that writes is alone.)
         """
+        patience = MIGRATION_SECONDS if alone else BUSY_SECONDS
         with _translated(), self.engine.connect() as connection:
-            connection.execution_options(writing=True, listener=self.listener)
+            connection.execution_options(writing=True, patience=patience, listener=self.listener)
             with connection.begin():
                 if alone and self.engine.dialect.name == "postgresql":
-                    connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # whoever migrates may take its time
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(patience * 1000)}")
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ALONE)))
                 yield connection
 
@@ -125,13 +129,29 @@ def _sqlite(url: sa.URL) -> Engine:
     @sa.event.listens_for(engine, "connect")
     def _set_up(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # transactions are begun by us, see `writing`
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(options.get('patience', BUSY_SECONDS) * 1000)}")
         # The write lock first: a read that later turns into a write can fail half way on SQLite.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writing") else "BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writing") else "BEGIN")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Let readers read while one writes. SQLite waits for nobody here: two who open a new file would collide."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return

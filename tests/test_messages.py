@@ -391,7 +391,7 @@ class TestRetry:
             deliver(told, "hook")
         return told
 
-    @pytest.mark.parametrize("role", ROLES_FOR[Action.RETRY_MESSAGES])
+    @pytest.mark.parametrize("role", sorted(ROLES_FOR[Action.RETRY_MESSAGES]))
     def test_lets_it_be_sent_again_and_says_who_asked(self, stuck: Signoff, role: Role) -> None:
         events_before = kinds(stuck)
         outbox.retry(stuck.database, rows(stuck)[0].number, by=role.value, at=stuck.now())
