@@ -24,7 +24,6 @@ Key = Annotated[
 _VERBS = {
     "submit": "Propose a version for Production.",
     "approve": "Approve a submitted version as it is now; never one's own.",
-    "request-changes": "Send a submission back.",
     "reject": "End a submission.",
     "withdraw": "Take one's own submission back.",
     "promote": "Put an approved version into Production; on the champion it changes nothing.",
@@ -45,13 +44,14 @@ def register(app: typer.Typer) -> None:
 
 def _of(verb: str) -> Callable[..., None]:
     def command(model: Model, version: Version, comment: Comment, key: Key = None, as_json: Json = False) -> None:
-        _do(verb, model, version, comment, key, as_json=as_json)
+        act(verb, model, version, comment, key, as_json=as_json)
 
     return command
 
 
-def _do(verb: str, model: str, version: str, comment: str, key: str | None, *, as_json: bool) -> None:
-    done = remote.post(f"{remote.version_path(model, version)}/{verb}", {"comment": comment}, key=key)
+def act(verb: str, model: str, version: str, comment: str, key: str | None, *, as_json: bool, **more: Any) -> None:
+    """Have one verb carried out, and say what was done; ``more`` is the rest of its body."""
+    done = remote.post(f"{remote.version_path(model, version)}/{verb}", {"comment": comment, **more}, key=key)
     answer(done, done["message"], as_json=as_json)
 
 
@@ -99,7 +99,7 @@ def transition(
     verb = _STAGES.get(stage.lower())
     if verb is None:
         raise typer.BadParameter(f"{stage!r} is none of Production, Staging and Archived.")
-    _do(verb, name, version, reason or f"Moved to {stage.capitalize()} from the command line.", key, as_json=as_json)
+    act(verb, name, version, reason or f"Moved to {stage.capitalize()} from the command line.", key, as_json=as_json)
 
 
 def history(
@@ -113,14 +113,7 @@ def history(
 ) -> None:
     """Who did what, when and why, newest first."""
     wanted = {"model": model, "actor": actor, "kind": kind, "since": _utc(since), "until": _utc(until)}
-    events: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while len(events) < limit:
-        page = remote.get("/events", **wanted, cursor=cursor, limit=min(100, limit - len(events)))
-        events += page["events"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            break
+    events = remote.pages("/events", "events", limit=limit, **wanted)
     rows = [
         [
             f"#{one['seq']}",
