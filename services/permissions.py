@@ -47,6 +47,14 @@ FOR_AUTOMATION = frozenset(
 )
 """What a service may do, whatever its roles. The rest is judgement, and for people only."""
 
+ONLY_IN_BROWSER = frozenset(
+    {
+        *(Action.RESTORE, Action.ADOPT, Action.RETRY_MESSAGES, Action.MANAGE_PEOPLE),
+        *(Action.BREAK_GLASS, Action.CONFIRM_EMERGENCY, Action.WITHDRAW_EMERGENCY, Action.REVIEW_EMERGENCY),
+    }
+)
+"""What no token can be used for: it is for people who have what it is about before their eyes."""
+
 
 def may(actor: Actor, action: Action) -> bool:
     """Whether one of the actor's roles includes the action, and it is not one for people only."""
