@@ -11,7 +11,7 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
-from commands.local import Json, answer, opened
+from commands.local import Json, answer, opened, waiting
 from services.dry_run import Answer, DryRun, Judged
 from services.dry_run import dry_run as tried
 from services.errors import BadInput, InvalidSettings, NotFound
@@ -80,7 +80,7 @@ def dry_run(
         raise InvalidSettings(f"{file.name}: not UTF-8.") from error
     settings, database = opened()
     book = PolicyBook.load(settings.policies)
-    with database.reading() as connection:
+    with waiting("Judging the past again"), database.reading() as connection:
         found = tried(connection, policy, book, model=model, since=since.replace(tzinfo=UTC) if since else None)
     answer(found.as_json(), "\n".join(_table(found)), as_json=as_json)
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import typer
 
 from commands import remote
-from commands.local import Json, answer, table
+from commands.local import Json, answer, table, waiting
 from commands.remote import REFUSED
 
 Model = Annotated[str, typer.Argument(help="The registered model.")]
@@ -51,7 +51,8 @@ def _of(verb: str) -> Callable[..., None]:
 
 def act(verb: str, model: str, version: str, comment: str, key: str | None, *, as_json: bool, **more: Any) -> None:
     """Have one verb carried out, and say what was done; ``more`` is the rest of its body."""
-    done = remote.post(f"{remote.version_path(model, version)}/{verb}", {"comment": comment, **more}, key=key)
+    with waiting(f"{model}/v{version}: {verb.replace('-', ' ').rpartition('/')[2]}"):
+        done = remote.post(f"{remote.version_path(model, version)}/{verb}", {"comment": comment, **more}, key=key)
     answer(done, done["message"], as_json=as_json)
 
 
@@ -62,7 +63,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Say whether a version may go to Production, and what stands in the way; exit code 1 when it may not."""
-    found = remote.get(f"{remote.version_path(model, version)}/verdict", fresh=fresh or None)
+    with waiting(f"{model}/v{version}: reading {'every file' if fresh else 'the evidence'}"):
+        found = remote.get(f"{remote.version_path(model, version)}/verdict", fresh=fresh or None)
     rows = [
         ["✓" if one["passed"] else "✗", one["title"], one["value"], "" if one["passed"] else one["reason"]]
         for one in found["checks"]
@@ -83,7 +85,8 @@ def rollback(
 ) -> None:
     """Return to an earlier champion."""
     body = {"reason": reason, "version": version}
-    done = remote.post(f"/models/{quote(model, safe='')}/rollback", body, key=key)
+    with waiting(f"{model}: rollback"):
+        done = remote.post(f"/models/{quote(model, safe='')}/rollback", body, key=key)
     answer(done, done["message"], as_json=as_json)
 
 
@@ -160,7 +163,8 @@ def production(
 
 def reconcile(as_json: Json = False) -> None:
     """Look through the whole registry for changes made past Signoff."""
-    found = remote.post("/reconcile", {})
+    with waiting("Reading the whole registry"):
+        found = remote.post("/reconcile", {})
     count = len(found["events"])
     sentence = f"{found['models']} models read; {count} thing{'' if count == 1 else 's'} found and recorded."
     answer(found, sentence, as_json=as_json)

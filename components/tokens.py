@@ -125,9 +125,8 @@ def listing(found: list[Token]) -> None:
         st.info("No token can be used now. Scripts, pipelines and the command line need one.", icon=":material/key:")
     for token in _turned(live):
         with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"token:{token.id}"):
-            with st.container(gap=None, width="stretch"):
-                markup.thread([markup.line("✓", "good", _headline(token))])
-                markup.caption(*_told(token))
+            with st.container(width="stretch"):
+                markup.thread([markup.line("✓", "good", f"{_headline(token)}{_told(token)}")])
             if st.button("Revoke", icon=":material/block:", key=f"revoke:{token.id}"):
                 _confirm(token)
     if over:
@@ -175,10 +174,11 @@ def _headline(token: Token) -> str:
     return f"<strong>{name}</strong> · {markup.text(token.username, 80)} · {limits}"
 
 
-def _told(token: Token) -> list[str]:
+def _told(token: Token) -> str:
     by = "" if token.created_by == token.username else f" by {markup.text(token.created_by, 80)}"
     used = f"last used {markup.when(token.last_used_at)}" if token.last_used_at else "never used"
-    return [f"made {markup.when(token.created_at)}{by}", used, f"ends {markup.when(token.expires_at)}"]
+    parts = (f"made {markup.when(token.created_at)}{by}", used, f"ends {markup.when(token.expires_at)}")
+    return f'<div class="quiet">{" · ".join(parts)}</div>'
 
 
 def _end(token: Token) -> str:

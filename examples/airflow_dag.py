@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import pipeline
-from airflow.exceptions import AirflowFailException
 from airflow.sdk import dag, task
+from airflow.sdk.exceptions import AirflowFailException
 
 T = TypeVar("T")
 

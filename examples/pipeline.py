@@ -41,10 +41,10 @@ NIGHT = "night"
 
 
 class Refused(Exception):
-    """The gate does not let this version through; the message has every failed check, ``checks`` all of them."""
+    """The gate does not let this version through; the message says why, ``checks`` are all that were made."""
 
     def __init__(self, message: str, checks: Checks = ()) -> None:
-        super().__init__(" ".join([message, *reasons(checks)]))
+        super().__init__(message)
         self.checks = checks
 
 
@@ -93,8 +93,8 @@ def evaluate(version: int) -> dict[str, float]:
         mlflow.log_input(dataset, context="eval")
         mlflow.log_metrics(scores, dataset=dataset, model_id=found.model_id)
     checks = signoff("GET", f"{version_path(version)}/verdict?fresh=true")["checks"]
-    if lost := [check for check in checks if not for_later(check)]:
-        raise Refused(f"{model()} v{version} is not submitted.", lost)
+    if lost := [check["reason"] for check in checks if not for_later(check)]:
+        raise Refused(f"{model()} v{version} is not submitted. {' '.join(lost)}", checks)
     return scores
 
 
@@ -182,8 +182,3 @@ def signoff(method: str, path: str, body: dict[str, str] | None = None) -> dict[
 def for_later(check: Check) -> bool:
     """Whether a check passed, or is one that waiting mends."""
     return bool(check["passed"]) or check["id"].split(":")[0] in FOR_LATER
-
-
-def reasons(checks: Checks) -> list[str]:
-    """Why each failed check failed."""
-    return [check["reason"] for check in checks if not check["passed"]]

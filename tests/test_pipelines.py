@@ -197,7 +197,11 @@ class Airflow:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         sdk = SimpleNamespace(dag=self.dag, task=self.task)
         exceptions = SimpleNamespace(AirflowFailException=self.AirflowFailException)
-        for name, found in {"airflow": SimpleNamespace(), "airflow.sdk": sdk, "airflow.exceptions": exceptions}.items():
+        for name, found in {
+            "airflow": SimpleNamespace(),
+            "airflow.sdk": sdk,
+            "airflow.sdk.exceptions": exceptions,
+        }.items():
             monkeypatch.setitem(sys.modules, name, found)  # type: ignore[arg-type]
 
     def dag(self, **options: Any) -> Callable[[Callable[[], None]], Callable[[], None]]:
