@@ -22,7 +22,7 @@ setup: $(VENV)/.development ## everything for running and developing, into .venv
 test: $(VENV)/.development ## every test: unit, page, server, browser
 	@exec $(PY) -m pytest
 
-soak: $(VENV)/.development ## a thousand random kills, races and faults of each kind, counted; ROUNDS=50 for fewer
+soak: $(VENV)/.development ## a thousand random kills, races and faults each, counted; ROUNDS=50 for fewer
 	@SIGNOFF_ROUNDS=$(or $(ROUNDS),1000) $(PY) -m pytest -s -o log_cli=false \
 		tests/test_kill.py tests/test_races.py tests/test_faults.py tests/test_manifest.py
 
