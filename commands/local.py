@@ -61,3 +61,18 @@ def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
         return
     with typer.progressbar(length=length, label=label, file=sys.stderr) as bar:
         yield bar.update
+
+
+@contextmanager
+def waiting(doing: str) -> Iterator[None]:
+    """The same for what does not say how much there is to do: that it goes on, and for how long it has."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        shown.add_task(doing, total=None)
+        yield

@@ -51,6 +51,9 @@ page = st.navigation(
             st.Page("../pages/history.py", title="History", icon=":material/history:", url_path="history"),
             st.Page("../pages/messages.py", title="Messages", icon=":material/outgoing_mail:", url_path="messages"),
         ],
+        "Access": [
+            st.Page("../pages/tokens.py", title="Tokens", icon=":material/key:", url_path="tokens"),
+        ],
     }
 )
 with st.sidebar:

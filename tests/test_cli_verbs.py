@@ -193,3 +193,24 @@ class TestUnanswered:
             with pytest.raises(SystemExit) as left:
                 main(["check", "m", "1"])
             assert left.value.code == 2
+
+
+class TestProgress:
+    """On stderr, and only where a person looks on."""
+
+    LONG = (("check", "m", "1", "--fresh"), ("reconcile",), ("auto", "m", "1", "--comment", "x"))
+
+    @pytest.mark.parametrize("command", LONG, ids=lambda words: words[0])
+    def test_is_shown_on_a_terminal_and_stdout_stays_the_answer(
+        self, run: Run, candidate: VersionRef, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+        _, out, err = run("release_manager", *command, "--json")
+        assert json.loads(out)
+        assert "0:00:00" in err
+
+    @pytest.mark.parametrize("command", LONG, ids=lambda words: words[0])
+    def test_is_not_shown_to_programs(self, run: Run, candidate: VersionRef, command: tuple[str, ...]) -> None:
+        _, _, err = run("release_manager", *command)
+        assert "0:00" not in err
+        assert "\r" not in err
