@@ -70,9 +70,9 @@ def logged_in(url: str, login: str) -> str:
 
 
 @contextmanager
-def served(signoff: Signoff, port: int) -> Iterator[None]:
-    """The gate's HTTP side, in this process."""
-    config = uvicorn.Config(Starlette(routes=admission_routes(signoff)), port=port, log_level="warning")
+def served(app: Starlette, port: int) -> Iterator[None]:
+    """An application of ours, in this process."""
+    config = uvicorn.Config(app, port=port, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -153,6 +153,6 @@ def gated(
         signoff = Signoff.wire(settings=settings, registry=MlflowRegistry(asked))
         add_people(signoff)
         assert main(["index", f"sqlite:///{folder / 'mlflow.db'}"]) == 0
-        with served(signoff, gate_port):
+        with served(Starlette(routes=admission_routes(signoff)), gate_port):
             yield Gated(url=url + prefix, signoff=signoff, proxy=proxy, artifacts=folder / "artifacts")
         signoff.database.engine.dispose()
