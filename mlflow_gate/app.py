@@ -1,4 +1,4 @@
-"""``mlflow server --app-name signoff``, and ``signoff-auth`` on top of MLflow's basic-auth."""
+"""``mlflow server --app-name signoff``: MLflow's server, whose stores and artifact repositories ask first."""
 
 from __future__ import annotations
 
@@ -34,15 +34,6 @@ def create_app() -> Any:
     from mlflow.server.fastapi_app import create_fastapi_app
 
     return Remembered(create_fastapi_app(flask_app))
-
-
-def create_app_with_auth() -> Any:
-    """MLflow's server with its basic-auth, gated; the one who is logged in is the one who acts."""
-    from mlflow.server.auth import create_app as with_auth
-
-    install(Gate.from_environment())
-    app = with_auth()
-    return app if app is flask_app else Remembered(app)
 
 
 def install(gate: Gate) -> None:
