@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 import typer
 
 from services.database import Database
+from services.domain import Actor, Role, Source
 from services.errors import LedgerUnavailable
 from services.settings import Settings
 
@@ -38,6 +40,15 @@ def opened() -> tuple[Settings, Database]:
         if not sa.inspect(connection).has_table("tokens"):
             raise LedgerUnavailable("This database is not of this version of Signoff; start Signoff once.")
     return settings, database
+
+
+def operator() -> Actor:
+    """Whoever can write the database of this machine needs no role; the record says that it was such a person."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = "somebody"
+    return Actor(username="signoff", name=f"{name} on this machine", roles=frozenset({Role.ADMIN}), source=Source.CLI)
 
 
 def answer(found: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:

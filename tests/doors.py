@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from commands import main, remote
-from services import desk, outbox, people, tokens
+from services import desk, keeping, outbox, people
 from services.desk import Request
-from services.domain import Source
+from services.domain import Role, Source
 from services.errors import NotAllowed
 from services.settings import PROJECT
 from services.signoff import Signoff
@@ -57,11 +57,11 @@ def by_retrying(world: World, request: Request, by: str) -> str | None:
 
 
 def by_keeping(world: World, request: Request, by: str) -> str | None:
-    """The page Tokens, for somebody else's account."""
-    signoff = world.signoff
-    actor, key = people.acting(signoff.database, by, Source.BROWSER), signoff.settings.secret_key
-    asked = {"username": "both", "name": f"for {by}", "at": signoff.now()}
-    return _or_words(lambda: tokens.create(signoff.database, key, by=actor, **asked))
+    """The form on the page People."""
+    signoff, name = world.signoff, f"made by {by}"
+    asked = {"username": name, "name": name, "roles": [Role.VIEWER], "hashed": "!", "at": signoff.now()}
+    actor = people.acting(signoff.database, by, Source.BROWSER)
+    return _or_words(lambda: keeping.add(signoff.database, by=actor, **asked))
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-import uvicorn
 
 from commands import main
 from services import reviews
 from services.domain import RegisteredModel, VersionRef
 from services.errors import RegistryUnavailable
 from services.signoff import Signoff
-from tests.conftest import free_port, wait_until
+from tests.conftest import free_port
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
-from tests.rest import Rest, application
+from tests.rest import Rest, over_http
 from tests.test_releases import approve, release
 
 Run = Callable[..., tuple[int, str, str]]
@@ -26,14 +24,8 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def url(signoff: Signoff) -> Iterator[str]:
     """Signoff's routes behind a real socket."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(application(signoff), port=port, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: server.started, "the server")
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(timeout=10)
+    with over_http(signoff) as found:
+        yield found
 
 
 @pytest.fixture

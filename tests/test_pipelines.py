@@ -9,9 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,7 +17,6 @@ from typing import Any
 
 import mlflow
 import pytest
-import uvicorn
 import yaml
 
 from services import people, reviews
@@ -27,10 +24,10 @@ from services.domain import Role, VersionRef
 from services.policy import PolicyBook
 from services.settings import PROJECT
 from services.signoff import Signoff
-from tests.conftest import free_port, wait_until
+from tests.conftest import free_port
 from tests.gated import Gated, gated
 from tests.receivers import web
-from tests.rest import Rest, application
+from tests.rest import Rest, over_http
 
 EXAMPLES = PROJECT / "examples"
 WORKFLOW = EXAMPLES / "github-workflow.yml"
@@ -51,18 +48,6 @@ class World:
 
     def approve(self, model: str, version: int) -> None:
         reviews.approve(self.signoff, self.ref(model, version), by="reviewer", comment="Looks right.")
-
-
-@contextmanager
-def over_http(signoff: Signoff) -> Iterator[str]:
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(application(signoff), port=port, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    wait_until(lambda: server.started, "Signoff")
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(timeout=10)
 
 
 @pytest.fixture(scope="module")
