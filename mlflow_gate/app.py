@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 from flask import jsonify
@@ -89,8 +89,14 @@ def _guard_artifacts(files: Files) -> None:
 
 
 def _mixed(instance: Any, mixin: type, attributes: dict[str, Any]) -> Any:
-    """The same object, of a class that has ``mixin`` before its own."""
-    own = type(instance)
-    if not issubclass(own, mixin):
-        instance.__class__ = type(f"{mixin.__name__}{own.__name__}", (mixin, own), dict(attributes))
+    """The same object, with ``attributes``, of a class that has ``mixin`` before its own."""
+    if not isinstance(instance, mixin):
+        instance.__class__ = _class(mixin, type(instance))
+        vars(instance).update(attributes)
     return instance
+
+
+@cache
+def _class(mixin: type, own: type) -> type:
+    """One class for all: every artifact that is read or written makes a repository of its own."""
+    return type(f"{mixin.__name__}{own.__name__}", (mixin, own), {})
