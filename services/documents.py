@@ -51,7 +51,8 @@ def checked(
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise InvalidSettings(f"{file}{line}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}).") from error
-    except (ValueError, RecursionError) as error:  # a day such as 2026-02-30, a number too long, a thousand brackets
+    except (ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+        # A day such as 2026-02-30, a number too long, !!bool perhaps, a thousand brackets: PyYAML lets each through.
         raise InvalidSettings(f"{file}: not YAML (it holds a value that cannot be read).") from error
     if not isinstance(document, dict):
         raise InvalidSettings(f"{file}:1: a {what} is a mapping with {hint}.")

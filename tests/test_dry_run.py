@@ -31,6 +31,7 @@ from tests.test_cli import run as run  # noqa: PLC0414  (a fixture)
 from tests.test_releases import release
 
 DATABASES = BOTH
+UNREADABLE = ("2026-02-30", "!!bool perhaps", "!!timestamp soon", "!!int ''", "!!float x")
 DEFAULT = (PROJECT / "policies" / "default.yaml").read_text()
 
 
@@ -413,7 +414,7 @@ class TestOverRest:
             ("a: [1", "not YAML"),
             ("name: &n x\ntitle: *n", "aliases such as *this are not taken"),
             ("a: &a [*a]", "aliases"),
-            ("name: 2026-02-30", "a value that cannot be read"),
+            *((f"name: {value}", "a value that cannot be read") for value in UNREADABLE),
             ("[" * 5000, "a value that cannot be read"),
             ("name: " + "9" * 5000, "a value that cannot be read"),
         ],
