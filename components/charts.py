@@ -199,6 +199,7 @@ _GROUPS: Mapping[str, tuple[str, str]] = {
     "rollback": ("Rolled back", INDIGO),
     "emergency": ("Emergencies", MAROON),
     "archival": ("Archived", VIOLET),
+    "validation": ("Validations", SLATE),
 }
 _OTHER = ("Other", GREY)
 
