@@ -20,6 +20,7 @@ from components.chart_style import (
     PINK,
     RED,
     SKY,
+    SLATE,
     TALL,
     VIOLET,
     Trace,
