@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from services.domain import ModelVersion, VersionRef
 from services.tables import validations
-from services.validation.report import Report
+from services.validation.report import ModelResult, Report
 
 MAX_VALIDATIONS = 50
 """The newest of a version that are looked at; who needs an older one validates again."""
@@ -54,6 +54,27 @@ class Validation:
         elif files != self.champion_manifest:
             found.append("the champion's files changed")
         return tuple(found)
+
+    def as_json(self) -> dict[str, Any]:
+        """What an event keeps of it, so that another policy can judge it again: its figures, not its slices."""
+        return {
+            "seq": self.seq,
+            "champion": self.champion,
+            "by": self.by,
+            "at": self.at,
+            "consent": self.consent,
+            "run_id": self.run_id,
+            "report": _figures(self.report).as_json(),
+        }
+
+
+def _figures(report: Report) -> Report:
+    bare = (_bare(report.candidate), _bare(report.current) if report.current else None)
+    return replace(report, candidate=bare[0], current=bare[1], slices=(), libraries={}, warnings=())
+
+
+def _bare(model: ModelResult) -> ModelResult:
+    return replace(model, evaluated={}, calibration=None, latency=None, pictures=(), output="")
 
 
 def validations_of(connection: Connection, version: ModelVersion) -> tuple[Validation, ...]:
