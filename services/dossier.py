@@ -9,6 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from services import comparison, facts, gate, ledger, people, permissions
+from services.checks.validation import void_reasons as outdated
 from services.comparison import Comparison
 from services.domain import Action, Actor, ModelVersion, Role, RunFacts, Stage, Status, VersionRef
 from services.emergencies import Emergency, open_emergencies
@@ -19,6 +20,7 @@ from services.ledger import Event, Filter, Kind
 from services.policy import Policy
 from services.releases import Release, releases
 from services.signoff import Signoff
+from services.validation.record import Validation
 
 MAX_EVENTS = 200
 
@@ -113,6 +115,10 @@ class Dossier:
     def void_reasons(self, decision: Decision) -> tuple[str, ...]:
         """Why a decision no longer counts; empty when it does."""
         return gate.void_reasons(decision, self.policy, self.facts)
+
+    def outdated(self, validation: Validation) -> tuple[str, ...]:
+        """Why a validation does not count under the policy that judges now; empty when it does."""
+        return outdated(validation, self.facts, self.policy.rules.validation)
 
     def actions(self, actor: Actor) -> tuple[Action, ...]:
         """What this person could ask for now, by role and state; the verb checks it all again."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from services.database import Database
 from services.domain import ModelVersion, VersionRef
 from services.tables import validations
 from services.validation.report import ModelResult, Report
@@ -67,10 +69,24 @@ class Validation:
             "report": _figures(self.report).as_json(),
         }
 
+    @classmethod
+    def from_json(
+        cls, kept: Mapping[str, Any], ref: VersionRef, *, manifest: str, champion: ModelVersion | None
+    ) -> Validation:
+        """The inverse of `as_json`, for what counted: it is bound to the files and champion that are given."""
+        return cls(
+            **{**kept, "report": Report.from_json(kept["report"])},
+            ref=ref,
+            manifest=manifest,
+            champion_identity=champion.identity if champion else None,
+            champion_manifest=None,
+        )
+
 
 def _figures(report: Report) -> Report:
     bare = (_bare(report.candidate), _bare(report.current) if report.current else None)
-    return replace(report, candidate=bare[0], current=bare[1], slices=(), libraries={}, warnings=())
+    holdout = replace(report.holdout, columns=())
+    return replace(report, candidate=bare[0], current=bare[1], holdout=holdout, slices=(), libraries={}, warnings=())
 
 
 def _bare(model: ModelResult) -> ModelResult:
@@ -90,6 +106,13 @@ def validations_of(connection: Connection, version: ModelVersion) -> tuple[Valid
         .limit(MAX_VALIDATIONS)
     )
     return tuple(validation_from(row) for row in rows)
+
+
+def find(database: Database, seq: int) -> Validation | None:
+    """The one that this event recorded."""
+    with database.reading() as connection:
+        row = connection.execute(sa.select(validations).where(validations.c.seq == seq)).one_or_none()
+    return validation_from(row) if row else None
 
 
 def validation_from(row: Any) -> Validation:

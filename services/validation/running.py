@@ -127,8 +127,7 @@ def _validate(
             cancelled=cancelled,
         )
         told("Recording the result", 1.0)
-        _keep_pictures(signoff, claimed, report, workspace)
-        _recorded(signoff, claimed, version, champion, report, actor)
+        _recorded(signoff, claimed, version, champion, report, workspace, actor)
 
 
 def _versions(signoff: Signoff, ref: VersionRef, identity: str) -> tuple[ModelVersion, ModelVersion | None]:
@@ -148,9 +147,8 @@ def _subject(signoff: Signoff, version: ModelVersion, folder: Path) -> Subject:
     return Subject(ref=version.ref, folder=folder, signature=manifest.signature, digest=manifest.digest)
 
 
-def _keep_pictures(signoff: Signoff, claimed: Claim, report: Report, workspace: Path) -> None:
-    """Where they wait until MLflow has them, also past a crash."""
-    kept = uploads.pictures(signoff.settings, claimed.job.seq)
+def _keep_pictures(report: Report, workspace: Path, kept: Path) -> None:
+    """Put them where they wait until MLflow has them, also past a crash."""
     for model in (report.candidate, report.current):
         for name in model.pictures if model else ():
             kept.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -163,10 +161,13 @@ def _recorded(
     version: ModelVersion,
     champion: ModelVersion | None,
     report: Report,
+    workspace: Path,
     actor: Actor,
 ) -> None:
-    run_id = mirroring.begin(signoff, version, champion, report, actor)
+    run_id, kept = "", uploads.pictures(signoff.settings, claimed.job.seq)
     try:
+        _keep_pictures(report, workspace, kept)
+        run_id = mirroring.begin(signoff, version, champion, report, actor)
         with signoff.database.writing() as connection:
             jobs.update(connection, claimed, run_id=run_id)
         with signoff.database.writing() as connection:
@@ -176,9 +177,10 @@ def _recorded(
                 connection, claimed.job, version, champion, report, run_id=run_id, actor=actor, at=signoff.now()
             )
             jobs.update(connection, claimed, completed_seq=found.seq)
-    except (SignoffError, OSError):
-        mirroring.give_up(signoff, run_id)
-        uploads.drop(signoff.settings, uploads.pictures(signoff.settings, claimed.job.seq).name)
+    except BaseException:
+        uploads.drop(signoff.settings, kept.name)
+        if run_id:
+            mirroring.give_up(signoff, run_id)
         raise
     _finished(signoff, claimed, found)
 
