@@ -59,9 +59,9 @@ class Interval:
 class MetricResult:
     """One metric of both models on all rows. ``difference`` is candidate − current, whichever way is better.
 
-    ``method`` and ``p_value`` name the test beside it: McNemar's for accuracy, DeLong's for AUC (whose interval is
-    then DeLong's own), bootstrap for all else, which has no p-value. None where a metric is not defined; ``note`` says
-    why.
+    ``interval`` is that of the difference, from a paired bootstrap. ``method`` and ``p_value`` name the test beside it:
+    McNemar's for accuracy, DeLong's for the AUC of two classes, none for all else. A winner is named only where the
+    interval excludes zero and the test agrees. Figures are None where a metric is not defined; ``note`` says why.
     """
 
     name: str
