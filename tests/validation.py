@@ -7,14 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services import desk
+from services import desk, facts, people, validations
 from services.desk import Request
 from services.domain import Action, Source, VersionRef
+from services.evidence import Evidence
 from services.reviews import Outcome
 from services.signoff import Signoff
-from services.validation import uploads
+from services.validation import jobs, uploads
 from services.validation.holdout import Holdout
 from services.validation.jobs import Origin, Wanted
+from services.validation.record import Validation
+from services.validation.recording import record
 from services.validation.report import (
     Conclusion,
     HoldoutFacts,
@@ -136,6 +139,53 @@ def ask(
         )
         request = Request(action=action, ref=ref, words=words, wanted=wanted)
         return desk.perform(signoff, request, by=by, source=source, key=key)
+
+
+def on_record(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    sha256: str = "f" * 64,
+    gain: float = 0.02,
+    within: float = 0.01,
+    confidence: float = 0.95,
+) -> Validation:
+    """A validation of the version and the champion as they are now, put on record without evaluating anything."""
+    wanted = Wanted(origin=Origin.PLACE, name="/data/holdout.csv", target=TARGET, confidence=confidence)
+    validations.ask(signoff, ref, wanted, by="scientist")
+    claimed = jobs.claim(signoff.database, uploads.place(signoff.settings))
+    assert claimed
+    seen = facts.fresh(signoff, ref)[1]
+    holdout = HoldoutFacts(
+        name="holdout.csv",
+        digest=sha256[:8],
+        sha256=sha256,
+        rows=100,
+        columns=("x", TARGET),
+        target=TARGET,
+        source=wanted.name,
+    )
+    found = report(
+        _subject(seen.candidate),
+        _subject(seen.champion) if seen.champion else None,
+        holdout,
+        gain=gain,
+        within=within,
+        confidence=confidence,
+    )
+    champion = seen.champion.version if seen.champion else None
+    actor = people.acting(signoff.database, "scientist", Source.BROWSER)
+    version, at = seen.candidate.version, signoff.now()
+    with signoff.database.writing() as connection:
+        done = record(connection, claimed.job, version, champion, found, run_id="0" * 32, actor=actor, at=at)
+        jobs.update(connection, claimed, completed_seq=done.seq, run_id=done.run_id)
+        jobs.complete(connection, claimed.job.seq, at=at)
+    return done
+
+
+def _subject(evidence: Evidence) -> Subject:
+    assert evidence.manifest
+    return Subject(ref=evidence.ref, folder=Path(), signature=None, digest=evidence.manifest.digest)
 
 
 def validated(signoff: Signoff, ref: VersionRef, evaluator: Evaluator | None = None, **asked: object) -> int:
