@@ -76,7 +76,7 @@ def of_ranking(truth: Positions, probabilities: Numbers) -> Measure:
         if classes == 2:
             above, below = ranked[0].groups(weights)
             misses = np.cumsum(below, axis=1)
-            return {"roc_auc": _roc(above, misses, below), "precision_recall_auc": _precision_recall(above, misses)}
+            return {"roc_auc": _roc(above, misses, below), "precision_recall_auc": _average_precision(above, misses)}
         groups = [one.groups(weights) for one in ranked]
         areas = np.stack([_roc(above, np.cumsum(below, axis=1), below) for above, below in groups])
         support = np.stack([weights @ (truth == one) for one in range(classes)])
@@ -144,11 +144,10 @@ def _roc(above: Numbers, misses: Numbers, below: Numbers) -> Numbers:
     return _ratio((above * beaten).sum(axis=1), above.sum(axis=1) * misses[:, -1], np.nan)
 
 
-def _precision_recall(above: Numbers, misses: Numbers) -> Numbers:
+def _average_precision(above: Numbers, misses: Numbers) -> Numbers:
+    """What MLflow calls the area under the precision-recall curve."""
     hits = np.cumsum(above, axis=1)
-    precision = np.concatenate([np.ones((len(hits), 1)), _ratio(hits, hits + misses, 1)], axis=1)
-    recall = np.concatenate([np.zeros((len(hits), 1)), _ratio(hits, hits[:, -1:], np.nan)], axis=1)
-    return np.asarray(np.trapezoid(precision, recall, axis=1))
+    return _ratio((above * _ratio(hits, hits + misses, 1)).sum(axis=1), hits[:, -1], np.nan)
 
 
 def _means(values: Mapping[str, Numbers]) -> Measure:
