@@ -42,7 +42,7 @@ class RunWriting(MlflowConnection):
             name=data.name,
             digest=data.digest,
             source_type="local",
-            source=json.dumps({"uri": contents.source[:MAX_SOURCE]}),
+            source=json.dumps({"uri": data.source[:MAX_SOURCE]}),
         )
         context = entities.InputTag("mlflow.data.context", data.context)
         self._client.log_inputs(

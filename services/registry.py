@@ -24,14 +24,13 @@ from services.evidence import Manifest
 
 @dataclass(frozen=True, kw_only=True)
 class RunContents:
-    """What a run of ours is to show. ``at`` is when it was measured, in UTC; ``source`` is where the data came from."""
+    """What a run of ours is to show. ``at`` is when it was measured, in UTC."""
 
     at: datetime
     metrics: Mapping[str, float]
     params: Mapping[str, str]
     tags: Mapping[str, str]
     dataset: Dataset
-    source: str
     models: tuple[str, ...] = ()
     """Ids of the logged models that went in."""
     documents: Mapping[str, str] = field(default_factory=dict)

@@ -139,8 +139,7 @@ class TestContract:
             metrics={"candidate_roc_auc": 0.97, "current_roc_auc": 0.95},
             params={"rows": "114"},
             tags={"signoff.event": "7:abc"},
-            dataset=Dataset(name="holdout", digest="12345678", context="eval"),
-            source="upload:holdout.csv",
+            dataset=Dataset(name="holdout", digest="12345678", context="eval", source="upload:holdout.csv"),
             documents={"report.json": "{}"},
             pictures=(picture,),
         )
@@ -150,6 +149,7 @@ class TestContract:
         assert {metric.name: metric.value for metric in found.metrics.values()} == contents.metrics
         assert (found.status, found.params["rows"], found.tags["signoff.event"]) == ("FINISHED", "114", "7:abc")
         assert found.datasets == (contents.dataset,)
+        assert found.datasets[0].source == "upload:holdout.csv"
         given_up = world.registry.begin_run(f"validations {name}", "v3 against v1", {})
         world.registry.abandon_run(given_up)
         assert (world.registry.run(given_up).status, world.registry.run(given_up).metrics) == ("FAILED", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.domain import Dataset
 from services.errors import NotFound
 from services.signoff import Signoff
 from services.validation import holdout, uploads
@@ -31,7 +32,18 @@ def read(signoff: Signoff, job: Job) -> Holdout:
         case Origin.PLACE:
             return holdout.from_place(wanted.name, target=wanted.target, places=places(signoff), limits=LIMITS)
         case Origin.DATASET:
-            raise NotFound("Not yet.")
+            dataset = _logged(signoff, job)
+            return holdout.from_dataset(dataset, target=wanted.target, places=places(signoff), limits=LIMITS)
+
+
+def _logged(signoff: Signoff, job: Job) -> Dataset:
+    version, wanted = signoff.registry.version(job.ref), job.wanted.name
+    logged = signoff.registry.run(version.run_id).datasets if version.run_id else ()
+    found = [dataset for dataset in logged if wanted in {dataset.name, dataset.digest}]
+    if not found:
+        names = ", ".join(f"{dataset.name} ({dataset.digest})" for dataset in logged) or "none"
+        raise NotFound(f"The run of {job.ref} logged no data set {wanted!r}; it logged {names}.")
+    return found[0]
 
 
 def places(signoff: Signoff) -> Places:

@@ -101,8 +101,7 @@ def _contents(signoff: Signoff, found: Validation, fingerprint: str, pictures: t
             "mlflow.note.content": f"Recorded by Signoff as event #{found.seq}: {signoff.settings.url}/history?"
             f"event={found.seq}. The record proves, this run shows.",
         },
-        dataset=Dataset(name=holdout.name, digest=holdout.digest, context="eval"),
-        source=holdout.source,
+        dataset=Dataset(name=holdout.name, digest=holdout.digest, context="eval", source=holdout.source),
         models=_logged_models(signoff, found.ref, current.ref if current else None),
         documents={"report.json": json.dumps(report.as_json(), indent=2, ensure_ascii=False)},
         pictures=pictures,
