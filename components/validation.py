@@ -59,8 +59,8 @@ def _chosen(found: Sequence[Validation]) -> Validation:
 
 
 def _headline(session: Session, dossier: Dossier, found: Validation) -> None:
-    holdout, first = found.report.holdout, next(iter(found.report.metrics), None)
-    sign = _SIGNS.get(first.conclusion, "") if first else ""
+    holdout, key = found.report.holdout, found.report.key
+    sign = _SIGNS.get(key.conclusion, "") if key else ""
     with st.container(border=True, key="validated"):
         st.markdown(f"{sign or ':gray[:material/balance:]'} **{escaped(sentence(found.report), 400)}**")
         run = session.signoff.reader.run(found.run_id)

@@ -63,7 +63,7 @@ def _report(rule: ValidationRule, found: Validation | None, facts: Facts) -> Che
 
 def _improvement(rule: ValidationRule, found: Validation | None, facts: Facts) -> Check:
     metric = _metric(rule, found)
-    name, limit = rule.metric or (metric.name if metric else "the first metric"), rule.min_improvement
+    name, limit = rule.metric or (metric.name if metric else "the key metric"), rule.min_improvement
     threshold = f"lower end of the {_percent(rule.confidence)} interval > {limit:.6g}"
 
     def answer(passed: bool, value: str, reason: str) -> Check:
@@ -97,9 +97,7 @@ def _wanted(limit: float) -> str:
 def _metric(rule: ValidationRule, found: Validation | None) -> MetricResult | None:
     if found is None:
         return None
-    if rule.metric is not None:
-        return found.report.metric(rule.metric)
-    return next(iter(found.report.metrics), None)
+    return found.report.metric(rule.metric) if rule.metric is not None else found.report.key
 
 
 def _ends(metric: MetricResult) -> str:

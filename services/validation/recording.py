@@ -96,11 +96,10 @@ def record(
 
 
 def sentence(report: Report) -> str:
-    """The first metric in one sentence: who is better by how much, or that nobody can tell."""
-    candidate, rows = f"v{report.candidate.ref.version}", report.holdout.rows
-    if not report.metrics:
+    """The key metric in one sentence: who is better by how much, or that nobody can tell."""
+    candidate, rows, metric = f"v{report.candidate.ref.version}", report.holdout.rows, report.key
+    if metric is None:
         return f"{candidate} was evaluated on {rows} rows; no metric is defined there."
-    metric = report.metrics[0]
     if report.current is None:
         value = "undefined" if metric.candidate is None else f"{metric.candidate:.4g}"
         return f"{candidate} has a {metric.name} of {value} on {rows} rows; there is no champion to compare with."

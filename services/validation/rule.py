@@ -21,6 +21,6 @@ class ValidationRule(BaseModel):
     holdout: Digest
     """MLflow's digest of the data set, or the sha256 of its file: eight digits can be met on purpose."""
     metric: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=250)] | None = None
-    """By its name in the report, such as ``roc_auc``; None: the report's first."""
+    """By its name in the report, such as ``roc_auc``; None: the report's key metric."""
     min_improvement: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
