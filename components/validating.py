@@ -40,10 +40,12 @@ _ENDED = {
 def panel(session: Session, dossier: Dossier) -> None:
     """What is being validated, what was found, and the form for one more."""
     under_way(session, dossier)
-    validation.report(session, dossier)
+    found = validation.headline(session, dossier)
     with problems_shown():
         if form(session, dossier):
             st.rerun()
+    if found:
+        validation.details(session, found)
 
 
 def under_way(session: Session, dossier: Dossier) -> None:

@@ -10,10 +10,11 @@ import streamlit as st
 from components import links, markup, validation_charts
 from components.chart_style import draw
 from components.comparison import WIDE, right_aligned
-from components.dossier import pictures
+from components.dossier import MAX_PICTURE
 from components.session import Session
 from components.text import NONE, ago, escaped, number, plain, signed
 from services.dossier import Dossier
+from services.reading import Reader
 from services.validation.record import Validation
 from services.validation.recording import sentence
 from services.validation.report import Conclusion, MetricResult, Report
@@ -33,22 +34,27 @@ _SIGNS = {
 _TESTS = {"delong": "DeLong", "mcnemar": "McNemar", "mcnemar_exact": "McNemar, exact", "bootstrap": "bootstrap"}
 
 
-def report(session: Session, dossier: Dossier) -> None:
-    """The newest validation, or the one that is chosen."""
+def headline(session: Session, dossier: Dossier) -> Validation | None:
+    """The newest validation, or the one that is chosen, in one sentence; returns it."""
     found = dossier.facts.validations
     if not found:
         st.info(
             "Nobody has validated this version yet: what is known of it, its own run says.",
             icon=":material/science:",
         )
-        return
+        return None
     chosen = found[0] if len(found) == 1 else _chosen(found)
     _headline(session, dossier, chosen)
-    _metrics(chosen.report)
-    _charts(chosen.report)
-    _latency(chosen.report)
-    pictures(session.signoff.reader, session.signoff.reader.run(chosen.run_id))
-    _conditions(chosen.report)
+    return chosen
+
+
+def details(session: Session, found: Validation) -> None:
+    """All its figures, and how it was done."""
+    _metrics(found.report)
+    _charts(found.report)
+    _latency(found.report)
+    _pictures(session.signoff.reader, found)
+    _conditions(found.report)
 
 
 def _chosen(found: Sequence[Validation]) -> Validation:
@@ -112,9 +118,13 @@ def _compared(metric: MetricResult) -> list[str]:
     return [
         NONE if metric.current is None else escaped(number(metric.current)),
         escaped(signed(metric.difference)),
-        NONE if interval is None else escaped(f"{signed(interval.low)} to {signed(interval.high)}"),
+        NONE if interval is None else escaped(f"{_end(interval.low)} to {_end(interval.high)}"),
         escaped(test),
     ]
+
+
+def _end(value: float) -> str:
+    return signed(value) if value else "0"
 
 
 def _charts(found: Report) -> None:
@@ -170,6 +180,31 @@ def _latency(found: Report) -> None:
     )
     st.table(right_aligned(frame, 4), border="horizontal", width=WIDE)
     st.caption("Inside the sandbox, on this machine, after warming up: a comparison, no promise about production.")
+
+
+def _pictures(reader: Reader, found: Validation) -> None:
+    """What MLflow's own evaluator drew, of both versions beside each other; one kind at a time."""
+    sides = [("candidate", found.report.candidate), ("current", found.report.current)]
+    kinds = {
+        name.removeprefix(f"{side}_").removesuffix(".png"): None
+        for side, model in sides
+        for name in (model.pictures if model else ())
+    }
+    if not kinds or reader.run(found.run_id) is None:
+        return
+    logged = {file.path for file in reader.run_files(found.run_id) if file.size <= MAX_PICTURE}
+    st.subheader("Pictures by MLflow's evaluator", anchor=False)
+    kind = st.selectbox(
+        "Picture",
+        list(kinds),
+        format_func=lambda name: plain(name.replace("_", " ").capitalize(), 80),
+        key="picture-kind",
+        label_visibility="collapsed",
+    )
+    for column, (side, model) in zip(st.columns(2, gap="medium"), sides, strict=True):
+        path = f"pictures/{side}_{kind}.png"
+        if model and path in logged:
+            column.image(reader.run_file(found.run_id, path), caption=f"v{model.ref.version}", width="stretch")
 
 
 def _conditions(found: Report) -> None:

@@ -232,7 +232,8 @@ def _lifecycle(dossier: Dossier) -> tuple[Step, ...]:
 
 def _validated(dossier: Dossier) -> Step:
     candidate = dossier.facts.candidate
-    if not candidate.metrics:
+    counts = next((one for one in dossier.facts.validations if not dossier.outdated(one)), None)
+    if not candidate.metrics and counts is None:
         return Step(title="Validate", mark=Mark.FAILED, detail="no evidence")
     failed = [
         check for check in dossier.verdict.failed if check.id.split(":")[0] in {"metric", "champion", "same_dataset"}
@@ -240,6 +241,10 @@ def _validated(dossier: Dossier) -> Step:
     names = ", ".join(dataset.name for dataset in candidate.holdout)
     if failed and not dossier.releases:
         return Step(title="Validate", mark=Mark.FAILED, detail=f"{len(failed)} of the checks failed")
+    if counts:
+        return Step(
+            title="Validate", mark=Mark.DONE, at=counts.at, detail=f"on {counts.report.holdout.rows} rows, by us"
+        )
     detail = f"{len(candidate.metrics)} metrics" + (f" on {names}" if names else "")
     return Step(title="Validate", mark=Mark.DONE, at=candidate.run.ended_at if candidate.run else None, detail=detail)
 

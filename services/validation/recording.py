@@ -112,15 +112,15 @@ def comparison_sentence(metric: MetricResult, candidate: str, current: str, rows
         return f"{metric.name} of {candidate} and {current} cannot be compared: {metric.note or 'it is not defined'}."
     sign = 1 if metric.greater_is_better else -1
     low, high = sorted((sign * metric.interval.low, sign * metric.interval.high))
-    within = f"{metric.interval.confidence * 100:.4g} % interval {low:.4g} to {high:.4g}, {rows} rows"
+    within = f"{metric.interval.confidence * 100:.4g} % interval {low:.3g} to {high:.3g}, {rows} rows"
     match metric.conclusion.value:
         case "better":
-            return f"{candidate} beats {current} on {metric.name} by {metric.gain:.4g} ({within})."
+            return f"{candidate} beats {current} on {metric.name} by {metric.gain:.3g} ({within})."
         case "worse":
-            return f"{candidate} is worse than {current} on {metric.name} by {-metric.gain:.4g} ({within})."
+            return f"{candidate} is worse than {current} on {metric.name} by {-metric.gain:.3g} ({within})."
         case "equal":
             return f"{candidate} and {current} are equal on {metric.name} ({rows} rows)."
-    return f"Not enough evidence that {candidate} and {current} differ on {metric.name}: {metric.gain:+.4g} ({within})."
+    return f"Not enough evidence that {candidate} and {current} differ on {metric.name}: {metric.gain:+.3g} ({within})."
 
 
 def _figure(metric: MetricResult) -> dict[str, Any]:
