@@ -91,7 +91,7 @@ def _see_only(order: Order, user: int) -> None:
     """Make a new root folder, in memory, of what the program may see; all of it read-only but its scratch folder."""
     linux.forget_propagation()
     new_root = order.scratch
-    linux.mount_memory(new_root, size=ROOT_FOLDER_BYTES)
+    linux.mount_memory(new_root, size=ROOT_FOLDER_BYTES, owner=os.geteuid())
     for path in sorted(order.visible):  # a folder before what is in it
         _show(new_root, path)
     devices = {f"/dev/{name}": _place(new_root, f"/dev/{name}", folder=False) for name in DEVICES}

@@ -24,7 +24,7 @@ def calibration_of(
         positive, predicted = "the most likely class", probabilities.max(axis=1)
         happened = probabilities.argmax(axis=1) == truth
     predicted = np.clip(predicted, 0, 1)
-    part = np.minimum((predicted * BINS).astype(int), BINS - 1)
+    part = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], predicted)
     bins = [
         CalibrationBin(
             rows=int(rows.sum()), predicted=float(predicted[rows].mean()), observed=float(happened[rows].mean())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -54,27 +55,22 @@ def _path(location: str) -> PurePosixPath:
 
 
 def _inside(folder: Path, parts: tuple[str, ...], location: str) -> BinaryIO:
-    at = -1
-    try:
-        at = os.open(folder, _STEP | os.O_DIRECTORY)
-        for name in parts[:-1]:
-            at = _stepped(at, name, os.O_DIRECTORY)
-        at = _stepped(at, parts[-1], os.O_NONBLOCK)
-        if not stat.S_ISREG(os.fstat(at).st_mode):
-            raise SourceNotAllowed(f"{location!r} is not a file.")
-        file, at = os.fdopen(at, "rb"), -1
-        return file
-    except FileNotFoundError as error:
-        raise UnreadableHoldout(f"There is no file {location!r}.") from error
-    except OSError as error:  # a link, or something on the way that is no folder, or not ours to read
-        raise SourceNotAllowed(f"The server may not read {location!r}: {os.strerror(error.errno or 0)}.") from error
-    finally:
-        if at >= 0:
-            os.close(at)
+    with ExitStack() as steps:
 
+        def step(name: str | Path, flags: int, inside: int | None) -> int:
+            found = os.open(name, _STEP | flags, dir_fd=inside)
+            steps.callback(os.close, found)
+            return found
 
-def _stepped(folder: int, name: str, flags: int) -> int:
-    try:
-        return os.open(name, _STEP | flags, dir_fd=folder)
-    finally:
-        os.close(folder)
+        try:
+            at = step(folder, os.O_DIRECTORY, None)
+            for name in parts[:-1]:
+                at = step(name, os.O_DIRECTORY, at)
+            file = step(parts[-1], os.O_NONBLOCK, at)
+            if stat.S_ISREG(os.fstat(file).st_mode):
+                return os.fdopen(os.dup(file), "rb")
+        except FileNotFoundError as error:
+            raise UnreadableHoldout(f"There is no file {location!r}.") from error
+        except OSError as error:  # a link, or something on the way that is no folder, or not ours to read
+            raise SourceNotAllowed(f"The server may not read {location!r}: {os.strerror(error.errno or 0)}.") from error
+    raise SourceNotAllowed(f"{location!r} is not a file.")
