@@ -242,9 +242,7 @@ def _validated(dossier: Dossier) -> Step:
     if failed and not dossier.releases:
         return Step(title="Validate", mark=Mark.FAILED, detail=f"{len(failed)} of the checks failed")
     if counts:
-        return Step(
-            title="Validate", mark=Mark.DONE, at=counts.at, detail=f"on {counts.report.holdout.rows} rows, by us"
-        )
+        return Step(title="Validate", mark=Mark.DONE, at=counts.at, detail=f"on {counts.report.holdout.rows} rows")
     detail = f"{len(candidate.metrics)} metrics" + (f" on {names}" if names else "")
     return Step(title="Validate", mark=Mark.DONE, at=candidate.run.ended_at if candidate.run else None, detail=detail)
 
