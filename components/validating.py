@@ -28,7 +28,7 @@ REFRESH_SECONDS = 1.0
 
 _SOURCES = {
     Origin.UPLOAD: "Upload a file",
-    Origin.PLACE: "A path or URI the server may read",
+    Origin.PLACE: "A file in a folder the server may read",
     Origin.DATASET: "A data set its run logged",
 }
 _ENDED = {
@@ -39,22 +39,27 @@ _ENDED = {
 
 def panel(session: Session, dossier: Dossier) -> None:
     """What is being validated, what was found, and the form for one more."""
-    under_way(session, dossier)
-    found = validation.headline(session, dossier)
+    busy = under_way(session, dossier)
+    found = validation.headline(session, dossier, quiet=busy)
     with problems_shown():
-        if form(session, dossier):
+        if form(session, dossier, expanded=not (found or busy)):
             st.rerun()
     if found:
         validation.details(session, found)
 
 
-def under_way(session: Session, dossier: Dossier) -> None:
-    """What waits or runs, drawn anew every second by itself; and the last one, where nothing came of it."""
+def under_way(session: Session, dossier: Dossier) -> bool:
+    """What waits or runs, drawn anew every second by itself; and the last one, where nothing came of it.
+
+    Whether there is anything that waits or runs.
+    """
     found = jobs.of(session.signoff.database, dossier.ref, dossier.version.identity)
     if any(job.state.open for job in found):
         st.fragment(_running, run_every=REFRESH_SECONDS)(session, dossier)
-    elif found and found[0].state is not State.DONE:
+        return True
+    if found and found[0].state is not State.DONE:
         _ended(found[0])
+    return False
 
 
 def _running(session: Session, dossier: Dossier) -> None:
@@ -99,7 +104,7 @@ def _log(job: Job) -> None:
         st.code("\n".join(f"{at[11:19]}  {plain(words, 300)}" for at, words in job.log), language=None)
 
 
-def form(session: Session, dossier: Dossier) -> bool:
+def form(session: Session, dossier: Dossier, *, expanded: bool) -> bool:
     """Ask for a validation; whether somebody just did. Nothing for those who may not.
 
     Raises:
@@ -107,7 +112,7 @@ def form(session: Session, dossier: Dossier) -> bool:
     """
     if not permissions.may(session.user, Action.VALIDATE):
         return False
-    with st.expander("Validate on a holdout", icon=":material/science:", expanded=not dossier.facts.validations):
+    with st.expander("Validate on a holdout", icon=":material/science:", expanded=expanded):
         st.caption(
             "This version and the champion are evaluated on the same rows, each in a process of its own without "
             "secrets or network. The data is not kept; its digest is."
@@ -163,7 +168,7 @@ def _source(origin: Origin, dossier: Dossier) -> tuple[BinaryIO | None, str]:
         )
         return file, file.name if file else ""
     if origin is Origin.PLACE:
-        return None, st.text_input("Path or URI", placeholder="/data/holdout.parquet", key="validate-place")
+        return None, st.text_input("Its path", placeholder="/data/holdout.parquet", key="validate-place")
     run = dossier.facts.candidate.run
     known = {data.digest: f"{plain(data.name, 80)} ({data.digest[:8]})" for data in run.datasets} if run else {}
     return None, st.selectbox("Data set", list(known), format_func=known.__getitem__, key="validate-dataset") or ""

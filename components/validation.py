@@ -34,14 +34,13 @@ _SIGNS = {
 _TESTS = {"delong": "DeLong", "mcnemar": "McNemar", "mcnemar_exact": "McNemar, exact", "bootstrap": "bootstrap"}
 
 
-def headline(session: Session, dossier: Dossier) -> Validation | None:
-    """The newest validation, or the one that is chosen, in one sentence; returns it."""
+def headline(session: Session, dossier: Dossier, *, quiet: bool) -> Validation | None:
+    """The newest validation, or the one that is chosen, in one sentence; returns it. ``quiet``: none is no news."""
     found = dossier.facts.validations
     if not found:
-        st.info(
-            "Nobody has validated this version yet: what is known of it, its own run says.",
-            icon=":material/science:",
-        )
+        if not quiet:
+            nobody = "Nobody has validated this version yet: what is known of it, its own run says."
+            st.info(nobody, icon=":material/science:")
         return None
     chosen = found[0] if len(found) == 1 else _chosen(found)
     _headline(session, dossier, chosen)
