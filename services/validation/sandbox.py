@@ -185,7 +185,7 @@ def _ending(received: dict[str, bytearray], **status: str) -> _Ending:
 def _failure(ending: _Ending, whose: str, limits: Limits) -> ModelFailed:
     match ending.status:
         case {"limit": "time"} | {"signal": 24}:
-            return ModelOverLimit(f"{whose} was stopped: it took more than {limits.seconds:g} seconds.")
+            return ModelOverLimit(f"{whose} was stopped: it took longer than {limits.seconds:g} s.")
         case {"limit": "memory"} | {"exit": 3}:
             return ModelOverLimit(f"{whose} was stopped: it needed more than {_size(limits.memory_bytes)} of memory.")
         case {"limit": "output"} | {"signal": 25} | {"exit": 4}:
