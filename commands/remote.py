@@ -14,6 +14,7 @@ import typer
 REFUSED, WRONG_USAGE, UNREACHABLE = 1, 2, 3
 SECONDS = (5, 300)
 """To connect, and for the answer: a verb reads every file of a model."""
+PAGE = 100
 _EXITS = {403: REFUSED, 409: REFUSED, 500: UNREACHABLE, 503: UNREACHABLE, 504: UNREACHABLE}
 
 
@@ -29,6 +30,20 @@ class Unanswered(Exception):
 def get(path: str, **query: Any) -> dict[str, Any]:
     """One read; what is None is left out of the query. Raises `Unanswered`."""
     return _call("GET", path, params={name: value for name, value in query.items() if value is not None})
+
+
+def pages(path: str, of: str, *, limit: int | None = None, **query: Any) -> list[dict[str, Any]]:
+    """What a paged list has under ``of``, page after page, up to ``limit``. Raises `Unanswered`."""
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while limit is None or len(found) < limit:
+        size = PAGE if limit is None else min(PAGE, limit - len(found))
+        page = get(path, **query, cursor=cursor, limit=size)
+        found += page[of]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    return found
 
 
 def post(path: str, body: Mapping[str, Any], *, key: str | None = None) -> dict[str, Any]:

@@ -41,6 +41,9 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.ADOPTION_RECORDED: ("!", "wait", "adopted what was changed on {it} outside Signoff"),
     Kind.TOKEN_CREATED: ("•", "plain", "created a token"),
     Kind.TOKEN_REVOKED: ("×", "plain", "revoked a token"),
+    Kind.ACCOUNT_ADDED: ("•", "plain", "made an account"),
+    Kind.ACCOUNT_CHANGED: ("•", "wait", "changed somebody's roles"),
+    Kind.ACCOUNT_DISABLED: ("×", "plain", "disabled an account"),
 }
 _ASKED = {
     "submission": "to submit {it}",
@@ -59,6 +62,7 @@ _ASKED = {
     "restoration": "to put {it} back to what the record prescribes",
     "adoption": "to adopt what was changed on {it} outside Signoff",
     "token": "for a token to be created or revoked",
+    "account": "for an account to be made or changed",
     "access": "to see or do what is not theirs",
 }
 

@@ -42,9 +42,11 @@ SUBJECTS = {
     Action.VALIDATE: "validation",
     Action.VALIDATE_WITH_CONSENT: "validation",
     Action.CANCEL_VALIDATION: "validation",
+    Action.RESOLVE: "finding",
+    Action.REOPEN: "finding",
 }
-"""What a token can be used for, and what the record calls it. The others name what they are about by a number, so that
-a request's ``ref`` does not say which model a scope would have to cover."""
+"""What a token can be used for, and what the record calls it. The others name what they are about by a number alone, so
+that a request's ``ref`` does not say which model a scope would have to cover; a finding must be one of ``ref``."""
 
 _EMERGENCIES = frozenset(
     {Action.BREAK_GLASS, Action.CONFIRM_EMERGENCY, Action.WITHDRAW_EMERGENCY, Action.REVIEW_EMERGENCY}

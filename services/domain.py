@@ -233,6 +233,7 @@ class Action(StrEnum):
     WITHDRAW_EMERGENCY = "withdraw_emergency"
     REVIEW_EMERGENCY = "review_emergency"
     RECONCILE = "reconcile"
+    TRY_POLICIES = "try_policies"
     EXPORT_LEDGER = "export_ledger"
     RETRY_MESSAGES = "retry_messages"
     MANAGE_PEOPLE = "manage_people"

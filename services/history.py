@@ -59,6 +59,9 @@ _DONE = {
     Kind.ADOPTION_RECORDED: "Adopted",
     Kind.TOKEN_CREATED: "Token created",
     Kind.TOKEN_REVOKED: "Token revoked",
+    Kind.ACCOUNT_ADDED: "Account made",
+    Kind.ACCOUNT_CHANGED: "Roles changed",
+    Kind.ACCOUNT_DISABLED: "Account disabled",
 }
 _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "unknown": "Outcome unknown"}
 _SUBJECTS = {

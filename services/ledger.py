@@ -122,6 +122,11 @@ class Kind(StrEnum):
     TOKEN_REVOKED = "token:revoked"  # noqa: S105
     TOKEN_REFUSED = "token:refused"  # noqa: S105
 
+    ACCOUNT_ADDED = "account:added"
+    ACCOUNT_CHANGED = "account:changed"
+    ACCOUNT_DISABLED = "account:disabled"
+    ACCOUNT_REFUSED = "account:refused"
+
     ACCESS_REFUSED = "access:refused"
 
     @property
