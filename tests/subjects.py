@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import shutil
 from dataclasses import replace
@@ -18,7 +19,7 @@ from sklearn.model_selection import train_test_split
 
 from services.domain import VersionRef
 from services.mlflow_entities import signature
-from services.validation.holdout import Holdout
+from services.validation.holdout import Holdout, HoldoutLimits, from_upload
 from services.validation.predictions import Predictions
 from services.validation.report import HoldoutFacts, Latency, Task
 from services.validation.subjects import Subject
@@ -55,10 +56,17 @@ def classifier_data() -> tuple[pd.DataFrame, pd.DataFrame]:
     return learned.reset_index(drop=True), held_out.reset_index(drop=True)
 
 
-def saved(folder: Path, estimator: Any, learned: pd.DataFrame, target: str = "target", **how: Any) -> Subject:
+def holdout_from(frame: pd.DataFrame) -> Holdout:
+    """A holdout as an upload of these rows gives it."""
+    content = io.BytesIO()
+    frame.to_parquet(content)
+    return from_upload(content, file_name="holdout.parquet", target="target", limits=HoldoutLimits())
+
+
+def saved(folder: Path, estimator: Any, learned: pd.DataFrame, *, version: int = 2, **how: Any) -> Subject:
     """Fit an estimator and save it as MLflow does; in skops' format unless ``how`` says otherwise."""
-    features = learned.drop(columns=target)
-    estimator.fit(features, learned[target])
+    features = learned.drop(columns="target")
+    estimator.fit(features, learned["target"])
     mlflow.sklearn.save_model(
         estimator,
         folder,
@@ -66,7 +74,7 @@ def saved(folder: Path, estimator: Any, learned: pd.DataFrame, target: str = "ta
         pip_requirements=["scikit-learn"],
         **({"serialization_format": "skops"} | how),
     )
-    return subject(folder)
+    return subject(folder, version)
 
 
 def subject(folder: Path, version: int = 2) -> Subject:

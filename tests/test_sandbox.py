@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -160,6 +161,14 @@ def left_behind(workspace: Path) -> list[str]:
         except OSError:
             continue  # it ended meanwhile
     return found
+
+
+def until(reached: Callable[[], bool]) -> None:
+    """Wait for something that is about to happen; a minute is for a machine that is busy elsewhere."""
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 class TestReach:
@@ -326,6 +335,28 @@ class TestEnding:
 
         with pytest.raises(ModelFailed, match="its process was ended by signal 11"):
             predicted(found, tmp_path, isolate=sandbox.isolation().available)
+
+    def test_it_does_not_outlive_a_server_that_is_killed(self, pickled: Subject, tmp_path: Path) -> None:
+        found = poisoned(pickled, tmp_path / "model", "import time\ntime.sleep(600)")
+        asked = (
+            "import json, sys\n"
+            "from pathlib import Path\n"
+            "from services.validation import sandbox\n"
+            "from services.validation.subjects import Limits\n"
+            "folder = Path(sys.argv[1])\n"
+            "file = str(folder / 'model/model.pkl')\n"
+            "sandbox.run('predict', {'loader': 'pickle', 'file': file}, whose='It', visible=[folder / 'model'],\n"
+            "    workspace=folder, limits=Limits(seconds=600), isolate=sandbox.isolation().available,\n"
+            "    cancelled=lambda: False)\n"
+        )
+        server = subprocess.Popen([sys.executable, "-c", asked, str(tmp_path)], cwd=PROJECT)
+        until(lambda: len(left_behind(tmp_path)) >= 3)  # the server itself, the jail, and the model in it
+
+        server.kill()
+        server.wait()
+
+        assert found.folder.exists()
+        until(lambda: not left_behind(tmp_path))
 
 
 class TestRefusal:
