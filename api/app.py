@@ -19,6 +19,7 @@ from api import (
     production,
     reconcile,
     transition,
+    validations,
     verbs,
     verdicts,
     webhooks,
@@ -29,7 +30,10 @@ from api.docs import docs_routes
 from services.signoff import Signoff
 
 V1, MLFLOW = "/api/v1", "/api/2.0/mlflow"
-FAMILIES = (models, verdicts, verbs, findings, production, compare, policies, events, ledger, reconcile, webhooks)
+FAMILIES = (
+    *(models, verdicts, verbs, findings, validations, production, compare),
+    *(policies, events, ledger, reconcile, webhooks),
+)
 ABOUT = """One gate in front of MLflow's Model Registry: every call is judged and recorded
 as a click in the dashboard is.
 

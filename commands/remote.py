@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -51,6 +52,14 @@ def post(path: str, body: Mapping[str, Any], *, key: str | None = None) -> dict[
     return _call("POST", path, json={name: value for name, value in body.items() if value is not None}, headers=headers)
 
 
+def send(path: str, fields: Mapping[str, Any], file: Path, *, key: str | None = None) -> dict[str, Any]:
+    """One verb that takes a file. Raises `Unanswered`."""
+    headers = {"Idempotency-Key": key} if key else {}
+    told = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in fields.items()}
+    with file.open("rb") as content:
+        return _call("POST", path, data=told, files={"file": (file.name, content)}, headers=headers)
+
+
 def version_path(model: str, version: str) -> str:
     """The path of one version; a name may hold anything but what MLflow forbids."""
     return f"/models/{quote(model, safe='')}/versions/{quote(version, safe='')}"
@@ -79,7 +88,7 @@ def _call(method: str, path: str, *, headers: Mapping[str, str] | None = None, *
         raise Unanswered("Signoff took too long; the record says what became of it.", UNREACHABLE) from error
     except (requests.RequestException, ValueError) as error:
         raise Unanswered(f"What answers at {address()} is not Signoff.", UNREACHABLE) from error
-    if answer.status_code != requests.codes.ok:
+    if answer.status_code not in {requests.codes.ok, requests.codes.accepted}:
         known = found if isinstance(found, dict) else {}
         message = str(known.get("message") or f"Signoff answered {answer.status_code}.")
         raise Unanswered(message, _EXITS.get(answer.status_code, WRONG_USAGE), known)

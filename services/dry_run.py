@@ -237,7 +237,7 @@ def _unrecorded(check: str, rebuilt: Rebuilt) -> str:
         return ""
     if family in _KEPT_SINCE:
         return "" if rebuilt.kept is not None else _KEPT_SINCE[family]
-    special = {"same_dataset": _data, "tag": _tag, "artifact": _artifact}.get(family)
+    special = {"same_dataset": _data, "tag": _tag, "artifact": _artifact, "validation": _validation}.get(family)
     return special(about, rebuilt) if special else "what this check asks"
 
 
@@ -246,6 +246,10 @@ def _data(_: str, rebuilt: Rebuilt) -> str:
     if rebuilt.kept is not None or facts.champion is None or facts.rollback_of is not None:
         return ""
     return "" if facts.candidate.holdout and facts.champion.holdout else "on which data it was measured"
+
+
+def _validation(_: str, rebuilt: Rebuilt) -> str:
+    return "" if rebuilt.kept is not None and "validations" in rebuilt.kept else "what validations had found"
 
 
 def _tag(key: str, rebuilt: Rebuilt) -> str:

@@ -90,6 +90,12 @@ class Kind(StrEnum):
     TRANSITION_UNKNOWN = "transition:unknown"
     TRANSITION_REFUSED = "transition:refused"
 
+    VALIDATION_REQUESTED = "validation:requested"
+    VALIDATION_COMPLETED = "validation:completed"
+    VALIDATION_FAILED = "validation:failed"
+    VALIDATION_CANCELLED = "validation:cancelled"
+    VALIDATION_REFUSED = "validation:refused"
+
     ADMISSION_REFUSED = "admission:refused"
 
     REGISTRY_BASELINE = "registry:baseline"

@@ -10,6 +10,7 @@ from services.errors import NotAllowed
 _EVERYONE = frozenset(Role)
 _VOTERS = frozenset({Role.REVIEWER, Role.RELEASE_MANAGER})
 """Who can have a vote; on a version those of them have one whose role the policy that judges it asks for."""
+_VALIDATORS = frozenset({Role.SCIENTIST, Role.REVIEWER, Role.RELEASE_MANAGER})
 
 ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.VIEW: _EVERYONE,
@@ -26,6 +27,9 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.RESTORE: frozenset({Role.RELEASE_MANAGER}),
     Action.ADOPT: frozenset({Role.RELEASE_MANAGER}),
     Action.AUTO: frozenset({Role.RELEASE_MANAGER}),
+    Action.VALIDATE: _VALIDATORS,
+    Action.VALIDATE_WITH_CONSENT: _VOTERS,
+    Action.CANCEL_VALIDATION: _VALIDATORS,
     Action.BREAK_GLASS: frozenset({Role.BREAK_GLASS}),
     Action.CONFIRM_EMERGENCY: frozenset({Role.BREAK_GLASS, Role.RELEASE_MANAGER}),
     Action.WITHDRAW_EMERGENCY: frozenset({Role.BREAK_GLASS}),
@@ -43,6 +47,7 @@ FOR_AUTOMATION = frozenset(
     {
         *(Action.VIEW, Action.SUBMIT, Action.WITHDRAW, Action.AUTO, Action.RECONCILE),
         *(Action.PROMOTE, Action.ROLLBACK, Action.ARCHIVE, Action.TRY_POLICIES, Action.EXPORT_LEDGER),
+        *(Action.VALIDATE, Action.CANCEL_VALIDATION),
     }
 )
 """What a service may do, whatever its roles. The rest is judgement, and for people only."""

@@ -69,13 +69,13 @@ class Posted:
     """A POST to a path below the version, or from ``/`` on."""
 
     path: str
-    body: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, world: World, request: Request, by: str) -> str | None:
         ref, whole = request.ref, self.path.startswith("/")
         path = self.path if whole else f"/models/{{name}}/versions/{{version}}/{self.path}"
-        place = path.format(name=ref.name, version=ref.version, number=request.finding)
-        body = dict(self.body) if whole else {"comment": request.words}
+        place = path.format(name=ref.name, version=ref.version, number=_number(request))
+        body = dict(self.body) if whole else {"comment": request.words, **self.body}
         if self.path.endswith("rollback"):
             body["version"] = str(ref.version)
         return _answered(world.rest.post(place, token=world.rest.secret(by), **body))
@@ -98,7 +98,7 @@ class Typed:
         self.words = words
 
     def __call__(self, world: World, request: Request, by: str) -> str | None:
-        known = {"name": request.ref.name, "version": request.ref.version, "number": request.finding}
+        known = {"name": request.ref.name, "version": request.ref.version, "number": _number(request)}
         told, code = io.StringIO(), 0
         with pytest.MonkeyPatch.context() as patch, redirect_stderr(told), redirect_stdout(io.StringIO()):
             patch.setenv("SIGNOFF_TOKEN", world.rest.secret(by))
@@ -123,6 +123,10 @@ def transition(stage: str) -> Ask:
     return ask
 
 
+def _number(request: Request) -> int:
+    return request.finding or request.validation
+
+
 def _or_words(act: Callable[[], object]) -> str | None:
     try:
         act()
@@ -132,7 +136,7 @@ def _or_words(act: Callable[[], object]) -> str | None:
 
 
 def _answered(answer: Any) -> str | None:
-    return None if answer.status_code == 200 else refused(answer, 403, "PERMISSION_DENIED")
+    return None if answer.status_code in {200, 202} else refused(answer, 403, "PERMISSION_DENIED")
 
 
 def _sent(world: World) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ import pytest
 from typer.main import get_command
 
 from commands import app
-from services import admissions, break_glass, findings, outbox, people, reconciler, reviews
+from services import admissions, break_glass, findings, outbox, people, reconciler, reviews, validations
 from services.desk import SUBJECTS, VOTES, Request
 from services.deviations import open_deviations
 from services.domain import Action, Role, Source, VersionRef
@@ -21,6 +21,7 @@ from services.evidence import FindingDraft
 from services.ledger import Kind
 from services.permissions import ONLY_IN_BROWSER, ROLES_FOR
 from services.signoff import Signoff
+from services.validation.jobs import Origin, Wanted
 from tests.doors import (
     POLICY,
     Ask,
@@ -48,6 +49,10 @@ SCRIPTS = "it is for scripts and files"
 NO_CALL = "no call to MLflow comes to it"
 W = ("{name}", "{version}", "--comment", "x")
 """What follows a verb on the terminal."""
+WAITING = "Ctrl-C cancels what `validate` waits for"
+WANTED = Wanted(origin=Origin.PLACE, name="/data/holdout.csv", target="y")
+ON = {"target": WANTED.target, "location": WANTED.name}
+ON_DATA = (*W, "--location", WANTED.name, "--target", WANTED.target)
 
 GRID: dict[Action, tuple[Ask | str, Ask | str, Ask | str, Ask | str]] = {
     #                           browser, REST, terminal, MLflow's own client
@@ -73,6 +78,14 @@ GRID: dict[Action, tuple[Ask | str, Ask | str, Ask | str, Ask | str]] = {
     Action.ROLLBACK: (by_click, Posted("/models/{name}/rollback", {"reason": "x"}), Typed("rollback", *W), NO_CALL),
     Action.ARCHIVE: (by_click, Posted("archive"), Typed("archive", *W), transition("Archived")),
     Action.AUTO: (by_click, Posted("auto"), Typed("auto", *W), NO_CALL),
+    Action.VALIDATE: (by_click, Posted("validations", ON), Typed("validate", *ON_DATA, "--no-wait"), NO_CALL),
+    Action.VALIDATE_WITH_CONSENT: (
+        by_click,
+        Posted("validations", {**ON, "consent": True}),
+        Typed("validate", *ON_DATA, "--no-wait", "--consent"),
+        NO_CALL,
+    ),
+    Action.CANCEL_VALIDATION: (by_click, Posted("validations/{number}/cancel"), WAITING, NO_CALL),
     Action.RESTORE: (by_click, SEEN, SEEN, NO_CALL),
     Action.ADOPT: (by_click, SEEN, SEEN, NO_CALL),
     Action.BREAK_GLASS: (by_click, SEEN, SEEN, NO_CALL),
@@ -100,10 +113,12 @@ UNRECORDED = {Action.VIEW, Action.RETRY_MESSAGES, Action.RECONCILE, Action.TRY_P
 """What leaves no event of its own when it is done."""
 
 
-def ready_for(signoff: Signoff, registry: FakeRegistry, action: Action, name: str) -> Request:
+def ready_for(  # noqa: C901  (one case for each state)
+    signoff: Signoff, registry: FakeRegistry, action: Action, name: str
+) -> Request:
     """A request that would be carried out, but for the role."""
     ref = registry.add_version(name, {"val_auc": 0.95})
-    request = Request(action=action, ref=ref, words="x")
+    request = Request(action=action, ref=ref, words="x", wanted=WANTED)
     match action:
         case Action.APPROVE | Action.REQUEST_CHANGES | Action.REJECT | Action.WITHDRAW:
             reviews.submit(signoff, ref, by="scientist", comment="x")
@@ -123,6 +138,8 @@ def ready_for(signoff: Signoff, registry: FakeRegistry, action: Action, name: st
             return replace(request, deviation=deviation(signoff, registry, ref))
         case Action.CONFIRM_EMERGENCY | Action.WITHDRAW_EMERGENCY | Action.REVIEW_EMERGENCY:
             return replace(request, emergency=emergency(signoff, action, ref))
+        case Action.CANCEL_VALIDATION:
+            return replace(request, validation=validations.ask(signoff, ref, WANTED, by="scientist").job or 0)
         case Action.RETRY_MESSAGES:
             return replace(request, finding=stuck(signoff))
     return request
