@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from services import mlflow_entities as read
-from services.artifacts import ManifestReading
+from services.artifacts import ManifestReading, saved
 from services.domain import (
     ArtifactEntry,
     LoggedModelFacts,
@@ -18,7 +19,8 @@ from services.domain import (
 )
 from services.errors import BadInput, NotFound
 from services.evidence import Manifest
-from services.mlflow_connection import ALL_RUNS, MlflowConnection
+from services.mlflow_connection import ALL_RUNS
+from services.mlflow_runs import RunWriting
 
 MODELS_PER_PAGE = 1000
 VERSIONS_PER_PAGE = 2000
@@ -29,7 +31,7 @@ WITNESSES_PER_RUN = 1000
 """A run is read whole; checkpoints go on in another one after so many."""
 
 
-class MlflowRegistry(MlflowConnection):
+class MlflowRegistry(RunWriting):
     """`services.registry.Registry` on a real MLflow server."""
 
     def __init__(self, uri: str) -> None:
@@ -150,6 +152,21 @@ class MlflowRegistry(MlflowConnection):
         reading = ManifestReading(ref, entries)
         for entry in entries:
             self._read(lambda path=entry.path: reading.file(path, self._chunks(repository, path)), what)  # type: ignore[misc]
+        return reading.manifest()
+
+    def fetch(self, ref: VersionRef, folder: Path, *, max_bytes: int) -> Manifest:
+        """`manifest`, with every file written into ``folder``; raises `BadInput` for more than ``max_bytes`` in all."""
+        repository, what = self._repository(ref), f"the files of {ref}"
+        entries = list(self._walk(repository, what))
+        if (total := sum(entry.size for entry in entries)) > max_bytes:
+            raise BadInput(f"The files of {ref} have {total} bytes; at most {max_bytes} are read for a validation.")
+        reading = ManifestReading(ref, entries)
+        for path in [entry.path for entry in entries]:
+
+            def read_file(path: str = path) -> None:
+                reading.file(path, saved(self._chunks(repository, path), folder, path, max_bytes=max_bytes))
+
+            self._read(read_file, what)
         return reading.manifest()
 
     def run_files(self, run_id: str) -> tuple[ArtifactEntry, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -27,9 +28,11 @@ from services.tables import slots as slots_table
 from tests.conftest import add_people
 from tests.ledgers import record
 
-ROUNDS = int(os.environ.get("SIGNOFF_ROUNDS", "5"))
-"""Random rounds of each kind: a few in ``make test``, a thousand in ``make soak``."""
+ROUNDS = int(os.environ.get("SIGNOFF_ROUNDS", "8"))
+"""Random kills, races and faults, so many of each: a few in ``make test``, a thousand in ``make soak``."""
 SOAKING = "SIGNOFF_ROUNDS" in os.environ
+QUARTER, HALF = math.ceil(ROUNDS / 4), math.ceil(ROUNDS / 2)
+"""What falls to one of the four, or two, tests that share the rounds of a kind: by database, and by verb or rival."""
 Tally = dict[str, Counter[str]]
 """How often what was done ended how: what → ending → times."""
 

@@ -14,7 +14,7 @@ from services import releases, reviews
 from services.errors import OutcomeUnknown, RegistryUnavailable
 from services.mlflow_registry import MlflowRegistry
 from services.signoff import Signoff
-from tests.arena import ROUNDS, SOAKING, Arena, print_tally
+from tests.arena import HALF, SOAKING, Arena, print_tally
 from tests.conftest import BOTH
 from tests.ledgers import record
 from tests.proxy import FAULTS, FaultyProxy, Wanted, between
@@ -218,7 +218,7 @@ class TestAtRandom:
         self, arena: Arena, proxy: FaultyProxy
     ) -> None:
         chance, tally = random.Random(), defaultdict[str, Counter[str]](Counter)
-        for _ in range(ROUNDS if SOAKING else 2):
+        for _ in range(HALF):
             champion, challenger = rested(arena)
             name, fault = chance.choice(["promote", "submit", "approve"]), chance.choice(FAULTS)
             prepare(arena, name, challenger)

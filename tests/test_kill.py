@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services import releases
-from tests.arena import ROUNDS, SOAKING, Arena, Doomed, Tally, doomed, print_tally
+from tests.arena import QUARTER, SOAKING, Arena, Doomed, Tally, doomed, print_tally
 from tests.conftest import BOTH
 
 DATABASES = BOTH
@@ -81,7 +81,7 @@ class TestKilled:
     ) -> None:
         chance, tally = random.Random(), defaultdict[str, Counter[str]](Counter)
         duration = killed_round(arena, processes, verb)[1]["seconds"]
-        for _ in range(ROUNDS):
+        for _ in range(QUARTER):
             ending, victim = killed_round(arena, processes, verb, kill_after=chance.uniform(0.0, duration))
             where = f"last step: {victim['steps'][-1]}" if victim["steps"] else "before the first step"
             tally[where if victim["killed"] else "not at all: it was faster"][ending] += 1

@@ -13,7 +13,7 @@ from services import releases
 from services.errors import SignoffError
 from services.settings import Settings
 from services.signoff import Signoff
-from tests.arena import ROUNDS, Arena, Doomed, doomed, print_tally
+from tests.arena import QUARTER, Arena, Doomed, doomed, print_tally
 from tests.conftest import BOTH
 from tests.ledgers import refusals_counted
 
@@ -88,21 +88,21 @@ class TestOneWins:
     def test_of_the_threads_of_two_dashboards(self, arena: Arena) -> None:
         other = Signoff.open(Settings.read(arena.environment))
         tally = Counter[str]()
-        for _ in range(ROUNDS):
+        for _ in range(QUARTER):
             old, versions, marker = arena.champion(), rivals(arena), arena.marker()
             answers = by_threads([arena.signoff, other], arena, versions)
             assert_one_won(arena, marker, old, answers)
             tally.update(answers)
         other.database.engine.dispose()
-        print_tally(f"four threads race on {arena.database}, {ROUNDS} times", {"what they were told": tally})
+        print_tally(f"four threads race on {arena.database}, {QUARTER} times", {"what they were told": tally})
 
     @pytest.mark.timeout(0)
     def test_of_several_processes(self, arena: Arena, processes: Doomed) -> None:
         tally = Counter[str]()
-        for _ in range(ROUNDS):
+        for _ in range(QUARTER):
             old, versions, marker = arena.champion(), rivals(arena), arena.marker()
             told = processes.run(*[arena.job("promote", version) for version in versions])
             answers = [answer["answer"] for answer in told]
             assert_one_won(arena, marker, old, answers)
             tally.update(answers)
-        print_tally(f"four processes race on {arena.database}, {ROUNDS} times", {"what they were told": tally})
+        print_tally(f"four processes race on {arena.database}, {QUARTER} times", {"what they were told": tally})

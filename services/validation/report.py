@@ -11,6 +11,9 @@ from pydantic.dataclasses import dataclass
 
 from services.domain import VersionRef
 
+KEY_METRICS = ("roc_auc", "root_mean_squared_error", "accuracy_score")
+"""The first of them that a report has is the one it is about; AUC before accuracy, which hangs on a threshold."""
+
 _CONFIG = ConfigDict(extra="forbid")
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -199,6 +202,12 @@ class Report:
     def metric(self, name: str) -> MetricResult | None:
         """The result for one metric, by its name in MLflow (``roc_auc``, ``accuracy_score`` …)."""
         return next((metric for metric in self.metrics if metric.name == name), None)
+
+    @property
+    def key(self) -> MetricResult | None:
+        """The metric that is told first, and asked about by a policy that names none; None without any."""
+        known = [found for name in KEY_METRICS if (found := self.metric(name))]
+        return next(iter((*known, *self.metrics)), None)
 
     @property
     def consents(self) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def _parts(values: pd.Series) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
     if values.map(lambda value: isinstance(value, (list, dict, np.ndarray))).any():
         return
     labels = _binned(values) if _continuous(values) else _named(values)
-    found = labels.unique().tolist() if isinstance(labels.dtype, pd.CategoricalDtype) else _by_frequency(labels)
+    found = labels[values.sort_values().index].unique().tolist() if _continuous(values) else _by_frequency(labels)
     if len(found) > 1:
         for value in found:
             yield str(value), (labels == value).to_numpy(dtype=bool)
