@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
@@ -15,7 +14,6 @@ from components.chart_style import (
     GREEN,
     GREY,
     INDIGO,
-    LOW,
     MAROON,
     PINK,
     RED,
@@ -31,8 +29,8 @@ from services.comparison import Comparison, MetricRow, Standing
 from services.ledger import Kind
 from services.metrics import Direction, is_share
 
-MAX_POINTS = 500
-MAX_ROWS = 12
+MAX_ROWS, MAX_BARS = 12, 60
+"""Of a figure; of many versions fewer metrics are drawn, those the policy asks for first."""
 
 # ---- comparison --------------------------------------------------------------------------------------------
 
@@ -45,7 +43,7 @@ def gains(comparison: Comparison, colours: Sequence[str]) -> go.Figure:
     The axis shows roots: 0.5 % and 90 % are to be seen on one scale. What is beyond ±200 % is drawn there.
     """
     rows = [row for row in comparison.metrics if row.counts and any(c.relative is not None for c in row.cells[1:])]
-    del rows[MAX_ROWS:]
+    del rows[rows_at_once(comparison) :]
     data = [_gains_of(comparison, position, rows, colours[position]) for position in range(1, len(comparison.versions))]
     reach = max((abs(x) for trace in data for x in trace["x"] if x is not None), default=1.0) * 1.5 or 1.0
     ticks = [tick for tick in _TICKS if 0.3 * reach < abs(_root(tick)) <= reach or not tick]
@@ -65,6 +63,11 @@ def gains(comparison: Comparison, colours: Sequence[str]) -> go.Figure:
         },
         yaxis={**_named(rows), "autorange": "reversed", "automargin": True},
     )
+
+
+def rows_at_once(comparison: Comparison) -> int:
+    """How many metrics a figure has room for."""
+    return min(MAX_ROWS, max(4, MAX_BARS // len(comparison.candidates)))
 
 
 def _named(rows: Sequence[MetricRow]) -> Trace:
@@ -103,7 +106,7 @@ def shares(comparison: Comparison, colours: Sequence[str], height: int = TALL) -
         row
         for row in comparison.metrics
         if row.counts and is_share(row.name) and all(c.value is None or 0 <= c.value <= 1 for c in row.cells)
-    ][:MAX_ROWS]
+    ][: rows_at_once(comparison)]
     data: list[Trace] = []
     for position, version in enumerate(comparison.labels):
         name, values = label(version), [row.cells[position].value for row in rows]
@@ -131,57 +134,6 @@ def shares(comparison: Comparison, colours: Sequence[str], height: int = TALL) -
         xaxis=_named(rows),
         yaxis={"range": [0, 1.08], "tickvals": [0, 0.25, 0.5, 0.75, 1]},
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """One metric of one version over the steps of its training."""
-
-    label: str
-    points: Sequence[tuple[int, float]]
-    colour: str
-    baseline: bool = False
-    """Drawn dashed and on top, so that equal curves can both be seen."""
-
-
-def curves(metric: str, found: Iterable[Curve]) -> go.Figure:
-    """Training curves of one metric over each other, each thinned to at most `MAX_POINTS` points."""
-    data: list[Trace] = []
-    for rank, curve in sorted(enumerate(found), key=lambda ranked: ranked[1].baseline):
-        points = thinned(curve.points)
-        data.append(
-            {
-                "type": "scatter",
-                "name": label(curve.label),
-                "x": [step for step, _ in points],
-                "y": [value for _, value in points],
-                "mode": "lines" if len(points) > 1 else "markers",
-                "line": {"color": curve.colour, "width": 2, "dash": "dash" if curve.baseline else "solid"},
-                "legendrank": rank,
-                "hovertemplate": "%{y:.5g}",
-            }
-        )
-    return framed(
-        data,
-        height=LOW,
-        hovermode="x unified",
-        xaxis={"title": {"text": "step"}, "zeroline": False},
-        yaxis={"title": {"text": label(metric)}},
-    )
-
-
-def thinned(points: Sequence[tuple[int, float]], limit: int = MAX_POINTS) -> list[tuple[int, float]]:
-    """At most ``limit`` points with the lowest and the highest of each stretch, so that no spike is lost."""
-    usable = [(step, value) for step, value in points if math.isfinite(value)]
-    if len(usable) <= limit:
-        return usable
-    size = math.ceil(len(usable) / (limit // 2))
-    kept: list[tuple[int, float]] = []
-    for start in range(0, len(usable), size):
-        stretch = usable[start : start + size]
-        low, high = min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])
-        kept += sorted({low, high})
-    return kept
 
 
 # ---- the record --------------------------------------------------------------------------------------------

@@ -59,6 +59,13 @@ def data_warning(comparison: Comparison) -> None:
                 "A difference between their metrics may come from the data alone.",
                 icon=":material/difference:",
             )
+        elif conclusion.incomparable:
+            of = ", ".join(row.name for row, _ in conclusion.incomparable[:METRICS_AT_ONCE])
+            st.warning(
+                f"{names} had some metrics measured on different data: {escaped(of, 600)}. "
+                "A difference between them may come from the data alone.",
+                icon=":material/difference:",
+            )
         elif conclusion.judged and conclusion.data is Data.UNKNOWN:
             st.warning(
                 f"{escaped(conclusion.data_sets, 600)}, so nobody can tell whether its metrics may be compared.",
@@ -68,11 +75,10 @@ def data_warning(comparison: Comparison) -> None:
 
 def metric_table(comparison: Comparison) -> None:
     """Every metric in every version; what the policy asks, and whether it is met."""
-    rows = comparison.metrics
-    if len(rows) > METRICS_AT_ONCE and not st.toggle(
-        f"All {len(rows)} metrics", key="all_metrics", bind="query-params"
-    ):
-        rows = rows[:METRICS_AT_ONCE]
+    rows = _rows_asked_for(comparison.metrics)
+    if not rows:
+        st.success("No difference in metrics.", icon=":material/check:")
+        return
     labels = [escaped(label, 300) for label in comparison.labels]
     headers = [f"{labels[0]} (baseline)", *labels[1:]]
     frame = pd.DataFrame(
@@ -81,6 +87,17 @@ def metric_table(comparison: Comparison) -> None:
         index=pd.Index([f"{escaped(row.name, 80)} {ARROWS[row.direction]}" for row in rows], name="Metric"),
     )
     st.table(_right_aligned(frame, len(headers)), border="horizontal", width=WIDE)
+
+
+def _rows_asked_for(rows: tuple[MetricRow, ...]) -> tuple[MetricRow, ...]:
+    with st.container(horizontal=True, gap="medium"):
+        if st.toggle("Only differences", key="only_differing_metrics", bind="query-params"):
+            rows = tuple(row for row in rows if row.differs)
+        if len(rows) > METRICS_AT_ONCE and not st.toggle(
+            f"All {len(rows)} metrics", key="all_metrics", bind="query-params"
+        ):
+            return rows[:METRICS_AT_ONCE]
+    return rows
 
 
 def side_by_side(comparison: Comparison | None) -> None:
@@ -141,6 +158,17 @@ def as_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
+def differences_csv(rows: Sequence[Difference], comparison: Comparison) -> str:
+    """Rows of differences as CSV, in full; no cell can be read as a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([harmless(cell) for cell in ["name", *comparison.labels, "differs", "change"]])
+    for row in rows:
+        values = ["" if value is None else value for value in row.values]
+        writer.writerow([harmless(cell) for cell in [row.name, *values, "yes" if row.differs else "no", row.note]])
+    return text.getvalue()
+
+
 def harmless(text: str) -> str:
     """Text that a spreadsheet will not run: what begins like a formula gets an apostrophe; bare numbers stay."""
     if re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", text):
@@ -148,10 +176,10 @@ def harmless(text: str) -> str:
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) or text.startswith(("\t", "\r", "\n")) else text
 
 
-def file_name(comparison: Comparison) -> str:
-    """A name for the download, of letters every file system takes."""
+def stem(comparison: Comparison) -> str:
+    """The name of a download without its ending, of letters every file system takes."""
     base = "-".join([comparison.baseline.ref.name[:60], *(f"v{e.ref.version}" for e in comparison.versions)])
-    return f"compare-{re.sub(r'[^A-Za-z0-9._-]+', '_', base)}.csv"
+    return f"compare-{re.sub(r'[^A-Za-z0-9._-]+', '_', base)}"
 
 
 def _fields(cell: Cell) -> tuple[str, str, str, str]:

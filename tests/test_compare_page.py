@@ -101,13 +101,13 @@ class TestFirstGlance:
         assert "no evidence" in cells[1]
 
     def test_charts_are_there(self, signoff: Signoff, candidate: VersionRef) -> None:
-        assert len(page(signoff, "m:1,m:2").get("plotly_chart")) == 4
+        assert len(page(signoff, "m:1,m:2").get("plotly_chart")) == 6
 
-    def test_five_versions(self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef) -> None:
-        for _ in range(3):
+    def test_ten_versions(self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef) -> None:
+        for _ in range(8):
             registry.add_version("m", {"val_auc": 0.95})
-        at = page(signoff, "m:1,m:2,m:3,m:4,m:5")
-        assert len(at.table[0].value.columns) == 6
+        at = page(signoff, ",".join(f"m:{n}" for n in range(1, 11)))
+        assert len(at.table[0].value.columns) == 11
         assert "At most" not in text(at)
 
     def test_versions_of_two_models(self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef) -> None:
@@ -172,7 +172,7 @@ class TestTheLink:
         assert "v1" in text(at)
         at.multiselect(key="compare_versions").set_value([]).run()
         assert link(at, "versions") == "m:"
-        assert "Choose two to five versions above" in text(at)
+        assert "Choose two to ten versions above" in text(at)
 
     def test_choosing_another_model_starts_with_its_usual_pair(
         self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
@@ -194,10 +194,10 @@ class TestTheLink:
         assert len(options) <= MODELS_OFFERED + 1
         assert "m" in options
         assert "model-0" not in options
-        assert "Choose two to five versions above" in text(page(signoff, "model-0"))
+        assert "Choose two to ten versions above" in text(page(signoff, "model-0"))
 
     def test_one_version_alone_asks_for_another(self, signoff: Signoff, candidate: VersionRef) -> None:
-        assert "Choose two to five versions above" in text(page(signoff, "m:1"))
+        assert "Choose two to ten versions above" in text(page(signoff, "m:1"))
 
     @pytest.mark.parametrize(
         ("versions", "sentence"),
@@ -206,7 +206,7 @@ class TestTheLink:
             ("ghost:1", "There is no ghost/v1 in the registry."),
             ("m:1,m:99", "There is no m/v99 in the registry."),
             ("m:03", "'03' is not a version number; write it like 3."),
-            ("m:1,m:2,m:3,m:4,m:5,m:6", "At most 5 versions can be compared; this is 6."),
+            (",".join(f"m:{n}" for n in range(1, 12)), "At most 10 versions can be compared; this is 11."),
             ("m:x", "'x' is not a version number; write it like 3."),
             ("<img src=x onerror=alert(1)>:1", "There is no <img src=x onerror=alert(1)>/v1 in the registry."),
             (f"{'x' * 600}:1", "A registered model's name must have between 1 and 500 characters."),
@@ -336,7 +336,7 @@ class TestDownload:
 
     def test_a_file_name_of_plain_letters(self, signoff: Signoff, registry: FakeRegistry) -> None:
         refs = [registry.add_version("../a b\x00<", {"val_auc": 0.9}) for _ in range(2)]
-        assert parts.file_name(comparing.shown(signoff, refs)) == "compare-.._a_b_-v1-v2.csv"
+        assert parts.stem(comparing.shown(signoff, refs)) == "compare-.._a_b_-v1-v2"
 
 
 class TestHowManyCalls:
