@@ -32,10 +32,9 @@ def artifacts(reader: Reader, comparison: Comparison, *, only: bool) -> None:
     shown = [row for row in rows if row.differs or not only]
     if shown:
         differences_table(shown[:MAX_LISTED], comparison, key="differing_artifacts")
-    st.caption(
-        f"{len(rows)} files, by their sizes: equal sizes are not yet equal files, so open one to compare what is in it."
-        + (f" The first {MAX_LISTED} are listed." if len(shown) > MAX_LISTED else "")
-    )
+    files = f"{len(rows)} file{'s' if len(rows) > 1 else ''}"
+    more = f" The first {MAX_LISTED} are listed." if len(shown) > MAX_LISTED else ""
+    st.caption(f"{files}, by size: equal sizes are not yet equal files, so open one to compare what is in it.{more}")
     paths = sorted((row.name for row in rows), key=lambda path: (bool(previews.may_show(path, 0)), path))
     path = st.selectbox("File", paths, key="artifact", format_func=plain, bind="query-params", width=WIDTH)
     _side_by_side(reader, comparison, path, [found.get(path) for found in listed], only=only)

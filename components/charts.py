@@ -25,12 +25,14 @@ from components.chart_style import (
     label,
 )
 from components.text import number
-from services.comparison import Comparison, MetricRow, Standing
+from services.comparison import Cell, Comparison, MetricRow, Standing
 from services.ledger import Kind
 from services.metrics import Direction, is_share
 
 MAX_ROWS, MAX_BARS = 12, 60
 """Of a figure; of many versions fewer metrics are drawn, those the policy asks for first."""
+CROWD = 4
+"""More candidates get thinner bars."""
 
 # ---- comparison --------------------------------------------------------------------------------------------
 
@@ -49,7 +51,7 @@ def gains(comparison: Comparison, colours: Sequence[str]) -> go.Figure:
     ticks = [tick for tick in _TICKS if 0.3 * reach < abs(_root(tick)) <= reach or not tick]
     return framed(
         data,
-        height=max(TALL, 90 + len(rows) * (16 + 17 * len(data))),
+        height=max(TALL, 110 + len(rows) * (16 + (17 if len(data) <= CROWD else 11) * len(data))),
         barmode="group",
         xaxis={
             "tickvals": [_root(tick) for tick in ticks],
@@ -59,7 +61,7 @@ def gains(comparison: Comparison, colours: Sequence[str]) -> go.Figure:
             "zeroline": True,
             "zerolinecolor": FAINT,
             "zerolinewidth": 2,
-            "title": {"text": f"← worse than {label(comparison.labels[0])} · better →"},
+            "title": {"text": f"← worse than {label(comparison.short[0])} · better →"},
         },
         yaxis={**_named(rows), "autorange": "reversed", "automargin": True},
     )
@@ -75,21 +77,26 @@ def _named(rows: Sequence[MetricRow]) -> Trace:
     return {"tickvals": list(range(len(rows))), "ticktext": [label(row.name) for row in rows], "zeroline": False}
 
 
+def _filled(colour: str, cells: Sequence[Cell]) -> Trace:
+    """Hatched where the number was measured on other data than the baseline's."""
+    return {"color": colour, "pattern": {"shape": ["/" if c.standing is Standing.OTHER_DATA else "" for c in cells]}}
+
+
 def _gains_of(comparison: Comparison, position: int, rows: Sequence[MetricRow], colour: str) -> Trace:
-    name, cells = label(comparison.labels[position]), [row.cells[position] for row in rows]
+    name, cells = label(comparison.short[position]), [row.cells[position] for row in rows]
     found = [
         None if cell.relative is None else cell.relative * (1 if row.direction is Direction.HIGHER else -1)
         for row, cell in zip(rows, cells, strict=True)
     ]
-    hatched = ["/" if cell.standing is Standing.OTHER_DATA else "" for cell in cells]
     return {
         "type": "bar",
         "orientation": "h",
         "name": name,
         "y": list(range(len(rows))),
         "x": [None if gain is None else _root(gain) for gain in found],
-        "marker": {"color": colour, "pattern": {"shape": hatched}},
+        "marker": _filled(colour, cells),
         "text": ["" if gain is None else percent(gain) for gain in found],
+        "textfont": {"size": 12 if len(comparison.candidates) <= CROWD else 9},
         "textposition": "outside",
         "cliponaxis": False,
         "hoverinfo": "text",
@@ -108,21 +115,23 @@ def shares(comparison: Comparison, colours: Sequence[str], height: int = TALL) -
         if row.counts and is_share(row.name) and all(c.value is None or 0 <= c.value <= 1 for c in row.cells)
     ][: rows_at_once(comparison)]
     data: list[Trace] = []
-    for position, version in enumerate(comparison.labels):
-        name, values = label(version), [row.cells[position].value for row in rows]
+    for position, version in enumerate(comparison.short):
+        name, cells = label(version), [row.cells[position] for row in rows]
+        values = [cell.value for cell in cells]
         data.append(
             {
                 "type": "bar",
                 "name": name,
                 "x": list(range(len(rows))),
                 "y": values,
-                "marker": {"color": colours[position]},
+                "marker": _filled(colours[position], cells),
                 "text": ["" if value is None else f"{value:.3f}" for value in values],
                 "textposition": "outside",
                 "cliponaxis": False,
                 "hoverinfo": "text",
                 "hovertext": [
-                    f"{name} · {label(row.name)} {number(value)}" for row, value in zip(rows, values, strict=True)
+                    f"{name} · {label(row.name)} {number(cell.value)} ({cell.standing.value})"
+                    for row, cell in zip(rows, cells, strict=True)
                 ],
             }
         )

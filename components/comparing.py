@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import plotly.graph_objects as go
 import streamlit as st
 
@@ -14,6 +16,8 @@ from services.comparison import Comparison
 from services.conclusions import conclude
 from services.domain import Action, Actor, ModelVersion, Stage, Status, VersionRef
 
+BUTTONS = 3
+"""So many candidates get one; each sentence above leads to its version anyway."""
 SUBMITTED = frozenset(status.value for status in Status if status.open)
 
 
@@ -32,10 +36,14 @@ def nothing_chosen(model: str | None) -> None:
 
 
 def next_steps(comparison: Comparison, user: Actor) -> None:
-    """A button for each candidate: submit it where that is still to be done, else open it; and the download."""
-    best = next((c.candidate for c in conclude(comparison) if c.favourable), comparison.labels[1])
+    """A button for each of the best candidates: submit it where that is still to be done, else open it. The CSV."""
+    ranked = sorted(
+        zip(conclude(comparison), comparison.candidates, strict=True), key=lambda found: not found[0].favourable
+    )
+    best = ranked[0][0].candidate
     with st.container(horizontal=True, gap="small"):
-        for evidence, label in zip(comparison.candidates, comparison.labels[1:], strict=True):
+        for conclusion, evidence in ranked[:BUTTONS]:
+            label = conclusion.candidate
             submit = may_submit(evidence.version, user)
             name = escaped(label, 60)
             if st.button(
@@ -47,7 +55,7 @@ def next_steps(comparison: Comparison, user: Actor) -> None:
                 st.switch_page(links.PAGES["version"], query_params=links.version_query(evidence.ref))
         st.download_button(
             "CSV",
-            as_csv(comparison),
+            partial(as_csv, comparison),
             f"{stem(comparison)}.csv",
             "text/csv",
             key="csv",
@@ -78,7 +86,7 @@ def metric_charts(comparison: Comparison, champion: VersionRef | None) -> None:
         )
         _chart(gains, "gains", "How much better or worse than the baseline, in percent", comparison)
     with right.container(border=True, height="stretch"):
-        st.markdown("**Scores between 0 and 1**")
+        st.markdown("**Scores between 0 and 1**", help="Hatched: measured on other data than the baseline.")
         _chart(shares, "shares", "Scores between 0 and 1 of every version", comparison)
 
 

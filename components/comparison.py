@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
+from components import links
 from components.charts import percent
 from components.text import NONE, escaped, number, plain, signed
 from services.comparison import Cell, Comparison, Data, MetricRow, Standing
@@ -33,11 +34,12 @@ ROWS_AT_ONCE = 14
 METRICS_AT_ONCE = 40
 
 
-def conclusions(comparison: Comparison) -> None:
-    """One sentence for each candidate: what matters first."""
-    for conclusion in conclude(comparison):
+def conclusions(comparison: Comparison, *, linked: bool = False) -> None:
+    """One sentence for each candidate: what matters first; ``linked`` leads from each to its version."""
+    for conclusion, evidence in zip(conclude(comparison), comparison.candidates, strict=True):
         rest = f"; {'; '.join(conclusion.details)}" if conclusion.details else ""
-        st.markdown(f"{_sign(conclusion)} **{escaped(conclusion.opening, 600)}**{escaped(rest, 1000)}.")
+        link = f" [Open]({links.version(evidence.ref)})" if linked else ""
+        st.markdown(f"{_sign(conclusion)} **{escaped(conclusion.opening, 600)}**{escaped(rest, 1000)}.{link}")
 
 
 def _sign(conclusion: Conclusion) -> str:
@@ -51,26 +53,32 @@ def _sign(conclusion: Conclusion) -> str:
 
 def data_warning(comparison: Comparison) -> None:
     """A banner where metrics were measured on different data, or nobody says on which."""
-    for conclusion in conclude(comparison):
-        names = f"**{escaped(conclusion.candidate)}** and **{escaped(conclusion.baseline)}**"
-        if conclusion.data is Data.DIFFERENT:
-            st.warning(
-                f"{names} were measured on different data: {escaped(conclusion.data_sets, 600)}. "
-                "A difference between their metrics may come from the data alone.",
-                icon=":material/difference:",
-            )
-        elif conclusion.incomparable:
-            of = ", ".join(row.name for row, _ in conclusion.incomparable[:METRICS_AT_ONCE])
-            st.warning(
-                f"{names} had some metrics measured on different data: {escaped(of, 600)}. "
-                "A difference between them may come from the data alone.",
-                icon=":material/difference:",
-            )
-        elif conclusion.judged and conclusion.data is Data.UNKNOWN:
-            st.warning(
-                f"{escaped(conclusion.data_sets, 600)}, so nobody can tell whether its metrics may be compared.",
-                icon=":material/help:",
-            )
+    found = [words for conclusion in conclude(comparison) if (words := _doubt(conclusion))]
+    if not found:
+        return
+    listed = found[0] if len(found) == 1 else "\n".join(f"- {words}" for words in found)
+    end = "A difference between such metrics may come from the data alone."
+    st.warning(f"{listed} {end}" if len(found) == 1 else f"{listed}\n\n{end}", icon=":material/difference:")
+
+
+def _doubt(conclusion: Conclusion) -> str:
+    """Why the metrics of one candidate cannot simply be compared, as Markdown; empty where they can."""
+    names = f"**{escaped(conclusion.candidate)}** and **{escaped(conclusion.baseline)}**"
+    if conclusion.data is Data.DIFFERENT:
+        return f"{names} were measured on different data: {escaped(conclusion.data_sets, 600)}."
+    if conclusion.incomparable:
+        of = ", ".join(row.name for row, _ in conclusion.incomparable[:METRICS_AT_ONCE])
+        return f"{names} had some metrics measured on different data: {escaped(of, 600)}."
+    if conclusion.judged and conclusion.data is Data.UNKNOWN:
+        return f"{escaped(conclusion.data_sets, 600)}, so nobody can tell whether its metrics may be compared."
+    return ""
+
+
+def elsewhere_noted(labels: Sequence[str], comparison: Comparison) -> None:
+    """Beside a figure: whose numbers in it were measured on other data than the baseline's."""
+    if labels:
+        names = f"{escaped(comparison.short[0])}: {escaped(', '.join(labels), 600)}"
+        st.caption(f":orange[:material/warning: Measured on other data than {names}]")
 
 
 def metric_table(comparison: Comparison) -> None:

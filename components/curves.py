@@ -44,7 +44,7 @@ def curves(metric: str, found: Sequence[Curve], *, weight: float = 0.0, logarith
         data.append(_line(curve, points, rank, dash))
     return framed(
         data,
-        height=LOW,
+        height=LOW + (60 if len(found) > SOLID else 0),
         hovermode="x unified",
         xaxis={"title": {"text": "step"}, "zeroline": False},
         yaxis={"title": {"text": label(metric)}, "type": "log" if logarithmic else "linear"},

@@ -41,6 +41,7 @@ def plane(
     return framed(
         [trace for trace in (line if len(front) > 1 else {}, others, *compared) if trace],
         height=TALL,
+        showlegend=False,
         xaxis={"title": {"text": label(x) + SIGNS[right]}, "zeroline": False},
         yaxis={"title": {"text": label(y) + SIGNS[up]}, "zeroline": False},
     )
@@ -95,7 +96,7 @@ def parallel(axes: Sequence[Axis], points: Sequence[Point], colours: Sequence[st
             "showgrid": True,
             "gridcolor": FAINT,
             "zeroline": False,
-            "range": [-0.3, len(axes) - 0.7],
+            "range": [-0.5, len(axes) - 0.5],
         },
         yaxis={"visible": False, "range": [-0.14, 1.14]},
         annotations=[note for place, axis in enumerate(axes) for note in _ends(place, axis)],

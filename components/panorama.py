@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from components.chart_style import draw, version_colours
-from components.comparison import stem
+from components.comparison import elsewhere_noted, stem
 from components.landscape import parallel, plane
 from components.text import escaped, plain
 from services import panorama
@@ -33,8 +33,8 @@ def _plane(comparison: Comparison, points: Sequence[Point], colours: Sequence[st
     names = panorama.names(points, comparison.policy)
     st.markdown(
         "**Two metrics against each other**",
-        help="Every version of the model. On the Pareto front: no other version beats it on one of the two without "
-        "losing on the other.",
+        help="Every version of the model, grey where it is not compared. The dotted line is the Pareto front: no other "
+        "version beats those on it on one of the two metrics without losing on the other.",
     )
     if len(names) < 2:
         st.caption("Fewer than two metrics are known of two versions or more.")
@@ -60,7 +60,7 @@ def _plane(comparison: Comparison, points: Sequence[Point], colours: Sequence[st
     ]
     if notes:
         st.caption(escaped(" · ".join(notes), 600))
-    _elsewhere(elsewhere, comparison)
+    elsewhere_noted(elsewhere, comparison)
 
 
 def _usual_x(names: Sequence[str], comparison: Comparison) -> int:
@@ -81,7 +81,7 @@ def _parallel(comparison: Comparison, points: Sequence[Point], colours: Sequence
         return
     figure = parallel(axes, points, colours)
     draw(figure, "parallel", "Params and metrics of every version", picture=f"{stem(comparison)}-parallel")
-    _elsewhere(_left_out(axes, points), comparison)
+    elsewhere_noted(_left_out(axes, points), comparison)
 
 
 def _left_out(axes: Sequence[Axis], points: Sequence[Point]) -> list[str]:
@@ -91,9 +91,3 @@ def _left_out(axes: Sequence[Axis], points: Sequence[Point]) -> list[str]:
         for rank, point in enumerate(points)
         if any(axis.metric and axis.values[rank] is None and point.value(axis.name) is not None for axis in axes)
     ]
-
-
-def _elsewhere(labels: Sequence[str], comparison: Comparison) -> None:
-    if labels:
-        names = f"{escaped(comparison.labels[0])}: {escaped(', '.join(labels), 600)}"
-        st.caption(f":orange[:material/warning: Measured on other data than {names}]")

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+
 import streamlit as st
 
-from components.chart_style import draw, version_colours
+from components.chart_style import LOW, draw, version_colours
 from components.choosing import metric_choice
-from components.comparison import stem
+from components.comparison import elsewhere_noted, stem
 from components.curves import Curve, curves
 from components.text import escaped, plain
-from services.comparison import Comparison
+from services import domain
+from services.comparison import Comparison, same_data
 from services.domain import VersionRef
+from services.evidence import Evidence
 from services.metrics import says_how_good
 from services.reading import MAX_POINTS, Reader
 
+PATIENCE_SECONDS = 0.1
+POLL_SECONDS = 0.2
+
 
 def training_curves(comparison: Comparison, reader: Reader, champion: VersionRef | None) -> None:
-    """One metric over the steps of training; no other metric's steps are read."""
+    """One metric over the steps of training; no other metric's steps are read.
+
+    Of long curves MLflow needs a twentieth of a second each, so the rest of the page does not wait for them: what is
+    not there at once is drawn as soon as it is.
+    """
     with st.container(border=True, height="stretch"):
         metric = metric_choice("Training curves", _names(comparison), "curve")
         if metric is None:
@@ -25,29 +38,60 @@ def training_curves(comparison: Comparison, reader: Reader, champion: VersionRef
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             weight = st.slider("Smoothing", 0.0, 0.95, 0.0, 0.05, key="smoothing", bind="query-params", width=220)
             logarithmic = st.toggle("Log scale", key="log", bind="query-params")
-        found = _read(comparison, reader, champion, metric)
-        figure = curves(metric, found, weight=weight, logarithmic=logarithmic)
-        draw(figure, "curves", f"{plain(metric)} over the steps of training", picture=f"{stem(comparison)}-curves")
-        st.caption(escaped(" · ".join(_notes(comparison, found, logarithmic=logarithmic)), 1000))
+        asked = reader.curves_asked([e.run.run_id for e in _showing(comparison, metric) if e.run], metric)
+        with suppress(TimeoutError):
+            asked.exception(PATIENCE_SECONDS)
+        if asked.done():
+            _draw(comparison, champion, metric, asked.result(), weight=weight, logarithmic=logarithmic)
+        else:
+            with st.container(height=LOW, border=False):
+                st.caption(f":material/hourglass_top: Reading {len(comparison.versions)} curves…")
+            st.fragment(_when_read, run_every=POLL_SECONDS)(asked)
 
 
-def _read(comparison: Comparison, reader: Reader, champion: VersionRef | None, metric: str) -> list[Curve]:
-    shown = [
-        (evidence, label, colour)
-        for evidence, label, colour in zip(
-            comparison.versions, comparison.labels, version_colours(comparison, champion), strict=True
-        )
-        if evidence.run and metric in evidence.run.metrics
-    ]
-    points = reader.curves((evidence.run.run_id for evidence, _, _ in shown if evidence.run), metric)
-    return [
+def _when_read(asked: Future[Mapping[str, domain.Curve]]) -> None:
+    if asked.done():
+        st.rerun()
+
+
+def _draw(
+    comparison: Comparison,
+    champion: VersionRef | None,
+    metric: str,
+    points: Mapping[str, domain.Curve],
+    *,
+    weight: float,
+    logarithmic: bool,
+) -> None:
+    showing = _showing(comparison, metric)
+    found = [
         Curve(
             label=label,
-            points=points.get(evidence.run.run_id, ()) if evidence.run else (),
+            points=points.get(evidence.run.run_id, ()),
             colour=colour,
             baseline=evidence is comparison.baseline,
         )
-        for evidence, label, colour in shown
+        for evidence, label, colour in zip(
+            comparison.versions, comparison.short, version_colours(comparison, champion), strict=True
+        )
+        if evidence in showing and evidence.run
+    ]
+    figure = curves(metric, found, weight=weight, logarithmic=logarithmic)
+    draw(figure, "curves", f"{plain(metric)} over the steps of training", picture=f"{stem(comparison)}-curves")
+    st.caption(escaped(" · ".join(_notes(comparison, found, logarithmic=logarithmic)), 1000))
+    elsewhere_noted(_elsewhere(comparison, metric), comparison)
+
+
+def _showing(comparison: Comparison, metric: str) -> list[Evidence]:
+    """The versions whose run has the metric."""
+    return [evidence for evidence in comparison.versions if evidence.run and metric in evidence.run.metrics]
+
+
+def _elsewhere(comparison: Comparison, metric: str) -> list[str]:
+    return [
+        label
+        for label, evidence in zip(comparison.short, comparison.versions, strict=True)
+        if metric in evidence.metrics and same_data(metric, evidence, comparison.baseline) is False
     ]
 
 
@@ -55,7 +99,7 @@ def _notes(comparison: Comparison, found: list[Curve], *, logarithmic: bool) -> 
     """What the figure does not show, in words."""
     short = [curve.label for curve in found if len(curve.points) == 1]
     thinned = [curve.label for curve in found if len(curve.points) >= MAX_POINTS]
-    silent = [label for label in comparison.labels if label not in {curve.label for curve in found if curve.points}]
+    silent = [label for label in comparison.short if label not in {curve.label for curve in found if curve.points}]
     lost = sum(len(curve.drawn(logarithmic=False)) - len(curve.drawn(logarithmic=True)) for curve in found)
     return [
         *([f"{MAX_POINTS} values a curve, spread evenly over all steps by MLflow"] if thinned else []),

@@ -28,7 +28,7 @@ def render(session: Session) -> None:
             comparison, story = comparing.opened(session.signoff, asked.refs)
         champion = story.champion.ref if story.champion else None
         with st.container(border=True, key="summary"):
-            conclusions(comparison)
+            conclusions(comparison, linked=True)
             parts.next_steps(comparison, session.user)
         data_warning(comparison)
         metric_table(comparison)

@@ -18,6 +18,7 @@ from services.policy import MetricRule, Policy
 from services.verdict import Verdict
 
 MAX_VERSIONS = 10
+SHORT_NAME = 16
 
 
 class Standing(StrEnum):
@@ -98,6 +99,15 @@ class Comparison:
         """``v5``, or with the model's name where there are several models."""
         one_model = len({evidence.ref.name for evidence in self.versions}) == 1
         return tuple(f"v{e.ref.version}" if one_model else f"{e.ref.name} v{e.ref.version}" for e in self.versions)
+
+    @cached_property
+    def short(self) -> tuple[str, ...]:
+        """`labels` for where there is little room: long model names are cut, unless they could then be mixed up."""
+        names = {evidence.ref.name for evidence in self.versions}
+        cut = {name: name if len(name) <= SHORT_NAME else f"{name[: SHORT_NAME - 1]}…" for name in names}
+        if len(names) == 1 or len(set(cut.values())) < len(names):
+            return self.labels
+        return tuple(f"{cut[e.ref.name]} v{e.ref.version}" for e in self.versions)
 
     @cached_property
     def params(self) -> tuple[Difference, ...]:

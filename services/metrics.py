@@ -55,12 +55,10 @@ def direction(name: str, policy: Policy | None = None) -> Direction:
     spelled = _spelled(name)
     parts = spelled.split("_")
     words = set(parts)
-    if words & NEUTRAL_WORDS:
+    if words & NEUTRAL_WORDS or (parts[-1] in SPREAD and "explained" not in words):
         return Direction.UNKNOWN
     if "neg" in words or RIGHT_OUTCOMES.search(spelled) or SHARE_EXPLAINED.search(spelled):
         return Direction.HIGHER
-    if parts[-1] in SPREAD:
-        return Direction.UNKNOWN
     if words & LOWER_WORDS or WRONG_OUTCOMES.search(spelled):
         return Direction.LOWER
     return Direction.HIGHER if words & HIGHER_WORDS else Direction.UNKNOWN

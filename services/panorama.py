@@ -65,7 +65,7 @@ def points(comparison: Comparison, story: Lineage) -> tuple[Point, ...]:
     ]
     compared = [
         Point(label=label, evidence=evidence, position=positions[evidence.ref])
-        for label, evidence in zip(comparison.labels, comparison.versions, strict=True)
+        for label, evidence in zip(comparison.short, comparison.versions, strict=True)
     ]
     return (*beside, *compared)
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -38,6 +39,7 @@ class Reader:
         self._clock = clock
         self._memory: OrderedDict[tuple[str, ...], tuple[float, Any]] = OrderedDict()
         self._lock = threading.Lock()
+        self._asked: dict[tuple[str, ...], Future[Mapping[str, Curve]]] = {}
 
     def fresh(self, ref: VersionRef) -> Evidence:
         """Everything about one version, from MLflow, now; the manifest is computed from the files' bytes.
@@ -98,6 +100,23 @@ class Reader:
     def curves(self, run_ids: Iterable[str], metric: str) -> Mapping[str, Curve]:
         """One metric of many runs, each thinned by MLflow to `MAX_POINTS` values, in one call for all of them."""
         return self._many(f"curve {metric}", run_ids, lambda absent: self._registry.curves(absent, metric, MAX_POINTS))
+
+    def curves_asked(self, run_ids: Sequence[str], metric: str) -> Future[Mapping[str, Curve]]:
+        """`curves`, read by a thread of its own; at once done where everything is remembered."""
+        if all(self._known((f"curve {metric}", run_id)) is not _ABSENT for run_id in run_ids):
+            known: Future[Mapping[str, Curve]] = Future()
+            known.set_result(self.curves(run_ids, metric))
+            return known
+        key = (metric, *run_ids)
+        with self._lock:
+            asked = self._asked.pop(key, None)
+            if asked is None or (asked.done() and asked.exception() is None):  # what it found is forgotten by now
+                asked = _readers.submit(self.curves, run_ids, metric)
+            if not asked.done():  # a failure is told once, and asked for again the next time
+                self._asked[key] = asked
+            for old in [other for other, future in self._asked.items() if future.done() and other != key]:
+                del self._asked[old]
+        return asked
 
     def version_file(self, version: ModelVersion, path: str) -> bytes | None:
         """A small file of a version; None where there is none.
@@ -186,6 +205,7 @@ class Reader:
 
 
 _ABSENT: Any = object()
+_readers = ThreadPoolExecutor(4, "curve-reader")
 
 
 def _or_none(read: Callable[[], T]) -> T | None:
