@@ -83,7 +83,7 @@ class ComparisonAnswer(BaseModel):
     params: list[DifferenceLine]
     tags: list[DifferenceLine]
     signature: list[DifferenceLine]
-    requirements: list[DifferenceLine]
+    requirements: list[DifferenceLine] | None
     datasets: list[DifferenceLine]
     source: list[DifferenceLine]
 
@@ -94,6 +94,9 @@ def compare(
     versions: Annotated[
         str, Query(max_length=MAX_ASKED, pattern=WITHOUT_NUL, description="`name:version,name:version`, up to ten.")
     ],
+    requirements: Annotated[
+        bool, Query(description="Compare `requirements.txt` too, which is one more file to read of each version.")
+    ] = False,
 ) -> ComparisonAnswer:
     """Metrics and every other difference, judged by the policy of the second version's model."""
     refs = comparing.parse(versions)
@@ -103,10 +106,10 @@ def compare(
         known_version(caller, ref)
     with caller.asking_mlflow():
         found = comparing.shown(caller.signoff, refs)
-        return _answer(found, comparing.requirements(caller.signoff, found))
+        return _answer(found, comparing.requirements(caller.signoff, found) if requirements else None)
 
 
-def _answer(found: Comparison, requirements: Sequence[Difference]) -> ComparisonAnswer:
+def _answer(found: Comparison, requirements: Sequence[Difference] | None) -> ComparisonAnswer:
     return ComparisonAnswer(
         policy=found.policy.label,
         candidates=[
@@ -143,7 +146,7 @@ def _answer(found: Comparison, requirements: Sequence[Difference]) -> Comparison
         params=_lines(found.params),
         tags=_lines(found.tags),
         signature=_lines(found.signature),
-        requirements=_lines(requirements),
+        requirements=None if requirements is None else _lines(requirements),
         datasets=_lines(found.datasets),
         source=_lines(found.source),
     )

@@ -125,3 +125,16 @@ class TestEveryView:
         assert run
         files = {entry.path for entry in world.signoff.reader.run_files(run.run_id)}
         assert files == {"confusion_matrix.png", "evaluation.json"}
+
+
+@pytest.mark.parametrize("versions", [2, 8])
+def test_no_more_is_asked_of_mlflow_than_there_are_versions_and_curves_on_screen(world: World, versions: int) -> None:
+    """A training curve a version, and the trend over all of them."""
+    world.signoff.reader.forget()
+    before = world.signoff.registry.calls
+    refs = [VersionRef(name=NAME, version=number) for number in range(1, versions + 1)]
+    comparison, _ = comparing.opened(world.signoff, refs)
+    runs = [evidence.run.run_id for evidence in comparison.versions if evidence.run]
+    world.signoff.reader.curves(runs, "val_loss")
+    assert world.signoff.registry.calls - before == versions + 3
+    assert versions + 3 <= versions + versions + 1

@@ -176,6 +176,8 @@ class TestReading:
         assert (said["version"], said["better"], said["failed_checks"]) == (2, ["val_auc"], [])
         assert said["sentence"].startswith("v2 beats v1 on val_auc")
         assert answer["versions"][1]["datasets"] == ["holdout aaaaaaaa"]
+        assert answer["requirements"] is None
+        assert rest.get("/compare", versions="m:1,m:2", requirements="true").json()["requirements"] == []
         too_many = ",".join(f"m:{number}" for number in range(1, 12))
         for asked in ("m", "m:1", "m:03", too_many, ","):
             refused(rest.get("/compare", versions=asked), 400, "INVALID_PARAMETER_VALUE")
