@@ -8,6 +8,9 @@ PIP := $(PY) -m pip --disable-pip-version-check -qq
 LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/pip-compile --quiet --strip-extras --no-allow-unsafe --annotation-style=line \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
+# A file's tests share its servers, so a file goes to one worker; the long ones are not kept for the end.
+WORKERS := 3
+
 .DEFAULT_GOAL := help
 .PHONY: help run setup test soak check format bench lock clean
 
@@ -20,7 +23,7 @@ run: $(VENV)/.runtime ## start the MLflow server and the dashboard; Ctrl-C stops
 setup: $(VENV)/.development ## everything for running and developing, into .venv
 
 test: $(VENV)/.development ## every test: unit, page, server, browser
-	@exec $(PY) -m pytest
+	@exec $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/.development ## a thousand random kills, races and faults each, counted; ROUNDS=50 for fewer
 	@SIGNOFF_ROUNDS=$(or $(ROUNDS),1000) $(PY) -m pytest -s -o log_cli=false \

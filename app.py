@@ -14,6 +14,7 @@ from services.courier import Courier
 from services.errors import SignoffError
 from services.settings import Settings
 from services.signoff import Signoff
+from services.validation.worker import Validator
 from web.document import document
 from web.gate import SessionGate
 from web.headers import SecurityHeaders, content_security_policy, script_hashes
@@ -28,13 +29,15 @@ except (SignoffError, OSError) as error:
 
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[None]:
-    caretaker, courier = Caretaker(signoff), Courier(signoff)
+    caretaker, courier, validator = Caretaker(signoff), Courier(signoff), Validator(signoff)
     signoff.snapshot.start()
     caretaker.start()
     courier.start()
+    validator.start()
     gc.collect()
     gc.freeze()  # what was imported lives as long as the process: no later collection need look at it
     yield
+    validator.stop()
     courier.stop()
     caretaker.stop()
     signoff.snapshot.stop()

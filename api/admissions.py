@@ -179,7 +179,7 @@ class OnlyTheHook:
         return self._expected is not None and hmac.compare_digest(sent, self._expected)
 
 
-def _desk(request: Request) -> Desk:
+async def _desk(request: Request) -> Desk:  # not a thread's: those belong to pages and REST as well
     desk: Desk = request.app.state.desk
     return desk
 

@@ -12,12 +12,14 @@ from api import (
     compare,
     errors,
     events,
+    findings,
     ledger,
     models,
     policies,
     production,
     reconcile,
     transition,
+    validations,
     verbs,
     verdicts,
     webhooks,
@@ -28,7 +30,10 @@ from api.docs import docs_routes
 from services.signoff import Signoff
 
 V1, MLFLOW = "/api/v1", "/api/2.0/mlflow"
-FAMILIES = (models, verdicts, verbs, production, compare, policies, events, ledger, reconcile, webhooks)
+FAMILIES = (
+    *(models, verdicts, verbs, findings, validations, production, compare),
+    *(policies, events, ledger, reconcile, webhooks),
+)
 ABOUT = """One gate in front of MLflow's Model Registry: every call is judged and recorded
 as a click in the dashboard is.
 

@@ -1,13 +1,21 @@
-"""Request bodies: small, and JSON whatever their Content-Type says."""
+"""Request bodies: small, and JSON whatever their Content-Type says; but for the one call that takes a file."""
 
 from __future__ import annotations
 
+import re
+
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import answer
+from services.validation.data import LIMITS
 
 MAX_BODY = 256 * 1024
 """10,000 characters of comment are at most 120 KB when each is escaped."""
+
+MAX_FILE = LIMITS.bytes + MAX_BODY
+"""A holdout, and the fields that come with it."""
+_TAKES_A_FILE = re.compile(r"/versions/[^/]+/validations$")
 
 
 class JsonBodies:
@@ -23,6 +31,9 @@ class JsonBodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH", "DELETE"}:
             await self.app(scope, receive, send)
+            return
+        if _is_a_file(scope):
+            await self.app(scope, _bounded(receive), send)
             return
         body = await _read(receive)
         if body is None:
@@ -41,6 +52,26 @@ class JsonBodies:
             return {"type": "http.request", "body": body, "more_body": False}
 
         await self.app(scope, receive_read, send)
+
+
+def _is_a_file(scope: Scope) -> bool:
+    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    return bool(kind.startswith(b"multipart/form-data") and _TAKES_A_FILE.search(scope["path"]))
+
+
+def _bounded(receive: Receive) -> Receive:
+    """The same messages until there are too many bytes in them; nothing holds them in memory."""
+    seen = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > MAX_FILE:
+            raise HTTPException(413, f"A holdout has at most {LIMITS.bytes:,} bytes; nothing was done.")
+        return message
+
+    return receive_bounded
 
 
 async def _read(receive: Receive) -> bytes | None:

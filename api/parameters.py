@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import Path, Query
@@ -35,6 +35,8 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Text = Annotated[str | None, Query(max_length=MAX_NAME, pattern=WITHOUT_NUL)]
 Moment = Annotated[str | None, Query(max_length=40, description="ISO 8601; UTC where it names no zone.")]
 
+Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", json_schema_extra={"format": "date"})]
+
 Recorded = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """A time in the very characters of the record."""
 
@@ -55,6 +57,14 @@ def moment(text: str) -> datetime:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise BadInput(f"{text!r} is no ISO 8601 time; write it like 2026-11-24T09:30:00Z.") from error
+
+
+def day(text: str) -> date:
+    """A day such as ``2026-12-01``; raises `BadInput` for one that no calendar has."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise BadInput(f"{text!r} is no day; write it like 2026-12-01.") from error
 
 
 def cursor(kind: str, value: str | int) -> str:

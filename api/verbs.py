@@ -5,7 +5,7 @@ Each does what the button of the same name does in the dashboard, through the sa
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import parameters
 from api.auth import ByBearer, Caller
 from api.errors import CHANGING
-from api.parameters import VERSION, Name, Version
+from api.parameters import VERSION, WITHOUT_NUL, Day, Name, Version
 from services import desk
 from services.desk import Request
 from services.domain import Action, Source, VersionRef
+from services.evidence import MAX_FINDING, FindingDraft, Severity
 from services.idempotency import MAX_KEY
-from services.reviews import Outcome
+from services.people import MAX_USERNAME
+from services.reviews import MAX_FINDINGS, Outcome
 from services.verbs import MAX_COMMENT
 
 router = APIRouter(tags=["verbs"], responses=CHANGING)
@@ -46,6 +48,28 @@ class Comment(BaseModel):
     def words(self) -> str:
         """Whichever they are called."""
         return self.comment
+
+
+class FindingDraftBody(BaseModel):
+    """Something found: how grave it is, who is to answer it (without ``owner`` its submitter), and until which day."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: Annotated[str, Field(min_length=1, max_length=MAX_FINDING)]
+    severity: Severity = Severity.MAJOR
+    owner: Annotated[str, Field(min_length=1, max_length=MAX_USERNAME, pattern=WITHOUT_NUL)] | None = None
+    due: Day | None = None
+
+    @property
+    def draft(self) -> FindingDraft:
+        """As the verb takes it."""
+        due = parameters.day(self.due) if self.due else None
+        return FindingDraft(text=self.text, severity=self.severity, owner=self.owner, due=due)
+
+
+class Changes(Comment):
+    """A reviewer's words, and what exactly is to be changed."""
+
+    findings: Annotated[list[FindingDraftBody], Field(max_length=MAX_FINDINGS)] = []
 
 
 class Reason(BaseModel):
@@ -76,12 +100,12 @@ class Done(BaseModel):
     hash: str | None
 
 
-def perform(caller: Caller, action: Action, ref: VersionRef, words: str, key: str | None) -> Done:
-    """Have the desk carry it out."""
+def perform(caller: Caller, action: Action, ref: VersionRef, words: str, key: str | None, **more: Any) -> Done:
+    """Have the desk carry it out; ``more`` is the rest of its `Request`."""
     with caller.asking_mlflow():
         outcome = desk.perform(
             caller.signoff,
-            Request(action=action, ref=ref, words=words),
+            Request(action=action, ref=ref, words=words, **more),
             by=caller.username,
             source=Source.REST,
             key=key,
@@ -114,9 +138,11 @@ def approve(caller: ByBearer, name: Name, version: Version, body: Comment | Reas
 
 
 @router.post("/models/{name}/versions/{version}/request-changes")
-def request_changes(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
-    """Send a submission back."""
-    return perform(caller, Action.REQUEST_CHANGES, parameters.version(name, version), body.words, key)
+def request_changes(caller: ByBearer, name: Name, version: Version, body: Changes | Reason, key: Key = None) -> Done:
+    """Send a submission back, with what was found. An open blocking finding keeps a version out of Production."""
+    found = tuple(one.draft for one in body.findings) if isinstance(body, Changes) else ()
+    ref = parameters.version(name, version)
+    return perform(caller, Action.REQUEST_CHANGES, ref, body.words, key, findings=found)
 
 
 @router.post("/models/{name}/versions/{version}/reject")

@@ -62,12 +62,22 @@ def once(
     return Figure(what=what, median=value, worst=value, unit=unit, calls=calls, limit=limit, least=least)
 
 
-def in_turns(steps: Mapping[str, Callable[[], object]], *, times: int, warm: int = 1) -> dict[str, list[float]]:
-    """Seconds each step took, each time; they take turns, and every turn begins with another one."""
+def in_turns(
+    steps: Mapping[str, Callable[[], object]],
+    *,
+    times: int,
+    warm: int = 1,
+    prepare: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds each step took, each time, after an unmeasured ``prepare``.
+
+    They take turns, and every turn begins with another one.
+    """
     taken: dict[str, list[float]] = {name: [] for name in steps}
     order = list(steps)
     for turn in range(-warm, times):
         for name in order:
+            prepare()
             begun = time.perf_counter()
             steps[name]()
             if turn >= 0:

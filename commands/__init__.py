@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from commands import ledger, policy, remote, token, user, verbs
+from commands import findings, ledger, policy, remote, token, user, validate, verbs
 from commands.remote import REFUSED, UNREACHABLE, WRONG_USAGE
 from services.errors import (
     LedgerBroken,
@@ -30,6 +30,8 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(token.app, name="token")
 app.add_typer(user.app, name="user")
 verbs.register(app)
+findings.register(app)
+app.command()(validate.validate)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.local import Json, answer, opened, progress
+from commands.local import Json, answer, opened, progress, waiting
 from services import checkpoints, witness
 from services import ledger as record
 from services.checkpoints import Signed
@@ -88,7 +88,8 @@ def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
         return {**found, "witnessed": None, "by": "What MLflow witnesses was not looked at."}
     from services.mlflow_registry import MlflowRegistry  # imports MLflow: seconds
 
-    report = witness.check_witness(database, settings, MlflowRegistry(settings.mlflow_uri), at=datetime.now(UTC))
+    with waiting("Reading what MLflow witnesses"):
+        report = witness.check_witness(database, settings, MlflowRegistry(settings.mlflow_uri), at=datetime.now(UTC))
     if report.problems:
         raise Tampered(" ".join(problem.sentence for problem in report.problems), seq)
     last = report.last.seq if report.last else None

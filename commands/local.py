@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 import typer
 
 from services.database import Database
+from services.domain import Actor, Role, Source
 from services.errors import LedgerUnavailable
 from services.settings import Settings
 
@@ -40,6 +42,15 @@ def opened() -> tuple[Settings, Database]:
     return settings, database
 
 
+def operator() -> Actor:
+    """Whoever can write the database of this machine needs no role; the record says that it was such a person."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = "somebody"
+    return Actor(username="signoff", name=f"{name} on this machine", roles=frozenset({Role.ADMIN}), source=Source.CLI)
+
+
 def answer(found: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:
     """What a command found, on stdout."""
     typer.echo(json.dumps(found, ensure_ascii=False) if as_json else sentence)
@@ -61,3 +72,18 @@ def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
         return
     with typer.progressbar(length=length, label=label, file=sys.stderr) as bar:
         yield bar.update
+
+
+@contextmanager
+def waiting(doing: str) -> Iterator[None]:
+    """The same for what does not say how much there is to do: that it goes on, and for how long it has."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        shown.add_task(doing, total=None)
+        yield

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import sqlalchemy as sa
 import typer
 
-from commands.local import Json, answer, opened
+from commands.local import Json, answer, opened, waiting
 from services.dry_run import Answer, DryRun, Judged
 from services.dry_run import dry_run as tried
 from services.errors import BadInput, InvalidSettings, NotFound
@@ -81,35 +80,9 @@ def dry_run(
         raise InvalidSettings(f"{file.name}: not UTF-8.") from error
     settings, database = opened()
     book = PolicyBook.load(settings.policies)
-    with database.reading() as connection:
+    with waiting("Judging the past again"), database.reading() as connection:
         found = tried(connection, policy, book, model=model, since=since.replace(tzinfo=UTC) if since else None)
-    answer(_told(found), "\n".join(_table(found)), as_json=as_json)
-
-
-def _told(found: DryRun) -> dict[str, Any]:
-    promotions = [
-        {
-            "event": one.seq,
-            "at": one.at.isoformat(timespec="milliseconds"),
-            "name": one.ref.name,
-            "version": one.ref.version,
-            "action": one.action,
-            "by": one.by,
-            "policy": one.policy or None,
-            "then": one.then,
-            "now": one.now,
-            "changed": one.changed,
-            "differences": [asdict(difference) for difference in one.differences],
-        }
-        for one in found.judged
-    ]
-    return {
-        "policy": found.policy.rules.name,
-        "digest": found.policy.digest,
-        "not_judged": ["signed"] if found.policy.rules.signing else [],
-        "promotions": promotions,
-        "judged_by_other_policies": found.elsewhere,
-    }
+    answer(found.as_json(), "\n".join(_table(found)), as_json=as_json)
 
 
 def _table(found: DryRun) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ import typer
 REFUSED, WRONG_USAGE, UNREACHABLE = 1, 2, 3
 SECONDS = (5, 300)
 """To connect, and for the answer: a verb reads every file of a model."""
+PAGE = 100
 _EXITS = {403: REFUSED, 409: REFUSED, 500: UNREACHABLE, 503: UNREACHABLE, 504: UNREACHABLE}
 
 
@@ -30,10 +32,32 @@ def get(path: str, **query: Any) -> dict[str, Any]:
     return _call("GET", path, params={name: value for name, value in query.items() if value is not None})
 
 
+def pages(path: str, of: str, *, limit: int | None = None, **query: Any) -> list[dict[str, Any]]:
+    """What a paged list has under ``of``, page after page, up to ``limit``. Raises `Unanswered`."""
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while limit is None or len(found) < limit:
+        size = PAGE if limit is None else min(PAGE, limit - len(found))
+        page = get(path, **query, cursor=cursor, limit=size)
+        found += page[of]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    return found
+
+
 def post(path: str, body: Mapping[str, Any], *, key: str | None = None) -> dict[str, Any]:
     """One verb, under an idempotency key where there is one. Raises `Unanswered`."""
     headers = {"Idempotency-Key": key} if key else {}
     return _call("POST", path, json={name: value for name, value in body.items() if value is not None}, headers=headers)
+
+
+def send(path: str, fields: Mapping[str, Any], file: Path, *, key: str | None = None) -> dict[str, Any]:
+    """One verb that takes a file. Raises `Unanswered`."""
+    headers = {"Idempotency-Key": key} if key else {}
+    told = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in fields.items()}
+    with file.open("rb") as content:
+        return _call("POST", path, data=told, files={"file": (file.name, content)}, headers=headers)
 
 
 def version_path(model: str, version: str) -> str:
@@ -64,7 +88,7 @@ def _call(method: str, path: str, *, headers: Mapping[str, str] | None = None, *
         raise Unanswered("Signoff took too long; the record says what became of it.", UNREACHABLE) from error
     except (requests.RequestException, ValueError) as error:
         raise Unanswered(f"What answers at {address()} is not Signoff.", UNREACHABLE) from error
-    if answer.status_code != requests.codes.ok:
+    if answer.status_code not in {requests.codes.ok, requests.codes.accepted}:
         known = found if isinstance(found, dict) else {}
         message = str(known.get("message") or f"Signoff answered {answer.status_code}.")
         raise Unanswered(message, _EXITS.get(answer.status_code, WRONG_USAGE), known)

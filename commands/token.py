@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from commands.local import Json, answer, opened, table
+from commands.local import Json, answer, opened, operator, table
 from services import tokens
-from services.domain import Action, Actor, Role, Source
+from services.domain import Action
 from services.tokens import Token
 
 app = typer.Typer(help="Make, list and revoke bearer tokens.", no_args_is_help=True)
@@ -36,7 +35,7 @@ def create(
     secret, token = tokens.create(
         database,
         settings.secret_key,
-        by=_operator(),
+        by=operator(),
         username=user,
         name=name,
         models=_split(models),
@@ -63,17 +62,8 @@ def revoke(
 ) -> None:
     """End a token's life, at once."""
     _, database = opened()
-    ended = tokens.revoke(database, by=_operator(), token=tokens.find(database, token, user), at=datetime.now(UTC))
+    ended = tokens.revoke(database, by=operator(), token=tokens.find(database, token, user), at=datetime.now(UTC))
     answer(_told(ended), f"Token {ended.name} of {ended.username} is revoked.", as_json=as_json)
-
-
-def _operator() -> Actor:
-    """Whoever can write the database of this machine needs no role; the record says that it was such a person."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = "somebody"
-    return Actor(username="signoff", name=f"{name} on this machine", roles=frozenset({Role.ADMIN}), source=Source.CLI)
 
 
 def _split(words: list[str] | None) -> list[str]:

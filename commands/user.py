@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from commands.local import Json, answer, opened, table
-from services import people
+from commands.local import Json, answer, opened, operator, table
+from services import keeping, people
 from services.domain import Role
 from services.errors import BadInput
 
@@ -33,14 +34,17 @@ def add(
     _, database = opened()
     roles = role or [Role.VIEWER]
     if service:
-        people.add_automation(database, username=username, name=name, roles=roles)
+        keeping.add(
+            database, by=operator(), username=username, name=name, roles=roles, hashed=None, at=datetime.now(UTC)
+        )
         told = {"username": username, "roles": sorted(roles), "service": True}
         answer(told, f"{username} may act with a token.", as_json=as_json)
         return
     if people.credentials(database, username)["usernames"]:
         raise BadInput(f"There is already an account {username!r}.")
     hashed = BcryptPasswords().hash(_password())
-    people.add_account(database, username=username, name=name, email=email, hashed=hashed, roles=roles)
+    now = datetime.now(UTC)
+    keeping.add(database, by=operator(), username=username, name=name, email=email, roles=roles, hashed=hashed, at=now)
     answer({"username": username, "roles": sorted(roles)}, f"{username} may log in.", as_json=as_json)
 
 
@@ -62,7 +66,7 @@ def set_roles(
 ) -> None:
     """Replace somebody's roles, at once and in open sessions too."""
     _, database = opened()
-    people.set_roles(database, username, roles)
+    keeping.set_roles(database, by=operator(), username=username, roles=roles, at=datetime.now(UTC))
     told = sorted(set(roles))
     answer({"username": username, "roles": told}, f"{username} is now {', '.join(told)}.", as_json=as_json)
 
@@ -71,7 +75,7 @@ def set_roles(
 def disable(username: Username, as_json: Json = False) -> None:
     """Let somebody neither in nor act any more; sessions and tokens end at once."""
     _, database = opened()
-    people.disable(database, username)
+    keeping.disable(database, by=operator(), username=username, at=datetime.now(UTC))
     answer({"username": username, "disabled": True}, f"{username} is disabled.", as_json=as_json)
 
 

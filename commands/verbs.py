@@ -11,7 +11,7 @@ from urllib.parse import quote
 import typer
 
 from commands import remote
-from commands.local import Json, answer, table
+from commands.local import Json, answer, table, waiting
 from commands.remote import REFUSED
 
 Model = Annotated[str, typer.Argument(help="The registered model.")]
@@ -24,7 +24,6 @@ Key = Annotated[
 _VERBS = {
     "submit": "Propose a version for Production.",
     "approve": "Approve a submitted version as it is now; never one's own.",
-    "request-changes": "Send a submission back.",
     "reject": "End a submission.",
     "withdraw": "Take one's own submission back.",
     "promote": "Put an approved version into Production; on the champion it changes nothing.",
@@ -45,13 +44,15 @@ def register(app: typer.Typer) -> None:
 
 def _of(verb: str) -> Callable[..., None]:
     def command(model: Model, version: Version, comment: Comment, key: Key = None, as_json: Json = False) -> None:
-        _do(verb, model, version, comment, key, as_json=as_json)
+        act(verb, model, version, comment, key, as_json=as_json)
 
     return command
 
 
-def _do(verb: str, model: str, version: str, comment: str, key: str | None, *, as_json: bool) -> None:
-    done = remote.post(f"{remote.version_path(model, version)}/{verb}", {"comment": comment}, key=key)
+def act(verb: str, model: str, version: str, comment: str, key: str | None, *, as_json: bool, **more: Any) -> None:
+    """Have one verb carried out, and say what was done; ``more`` is the rest of its body."""
+    with waiting(f"{model}/v{version}: {verb.replace('-', ' ').rpartition('/')[2]}"):
+        done = remote.post(f"{remote.version_path(model, version)}/{verb}", {"comment": comment, **more}, key=key)
     answer(done, done["message"], as_json=as_json)
 
 
@@ -62,7 +63,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Say whether a version may go to Production, and what stands in the way; exit code 1 when it may not."""
-    found = remote.get(f"{remote.version_path(model, version)}/verdict", fresh=fresh or None)
+    with waiting(f"{model}/v{version}: reading {'every file' if fresh else 'the evidence'}"):
+        found = remote.get(f"{remote.version_path(model, version)}/verdict", fresh=fresh or None)
     rows = [
         ["✓" if one["passed"] else "✗", one["title"], one["value"], "" if one["passed"] else one["reason"]]
         for one in found["checks"]
@@ -83,7 +85,8 @@ def rollback(
 ) -> None:
     """Return to an earlier champion."""
     body = {"reason": reason, "version": version}
-    done = remote.post(f"/models/{quote(model, safe='')}/rollback", body, key=key)
+    with waiting(f"{model}: rollback"):
+        done = remote.post(f"/models/{quote(model, safe='')}/rollback", body, key=key)
     answer(done, done["message"], as_json=as_json)
 
 
@@ -99,7 +102,7 @@ def transition(
     verb = _STAGES.get(stage.lower())
     if verb is None:
         raise typer.BadParameter(f"{stage!r} is none of Production, Staging and Archived.")
-    _do(verb, name, version, reason or f"Moved to {stage.capitalize()} from the command line.", key, as_json=as_json)
+    act(verb, name, version, reason or f"Moved to {stage.capitalize()} from the command line.", key, as_json=as_json)
 
 
 def history(
@@ -113,14 +116,7 @@ def history(
 ) -> None:
     """Who did what, when and why, newest first."""
     wanted = {"model": model, "actor": actor, "kind": kind, "since": _utc(since), "until": _utc(until)}
-    events: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while len(events) < limit:
-        page = remote.get("/events", **wanted, cursor=cursor, limit=min(100, limit - len(events)))
-        events += page["events"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            break
+    events = remote.pages("/events", "events", limit=limit, **wanted)
     rows = [
         [
             f"#{one['seq']}",
@@ -169,7 +165,8 @@ def production(
 
 def reconcile(as_json: Json = False) -> None:
     """Look through the whole registry for changes made past Signoff."""
-    found = remote.post("/reconcile", {})
+    with waiting("Reading the whole registry"):
+        found = remote.post("/reconcile", {})
     count = len(found["events"])
     sentence = f"{found['models']} models read; {count} thing{'' if count == 1 else 's'} found and recorded."
     answer(found, sentence, as_json=as_json)

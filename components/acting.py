@@ -51,12 +51,13 @@ def carried_out(session: Session, request: Request) -> bool:
 def outcome_shown() -> None:
     """What became of each request since this was last asked, with a link to its record."""
     kept: list[Outcome | SignoffError] = st.session_state.get(_KEY, [])
-    while kept:
-        if isinstance(kept[0], SignoffError):
-            draw(kept[0])
-        else:
-            _done(kept[0])
-        del kept[0]  # only now that it was drawn
+    with st.container():  # also around nothing: else all below moves, and tabs below begin anew
+        while kept:
+            if isinstance(kept[0], SignoffError):
+                draw(kept[0])
+            else:
+                _done(kept[0])
+            del kept[0]  # only now that it was drawn
 
 
 def _done(outcome: Outcome) -> None:

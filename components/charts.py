@@ -18,6 +18,7 @@ from components.chart_style import (
     PINK,
     RED,
     SKY,
+    SLATE,
     TALL,
     VIOLET,
     Trace,
@@ -160,6 +161,7 @@ _GROUPS: Mapping[str, tuple[str, str]] = {
     "rollback": ("Rolled back", INDIGO),
     "emergency": ("Emergencies", MAROON),
     "archival": ("Archived", VIOLET),
+    "validation": ("Validations", SLATE),
 }
 _OTHER = ("Other", GREY)
 

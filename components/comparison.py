@@ -94,7 +94,7 @@ def metric_table(comparison: Comparison) -> None:
         columns=[*headers, "Policy"],
         index=pd.Index([f"{escaped(row.name, 80)} {ARROWS[row.direction]}" for row in rows], name="Metric"),
     )
-    st.table(_right_aligned(frame, len(headers)), border="horizontal", width=WIDE)
+    st.table(right_aligned(frame, len(headers)), border="horizontal", width=WIDE)
 
 
 def _rows_asked_for(rows: tuple[MetricRow, ...]) -> tuple[MetricRow, ...]:
@@ -195,7 +195,7 @@ def _fields(cell: Cell) -> tuple[str, str, str, str]:
     return value, delta, relative, cell.standing.value
 
 
-def _right_aligned(frame: pd.DataFrame, columns: int) -> Styler:
+def right_aligned(frame: pd.DataFrame, columns: int) -> Styler:
     """Numbers to the right; Streamlit aligns text to the left inline, hence the ``!important``."""
     right = "text-align: right !important;"
     style = [{"selector": f"th.col{n}, td.col{n}", "props": right} for n in range(columns)]

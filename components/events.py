@@ -24,6 +24,10 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.EMERGENCY_REVIEWED: ("§", "wait", "reviewed the emergency promotion of {it}"),
     Kind.ARCHIVAL_CONFIRMED: ("↓", "plain", "archived {it}"),
     Kind.TRANSITION_CONFIRMED: ("→", "plain", "moved {it}"),
+    Kind.VALIDATION_REQUESTED: ("•", "plain", "asked for {it} to be validated"),
+    Kind.VALIDATION_COMPLETED: ("✓", "plain", "validated {it}"),
+    Kind.VALIDATION_FAILED: ("×", "wait", "could not have {it} validated"),
+    Kind.VALIDATION_CANCELLED: ("×", "plain", "cancelled a validation of {it}"),
     Kind.REGISTRY_BASELINE: ("•", "plain", "met the registry for the first time"),
     Kind.OUTSIDE_STAGE: ("⚠", "bad", "moved the stage of {it} outside Signoff"),
     Kind.OUTSIDE_ALIAS: ("⚠", "bad", "moved an alias of {it} outside Signoff"),
@@ -37,6 +41,9 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.ADOPTION_RECORDED: ("!", "wait", "adopted what was changed on {it} outside Signoff"),
     Kind.TOKEN_CREATED: ("•", "plain", "created a token"),
     Kind.TOKEN_REVOKED: ("×", "plain", "revoked a token"),
+    Kind.ACCOUNT_ADDED: ("•", "plain", "made an account"),
+    Kind.ACCOUNT_CHANGED: ("•", "wait", "changed somebody's roles"),
+    Kind.ACCOUNT_DISABLED: ("×", "plain", "disabled an account"),
 }
 _ASKED = {
     "submission": "to submit {it}",
@@ -50,10 +57,12 @@ _ASKED = {
     "emergency": "to break the glass for {it}",
     "archival": "to archive {it}",
     "transition": "to move {it}",
+    "validation": "to validate {it}",
     "admission": "to change what is protected of {it} in MLflow",
     "restoration": "to put {it} back to what the record prescribes",
     "adoption": "to adopt what was changed on {it} outside Signoff",
     "token": "for a token to be created or revoked",
+    "account": "for an account to be made or changed",
     "access": "to see or do what is not theirs",
 }
 

@@ -28,6 +28,7 @@ MAX_HELD = 500
 _COLOURS = {
     "given": "green", "requested": "orange", "refused": "red", "aborted": "red", "unknown": "orange",
     "intended": "gray", "activated": "gray", "withdrawn": "gray", "reviewed": "blue",
+    "completed": "blue", "failed": "orange", "cancelled": "gray",
 }  # fmt: skip
 _CONFIRMED = {
     "submission": "blue", "promotion": "green", "rollback": "orange", "rejection": "red", "archival": "violet",
@@ -37,6 +38,7 @@ _TONES = {"green": "good", "red": "bad", "orange": "wait"}
 _SIGNS = {
     "submission": "→", "approval": "✓", "promotion": "↑", "rollback": "←", "archival": "↓", "rejection": "×",
     "withdrawal": "←", "changes": "!", "policy": "§", "emergency": "⚠",
+    "validation": "≟",
 }  # fmt: skip
 
 

@@ -17,6 +17,8 @@ PAGES = {
     "promotions": "../pages/promotions.py",
     "history": "../pages/history.py",
     "messages": "../pages/messages.py",
+    "tokens": "../pages/tokens.py",
+    "people": "../pages/people.py",
 }
 """Scripts of the pages, for ``st.switch_page`` and ``st.page_link``; their URL paths are the keys."""
 

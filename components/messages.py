@@ -12,10 +12,11 @@ from components.text import ago, escaped
 from services import message_text
 from services.message_book import MAIL, MessageBook
 from services.messages import ESCALATION, EVENT, REMINDER, WAITING
-from services.outbox import ATTEMPTS, DELIVERED, DROPPED, STUCK, Message, Overview
+from services.outbox import ATTEMPTS, DELIVERED, DROPPED, FAILED, RETRIED, STUCK, Attempt, Message, Overview
 
 EXAMPLE = "docs/messages.example.yaml"
 _OCCASIONS = {REMINDER: "has waited for review", ESCALATION: "is overdue for review"}
+_OUTCOMES = {FAILED: ("×", "bad"), DELIVERED: ("✓", "good")}
 _KEY = "messages-retried"
 
 
@@ -73,6 +74,8 @@ def stuck(seen: Overview, *, allowed: bool) -> Retry | None:
         with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"stuck:{message.number}"):
             with st.container(gap=None, width="stretch"):
                 markup.thread([markup.line("×", "bad", _headline(message), message.last_error or "")])
+                with st.expander("Every attempt", key=f"log:{message.number}"):
+                    markup.thread(map(_attempt, seen.log[message.number]))
             if st.button(
                 "Retry", icon=":material/replay:", key=f"retry:{message.number}", disabled=not allowed, help=why
             ):
@@ -116,6 +119,15 @@ def _settled(message: Message) -> str:
     if message.state == DROPPED:
         return markup.line("–", "plain", _headline(message), message.last_error or "")
     return markup.line("✓", "good", _headline(message))
+
+
+def _attempt(attempt: Attempt) -> str:
+    if attempt.outcome == RETRIED:
+        return markup.line(
+            "↻", "plain", f"{markup.when(attempt.at)} · {markup.text(attempt.by or '', 80)} had it retried"
+        )
+    sign, tone = _OUTCOMES.get(attempt.outcome or "", ("…", "wait"))
+    return markup.line(sign, tone, markup.when(attempt.at), attempt.error or "")
 
 
 def _headline(message: Message) -> str:

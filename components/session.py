@@ -19,8 +19,8 @@ from urllib.parse import quote, urlsplit
 
 import streamlit as st
 
-from services import people
-from services.domain import Actor
+from services import people, permissions
+from services.domain import Action, Actor
 from services.errors import LedgerUnavailable
 from services.signoff import Signoff
 
@@ -60,6 +60,9 @@ def current() -> Session:
         st.stop()
     if user is None:
         _signed_out()
+    if not permissions.may(user, Action.VIEW):
+        st.error(permissions.refusal(user, Action.VIEW), icon=":material/block:")
+        st.stop()
     return Session(user=user, signoff=served)
 
 

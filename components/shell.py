@@ -4,6 +4,7 @@ Streamlit would serve those pages past the log-in."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import streamlit as st
 
@@ -11,6 +12,8 @@ from components import emergencies
 from components.session import Session, current
 from components.status import snapshot_badge
 from components.text import escaped
+from services.domain import Action
+from services.permissions import may
 
 ABOUT = "**Signoff** is one gate in front of MLflow's Model Registry: propose, review, approve, promote, prove."
 
@@ -32,6 +35,7 @@ def account(session: Session) -> None:
 
 frame()
 session = current()
+for_keepers: Literal["visible", "hidden"] = "visible" if may(session.user, Action.MANAGE_PEOPLE) else "hidden"
 page = st.navigation(
     {
         "Overview": [
@@ -50,6 +54,12 @@ page = st.navigation(
         "Record": [
             st.Page("../pages/history.py", title="History", icon=":material/history:", url_path="history"),
             st.Page("../pages/messages.py", title="Messages", icon=":material/outgoing_mail:", url_path="messages"),
+        ],
+        "Access": [
+            st.Page("../pages/tokens.py", title="Tokens", icon=":material/key:", url_path="tokens"),
+            st.Page(
+                "../pages/people.py", title="People", icon=":material/group:", url_path="people", visibility=for_keepers
+            ),
         ],
     }
 )

@@ -1,10 +1,10 @@
-"""``mlflow server --app-name signoff``, and ``signoff-auth`` on top of MLflow's basic-auth."""
+"""``mlflow server --app-name signoff``: MLflow's server, whose stores and artifact repositories ask first."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 from flask import jsonify
@@ -14,6 +14,7 @@ from mlflow.server import app as flask_app
 from mlflow.server import handlers
 from mlflow.server.constants import ARTIFACTS_DESTINATION_ENV_VAR, BACKEND_STORE_URI_ENV_VAR, REGISTRY_STORE_URI_ENV_VAR
 from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.store.tracking import sqlalchemy_store
 from mlflow.tracking._model_registry import utils as registry_utils
 from mlflow.tracking._tracking_service import utils as tracking_utils
 from mlflow.utils.uri import extract_db_type_from_uri
@@ -36,15 +37,6 @@ def create_app() -> Any:
     return Remembered(create_fastapi_app(flask_app))
 
 
-def create_app_with_auth() -> Any:
-    """MLflow's server with its basic-auth, gated; the one who is logged in is the one who acts."""
-    from mlflow.server.auth import create_app as with_auth
-
-    install(Gate.from_environment())
-    app = with_auth()
-    return app if app is flask_app else Remembered(app)
-
-
 def install(gate: Gate) -> None:
     """Let every store and artifact repository of this process ask ``gate``; once.
 
@@ -65,7 +57,8 @@ def install(gate: Gate) -> None:
         _wrap(registry, GatedRegistry, gate=gate)
     for registry in (handlers._tracking_store_registry, tracking_utils._tracking_store_registry):
         _wrap(registry, GatedTracking, files=files)
-    _guard_artifacts(files)
+    for module in (handlers, sqlalchemy_store):  # the latter deletes what traces say is theirs
+        _guard_artifacts(module, files)
     path = handlers._add_static_prefix("/api/2.0/signoff/gate")
     flask_app.add_url_rule(path, "signoff_gate", lambda: jsonify({"protocol": PROTOCOL, "gate": gate.url}))
     _installed = True
@@ -86,20 +79,27 @@ def _building(build: Callable[..., Any], mixin: type, attributes: dict[str, Any]
     return built
 
 
-def _guard_artifacts(files: Files) -> None:
-    build = handlers.get_artifact_repository
+def _guard_artifacts(module: Any, files: Files) -> None:
+    """Let the artifact repositories that ``module`` makes ask."""
+    build = module.get_artifact_repository
 
     @wraps(build)
     def built(artifact_uri: str, *args: Any, **kwargs: Any) -> Any:
         repository = build(artifact_uri, *args, **kwargs)
         return _mixed(repository, GuardedArtifacts, {"files": files, "root": files.root(artifact_uri)})
 
-    handlers.get_artifact_repository = built
+    module.get_artifact_repository = built
 
 
 def _mixed(instance: Any, mixin: type, attributes: dict[str, Any]) -> Any:
-    """The same object, of a class that has ``mixin`` before its own."""
-    own = type(instance)
-    if not issubclass(own, mixin):
-        instance.__class__ = type(f"{mixin.__name__}{own.__name__}", (mixin, own), dict(attributes))
+    """The same object, with ``attributes``, of a class that has ``mixin`` before its own."""
+    if not isinstance(instance, mixin):
+        instance.__class__ = _class(mixin, type(instance))
+        vars(instance).update(attributes)
     return instance
+
+
+@cache
+def _class(mixin: type, own: type) -> type:
+    """One class for all: every artifact that is read or written makes a repository of its own."""
+    return type(f"{mixin.__name__}{own.__name__}", (mixin, own), {})

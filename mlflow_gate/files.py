@@ -11,8 +11,9 @@ from typing import Any
 import anyio
 
 from mlflow_gate import scene
-from mlflow_gate.gate import Gate
+from mlflow_gate.gate import Denied, Gate
 from mlflow_gate.locations import Holder, Locations, place, within
+from mlflow_gate.streams import AskedAtItsEnd, asked_at_its_end
 
 GOVERNED = "default"
 """The workspace in which versions can be in Production; in others nothing is protected, as nothing gets there."""
@@ -34,13 +35,24 @@ class Files:
     def require(self, where: str, *, deleted: bool, what: str) -> None:
         """Raise `Denied` unless what is at ``where`` may be written, or deleted with all that is below."""
         store = self._registry()
-        holders = self._locations.concerned(store, where, deleted=deleted)
-        governed = [holder for holder in holders if holder.workspace == GOVERNED]
+        governed = self._governed(store, where, deleted=deleted)
         if not governed:
             return
         change = {"kind": "files_deleted" if deleted else "files_written", "path": what[:2000]}
         with self._gate.turn(change):
             self._gate.ask(change, list(_messages(store, governed)), GOVERNED).require_time()
+
+    def require_unregistered(self, where: str) -> None:
+        """Raise `Denied` where a registered version has its files: what is given out now could be used much later."""
+        if governed := self._governed(self._registry(), where, deleted=False):
+            raise Denied(
+                f"No address to upload to is given out where {governed[0].name}/v{governed[0].version} has its files. "
+                "Upload through this server, or register a new version."
+            )
+
+    def _governed(self, store: Any, where: str, *, deleted: bool) -> list[Holder]:
+        holders = self._locations.concerned(store, where, deleted=deleted)
+        return [holder for holder in holders if holder.workspace == GOVERNED]
 
 
 def _messages(store: Any, holders: list[Holder]) -> list[Any]:
@@ -76,12 +88,16 @@ class GuardedArtifacts:
         return super().log_artifacts(local_dir, artifact_path)  # type: ignore[misc]
 
     def log_artifact_from_stream(self, stream: Any, filename: str, artifact_path: str | None = None) -> Any:
-        self._require(artifact_path, filename)
-        return super().log_artifact_from_stream(stream, filename, artifact_path)  # type: ignore[misc]
+        ask = partial(self._require, artifact_path, filename)
+        ask()
+        asked = AskedAtItsEnd(stream, ask)
+        return super().log_artifact_from_stream(asked, filename, artifact_path)  # type: ignore[misc]
 
     async def log_artifact_from_async_stream(self, stream: Any, filename: str, artifact_path: str | None = None) -> Any:
-        await anyio.to_thread.run_sync(partial(self._require, artifact_path, filename))
-        return await super().log_artifact_from_async_stream(stream, filename, artifact_path)  # type: ignore[misc]
+        ask = partial(self._require, artifact_path, filename)
+        await anyio.to_thread.run_sync(ask)
+        asked = asked_at_its_end(stream, ask)
+        return await super().log_artifact_from_async_stream(asked, filename, artifact_path)  # type: ignore[misc]
 
     def delete_artifacts(self, artifact_path: str | None = None) -> Any:
         self._require(artifact_path, "", deleted=True)
@@ -98,7 +114,7 @@ class GuardedArtifacts:
         return super().complete_multipart_upload(local_file, upload_id, parts, artifact_path)  # type: ignore[misc]
 
     def create_presigned_upload_url(self, artifact_path: str, expiration: int = 900) -> Any:
-        self._require(artifact_path, "")
+        self.files.require_unregistered(within(self.root, artifact_path))
         return super().create_presigned_upload_url(artifact_path, expiration)  # type: ignore[misc]
 
     def _require(self, folder: str | None, name: str, *, deleted: bool = False) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import sqlalchemy as sa
 from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 
@@ -18,7 +19,14 @@ OVERLAP_MS = 10 * 60 * 1000
 """How far the clocks of several servers may be apart."""
 MAX_UNQUOTE = 10
 
-Row = tuple[str, str, int, str]
+_REGISTERED = sa.select(
+    SqlModelVersion.workspace,
+    SqlModelVersion.name,
+    SqlModelVersion.version,
+    SqlModelVersion.storage_location,
+    SqlModelVersion.source,
+    SqlModelVersion.creation_time,
+).where(SqlModelVersion.creation_time >= sa.bindparam("since"), SqlModelVersion.current_stage != STAGE_DELETED_INTERNAL)
 
 
 @dataclass(frozen=True, order=True)
@@ -71,7 +79,11 @@ class Locations:
     def __init__(self, destination: str) -> None:
         self._destination = destination
         self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
         self._at: dict[str, set[Holder]] = {}
+        self._read_last: set[Any] = set()
         self._seen = 0
 
     def concerned(self, store: Any, where: str, *, deleted: bool) -> list[Holder]:
@@ -80,7 +92,7 @@ class Locations:
             self._read(store)
             found = set(self._matching(where, deleted=deleted))
             if found and not self._still_there(store, found):
-                self._at, self._seen = {}, 0  # renamed or deleted since it was read
+                self._forget()  # renamed or deleted since it was read
                 self._read(store)
                 found = set(self._matching(where, deleted=deleted))
         return sorted(found)
@@ -100,27 +112,14 @@ class Locations:
 
     def _read(self, store: Any) -> None:
         with store.ManagedSessionMaker() as session:
-            rows = (
-                session.query(
-                    SqlModelVersion.workspace,
-                    SqlModelVersion.name,
-                    SqlModelVersion.version,
-                    SqlModelVersion.storage_location,
-                    SqlModelVersion.source,
-                    SqlModelVersion.creation_time,
-                )
-                .filter(
-                    SqlModelVersion.creation_time >= self._seen - OVERLAP_MS,
-                    SqlModelVersion.current_stage != STAGE_DELETED_INTERNAL,
-                )
-                .all()
-            )
-        for row in rows:
+            rows = set(session.execute(_REGISTERED, {"since": self._seen - OVERLAP_MS}).all())
+        for row in rows - self._read_last:
             holder = Holder(row.workspace, row.name, row.version)
             for uri in {row.storage_location, row.source} - {None, ""}:
                 if not uri.startswith("models:"):
                     self._at.setdefault(place(uri, self._destination), set()).add(holder)
             self._seen = max(self._seen, row.creation_time or 0)
+        self._read_last = rows  # clocks may be apart, so the last minutes come again each time
 
     def _still_there(self, store: Any, holders: set[Holder]) -> bool:
         with store.ManagedSessionMaker() as session:

@@ -12,7 +12,44 @@ from mlflow.entities.model_registry.model_version_stages import (
     STAGE_DELETED_INTERNAL,
 )
 from mlflow.prompt.constants import _PROMPT_SOURCE_PLACEHOLDERS, IS_PROMPT_TAG_KEY
-from mlflow.store.model_registry.dbmodels.models import SqlModelVersion, SqlRegisteredModel
+from mlflow.store.model_registry.dbmodels.models import (
+    SqlModelVersion,
+    SqlModelVersionTag,
+    SqlRegisteredModel,
+    SqlRegisteredModelAlias,
+    SqlRegisteredModelTag,
+)
+
+
+def _of(table: Any, *columns: Any) -> Any:
+    """What MLflow holds of one registered model; columns, not objects, because a caller waits for every read here."""
+    mine = (table.workspace == sa.bindparam("workspace"), table.name == sa.bindparam("name"))
+    return sa.select(*columns).where(*mine)
+
+
+_MODEL = _of(
+    SqlRegisteredModel, SqlRegisteredModel.name, SqlRegisteredModel.creation_time, SqlRegisteredModel.last_updated_time
+)
+_MODEL_TAGS = _of(SqlRegisteredModelTag, SqlRegisteredModelTag.key, SqlRegisteredModelTag.value)
+_ALIASES = _of(SqlRegisteredModelAlias, SqlRegisteredModelAlias.alias, SqlRegisteredModelAlias.version)
+_VERSIONS = _of(
+    SqlModelVersion,
+    SqlModelVersion.version,
+    SqlModelVersion.creation_time,
+    SqlModelVersion.last_updated_time,
+    SqlModelVersion.current_stage,
+    SqlModelVersion.source,
+    SqlModelVersion.run_id,
+).where(SqlModelVersion.current_stage != STAGE_DELETED_INTERNAL)
+_THOSE = _VERSIONS.where(
+    sa.or_(
+        SqlModelVersion.version.in_(sa.bindparam("numbers", expanding=True)),
+        SqlModelVersion.current_stage.in_(DEFAULT_STAGES_FOR_GET_LATEST_VERSIONS),
+    )
+)
+_TAGS = _of(SqlModelVersionTag, SqlModelVersionTag.version, SqlModelVersionTag.key, SqlModelVersionTag.value).where(
+    SqlModelVersionTag.version.in_(sa.bindparam("numbers", expanding=True))
+)
 
 
 @dataclass(frozen=True)
@@ -43,42 +80,37 @@ def read(session: Any, workspace: str, name: str, numbers: Iterable[int] = (), *
 
     Returns None where there is no such model.
     """
-    model = session.query(SqlRegisteredModel).filter_by(workspace=workspace, name=name).one_or_none()
+    mine = {"workspace": workspace, "name": name}
+    model = session.execute(_MODEL, mine).one_or_none()
     if model is None:
         return None
     wanted = set(numbers)
-    aliases = {alias.alias: int(alias.version) for alias in model.registered_model_aliases}
-    query = session.query(SqlModelVersion).filter(
-        SqlModelVersion.workspace == model.workspace,
-        SqlModelVersion.name == model.name,
-        SqlModelVersion.current_stage != STAGE_DELETED_INTERNAL,
+    aliases = {alias: int(version) for alias, version in session.execute(_ALIASES, mine)}
+    versions = session.execute(
+        *((_VERSIONS, mine) if every else (_THOSE, {**mine, "numbers": [*wanted, *aliases.values()]}))
     )
-    if not every:
-        query = query.filter(
-            sa.or_(
-                SqlModelVersion.version.in_(wanted | set(aliases.values())),
-                SqlModelVersion.current_stage.in_(DEFAULT_STAGES_FOR_GET_LATEST_VERSIONS),
-            )
-        )
+    tags: dict[int, dict[str, str]] = {number: {} for number in wanted}
+    for number, key, value in session.execute(_TAGS, {**mine, "numbers": [*wanted]}) if wanted else ():
+        tags[number][key] = value or ""
     return Scene(
         {
             "name": model.name,
             "created": model.creation_time or 0,
             "updated": model.last_updated_time or 0,
-            "tags": {tag.key: tag.value or "" for tag in model.registered_model_tags},
+            "tags": {key: value or "" for key, value in session.execute(_MODEL_TAGS, mine)},
             "aliases": aliases,
-            "versions": [_version(version, tags=version.version in wanted) for version in query],
+            "versions": [_version(row, tags.get(row.version, {})) for row in versions],
         }
     )
 
 
-def _version(version: Any, *, tags: bool) -> dict[str, Any]:
+def _version(row: Any, tags: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "version": version.version,
-        "created": version.creation_time or 0,
-        "updated": version.last_updated_time or 0,
-        "stage": version.current_stage,
-        "source": version.source or "",
-        "run_id": version.run_id or None,
-        "tags": {tag.key: tag.value or "" for tag in version.model_version_tags} if tags else {},
+        "version": row.version,
+        "created": row.creation_time or 0,
+        "updated": row.last_updated_time or 0,
+        "stage": row.current_stage,
+        "source": row.source or "",
+        "run_id": row.run_id or None,
+        "tags": tags,
     }

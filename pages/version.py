@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from components import comparison, conversation, decision, dossier, emergencies, findings, links, record
+from components import comparison, conversation, decision, dossier, emergencies, findings, links, record, validating
 from components.acting import carried_out, outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
@@ -34,13 +34,16 @@ def render(session: Session) -> None:
 
 def tabs(session: Session, found: Dossier) -> None:
     checks = f"Checks {found.passed}/{len(found.verdict.checks)}"
-    talk, verdict, compared, evidence, events = st.tabs(["Conversation", checks, "Comparison", "Evidence", "Record"])
+    names = ["Conversation", checks, "Comparison", "Validation", "Evidence", "Record"]
+    talk, verdict, compared, validated, evidence, events = st.tabs(names)
     with talk:
         conversation.conversation(found)
     with verdict:
         record.checks_table(found.verdict)
     with compared:
         comparison.side_by_side(found.comparison)
+    with validated:
+        validating.panel(session, found)
     with evidence:
         dossier.evidence(found)
         dossier.pictures(session.signoff.reader, found.facts.candidate.run)

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import yaml
 
 from services import mlflow_entities as read
 from services.domain import ArtifactEntry, ArtifactFile, Description, VersionRef
-from services.errors import RegistryUnavailable, UnreadableModel
+from services.errors import BadInput, RegistryUnavailable, UnreadableModel
 from services.evidence import Manifest
 from services.progress import Progress, tell
 
 DESCRIPTION = "MLmodel"
 MAX_DESCRIPTION = 10_000_000
 """Bytes of the one file that is read whole, to be parsed; MLflow writes a few thousand."""
+
+
+def saved(chunks: Iterable[bytes], folder: Path, path: str, *, max_bytes: int) -> Iterator[bytes]:
+    """The same chunks, each written to ``path`` inside ``folder`` on its way.
+
+    Raises:
+        BadInput: the path leads out of the folder, or there are more than ``max_bytes``.
+    """
+    target = (folder / path).resolve()
+    if not target.is_relative_to(folder.resolve()) or target == folder.resolve():
+        raise BadInput(f"The artifact {path[:200]!r} would lie outside its model; nothing was read.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        for chunk in chunks:
+            if file.tell() + len(chunk) > max_bytes:
+                raise BadInput(f"The artifact {path[:200]!r} has more than {max_bytes} bytes.")
+            file.write(chunk)
+            yield chunk
 
 
 class ManifestReading:

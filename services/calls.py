@@ -71,8 +71,11 @@ class Call:
 
     @property
     def actor(self) -> str:
-        """Who asks: MLflow's authenticated user, or the service identity of those it does not know."""
-        return self.user or MLFLOW_CLIENT
+        """Who asks: MLflow's authenticated user, or the service identity of those it does not know.
+
+        A user who has that very name is not taken for it: there is no account of the name given instead.
+        """
+        return f"{self.user} (a user of MLflow)" if self.user == MLFLOW_CLIENT else self.user or MLFLOW_CLIENT
 
     @property
     def ref(self) -> VersionRef | None:

@@ -10,6 +10,7 @@ from services.activation import SYSTEM
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.reconciler import Reconciler
 from services.signoff import Signoff
+from services.validation import leftovers
 
 INTERVAL_SECONDS = 5.0
 
@@ -26,6 +27,7 @@ def tidy(signoff: Signoff) -> None:
     reminders.sweep(signoff)
     outbox.strand(signoff.database, signoff.messages.destinations)
     outbox.forget(signoff.database)
+    leftovers.sweep(signoff)
     webhooks.forget(signoff)
     witness.keep(signoff)
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from services import automation, break_glass, findings, idempotency, people, reconciler, releases, reviews
+from services import automation, break_glass, findings, idempotency, people, reconciler, releases, reviews, validations
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
 from services.evidence import Binding, FindingDraft
 from services.reviews import Outcome
 from services.signoff import Signoff
 from services.tokens import Scope
+from services.validation.jobs import Wanted
 from services.verbs import refusals_recorded
 
 VOTES = frozenset({Action.APPROVE, Action.REQUEST_CHANGES, Action.REJECT})
@@ -38,13 +39,20 @@ SUBJECTS = {
     Action.ROLLBACK: "rollback",
     Action.ARCHIVE: "archival",
     Action.AUTO: "promotion",
+    Action.VALIDATE: "validation",
+    Action.VALIDATE_WITH_CONSENT: "validation",
+    Action.CANCEL_VALIDATION: "validation",
+    Action.RESOLVE: "finding",
+    Action.REOPEN: "finding",
 }
-"""What a token can be used for, and what the record calls it. The others name what they are about by a number, so that
-a request's ``ref`` does not say which model a scope would have to cover."""
+"""What a token can be used for, and what the record calls it. The others name what they are about by a number alone, so
+that a request's ``ref`` does not say which model a scope would have to cover; a finding must be one of ``ref``."""
 
 _EMERGENCIES = frozenset(
     {Action.BREAK_GLASS, Action.CONFIRM_EMERGENCY, Action.WITHDRAW_EMERGENCY, Action.REVIEW_EMERGENCY}
 )
+
+_VALIDATIONS = frozenset({Action.VALIDATE, Action.VALIDATE_WITH_CONSENT, Action.CANCEL_VALIDATION})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +62,8 @@ class Request:
     ``findings`` come with requested changes, ``finding`` is the one to resolve or reopen, and
     ``deviation`` the change past Signoff that is to be restored or adopted. ``emergency`` is the record that asked
     for one, when it is to be confirmed, withdrawn or reviewed; ``justified`` is what the review found. ``password``
-    is what the person signs with, where the policy asks for it; it is shown, kept and recorded nowhere.
+    is what the person signs with, where the policy asks for it; it is shown, kept and recorded nowhere. ``wanted`` is
+    what a version is to be validated on, and ``validation`` the one that is to be cancelled.
     """
 
     action: Action
@@ -66,6 +75,8 @@ class Request:
     deviation: int = 0
     emergency: int = 0
     justified: bool = False
+    wanted: Wanted | None = None
+    validation: int = 0
     password: SecretStr | None = field(default=None, repr=False, compare=False)
 
 
@@ -131,6 +142,8 @@ def _as_json(request: Request) -> dict[str, Any]:
         "deviation": request.deviation,
         "emergency": request.emergency,
         "justified": request.justified,
+        **({"wanted": request.wanted.told} if request.wanted else {}),
+        **({"validation": request.validation} if request.validation else {}),
     }
 
 
@@ -170,9 +183,19 @@ def _emergency(signoff: Signoff, request: Request, by: str, source: Source) -> O
     return break_glass.review(signoff, number, by=by, comment=text, justified=request.justified, source=source)
 
 
+def _validation(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
+    ref, text = request.ref, request.words
+    if request.action is Action.CANCEL_VALIDATION:
+        return validations.cancel(signoff, ref, request.validation, by=by, comment=text, source=source)
+    consent = request.action is Action.VALIDATE_WITH_CONSENT
+    return validations.ask(signoff, ref, request.wanted, by=by, comment=text, consent=consent, source=source)
+
+
 def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Outcome:
     if request.action in _EMERGENCIES:
         return _emergency(signoff, request, by, source)
+    if request.action in _VALIDATIONS:
+        return _validation(signoff, request, by, source)
     if request.action is Action.RESOLVE:
         return findings.resolve(signoff, request.ref, request.finding, by=by, comment=request.words, source=source)
     if request.action is Action.REOPEN:

@@ -14,6 +14,16 @@ from services.errors import InvalidSettings
 M = TypeVar("M", bound=BaseModel)
 
 
+class _Plain(yaml.SafeLoader):
+    """Without aliases: few lines of them unfold into more than any memory holds, and some into themselves."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases such as *this are not taken", mark)
+        return super().compose_node(parent, index)
+
+
 def text_of(file: Path) -> str:
     """The text of a file; raises `InvalidSettings` where it cannot be read."""
     try:
@@ -35,12 +45,15 @@ def checked(
         InvalidSettings: with ``file:line`` and one sentence for the first mistake.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=_Plain)
+        document = yaml.load(text, Loader=_Plain)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise InvalidSettings(f"{file}{line}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}).") from error
+    except (ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+        # A day such as 2026-02-30, a number too long, !!bool perhaps, a thousand brackets: PyYAML lets each through.
+        raise InvalidSettings(f"{file}: not YAML (it holds a value that cannot be read).") from error
     if not isinstance(document, dict):
         raise InvalidSettings(f"{file}:1: a {what} is a mapping with {hint}.")
     doubled = _doubled_key(node)

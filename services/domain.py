@@ -76,11 +76,15 @@ class VersionRef:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A data set logged with ``mlflow.log_input``: its name, digest and context (``eval`` …)."""
+    """A data set logged with ``mlflow.log_input``: its name, digest and context (``eval`` …).
+
+    ``source`` is the path or address it is said to come from, empty where MLflow knows none; it is not its identity.
+    """
 
     name: str
     digest: str
     context: str = ""
+    source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,11 +238,15 @@ class Action(StrEnum):
     RESTORE = "restore"
     ADOPT = "adopt"
     AUTO = "auto"
+    VALIDATE = "validate"
+    VALIDATE_WITH_CONSENT = "validate_with_consent"
+    CANCEL_VALIDATION = "cancel_validation"
     BREAK_GLASS = "break_glass"
     CONFIRM_EMERGENCY = "confirm_emergency"
     WITHDRAW_EMERGENCY = "withdraw_emergency"
     REVIEW_EMERGENCY = "review_emergency"
     RECONCILE = "reconcile"
+    TRY_POLICIES = "try_policies"
     EXPORT_LEDGER = "export_ledger"
     RETRY_MESSAGES = "retry_messages"
     MANAGE_PEOPLE = "manage_people"

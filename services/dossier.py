@@ -9,6 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from services import comparison, facts, gate, ledger, people, permissions
+from services.checks.validation import void_reasons as outdated
 from services.comparison import Comparison
 from services.domain import Action, Actor, ModelVersion, Role, RunFacts, Stage, Status, VersionRef
 from services.emergencies import Emergency, open_emergencies
@@ -19,6 +20,7 @@ from services.ledger import Event, Filter, Kind
 from services.policy import Policy
 from services.releases import Release, releases
 from services.signoff import Signoff
+from services.validation.record import Validation
 
 MAX_EVENTS = 200
 
@@ -117,6 +119,10 @@ class Dossier:
     def void_reasons(self, decision: Decision) -> tuple[str, ...]:
         """Why a decision no longer counts; empty when it does."""
         return gate.void_reasons(decision, self.policy, self.facts)
+
+    def outdated(self, validation: Validation) -> tuple[str, ...]:
+        """Why a validation does not count under the policy that judges now; empty when it does."""
+        return outdated(validation, self.facts, self.policy.rules.validation)
 
     def actions(self, actor: Actor) -> tuple[Action, ...]:
         """What this person could ask for now, by role and state; the verb checks it all again."""
@@ -230,7 +236,8 @@ def _lifecycle(dossier: Dossier) -> tuple[Step, ...]:
 
 def _validated(dossier: Dossier) -> Step:
     candidate = dossier.facts.candidate
-    if not candidate.metrics:
+    counts = next((one for one in dossier.facts.validations if not dossier.outdated(one)), None)
+    if not candidate.metrics and counts is None:
         return Step(title="Validate", mark=Mark.FAILED, detail="no evidence")
     failed = [
         check for check in dossier.verdict.failed if check.id.split(":")[0] in {"metric", "champion", "same_dataset"}
@@ -238,6 +245,8 @@ def _validated(dossier: Dossier) -> Step:
     names = ", ".join(dataset.name for dataset in candidate.holdout)
     if failed and not dossier.releases:
         return Step(title="Validate", mark=Mark.FAILED, detail=f"{len(failed)} of the checks failed")
+    if counts:
+        return Step(title="Validate", mark=Mark.DONE, at=counts.at, detail=f"on {counts.report.holdout.rows} rows")
     detail = f"{len(candidate.metrics)} metrics" + (f" on {names}" if names else "")
     return Step(title="Validate", mark=Mark.DONE, at=candidate.run.ended_at if candidate.run else None, detail=detail)
 

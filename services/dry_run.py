@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -67,6 +68,22 @@ class Judged:
         """Whether it would be decided otherwise, as far as that can be known."""
         return self.now is not Decided.NOT_RECORDED and self.now is not self.then
 
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "event": self.seq,
+            "at": self.at.isoformat(timespec="milliseconds"),
+            "name": self.ref.name,
+            "version": self.ref.version,
+            "action": self.action,
+            "by": self.by,
+            "policy": self.policy or None,
+            "then": self.then,
+            "now": self.now,
+            "changed": self.changed,
+            "differences": [asdict(difference) for difference in self.differences],
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class DryRun:
@@ -75,6 +92,16 @@ class DryRun:
     policy: Policy
     judged: tuple[Judged, ...]
     elsewhere: int
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs. ``not_judged`` are checks that only people at the time could have answered."""
+        return {
+            "policy": self.policy.rules.name,
+            "digest": self.policy.digest,
+            "not_judged": ["signed"] if self.policy.rules.signing else [],
+            "promotions": [one.as_json() for one in self.judged],
+            "judged_by_other_policies": self.elsewhere,
+        }
 
 
 def dry_run(
@@ -210,7 +237,7 @@ def _unrecorded(check: str, rebuilt: Rebuilt) -> str:
         return ""
     if family in _KEPT_SINCE:
         return "" if rebuilt.kept is not None else _KEPT_SINCE[family]
-    special = {"same_dataset": _data, "tag": _tag, "artifact": _artifact}.get(family)
+    special = {"same_dataset": _data, "tag": _tag, "artifact": _artifact, "validation": _validation}.get(family)
     return special(about, rebuilt) if special else "what this check asks"
 
 
@@ -219,6 +246,10 @@ def _data(_: str, rebuilt: Rebuilt) -> str:
     if rebuilt.kept is not None or facts.champion is None or facts.rollback_of is not None:
         return ""
     return "" if facts.candidate.holdout and facts.champion.holdout else "on which data it was measured"
+
+
+def _validation(_: str, rebuilt: Rebuilt) -> str:
+    return "" if rebuilt.kept is not None and "validations" in rebuilt.kept else "what validations had found"
 
 
 def _tag(key: str, rebuilt: Rebuilt) -> str:

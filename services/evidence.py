@@ -25,6 +25,7 @@ from services.domain import (
     VersionRef,
 )
 from services.errors import BadInput
+from services.validation.record import Validation
 
 MAX_FINDING = 2000
 """Characters of one finding."""
@@ -294,6 +295,8 @@ class Facts:
     decisions: tuple[Decision, ...] = field(default=())
     findings: tuple[Finding, ...] = ()
     """Whatever reviewers found in exactly this version, in any round, resolved or not; oldest first."""
+    validations: tuple[Validation, ...] = ()
+    """Of exactly this version, newest first; whether one counts is for the gate to say."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
 

@@ -16,6 +16,7 @@ from services.policy import Policy
 from services.signoff import Signoff
 from services.snapshot import champion_of
 from services.tables import decisions, emergencies, findings, promotions, submissions
+from services.validation.record import validations_of
 
 OPEN = tuple(status.value for status in Status if status.open)
 
@@ -42,6 +43,7 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
             submission=submission,
             decisions=latest_decisions(connection, submission),
             findings=findings_of(connection, candidate.version),
+            validations=validations_of(connection, candidate.version),
             rollback_of=released_digest(connection, candidate.version, to_return_to=True) if rollback else None,
         )
 
@@ -68,6 +70,7 @@ def remembered(
         submission = open_submission(connection, version)
         voted = latest_decisions(connection, submission)
         found = findings_of(connection, version)
+        validated = validations_of(connection, version)
     return policy, Facts(
         model=model,
         now=signoff.now(),
@@ -76,6 +79,7 @@ def remembered(
         submission=submission,
         decisions=voted,
         findings=found,
+        validations=validated,
     )
 
 

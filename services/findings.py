@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import facts, ledger, mirror, people, permissions
-from services.domain import Action, Source, VersionRef
+from services.domain import Action, ModelVersion, Source, VersionRef
 from services.errors import NotFound, Refused
 from services.evidence import Finding
 from services.ledger import Entry, Kind
@@ -38,6 +38,12 @@ def reopen(
 ) -> Outcome:
     """Take a resolution back; the words say why. Raises as `resolve`."""
     return _settle(signoff, ref, number, by, comment, source, Action.REOPEN)
+
+
+def raised(signoff: Signoff, version: ModelVersion) -> tuple[Finding, ...]:
+    """Everything that was found in exactly this version, oldest first."""
+    with signoff.database.reading() as connection:
+        return facts.findings_of(connection, version)
 
 
 def owned_by(signoff: Signoff, username: str) -> list[Finding]:

@@ -8,6 +8,7 @@ from services.checks.emergency import waived
 from services.checks.evidence import evidence
 from services.checks.release import promoter, released_before, timing
 from services.checks.signing import signed
+from services.checks.validation import validation
 from services.domain import Action, Actor
 from services.evidence import Facts, Waiver
 from services.policy import Policy
@@ -38,13 +39,20 @@ def evaluate(
             not (see `services.checks.emergency`) is asked in addition. Who may promote is then for them to say.
     """
     if emergency is not None:
-        usual = (*evidence(policy, facts), *findings(facts), *timing(policy, facts), *approvals(policy, facts))
+        usual = (
+            *evidence(policy, facts),
+            *validation(policy, facts),
+            *findings(facts),
+            *timing(policy, facts),
+            *approvals(policy, facts),
+        )
         return Verdict(checks=(*waived(Verdict(checks=usual)).checks, *emergency_checks(policy, facts, emergency)))
     rollback = facts.rollback_of is not None
     action = Action.ROLLBACK if rollback else Action.PROMOTE
     return Verdict(
         checks=(
             *evidence(policy, facts),
+            *validation(policy, facts),
             *findings(facts),
             *([released_before(facts)] if rollback else (*timing(policy, facts), *approvals(policy, facts))),
             *([promoter(policy, actor)] if actor else []),

@@ -42,6 +42,10 @@ _DONE = {
     Kind.EMERGENCY_REVIEWED: "Emergency reviewed",
     Kind.ARCHIVAL_CONFIRMED: "Archived",
     Kind.TRANSITION_CONFIRMED: "Moved",
+    Kind.VALIDATION_REQUESTED: "Validation asked for",
+    Kind.VALIDATION_COMPLETED: "Validated",
+    Kind.VALIDATION_FAILED: "Validation failed",
+    Kind.VALIDATION_CANCELLED: "Validation cancelled",
     Kind.REGISTRY_BASELINE: "Registry met",
     Kind.OUTSIDE_STAGE: "Outside: stage moved",
     Kind.OUTSIDE_ALIAS: "Outside: alias moved",
@@ -55,6 +59,9 @@ _DONE = {
     Kind.ADOPTION_RECORDED: "Adopted",
     Kind.TOKEN_CREATED: "Token created",
     Kind.TOKEN_REVOKED: "Token revoked",
+    Kind.ACCOUNT_ADDED: "Account made",
+    Kind.ACCOUNT_CHANGED: "Roles changed",
+    Kind.ACCOUNT_DISABLED: "Account disabled",
 }
 _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "unknown": "Outcome unknown"}
 _SUBJECTS = {

@@ -103,6 +103,7 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
         "version": outcome.ref.version,
         "event": outcome.event.seq if outcome.event else None,
         "message": outcome.message,
+        "job": outcome.job,
     }
 
 
@@ -111,4 +112,5 @@ def _outcome(connection: Connection, answer: Mapping[str, Any]) -> Outcome:
         ref=VersionRef(name=answer["model"], version=answer["version"]),
         event=ledger.event(connection, answer["event"]) if answer["event"] else None,
         message=answer["message"],
+        job=answer.get("job"),
     )

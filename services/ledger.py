@@ -90,6 +90,12 @@ class Kind(StrEnum):
     TRANSITION_UNKNOWN = "transition:unknown"
     TRANSITION_REFUSED = "transition:refused"
 
+    VALIDATION_REQUESTED = "validation:requested"
+    VALIDATION_COMPLETED = "validation:completed"
+    VALIDATION_FAILED = "validation:failed"
+    VALIDATION_CANCELLED = "validation:cancelled"
+    VALIDATION_REFUSED = "validation:refused"
+
     ADMISSION_REFUSED = "admission:refused"
 
     REGISTRY_BASELINE = "registry:baseline"
@@ -115,6 +121,11 @@ class Kind(StrEnum):
     TOKEN_CREATED = "token:created"  # noqa: S105  (what happened to one)
     TOKEN_REVOKED = "token:revoked"  # noqa: S105
     TOKEN_REFUSED = "token:refused"  # noqa: S105
+
+    ACCOUNT_ADDED = "account:added"
+    ACCOUNT_CHANGED = "account:changed"
+    ACCOUNT_DISABLED = "account:disabled"
+    ACCOUNT_REFUSED = "account:refused"
 
     ACCESS_REFUSED = "access:refused"
 

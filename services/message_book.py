@@ -28,8 +28,9 @@ from services.settings import MESSAGE_SECRETS
 
 MAIL = "mail"
 """The channel that reaches people one by one, at the address of their account."""
-SUBMITTER, EVERYBODY = "submitter", "everybody"
-PEOPLE = (SUBMITTER, EVERYBODY, *(role.value for role in Role))
+SUBMITTER, OWNER, EVERYBODY = "submitter", "owner", "everybody"
+"""Who submitted the version, who is to answer what was found in it, and all there are."""
+PEOPLE = (SUBMITTER, OWNER, EVERYBODY, *(role.value for role in Role))
 
 
 def _secret(name: object, info: ValidationInfo) -> SecretStr:

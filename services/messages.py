@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from services import checkpoints
 from services.database import Database, database_time
 from services.ledger import Event
-from services.message_book import EVERYBODY, MAIL, SUBMITTER, Audience, MessageBook
+from services.message_book import EVERYBODY, MAIL, OWNER, SUBMITTER, Audience, MessageBook
 from services.tables import accounts, outbox, submissions
 
 EVENT, REMINDER, ESCALATION = "event", "reminder", "escalation"
@@ -82,9 +82,11 @@ def _people(connection: Connection, event: Event, wanted: frozenset[str]) -> Ite
         .where(accounts.c.disabled.is_(False), accounts.c.email != "")
         .order_by(accounts.c.username)
     ).all()
-    submitter = _submitter(connection, event) if SUBMITTER in wanted else None
+    part = {_submitter(connection, event)} if SUBMITTER in wanted else set()
+    if OWNER in wanted:
+        part |= {finding["owner"] for finding in event.get("findings") or ()}
     for row in rows:
-        meant = row.username == submitter or bool(wanted & set(row.roles))
+        meant = row.username in part or bool(wanted & set(row.roles))
         if EVERYBODY in wanted or (meant and row.username != event.actor):
             yield row.username
 

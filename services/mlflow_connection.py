@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import mlflow.artifacts
+import mlflow.entities
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
@@ -38,6 +39,7 @@ FILE_SECONDS = 30
 """How long a file may take to begin: MLflow copies it from a bucket first, before it sends anything."""
 READ_ATTEMPTS = 3
 CHUNK = 1 << 18
+entities = mlflow.entities
 ALL_RUNS = ViewType.ALL
 """Also deleted ones."""
 INTENT_HEADER = "X-Signoff-Intent"
@@ -73,6 +75,7 @@ class MlflowConnection:
         # MLflow's own defaults are 7 retries and 120 s: a dead server would hang every page for minutes.
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
         os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(TIMEOUT_SECONDS)
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
     @cached_property
     def _client(self) -> MlflowClient:

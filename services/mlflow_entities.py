@@ -82,6 +82,7 @@ def run(entity: Any) -> RunFacts:
                 name=item.dataset.name,
                 digest=item.dataset.digest,
                 context=next((tag.value for tag in item.tags if tag.key == "mlflow.data.context"), ""),
+                source=_place(item.dataset.source),
             )
             for item in inputs
         ),
@@ -119,6 +120,16 @@ def _columns(text: str | None) -> tuple[Column, ...]:
 def _type(column: Mapping[str, Any]) -> str:
     tensor = column.get("tensor-spec")
     return f"tensor {tensor['dtype']} {tensor['shape']}" if tensor else str(column["type"])
+
+
+def _place(source: str | None) -> str:
+    """Where a data set came from; a ``code`` source names the script that logged it, which is not that."""
+    try:
+        document = json.loads(source or "{}")
+    except ValueError:
+        return ""
+    place = document.get("uri") or document.get("url") if isinstance(document, dict) else None
+    return place if isinstance(place, str) else ""
 
 
 def _metrics(entities: Any) -> dict[str, Metric]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
-from services.artifacts import ManifestReading
+from services.artifacts import ManifestReading, saved
 from services.domain import ArtifactEntry, VersionRef
-from services.errors import RegistryUnavailable, UnreadableModel
+from services.errors import BadInput, RegistryUnavailable, UnreadableModel
 from services.evidence import Manifest
 from services.mlflow_connection import MlflowConnection
 
@@ -29,6 +30,21 @@ class MlflowFiles(MlflowConnection):
         reading = ManifestReading(ref, entries)
         for entry in entries:
             self._read(lambda path=entry.path: reading.file(path, self._chunks(repository, path)), what)  # type: ignore[misc]
+        return reading.manifest()
+
+    def fetch(self, ref: VersionRef, folder: Path, *, max_bytes: int) -> Manifest:
+        """`manifest`, with every file written into ``folder``; raises `BadInput` for more than ``max_bytes`` in all."""
+        repository, what = self._repository(ref), f"the files of {ref}"
+        entries = list(self._walk(repository, what))
+        if (total := sum(entry.size for entry in entries)) > max_bytes:
+            raise BadInput(f"The files of {ref} have {total} bytes; at most {max_bytes} are read for a validation.")
+        reading = ManifestReading(ref, entries)
+        for path in [entry.path for entry in entries]:
+
+            def read_file(path: str = path) -> None:
+                reading.file(path, saved(self._chunks(repository, path), folder, path, max_bytes=max_bytes))
+
+            self._read(read_file, what)
         return reading.manifest()
 
     def version_file(self, ref: VersionRef, path: str, limit: int) -> bytes:

@@ -18,6 +18,7 @@ from services.domain import (
 from services.errors import BadInput, NotFound
 from services.mlflow_connection import ALL_RUNS
 from services.mlflow_files import MlflowFiles
+from services.mlflow_runs import RunWriting
 
 MODELS_PER_PAGE = 1000
 VERSIONS_PER_PAGE = 2000
@@ -31,7 +32,7 @@ WITNESSES_PER_RUN = 1000
 """A run is read whole; checkpoints go on in another one after so many."""
 
 
-class MlflowRegistry(MlflowFiles):
+class MlflowRegistry(MlflowFiles, RunWriting):
     """`services.registry.Registry` on a real MLflow server."""
 
     def __init__(self, uri: str) -> None:

@@ -52,6 +52,17 @@ class Message:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One line of a message's log. ``outcome`` is None while it is under way, or where whoever tried died over it;
+    ``by`` is who let it be tried again."""
+
+    at: str
+    outcome: str | None
+    error: str | None
+    by: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """A message that is ours to send for `LEASE_SECONDS`."""
 
@@ -194,10 +205,14 @@ def forget(database: Database) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """What is stuck, what waits and what was settled lately; the counts are of all of them."""
+    """What is stuck, what waits and what was settled lately; the counts are of all of them.
+
+    ``log`` has every attempt at what is stuck, by the message's number, oldest first.
+    """
 
     counts: dict[str, int]
     stuck: list[Message]
+    log: dict[int, list[Attempt]]
     waiting: list[Message]
     settled: list[Message]
 
@@ -207,12 +222,22 @@ def overview(database: Database, *, limit: int = 50) -> Overview:
     with database.reading() as connection:
         counted = connection.execute(sa.select(outbox.c.state, sa.func.count()).group_by(outbox.c.state))
         counts = {row[0]: row[1] for row in counted}
+        stuck = _messages(connection, outbox.c.state == STUCK, limit=limit, newest=True)
         return Overview(
             counts=counts,
-            stuck=_messages(connection, outbox.c.state == STUCK, limit=limit, newest=True),
+            stuck=stuck,
+            log=_attempts(connection, [message.number for message in stuck]),
             waiting=_messages(connection, outbox.c.state == WAITING, limit=limit),
             settled=_messages(connection, outbox.c.state.in_([DELIVERED, DROPPED]), limit=limit, newest=True),
         )
+
+
+def _attempts(connection: Connection, numbers: Sequence[int]) -> dict[int, list[Attempt]]:
+    query = sa.select(message_attempts).where(message_attempts.c.number.in_(numbers)).order_by(message_attempts.c.id)
+    found: dict[int, list[Attempt]] = {number: [] for number in numbers}
+    for row in connection.execute(query):
+        found[row.number].append(Attempt(at=row.at, outcome=row.outcome, error=row.error, by=row.by))
+    return found
 
 
 def _messages(

@@ -84,23 +84,23 @@ def credentials(database: Database, username: str) -> dict[str, dict[str, dict[s
 
 
 def add_account(
-    database: Database, *, username: str, name: str, hashed: str, roles: Iterable[Role], email: str = ""
+    place: Database | Connection, *, username: str, name: str, hashed: str, roles: Iterable[Role], email: str = ""
 ) -> None:
     """Create a person's account with a hashed password; raises `BadInput` for a bad, reserved or taken username."""
-    _add(database, username=username, name=name, hashed=hashed, roles=roles, email=email)
+    _add(place, username=username, name=name, hashed=hashed, roles=roles, email=email)
 
 
-def add_automation(database: Database, *, username: str, name: str, roles: Iterable[Role]) -> None:
+def add_automation(place: Database | Connection, *, username: str, name: str, roles: Iterable[Role]) -> None:
     """Create the account of a service: nobody can log in with it, and it never counts as a person.
 
     Raises:
         BadInput: a bad, reserved or taken username.
     """
-    _add(database, username=username, name=name, hashed=NO_PASSWORD, roles=roles, automation=True)
+    _add(place, username=username, name=name, hashed=NO_PASSWORD, roles=roles, automation=True)
 
 
 def _add(
-    database: Database,
+    place: Database | Connection,
     *,
     username: str,
     name: str,
@@ -113,7 +113,7 @@ def _add(
         raise BadInput("A username must be 1 to 256 printable characters without spaces at its ends.")
     if _folded(username) in RESERVED:
         raise BadInput(f"{username!r} is a name of Signoff's own in the record; choose another.")
-    with database.writing() as connection:
+    with _writing(place) as connection:
         if _account(connection, username) is not None:
             raise BadInput(f"There is already an account {username!r}.")
         connection.execute(
@@ -138,6 +138,7 @@ class Account:
     email: str
     roles: tuple[str, ...]
     disabled: bool
+    automation: bool
     created_at: str
 
 
@@ -151,15 +152,16 @@ def listed(database: Database) -> list[Account]:
                 email=row.email,
                 roles=tuple(sorted(row.roles)),
                 disabled=row.disabled,
+                automation=row.automation,
                 created_at=row.created_at,
             )
             for row in connection.execute(sa.select(accounts).order_by(accounts.c.username))
         ]
 
 
-def set_roles(database: Database, username: str, roles: Iterable[Role]) -> None:
+def set_roles(place: Database | Connection, username: str, roles: Iterable[Role]) -> None:
     """Replace an account's roles, at once and in its open sessions too; raises `NotFound`."""
-    with database.writing() as connection:
+    with _writing(place) as connection:
         _update(connection, username, roles=_stored(roles))
 
 
@@ -178,9 +180,9 @@ def set_password(database: Database, username: str, hashed: str) -> None:
         connection.execute(sessions.delete().where(sessions.c.username == username))
 
 
-def disable(database: Database, username: str) -> None:
+def disable(place: Database | Connection, username: str) -> None:
     """Let the account neither in nor act any more, and close its sessions; raises `NotFound`."""
-    with database.writing() as connection:
+    with _writing(place) as connection:
         _update(connection, username, disabled=True)
         connection.execute(sessions.delete().where(sessions.c.username == username))
 
@@ -396,4 +398,13 @@ def _connected(place: Database | Connection) -> Iterator[Connection]:
         yield place
     else:
         with place.reading() as connection:
+            yield connection
+
+
+@contextmanager
+def _writing(place: Database | Connection) -> Iterator[Connection]:
+    if isinstance(place, Connection):
+        yield place
+    else:
+        with place.writing() as connection:
             yield connection

@@ -10,6 +10,7 @@ from services.errors import NotAllowed
 _EVERYONE = frozenset(Role)
 _VOTERS = frozenset({Role.REVIEWER, Role.RELEASE_MANAGER})
 """Who can have a vote; on a version those of them have one whose role the policy that judges it asks for."""
+_VALIDATORS = frozenset({Role.SCIENTIST, Role.REVIEWER, Role.RELEASE_MANAGER})
 
 ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.VIEW: _EVERYONE,
@@ -26,11 +27,15 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.RESTORE: frozenset({Role.RELEASE_MANAGER}),
     Action.ADOPT: frozenset({Role.RELEASE_MANAGER}),
     Action.AUTO: frozenset({Role.RELEASE_MANAGER}),
+    Action.VALIDATE: _VALIDATORS,
+    Action.VALIDATE_WITH_CONSENT: _VOTERS,
+    Action.CANCEL_VALIDATION: _VALIDATORS,
     Action.BREAK_GLASS: frozenset({Role.BREAK_GLASS}),
     Action.CONFIRM_EMERGENCY: frozenset({Role.BREAK_GLASS, Role.RELEASE_MANAGER}),
     Action.WITHDRAW_EMERGENCY: frozenset({Role.BREAK_GLASS}),
     Action.REVIEW_EMERGENCY: frozenset({Role.REVIEWER, Role.AUDITOR}),
     Action.RECONCILE: frozenset({Role.RELEASE_MANAGER, Role.AUDITOR, Role.ADMIN}),
+    Action.TRY_POLICIES: frozenset({Role.REVIEWER, Role.RELEASE_MANAGER, Role.AUDITOR, Role.ADMIN}),
     Action.EXPORT_LEDGER: frozenset({Role.AUDITOR, Role.ADMIN}),
     Action.RETRY_MESSAGES: frozenset({Role.RELEASE_MANAGER, Role.ADMIN}),
     Action.MANAGE_PEOPLE: frozenset({Role.ADMIN}),
@@ -41,10 +46,19 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
 FOR_AUTOMATION = frozenset(
     {
         *(Action.VIEW, Action.SUBMIT, Action.WITHDRAW, Action.AUTO, Action.RECONCILE),
-        *(Action.PROMOTE, Action.ROLLBACK, Action.ARCHIVE, Action.EXPORT_LEDGER),
+        *(Action.PROMOTE, Action.ROLLBACK, Action.ARCHIVE, Action.TRY_POLICIES, Action.EXPORT_LEDGER),
+        *(Action.VALIDATE, Action.CANCEL_VALIDATION),
     }
 )
 """What a service may do, whatever its roles. The rest is judgement, and for people only."""
+
+ONLY_IN_BROWSER = frozenset(
+    {
+        *(Action.RESTORE, Action.ADOPT, Action.RETRY_MESSAGES, Action.MANAGE_PEOPLE),
+        *(Action.BREAK_GLASS, Action.CONFIRM_EMERGENCY, Action.WITHDRAW_EMERGENCY, Action.REVIEW_EMERGENCY),
+    }
+)
+"""What no token can be used for: it is for people who have what it is about before their eyes."""
 
 
 def may(actor: Actor, action: Action) -> bool:

@@ -26,6 +26,7 @@ from services import documents
 from services.domain import Action, RegisteredModel, Role, Stage
 from services.errors import InvalidSettings
 from services.permissions import ROLES_FOR, named
+from services.validation.rule import ValidationRule
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -145,6 +146,7 @@ class Rules(_Strict):
     champion: Target = Target(stage=Stage.PRODUCTION, alias="champion")
     metrics: tuple[MetricRule, ...] = Field(min_length=1, strict=False)
     same_dataset: bool
+    validation: ValidationRule | None = None
     signature: bool
     signing: bool = False
     input_example: bool = False

@@ -58,8 +58,7 @@ def _tag(signoff: Signoff, call: Call) -> None:
     version = next(v for v in told.versions if v.ref.version == call.version)
     if key.casefold() not in OURS or _is_as_recorded(signoff, version, call):
         return
-    where = standing.standings(signoff, told.model.name, [version]).get(version.ref.version, Standing.FREE)
-    if key.casefold() in EVERYWHERE or where is not Standing.FREE:
+    if key.casefold() in EVERYWHERE or standing.standings(signoff, told.model.name, [version]):
         raise Refused(f"{key} of {version.ref} is part of the public record, which only Signoff writes. {_hint(key)}")
 
 

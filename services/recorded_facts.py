@@ -13,6 +13,7 @@ from typing import Any
 
 from services import mirror
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED, void_reasons
+from services.checks.validation import void_reasons as outdated
 from services.domain import (
     Actor,
     ArtifactFile,
@@ -28,9 +29,12 @@ from services.domain import (
 from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Submission
 from services.ledger import Event
 from services.policy import Policy
+from services.validation.record import Validation
 
 MAX_TAGS, MAX_TAG = 30, 80
 MAX_PATHS, MAX_PATH = 40, 160
+MAX_VALIDATIONS = 3
+"""The newest of those that counted."""
 MAX_WORDS = 600
 """Of a comment that an event of its own keeps whole."""
 _NEVER = datetime.fromtimestamp(0, tz=UTC)
@@ -56,6 +60,7 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "tags": _tags(candidate.version.tags, policy),
         "model_tags": _tags(seen.model.tags, policy),
         "champion_datasets": _datasets(seen.champion),
+        "validations": [one.as_json() for one in seen.validations if not outdated(one, seen)][:MAX_VALIDATIONS],
         "submission": {"by": submission.submitted_by, "at": submission.submitted_at} if submission else None,
         "rollback_of": seen.rollback_of,
     }
@@ -184,7 +189,8 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
     given = [_vote(vote, kind, binding) for kind, vote in _given(details)] if kept else []
     actor = Actor(username=event.actor, name=event.body["actor_name"], roles=_roles(event.body["roles"]))
     ordered = tuple(sorted(given, key=lambda vote: vote.seq))
-    return Rebuilt(facts=replace(facts, decisions=ordered), actor=actor, details=details, kept=kept)
+    facts = replace(facts, decisions=ordered, validations=_validations(facts, kept))
+    return Rebuilt(facts=facts, actor=actor, details=details, kept=kept)
 
 
 def _candidate(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, Any] | None) -> Evidence:
@@ -237,6 +243,14 @@ def _champion(name: str, details: Mapping[str, Any], kept: Mapping[str, Any] | N
         datasets=_logged(kept["champion_datasets"] if kept else ()),
     )
     return Evidence(version=ModelVersion(ref=ref, created_at=_NEVER, updated_at=_NEVER), run=run)
+
+
+def _validations(facts: Facts, kept: Mapping[str, Any] | None) -> tuple[Validation, ...]:
+    manifest, champion = facts.candidate.manifest, facts.champion.version if facts.champion else None
+    return tuple(
+        Validation.from_json(one, facts.candidate.ref, manifest=manifest.digest if manifest else "", champion=champion)
+        for one in (kept or {}).get("validations", ())
+    )
 
 
 def _submission(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, Any] | None) -> Submission | None:

@@ -52,6 +52,9 @@ def record(
     entry = Entry(kind=kind, actor=actor, at=at, ref=ref, comment=reason, verdict=verdict, details=details)
     with database.writing() as connection:
         fingerprint, told = _fingerprint(entry), entry
+        if again := _again(connection, fingerprint, told):
+            _tell_at(connection, again)
+            return
         if not _open(connection, fingerprint, at) and _causes(connection, actor, at) >= MAX_CAUSES:
             fingerprint, told = digest(["many causes", actor.username]), replace(entry, ref=None, comment=_MANY)
             _open(connection, fingerprint, at)
@@ -59,9 +62,8 @@ def record(
         if window.times == 1:
             event = ledger.append(connection, entry)
             connection.execute(_this(window).values(first_seq=event.seq))
-        elif window.times in TOLD_AT:
-            _tell(connection, window)
-            connection.execute(_this(window).values(told=window.times))
+        else:
+            _tell_at(connection, window)
 
 
 def close_windows(database: Database, *, at: datetime) -> int:
@@ -82,6 +84,18 @@ def _fingerprint(entry: Entry) -> str:
     failed = [[check.id, check.reason] for check in entry.verdict.checks if not check.passed] if entry.verdict else []
     ref = [entry.ref.name, entry.ref.version] if entry.ref else []
     return digest([entry.kind, entry.actor.username, entry.actor.source, *ref, entry.comment, failed])
+
+
+def _again(connection: Connection, fingerprint: str, entry: Entry) -> sa.Row[Any] | None:
+    """One more of a cause whose window is open, in one statement; MLflow may wait for this. None: there is no such."""
+    now = entry.at.timestamp()
+    mine = (_row.fingerprint == fingerprint) & (_row.opened_at > now - WINDOW_SECONDS)
+    return connection.execute(
+        refusal_windows.update()
+        .where(mine, _row.opened_at < now + WINDOW_SECONDS)
+        .values(times=_row.times + 1, **_last(entry))
+        .returning(*refusal_windows.c)
+    ).one_or_none()
 
 
 def _open(connection: Connection, fingerprint: str, at: datetime) -> bool:
@@ -106,9 +120,30 @@ def _causes(connection: Connection, actor: Actor, at: datetime) -> int:
 def _counted(connection: Connection, fingerprint: str, entry: Entry) -> sa.Row[Any]:
     """One more of this cause, in one statement: whoever comes at the same moment waits for this transaction."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    now, actor = entry.at.timestamp(), entry.actor
-    told_of = {
-        "last_at": now,
+    statement = insert(refusal_windows).values(
+        fingerprint=fingerprint,
+        kind=entry.kind.value,
+        person=entry.actor.username,
+        model=entry.ref.name if entry.ref else "",
+        version=entry.ref.version if entry.ref else 0,
+        reason=entry.comment,
+        opened_at=entry.at.timestamp(),
+        first_seq=0,
+        times=1,
+        told=1,
+        **_last(entry),
+    )
+    upsert = statement.on_conflict_do_update(
+        index_elements=[_row.fingerprint], set_={**_last(entry), "times": _row.times + 1}
+    )
+    return connection.execute(upsert.returning(*refusal_windows.c)).one()
+
+
+def _last(entry: Entry) -> dict[str, Any]:
+    """What a window keeps of the newest refusal it counts."""
+    actor = entry.actor
+    return {
+        "last_at": entry.at.timestamp(),
         "actor": {
             "name": actor.name,
             "roles": sorted(actor.roles),
@@ -116,23 +151,13 @@ def _counted(connection: Connection, fingerprint: str, entry: Entry) -> sa.Row[A
             "automation": actor.automation,
         },
     }
-    statement = insert(refusal_windows).values(
-        fingerprint=fingerprint,
-        kind=entry.kind.value,
-        person=actor.username,
-        model=entry.ref.name if entry.ref else "",
-        version=entry.ref.version if entry.ref else 0,
-        reason=entry.comment,
-        opened_at=now,
-        first_seq=0,
-        times=1,
-        told=1,
-        **told_of,
-    )
-    upsert = statement.on_conflict_do_update(
-        index_elements=[_row.fingerprint], set_={**told_of, "times": _row.times + 1}
-    )
-    return connection.execute(upsert.returning(*refusal_windows.c)).one()
+
+
+def _tell_at(connection: Connection, window: sa.Row[Any]) -> None:
+    """Make an event of the count when it reaches one of `TOLD_AT`."""
+    if window.times in TOLD_AT:
+        _tell(connection, window)
+        connection.execute(_this(window).values(told=window.times))
 
 
 def _close(connection: Connection, window: sa.Row[Any]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from services.domain import (
     ArtifactEntry,
     Curve,
+    Dataset,
     LoggedModelFacts,
     ModelVersion,
     RegisteredModel,
@@ -17,6 +21,22 @@ from services.domain import (
     Witness,
 )
 from services.evidence import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContents:
+    """What a run of ours is to show. ``at`` is when it was measured, in UTC."""
+
+    at: datetime
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    dataset: Dataset
+    models: tuple[str, ...] = ()
+    """Ids of the logged models that went in."""
+    documents: Mapping[str, str] = field(default_factory=dict)
+    """Artifacts of text, by file name."""
+    pictures: tuple[Path, ...] = ()
 
 
 class Registry(Protocol):
@@ -43,6 +63,7 @@ class Registry(Protocol):
     def version_file(self, ref: VersionRef, path: str, limit: int) -> bytes: ...
     def listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]: ...
     def manifest(self, ref: VersionRef) -> Manifest: ...
+    def fetch(self, ref: VersionRef, folder: Path, *, max_bytes: int) -> Manifest: ...
     def run_files(self, run_id: str) -> tuple[ArtifactEntry, ...]: ...
     def run_file(self, run_id: str, path: str) -> bytes: ...
     def set_stage(self, ref: VersionRef, stage: str, *, archive_existing: bool = False) -> None: ...
@@ -50,5 +71,8 @@ class Registry(Protocol):
     def delete_alias(self, name: str, alias: str) -> None: ...
     def set_tag(self, ref: VersionRef, key: str, value: str) -> None: ...
     def delete_tag(self, ref: VersionRef, key: str) -> None: ...
+    def begin_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str: ...
+    def complete_run(self, run_id: str, contents: RunContents) -> None: ...
+    def abandon_run(self, run_id: str) -> None: ...
     def witnesses(self) -> tuple[Witness, ...]: ...
     def witness(self, ledger: str, name: str, text: str) -> None: ...

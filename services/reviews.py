@@ -27,6 +27,8 @@ class Outcome:
     ref: VersionRef
     event: Event | None
     message: str
+    job: int | None = None
+    """What goes on in the background because of it, by its number."""
 
 
 def submit(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:

@@ -47,6 +47,8 @@ class Settings:
     """The roles of MLflow clients that did not authenticate: they act as `services.people.MLFLOW_CLIENT`."""
     gate_token: str = field(default="", repr=False)
     """What the hook in the MLflow server proves itself with; empty: there is no hook to listen to."""
+    holdouts: tuple[Path, ...] = ()
+    """Folders whose files a validation may read by their path; none unless listed."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -83,6 +85,11 @@ class Settings:
             webhook_secret=environ.get("SIGNOFF_WEBHOOK_SECRET", ""),
             anonymous_roles=_roles(environ.get("SIGNOFF_ANONYMOUS_ROLES"), embedded=embedded),
             gate_token=environ.get("SIGNOFF_GATE_TOKEN") or "",
+            holdouts=tuple(
+                Path(folder).resolve()
+                for folder in (environ.get("SIGNOFF_HOLDOUTS") or "").split(os.pathsep)
+                if folder.strip()
+            ),
         )
 
 

@@ -232,6 +232,53 @@ emergencies = Table(
     ),
 )
 
+validation_jobs = Table(
+    "validation_jobs",
+    metadata,
+    # The event that asked for it.
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("model", String(512), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("asked_by", String(256), nullable=False),
+    Column("asked_at", String(32), nullable=False),
+    Column("request", JSON, nullable=False),  # holdout, target, confidence, consent
+    Column("place", String(512), nullable=False),  # machine and folder that have what was uploaded
+    Column("state", String(16), nullable=False),  # queued, running, done, failed, cancelled
+    Column("step", String(200), nullable=False, server_default=""),
+    Column("share", Float, nullable=False, server_default="0"),
+    Column("log", JSON, nullable=False),  # [[at, words], …]
+    Column("error", Text),
+    Column("claim", String(32)),  # of whoever runs it; one that lost its lease has another
+    Column("leased_until", Float, nullable=False),  # seconds since 1970, on database time
+    Column("run_id", String(64)),  # in MLflow
+    Column("completed_seq", BigInteger),
+    Column("ended_at", String(32)),
+    Index("ix_validation_jobs_state", "state", "seq"),
+    Index("ix_validation_jobs_model", "model", "version"),
+)
+
+validations = Table(  # what counts as evidence; follows from the events that completed them
+    "validations",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("job", BigInteger, nullable=False, unique=True),
+    Column("model", String(512), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("manifest", String(64), nullable=False),
+    Column("champion", Integer),  # this and the next two: null where there was none
+    Column("champion_identity", Text),
+    Column("champion_manifest", String(64)),
+    Column("by", String(256), nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("consent", Boolean, nullable=False),
+    Column("run_id", String(64), nullable=False),
+    Column("report", Text, nullable=False),  # whole, as JSON; the event names its digest
+    Column("mirrored", Boolean, nullable=False, server_default=text("false")),  # whether MLflow has its figures
+    Index("ix_validations_model", "model", "version"),
+)
+
 slots = Table(
     "slots",
     metadata,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.debian import found_or_installed
 
 # Without the networking flags Chromium calls home at every start.
 FLAGS = [
@@ -25,17 +26,15 @@ MISSING = "These tests need a Chromium: install the package chromium, or name on
 
 def chromium() -> str:
     """The path of a Chromium; skips the test with one clear sentence when there is none and none can be installed."""
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    found = found or shutil.which("google-chrome")
-    if not found and os.geteuid() == 0 and shutil.which("apt-get"):
-        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]):
-            subprocess.run(
-                command, check=False, capture_output=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            )
-        found = shutil.which("chromium")
+    found = found_or_installed(_installed, "chromium")
     if not found:
         pytest.skip(MISSING)
     return found
+
+
+def _installed() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
 @contextmanager

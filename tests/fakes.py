@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
 
+from services.artifacts import saved
 from services.domain import (
     ArtifactEntry,
     ArtifactFile,
@@ -28,6 +31,7 @@ from services.domain import (
 from services.errors import BadInput, NotFound, UnreadableModel
 from services.evidence import Manifest
 from services.progress import Progress, tell
+from services.registry import RunContents
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOLDOUT = Dataset(name="holdout", digest="aaaaaaaa", context="eval")
@@ -265,6 +269,15 @@ class FakeRegistry:
             has_input_example=ref in self._with_example,
         )
 
+    def fetch(self, ref: VersionRef, folder: Path, *, max_bytes: int) -> Manifest:
+        found = self.manifest(ref)
+        if found.size > max_bytes:
+            raise BadInput(f"The files of {ref} have {found.size} bytes; at most {max_bytes} are read.")
+        for path, data in self._files[ref].items():
+            for _ in saved([data], folder, path, max_bytes=max_bytes):
+                pass
+        return found
+
     def run_files(self, run_id: str) -> tuple[ArtifactEntry, ...]:
         self.calls += 1
         found = self._run_files.get(run_id, {})
@@ -311,6 +324,37 @@ class FakeRegistry:
             version = self._versions[ref]
             kept = {name: value for name, value in version.tags.items() if name != key}
             self._versions[ref] = replace(version, tags=kept)
+
+    def begin_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        with self._writing(f"run {name}"):
+            now, run_id = self._tick(), uuid4().hex
+            self._runs[run_id] = RunFacts(
+                run_id=run_id,
+                name=name,
+                user=None,
+                experiment_id=experiment,
+                started_at=now,
+                ended_at=None,
+                status="RUNNING",
+                tags=dict(tags),
+            )
+            return run_id
+
+    def complete_run(self, run_id: str, contents: RunContents) -> None:
+        with self._writing(f"figures {self._runs[run_id].name}"):
+            self._runs[run_id] = replace(
+                self._runs[run_id],
+                metrics={name: Metric(name=name, value=value) for name, value in contents.metrics.items()},
+                params=dict(contents.params),
+                tags={**self._runs[run_id].tags, **contents.tags},
+                datasets=(contents.dataset,),
+                ended_at=self._tick(),
+                status="FINISHED",
+            )
+
+    def abandon_run(self, run_id: str) -> None:
+        with self._writing(f"gave up {self._runs[run_id].name}"):
+            self._runs[run_id] = replace(self._runs[run_id], status="FAILED", ended_at=self._tick())
 
     def witnesses(self) -> tuple[Witness, ...]:
         self.calls += 1

@@ -64,10 +64,15 @@ def mlflow_server(
         server.wait(timeout=20)
 
 
+def logged_in(url: str, login: str) -> str:
+    """A URL with name and password in it, which MLflow's client sends along."""
+    return url.replace("://", f"://{login}@", 1) if login else url
+
+
 @contextmanager
-def served(signoff: Signoff, port: int) -> Iterator[None]:
-    """The gate's HTTP side, in this process."""
-    config = uvicorn.Config(Starlette(routes=admission_routes(signoff)), port=port, log_level="warning")
+def served(app: Starlette, port: int) -> Iterator[None]:
+    """An application of ours, in this process."""
+    config = uvicorn.Config(app, port=port, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -121,19 +126,33 @@ class Gated:
 
 
 @contextmanager
-def gated(folder: Path, *arguments: str, workers: int = 1, direct: bool = False, **environ: str) -> Iterator[Gated]:
-    """Everything, started; ``direct``: with nothing between hook and gate."""
+def gated(
+    folder: Path,
+    *arguments: str,
+    app: str = "signoff",
+    workers: int = 1,
+    direct: bool = False,
+    login: str = "",
+    **environ: str,
+) -> Iterator[Gated]:
+    """Everything, started.
+
+    Args:
+        direct: with nothing between hook and gate.
+        login: ``name:password`` with which Signoff itself asks MLflow, where MLflow has a login.
+    """
     gate_port = free_port()
     gate = f"http://127.0.0.1:{gate_port}"
     with (
         between(gate) as proxy,
-        mlflow_server(folder, gate if direct else proxy.url, *arguments, workers=workers, **environ) as url,
+        mlflow_server(folder, gate if direct else proxy.url, *arguments, app=app, workers=workers, **environ) as url,
     ):
         prefix = arguments[arguments.index("--static-prefix") + 1] if "--static-prefix" in arguments else ""
-        settings = settings_in(folder / "signoff", SIGNOFF_GATE_TOKEN=TOKEN, MLFLOW_TRACKING_URI=url + prefix)
-        signoff = Signoff.wire(settings=settings, registry=MlflowRegistry(url + prefix))
+        asked = logged_in(url, login) + prefix
+        settings = settings_in(folder / "signoff", SIGNOFF_GATE_TOKEN=TOKEN, MLFLOW_TRACKING_URI=asked)
+        signoff = Signoff.wire(settings=settings, registry=MlflowRegistry(asked))
         add_people(signoff)
         assert main(["index", f"sqlite:///{folder / 'mlflow.db'}"]) == 0
-        with served(signoff, gate_port):
+        with served(Starlette(routes=admission_routes(signoff)), gate_port):
             yield Gated(url=url + prefix, signoff=signoff, proxy=proxy, artifacts=folder / "artifacts")
         signoff.database.engine.dispose()

@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.database import Database
+from tests.debian import found_or_installed
 
 ACCOUNT = "postgres"
 """Whom the server runs as when we are root, which PostgreSQL refuses to be; Debian's package makes the account."""
@@ -41,7 +42,7 @@ class Server:
             subprocess.Popen(
                 [
                     *(self.binaries / "postgres", "-D", self.folder / "data", "-k", self.folder),
-                    *("-c", "listen_addresses=", "-c", "fsync=off"),
+                    *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "autovacuum=off"),
                 ],
                 user=self.user,
                 cwd=self.folder,
@@ -64,7 +65,7 @@ class Server:
 
     def new_database(self, *, template: str = "signoff", tablespace: str = "pg_default") -> str:
         name = f"test{next(self.numbers)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} TABLESPACE {tablespace}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy TABLESPACE {tablespace}")
         return self.url(name)
 
     def drop(self, url: str) -> None:
@@ -118,12 +119,7 @@ def _wait_for(server: Server, process: subprocess.Popen[bytes]) -> None:
 
 
 def _binaries() -> Path:
-    found = _newest()
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for arguments in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "postgresql"]):
-            subprocess.run(["apt-get", *arguments], check=False, env=quiet, capture_output=True)
-        found = _newest()
+    found = found_or_installed(_newest, "postgresql")
     if found is None:
         pytest.skip("PostgreSQL is not installed (Debian's package postgresql), so these tests run on SQLite only.")
     if os.geteuid() == 0 and ACCOUNT not in {entry.pw_name for entry in pwd.getpwall()}:

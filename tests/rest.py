@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
@@ -12,6 +16,7 @@ from starlette.testclient import TestClient
 from services import people, tokens
 from services.domain import Source
 from services.signoff import Signoff
+from tests.conftest import free_port, wait_until
 from web.gate import SessionGate
 from web.headers import SecurityHeaders
 from web.routes import routes
@@ -24,6 +29,21 @@ def application(signoff: Signoff) -> Starlette:
     """Everything that answers HTTP but Streamlit."""
     guards = [Middleware(SecurityHeaders, policy="default-src 'self'"), Middleware(SessionGate, signoff=signoff)]
     return Starlette(routes=routes(signoff), middleware=guards)
+
+
+@contextmanager
+def over_http(signoff: Signoff) -> Iterator[str]:
+    """The same behind a real socket; gives its address."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(application(signoff), port=port, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, "Signoff")
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
 
 
 class Rest:

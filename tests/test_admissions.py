@@ -112,6 +112,13 @@ class TestPromotion:
         assert registry.calls == 0
         assert stages(registry) == ["Production", "Staging"]
 
+    def test_is_not_taken_for_those_who_did_not_authenticate_by_its_name(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        answer = ask(signoff, stage(registry, 2, "Production", archive=True, user=ANYBODY))
+        assert "has no account here that may act" in refused(signoff, answer, "promotion:refused")
+        assert record(signoff)[-1].actor != ANYBODY
+
     def test_is_refused_where_those_who_did_not_authenticate_have_no_role(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
     ) -> None:

@@ -103,6 +103,18 @@ def test_a_promotion_is_prescribed_made_and_told(
     assert kinds(signoff)[-1] == "promotion:confirmed"
 
 
+def test_no_answer_waits_for_a_thread_that_belongs_to_pages_and_rest(
+    registry: FakeRegistry, http: TestClient, ready: VersionRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none_is_free(*_: object) -> None:
+        pytest.fail("a thread of everybody's was asked for")
+
+    monkeypatch.setattr("fastapi.dependencies.utils.run_in_threadpool", none_is_free)
+    monkeypatch.setattr("fastapi.routing.run_in_threadpool", none_is_free)
+    assert http.post(PATH, json=question(registry)).json()["allowed"] is True
+    assert http.get(f"{PATH}/names").status_code == 200
+
+
 def test_a_refusal_carries_its_checks(registry: FakeRegistry, http: TestClient, ready: VersionRef) -> None:
     registry.add_version("m", {"val_auc": 0.1})
     document = http.post(PATH, json=question(registry, version=3)).json()

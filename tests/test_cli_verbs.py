@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-import uvicorn
 
 from commands import main
 from services import reviews
 from services.domain import Dataset, RegisteredModel, VersionRef
 from services.errors import RegistryUnavailable
 from services.signoff import Signoff
-from tests.conftest import free_port, wait_until
+from tests.conftest import free_port
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
-from tests.rest import Rest, application
+from tests.rest import Rest, over_http
 from tests.test_releases import approve, release
 
 Run = Callable[..., tuple[int, str, str]]
@@ -26,14 +24,8 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def url(signoff: Signoff) -> Iterator[str]:
     """Signoff's routes behind a real socket."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(application(signoff), port=port, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: server.started, "the server")
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(timeout=10)
+    with over_http(signoff) as found:
+        yield found
 
 
 @pytest.fixture
@@ -198,3 +190,24 @@ class TestUnanswered:
             with pytest.raises(SystemExit) as left:
                 main(["check", "m", "1"])
             assert left.value.code == 2
+
+
+class TestProgress:
+    """On stderr, and only where a person looks on."""
+
+    LONG = (("check", "m", "1", "--fresh"), ("reconcile",), ("auto", "m", "1", "--comment", "x"))
+
+    @pytest.mark.parametrize("command", LONG, ids=lambda words: words[0])
+    def test_is_shown_on_a_terminal_and_stdout_stays_the_answer(
+        self, run: Run, candidate: VersionRef, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+        _, out, err = run("release_manager", *command, "--json")
+        assert json.loads(out)
+        assert "0:00:00" in err
+
+    @pytest.mark.parametrize("command", LONG, ids=lambda words: words[0])
+    def test_is_not_shown_to_programs(self, run: Run, candidate: VersionRef, command: tuple[str, ...]) -> None:
+        _, _, err = run("release_manager", *command)
+        assert "0:00" not in err
+        assert "\r" not in err

@@ -11,24 +11,27 @@ from typing import Any
 import pytest
 
 from services import ledger, releases, reviews
-from services.domain import Actor, Dataset, Role, VersionRef
+from services.domain import Action, Actor, Dataset, Role, VersionRef
 from services.dry_run import Answer, Decided, DryRun, Judged, dry_run
 from services.errors import InvalidSettings
 from services.evidence import FindingDraft, Severity
 from services.gate import GateRefused
 from services.ledger import Entry, Event, Kind
+from services.permissions import ROLES_FOR
 from services.policy import PolicyBook, parse
 from services.recorded_facts import MAX_PATHS, MAX_TAG, MAX_TAGS, MAX_WORDS
 from services.settings import PROJECT
 from services.signoff import Signoff
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
-from tests.ledgers import record
+from tests.ledgers import kinds, record
+from tests.rest import Rest, refused
 from tests.test_cli import Run
 from tests.test_cli import run as run  # noqa: PLC0414  (a fixture)
 from tests.test_releases import release
 
 DATABASES = BOTH
+UNREADABLE = ("2026-02-30", "!!bool perhaps", "!!timestamp soon", "!!int ''", "!!float x")
 DEFAULT = (PROJECT / "policies" / "default.yaml").read_text()
 
 
@@ -385,3 +388,56 @@ class TestCommand:
         file = tmp_path / "new.yaml"
         file.write_text(DEFAULT)
         assert "\x1b" not in run("policy", "dry-run", file)[1]
+
+
+class TestOverRest:
+    def test_answers_as_the_terminal_does_and_leaves_nothing(self, signoff: Signoff, released: VersionRef) -> None:
+        rest, text = Rest(signoff), DEFAULT.replace("0.90", "0.93")
+        rest.secret("auditor")
+        before = kinds(signoff)
+        answer = rest.post("/policies/dry-run", "auditor", policy=text)
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == json.loads(json.dumps(tried(signoff, text).as_json()))
+        assert [one["now"] for one in answer.json()["promotions"]] == ["allowed", "refused"]
+        assert kinds(signoff) == before
+
+    def test_can_be_of_one_model_and_from_a_day_on(self, signoff: Signoff, released: VersionRef) -> None:
+        rest = Rest(signoff)
+        for only in ({"model": "n"}, {"since": "2027-01-01"}, {"model": "n", "since": "2026-01-01T00:00:00Z"}):
+            assert rest.post("/policies/dry-run", "admin", policy=DEFAULT, **only).json()["promotions"] == []
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("nonsense", "policy:1: a policy is a mapping"),
+            (DEFAULT.replace("priority", "prioritee"), "policy:4: prioritee"),
+            ("a: [1", "not YAML"),
+            ("name: &n x\ntitle: *n", "aliases such as *this are not taken"),
+            ("a: &a [*a]", "aliases"),
+            *((f"name: {value}", "a value that cannot be read") for value in UNREADABLE),
+            ("[" * 5000, "a value that cannot be read"),
+            ("name: " + "9" * 5000, "a value that cannot be read"),
+        ],
+    )
+    def test_of_what_is_no_policy_is_one_clear_sentence(self, signoff: Signoff, text: str, why: str) -> None:
+        answer = Rest(signoff).post("/policies/dry-run", "admin", policy=text)
+        assert why in refused(answer, 400, "INVALID_PARAMETER_VALUE")
+
+    def test_that_would_judge_a_model_together_with_another_is_told(
+        self, signoff: Signoff, released: VersionRef
+    ) -> None:
+        twin = DEFAULT.replace("name: default", "name: twin")
+        answer = Rest(signoff).post("/policies/dry-run", "admin", policy=twin)
+        assert "give one a higher priority" in refused(answer, 400, "INVALID_PARAMETER_VALUE")
+
+    def test_is_for_who_the_table_and_the_token_name(self, signoff: Signoff, released: VersionRef) -> None:
+        rest = Rest(signoff)
+        for role in Role:
+            answer = rest.post("/policies/dry-run", role.value, policy=DEFAULT)
+            assert answer.status_code == (200 if role in ROLES_FOR[Action.TRY_POLICIES] else 403)
+        assert kinds(signoff)[-1] != "access:refused", "an admin may"
+        limited = rest.token("admin", "limited", models=["n*"])
+        assert "all models at once" in refused(
+            rest.post("/policies/dry-run", token=limited, policy=DEFAULT), 403, "PERMISSION_DENIED"
+        )
+        assert rest.post("/policies/dry-run", token=limited, policy=DEFAULT, model="n1").status_code == 200

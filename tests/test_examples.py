@@ -18,6 +18,7 @@ from services.signoff import Signoff
 from tests.conftest import Clock
 from tests.fakes import HOLDOUT, SIGNATURE, FakeRegistry
 from tests.ledgers import kinds, record
+from tests.validation import on_record
 
 BOOK = PolicyBook(
     policies=tuple(
@@ -58,6 +59,7 @@ def demands(policy: Policy) -> set[str]:
     found |= {"staging_time"} if rules.min_hours_in_staging else set()
     found |= {f"freeze:{freeze.title}" for freeze in rules.freezes}
     found |= {"signed"} if rules.signing else set()
+    found |= {"validation:report", "validation:improvement"} if rules.validation else set()
     several = len(rules.approvals) > 1
     return found | {f"approvals:{rule.role}" if several else "approvals" for rule in rules.approvals}
 
@@ -109,6 +111,9 @@ class World:
     def release(self, ref: VersionRef, start: datetime, without: str = "") -> None:
         """Submit, approve and promote it, but for what ``without`` says."""
         self.clock.now = start
+        if (rule := self.rules.validation) and without != "validation:report":
+            gain = 0.005 if without == "validation:improvement" else 0.02
+            on_record(self.signoff, ref, sha256=rule.holdout, confidence=rule.confidence, gain=gain, within=0.01)
         if without != "submitted":
             reviews.submit(self.signoff, ref, by="scientist", comment="Please review.")
             for rule in self.rules.approvals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
@@ -12,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from mlflow_gate.files import Files, GuardedArtifacts
 from mlflow_gate.gate import Answer, Denied, Gate, State
-from mlflow_gate.locations import place, within
+from mlflow_gate.locations import Holder, Locations, place, within
+from mlflow_gate.streams import AskedAtItsEnd
 
 CHANGE = {"kind": "stage", "name": "m", "version": 2, "stage": "Production", "archive_existing": True}
 STATE = {"stages": {"2": "Production"}, "aliases": {"champion": 2, "challenger": None}}
@@ -201,6 +204,51 @@ class TestTurns:
             with asking.turn({"kind": "tag_set"}):  # what Signoff itself writes does not wait for moves
                 pass
         waiting.join()
+
+
+class Bucket:
+    """A store that gives out addresses to upload to."""
+
+    def create_presigned_upload_url(self, path: str, expiration: int = 900) -> str:
+        return f"https://bucket/{path}?for={expiration}"
+
+
+class GuardedBucket(GuardedArtifacts, Bucket):
+    root = "s3://bucket/1"
+
+
+class TestAnAddressToUploadTo:
+    """It could be used when what is allowed now is not any more."""
+
+    @pytest.fixture
+    def bucket(self, monkeypatch: pytest.MonkeyPatch) -> GuardedBucket:
+        held = [Holder("default", "m", 3)]
+        monkeypatch.setattr(
+            Locations, "concerned", lambda _self, _store, where, deleted: held if "/1/model/" in where else []
+        )
+        found = GuardedBucket()
+        found.files = Files(Gate(url="", token=""), lambda: None, "s3://bucket")
+        return found
+
+    def test_is_given_out_where_no_version_has_its_files(self, bucket: GuardedBucket) -> None:
+        assert bucket.create_presigned_upload_url("other/MLmodel", 60) == "https://bucket/other/MLmodel?for=60"
+
+    def test_is_not_where_one_has_whoever_has_a_record_of_it(self, bucket: GuardedBucket) -> None:
+        with pytest.raises(Denied, match="where m/v3 has its files"):
+            bucket.create_presigned_upload_url("model/MLmodel")
+
+
+class TestAStream:
+    def test_ends_only_if_it_still_may(self) -> None:
+        def no() -> None:
+            raise Denied("Not any more.")
+
+        stream = AskedAtItsEnd(io.BytesIO(b"bytes"), no)
+        assert stream.read(3) == b"byt"
+        assert stream.read(3) == b"es"
+        for size in (3, -1):
+            with pytest.raises(Denied):
+                stream.read(size)
 
 
 class TestPlaces:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import threading
 import time
@@ -14,6 +15,7 @@ from urllib.parse import quote
 import httpx
 import mlflow
 import pytest
+import requests
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.request_header import registry as headers
 
@@ -22,6 +24,7 @@ from services.domain import VersionRef
 from services.mlflow_registry import MlflowRegistry
 from services.tables import slots as slots_table
 from tests.arena import register
+from tests.conftest import wait_until
 from tests.gated import Gated, gated
 from tests.proxy import FAULTS
 
@@ -208,6 +211,29 @@ TRICKS: dict[str, tuple[str, str, Any]] = {
 }
 
 
+MOVE = f"{API}/model-versions/transition-stage"
+TWICE = b'{"name": "x", "name": "tricked", "version": "1", "version": "2", "stage": "None", "stage": "Production"}'
+OTHER_WAYS: dict[str, tuple[str, str, dict[str, Any], int]] = {
+    "each key twice": ("POST", MOVE, {"content": TWICE, "headers": JSON}, 403),
+    "as text": ("POST", MOVE, {"content": json.dumps(TO_PRODUCTION), "headers": {"Content-Type": "text/plain"}}, 400),
+    "in the query": ("POST", MOVE, {"params": TO_PRODUCTION}, 400),
+    "as a form": ("POST", MOVE, {"data": TO_PRODUCTION}, 400),
+    "as a GET": ("GET", MOVE, {"params": TO_PRODUCTION, "headers": {"X-HTTP-Method-Override": "POST"}}, 405),
+    "as a PATCH": ("PATCH", MOVE, {"json": TO_PRODUCTION}, 405),
+    "in a workspace": ("POST", MOVE, {"json": TO_PRODUCTION, "headers": {"X-MLFLOW-WORKSPACE": "mine"}}, 500),
+    "in Arabic digits": ("POST", MOVE, {"json": {**TO_PRODUCTION, "version": "\N{ARABIC-INDIC DIGIT TWO}"}}, 403),
+    "with a space": ("POST", MOVE, {"json": {**TO_PRODUCTION, "version": " 2"}}, 403),
+    "of a stage with a space": ("POST", MOVE, {"json": {**TO_PRODUCTION, "stage": "Production "}}, 400),
+    "by GraphQL": (
+        "POST",
+        "/graphql",
+        {"json": {"query": 'mutation { transitionStage(input: {name: "tricked", version: "2"}) { stage } }'}},
+        200,
+    ),
+}  # fmt: skip
+"""Method, path, request → status. 405, 400 and 500 are MLflow's own; GraphQL answers 200 and knows no such thing."""
+
+
 class TestNoSpellingOfACall:
     @pytest.mark.parametrize("trick", TRICKS)
     def test_changes_what_production_means(self, server: Gated, model: str, meant: tuple[Any, ...], trick: str) -> None:
@@ -247,6 +273,37 @@ class TestNoSpellingOfACall:
             assert server.send("POST", f"{API}/{path}", json=body).status_code == 403
         shown = server.send("GET", f"{API}/registered-models/get?name=poem").json()["registered_model"]
         assert shown["aliases"] == [{"alias": "champion", "version": "1"}]
+
+    @pytest.mark.parametrize("way", OTHER_WAYS)
+    def test_gets_in_by_another_way(self, server: Gated, model: str, meant: tuple[Any, ...], way: str) -> None:
+        method, path, more, status = OTHER_WAYS[way]
+        answer = server.send(method, path, **more)
+        assert answer.status_code == status, answer.text
+        assert server.stages(model) == meant[0]
+        assert server.aliases(model) == meant[1]
+
+    def test_of_a_prompt_does_what_a_model_may_not(self, server: Gated, model: str, meant: tuple[Any, ...]) -> None:
+        client = server.client
+        for call in (
+            lambda: client.register_prompt(model, "Hello {{ x }}."),
+            lambda: client.set_prompt_alias(model, "champion", 2),
+            lambda: client.delete_prompt_alias(model, "champion"),
+            lambda: client.set_prompt_version_tag(model, 2, "approval_status", "approved"),
+            lambda: client.delete_prompt_version(model, "1"),
+            lambda: client.delete_prompt(model),
+            lambda: client.set_prompt_tag(model, "mlflow.prompt.is_prompt", "true"),
+        ):
+            with pytest.raises(MlflowException):
+                call()
+        assert server.meaning(model) == meant
+        assert server.tags(model, 2) == {}
+
+    def test_copies_the_approval_of_a_version(self, server: Gated, model: str, meant: tuple[Any, ...]) -> None:
+        """MLflow's client copies the tags as well, and a version is not approved for being like another."""
+        with pytest.raises(MlflowException, match="registered without approv"):
+            server.client.copy_model_version(f"models:/{model}/1", "copied")
+        assert server.client.search_model_versions("name='copied'") == []
+        assert server.meaning(model) == meant
 
 
 class TestFiles:
@@ -297,6 +354,40 @@ class TestFiles:
         assert server.signoff.registry.manifest(ref) == before
         reviews.withdraw(server.signoff, ref, by="scientist", comment="Not yet.")
         assert server.send("POST", f"{upload}model/MLmodel", content=b"flavors: {}").status_code == 200
+
+    def test_that_are_sent_slowly_arrive_only_if_they_still_may(self, server: Gated) -> None:
+        """Begun while nobody had a record of the version, ended when it is submitted."""
+        client = server.client
+        run = client.create_run("0")
+        client.log_text(run.info.run_id, "flavors: {}", "model/MLmodel")
+        client.create_registered_model("slow")
+        client.create_model_version("slow", f"{run.info.artifact_uri}/model", run.info.run_id)
+        ref, path = VersionRef(name="slow", version=1), f"0/{run.info.run_id}/artifacts/model"
+        folder = server.artifacts / path
+        sent = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+        sent.putrequest("PUT", f"{ARTIFACTS}/artifacts/{path}/MLmodel")
+        sent.putheader("Content-Length", "12")
+        sent.endheaders(b"flavor")
+        wait_until(lambda: len(list(folder.iterdir())) > 1, "the beginning of the upload")
+        reviews.submit(server.signoff, ref, by="scientist", comment="Please review.")
+        sent.send(b"s: {1}")
+        answer = sent.getresponse()
+        assert (answer.status, b"files of slow/v1" in answer.read()) == (403, True)
+        assert [(file.name, file.read_text()) for file in folder.iterdir()] == [("MLmodel", "flavors: {}")]
+        sent.close()
+
+    def test_cannot_be_reached_by_what_says_it_is_stored_there(
+        self, server: Gated, model: str, meant: tuple[Any, ...]
+    ) -> None:
+        """An experiment whose artifacts are to lie among a version's. The second way writes them elsewhere."""
+        client, below = server.client, files_of(server, model, 1)
+        inside = client.create_experiment("inside", artifact_location=f"mlflow-artifacts:/{below}")
+        run = client.create_run(inside)
+        with pytest.raises(requests.HTTPError, match="files of tricked/v1 are there"):
+            client.log_text(run.info.run_id, "mine", "MLmodel")
+        upload = f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run.info.run_id}&path=MLmodel"
+        server.send("POST", upload, content=b"mine")
+        assert server.meaning(model) == meant
 
     def test_of_a_logged_model_stay_though_its_tags_are_deleted_first(
         self, server: Gated, model: str, meant: tuple[Any, ...]
@@ -483,14 +574,15 @@ class TestManyAtOnce:
                 slowest[0] = max(slowest[0], time.monotonic() - begun)
 
         def one(number: int) -> tuple[int, str]:
-            body = {
-                "name": name,
-                "version": str(2 + number % 2),
-                "stage": "Production",
-                "archive_existing_versions": True,
-            }
+            version = {"name": name, "version": str(2 + number % 2)}
+            path, body = (
+                ("model-versions/transition-stage", {"stage": "Production", "archive_existing_versions": True}),
+                ("registered-models/alias", {"alias": "champion"}),
+                ("model-versions/transition-stage", {"stage": "Production", "archive_existing_versions": True}),
+                ("model-versions/set-tag", {"key": "approval_status", "value": "mine"}),
+            )[number // 2 % 4]
             with httpx.Client(timeout=90) as client:
-                answer = client.post(f"{server.url}{API}/model-versions/transition-stage", json=body)
+                answer = client.post(f"{server.url}{API}/{path}", json={**version, **body})
                 return answer.status_code, answer.json().get("message", "")
 
         watching = threading.Thread(target=reader)
@@ -510,6 +602,9 @@ class TestManyAtOnce:
             server.client.transition_model_version_stage(name, "2", "Production", archive_existing_versions=True)
         assert server.stages(name) == {1: "Archived", 2: "Production", 3: "None"}
         assert server.events(name).count("promotion:confirmed") == 2  # v1's, and one of v2's
+        with server.signoff.database.reading() as connection:
+            assert list(intents.in_flight(connection)) == []
+        assert "in Signoff" in refusal(lambda: server.client.set_model_version_tag(name, "3", "approved_by", "me"))
 
 
 class TestAServer:

@@ -19,6 +19,7 @@ from services.courier import Courier
 from services.desk import Request
 from services.domain import Action, Actor, Role, Source, VersionRef
 from services.errors import NotAllowed, NotFound
+from services.evidence import FindingDraft
 from services.ledger import Entry, Kind
 from services.permissions import ROLES_FOR
 from services.settings import PROJECT
@@ -42,6 +43,13 @@ rules:
   - {title: New submissions, events: ["submission:confirmed"], people: [reviewer]}
   - {title: Decisions, events: ["approval:given", "changes:requested", "rejection:confirmed"], people: [submitter]}
   - {title: Outside, events: ["outside:*", "emergency:*"], people: [everybody]}
+"""
+)
+OWNERS = (
+    BY_MAIL.partition("rules:")[0]
+    + """
+rules:
+  - {title: Findings, events: ["changes:requested"], people: [owner]}
 """
 )
 
@@ -133,6 +141,15 @@ class TestWhoIsTold:
             reviews.approve(told, candidate, by="reviewer", comment="Fine.")
             deliver(told, "mail")
             assert box.recipients == ["scientist"]
+
+    def test_who_is_to_answer_a_finding(self, signoff: Signoff, candidate: VersionRef) -> None:
+        told = telling(signoff, OWNERS, mail="mailto://127.0.0.1:9")
+        reviews.submit(told, candidate, by="scientist", comment="Please.")
+        found = [FindingDraft(text="Explain.", owner="both"), FindingDraft(text="Mend.", owner="reviewer")]
+        reviews.request_changes(told, candidate, by="reviewer", comment="Not yet.", findings=found)
+        assert [row.person for row in rows(told)] == ["both"], "reviewer found it, and knows"
+        reviews.request_changes(told, candidate, by="reviewer2", comment="Nor I.")
+        assert [row.person for row in rows(told)] == ["both"]
 
     def test_who_did_it_is_not_told(self, signoff: Signoff, candidate: VersionRef) -> None:
         told = telling(signoff, BY_MAIL, mail="mailto://127.0.0.1:9")

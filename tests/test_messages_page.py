@@ -7,6 +7,7 @@ import pytest
 from services.domain import VersionRef
 from services.ledger import Kind
 from services.signoff import Signoff
+from services.tables import outbox
 from tests.fakes import FakeRegistry
 from tests.pages import opened, text
 from tests.receivers import deliver, states, telling, web
@@ -49,6 +50,15 @@ class TestMessages:
         assert "Attempt 1 of 20 failed. The receiver was not reached: connection refused. Next one" in shown
         assert "t0ken" not in shown
         assert "127.0.0.1" not in shown
+
+    def test_shows_every_attempt_at_what_is_stuck_and_who_had_it_retried(self, stuck: Signoff) -> None:
+        at = opened(stuck, "release_manager", "messages")
+        at.button(key="retry:3").click().run()
+        with stuck.database.writing() as connection:
+            connection.execute(outbox.update().where(outbox.c.number == 3).values(state="stuck"))
+        at.run()
+        assert "release_manager had it retried" in text(at)
+        assert text(at).count("The receiver answered HTTP 410.") == 4, "the last error and the log, of both"
 
     def test_names_are_text(self, stuck: Signoff) -> None:
         at = opened(stuck, "viewer", "messages")

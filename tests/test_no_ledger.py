@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services import break_glass, caretaker, desk, facts, findings, ledger, reconciler, releases, reviews
+from services import break_glass, caretaker, desk, facts, findings, ledger, reconciler, releases, reviews, validations
 from services.database import BUSY_SECONDS
 from services.desk import Request
 from services.deviations import open_deviations
@@ -18,6 +18,7 @@ from services.errors import BadInput, LedgerUnavailable, OutcomeUnknown
 from services.evidence import FindingDraft
 from services.intents import in_flight
 from services.signoff import Signoff
+from services.validation.jobs import Origin, Wanted
 from tests import postgres
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
@@ -37,6 +38,9 @@ BY = {
     Action.BREAK_GLASS: "break_glass",
     Action.WITHDRAW_EMERGENCY: "break_glass",
     Action.REVIEW_EMERGENCY: "auditor",
+    Action.VALIDATE: "scientist",
+    Action.VALIDATE_WITH_CONSENT: "reviewer",
+    Action.CANCEL_VALIDATION: "scientist",
 }
 CHANGES = frozenset(
     {
@@ -129,7 +133,10 @@ def requests(signoff: Signoff, registry: FakeRegistry) -> dict[str, Request]:
         **{name: release(signoff, version(name)) for name in ("archive", "restore", "restore_tags", "adopt")},
         **{action.value: version(action.value, 0.5) for action in Action if "emergency" in action},
         "break_glass": version("break_glass", 0.5),
+        **{action.value: version(action.value) for action in Action if "valid" in action},
     }
+    wanted = Wanted(origin=Origin.PLACE, name="/data/holdout.csv", target="y")
+    waiting = validations.ask(signoff, refs["cancel_validation"], wanted, by="scientist").job or 0
     release(signoff, version("rollback"))
     finding = {name: facts.shown(signoff, refs[name])[1].findings[0].id for name in ("resolve", "reopen")}
     findings.resolve(signoff, refs["reopen"], finding["reopen"], by="reviewer2", comment="On everybody.")
@@ -152,6 +159,8 @@ def requests(signoff: Signoff, registry: FakeRegistry) -> dict[str, Request]:
             finding=finding.get(name, 0),
             emergency=asked.get(name, 0),
             justified=True,
+            wanted=wanted,
+            validation=waiting,
         )
         for name, ref in refs.items()
     }

@@ -20,7 +20,19 @@ from tests.pages import opened, shell, text
 from tests.test_releases import approve, release
 
 ROLES = ["viewer", "scientist", "reviewer", "release_manager", "auditor", "admin"]
-PAGES = ["home", "registry", "model", "version", "compare", "review", "promotions", "history", "messages"]
+PAGES = [
+    "home",
+    "registry",
+    "model",
+    "version",
+    "compare",
+    "review",
+    "promotions",
+    "history",
+    "messages",
+    "tokens",
+    "people",
+]
 NASTY = ["<img src=x onerror=alert(1)>", "**bold** [link](javascript:x)", "\u202egnp", "a\nb", "=HYPERLINK(1)", "мodel"]
 
 

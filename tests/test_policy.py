@@ -64,6 +64,12 @@ class TestParsing:
             (GOOD + "risk: none\n", "p.yaml:13"),
             (GOOD + "signing: true\nbreak_glass: true\n", "p.yaml:1"),
             (GOOD + "max_evidence_age_days: 0\n", "p.yaml:13"),
+            (GOOD + "validation: {}\n", "p.yaml:13"),
+            (GOOD + "validation:\n  holdout: 12345678\n", "p.yaml:14"),
+            (GOOD + "validation:\n  holdout: latest\n", "p.yaml:14"),
+            (GOOD + "validation:\n  holdout: 9f86d081\n  confidence: 95\n", "p.yaml:15"),
+            (GOOD + "validation:\n  holdout: 9f86d081\n  min_improvement: .inf\n", "p.yaml:15"),
+            (GOOD + "validation:\n  holdout: 9f86d081\n  min_gain: 0.1\n", "p.yaml:15"),
             (GOOD + "freezes:\n  - {title: X, time_zone: Mars/Olympus, days: [monday]}\n", "p.yaml:14"),
             (GOOD + "freezes:\n  - {title: X, time_zone: UTC}\n", "p.yaml:14"),
             (GOOD + "freezes:\n  - {title: X, time_zone: UTC, from: 2026-01-02 00:00:00}\n", "p.yaml:14"),
@@ -76,12 +82,18 @@ class TestParsing:
         assert str(refusal.value).startswith(where + ":")
         assert "\n" not in str(refusal.value)
 
+    def test_a_validation_is_asked_for_by_its_holdout_alone(self) -> None:
+        rule = parse(GOOD + "validation: {holdout: 9f86d081}\n", "p.yaml").rules.validation
+        assert rule is not None
+        assert (rule.metric, rule.min_improvement, rule.confidence) == (None, 0.0, 0.95)
+        assert parse(GOOD, "p.yaml").rules.validation is None
+
     def test_the_shipped_policies_are_good(self) -> None:
         assert {policy.rules.name for policy in PolicyBook.load(PROJECT / "policies").policies} >= {"default"}
 
     def test_so_are_the_worked_examples(self) -> None:
         book = PolicyBook.load(PROJECT / "policies" / "examples")
-        assert {policy.rules.name for policy in book.policies} == {"low-risk", "regulated", "lifecycle"}
+        assert {policy.rules.name for policy in book.policies} == {"low-risk", "regulated", "lifecycle", "validated"}
 
 
 class TestMatching:

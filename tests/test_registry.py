@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import mlflow
@@ -13,10 +16,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from services.artifacts import described
-from services.domain import VersionRef
+from services.domain import Dataset, VersionRef
 from services.errors import BadInput, NotFound, RegistryUnavailable, UnreadableModel
 from services.mlflow_registry import MlflowRegistry
-from services.registry import Registry
+from services.registry import Registry, RunContents
 from tests.conftest import free_port
 from tests.fakes import FakeRegistry
 
@@ -126,6 +129,45 @@ class TestContract:
             world.registry.version_file(ref, "none such", 1000)
         with pytest.raises(UnreadableModel, match="more in MLmodel"):
             world.registry.version_file(ref, "MLmodel", 10)
+
+    def test_files_are_fetched_with_the_manifest_of_what_was_written(
+        self, world: World, name: str, tmp_path: Path
+    ) -> None:
+        ref = world.add_version(name, {})
+        manifest = world.registry.fetch(ref, tmp_path, max_bytes=10_000_000)
+        assert manifest == world.registry.manifest(ref)
+        for file in manifest.files:
+            assert hashlib.sha256((tmp_path / file.path).read_bytes()).hexdigest() == file.sha256
+        with pytest.raises(BadInput, match="at most 10"):
+            world.registry.fetch(ref, tmp_path / "other", max_bytes=10)
+        assert not (tmp_path / "other").exists()
+
+    def test_a_run_of_ours_is_begun_empty_and_completed_once_whatever_is_repeated(
+        self, world: World, name: str, tmp_path: Path
+    ) -> None:
+        run_id = world.registry.begin_run(f"validations {name}", "v2 against v1", {"signoff.candidate": "m/v2"})
+        begun = world.registry.run(run_id)
+        assert (begun.status, begun.metrics, begun.tags["signoff.candidate"]) == ("RUNNING", {}, "m/v2")
+        (picture := tmp_path / "roc.png").write_bytes(b"not really a picture")
+        contents = RunContents(
+            at=datetime(2026, 11, 25, tzinfo=UTC),
+            metrics={"candidate_roc_auc": 0.97, "current_roc_auc": 0.95},
+            params={"rows": "114"},
+            tags={"signoff.event": "7:abc"},
+            dataset=Dataset(name="holdout", digest="12345678", context="eval", source="upload:holdout.csv"),
+            documents={"report.json": "{}"},
+            pictures=(picture,),
+        )
+        for _ in range(2):
+            world.registry.complete_run(run_id, contents)
+        found = world.registry.run(run_id)
+        assert {metric.name: metric.value for metric in found.metrics.values()} == contents.metrics
+        assert (found.status, found.params["rows"], found.tags["signoff.event"]) == ("FINISHED", "114", "7:abc")
+        assert found.datasets == (contents.dataset,)
+        assert found.datasets[0].source == "upload:holdout.csv"
+        given_up = world.registry.begin_run(f"validations {name}", "v3 against v1", {})
+        world.registry.abandon_run(given_up)
+        assert (world.registry.run(given_up).status, world.registry.run(given_up).metrics) == ("FAILED", {})
 
     def test_what_does_not_exist_is_not_found(self, world: World, name: str) -> None:
         world.add_version(name, {})

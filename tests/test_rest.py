@@ -680,7 +680,8 @@ class TestDocumentation:
         assert set(schema["paths"]) == {
             *("/models", "/models/{name}", version, f"{version}/verdict", *(f"{version}/{verb}" for verb in verbs)),
             *("/models/{name}/rollback", "/models/{name}/production", "/compare", "/policies", "/reconcile"),
-            *("/events", "/ledger/checkpoint", "/ledger/export"),
+            *("/events", "/ledger/checkpoint", "/ledger/export", "/policies/dry-run"),
+            *(f"{version}/findings{rest}" for rest in ("", "/{number}/resolve", "/{number}/reopen")),
         }
 
     def test_every_operation_asks_for_a_token(self, rest: Rest) -> None:

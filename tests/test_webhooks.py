@@ -7,11 +7,13 @@ import hashlib
 import hmac
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from mlflow import MlflowClient
 from starlette.testclient import TestClient
 
 from api.webhooks import router
@@ -19,9 +21,11 @@ from services import webhooks
 from services.errors import BadInput, Refused
 from services.signoff import Signoff
 from services.webhooks import BadSignature
-from tests.conftest import BOTH, Clock
+from tests.conftest import BOTH, Clock, settings_in, wait_until
 from tests.fakes import FakeRegistry
+from tests.gated import mlflow_server
 from tests.ledgers import kinds
+from tests.rest import over_http
 
 DATABASES = BOTH
 SECRET = "webhook-secret"
@@ -154,6 +158,29 @@ class TestRoute:
         huge = b"x" * (webhooks.MAX_BODY + 1)
         with pytest.raises(BadInput):
             client.post("/webhooks/mlflow", content=huge, headers=signed(clock, huge))
+
+
+class TestFromARealServer:
+    def test_what_mlflow_sends_itself_is_taken_and_hastens_a_refresh_of_its_model(self, tmp_path: Path) -> None:
+        """Set up as the README says; MLflow sends to this machine only where it is told that it may."""
+        settings = settings_in(tmp_path / "signoff", SIGNOFF_WEBHOOK_SECRET=SECRET)
+        signoff = Signoff.wire(settings=settings, registry=FakeRegistry())
+        hints: list[str | None] = []
+        signoff.snapshot.hasten = hints.append  # type: ignore[method-assign]
+        ours = {
+            "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+            "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": base64.urlsafe_b64encode(b"k" * 32).decode(),
+        }
+        before = kinds(signoff)
+        with over_http(signoff) as url, mlflow_server(tmp_path, "", app="", **ours) as mlflow:
+            client = MlflowClient(mlflow, mlflow)
+            events = ["registered_model.created", "model_version.created", "model_version_alias.created"]
+            client.create_webhook("signoff", f"{url}/api/v1/webhooks/mlflow", events, secret=SECRET)
+            client.create_registered_model("told")
+            wait_until(lambda: hints == ["told"], "the webhook")
+        assert kinds(signoff) == before
+        signoff.database.engine.dispose()
 
 
 class TestHaste:

@@ -16,7 +16,7 @@ WAIVABLE = frozenset(
     {
         *("submitted", "changes", "approvals"),  # what others said
         *("freeze", "staging_time", "evidence_age"),  # when
-        *("metric", "champion", "same_dataset"),  # how good it is
+        *("metric", "champion", "same_dataset", "validation"),  # how good it is
         *("tag", "artifact"),  # its papers
     }
 )

@@ -1,0 +1,113 @@
+"""Checks of the offline validation a policy asks for: there is one that counts, and it shows what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from services.evidence import Facts
+from services.policy import Policy
+from services.validation.record import Validation
+from services.validation.report import MetricResult
+from services.validation.rule import ValidationRule
+from services.verdict import Check
+
+
+def validation(policy: Policy, facts: Facts) -> Iterator[Check]:
+    """Both checks, where the policy asks for a validation."""
+    rule = policy.rules.validation
+    if rule is None:
+        return
+    found = next((one for one in facts.validations if not void_reasons(one, facts, rule)), None)
+    yield _report(rule, found, facts)
+    yield _improvement(rule, found, facts)
+
+
+def void_reasons(found: Validation, facts: Facts, rule: ValidationRule | None = None) -> tuple[str, ...]:
+    """Why a validation does not count, in words: what it was made on has changed, or ``rule`` asks for another."""
+    champion = facts.champion
+    reasons = found.differences(
+        manifest=facts.candidate.manifest.digest if facts.candidate.manifest else None,
+        champion=champion.ref if champion else None,
+        champion_identity=champion.version.identity if champion else None,
+        files=champion.manifest.digest if champion and champion.manifest else None,
+    )
+    if rule is None:
+        return reasons
+    holdout, asked = found.report.holdout, []
+    if rule.holdout not in {holdout.digest, holdout.sha256}:
+        asked.append(f"it was made on holdout {holdout.digest[:8]}, not on {rule.holdout[:8]}")
+    if found.report.confidence < rule.confidence:
+        asked.append(f"its confidence is {_percent(found.report.confidence)}, {_percent(rule.confidence)} is needed")
+    return (*reasons, *asked)
+
+
+def _report(rule: ValidationRule, found: Validation | None, facts: Facts) -> Check:
+    against = f", against {facts.champion.ref}" if facts.champion else ""
+    wanted = f"holdout {rule.holdout[:8]}{against}, {_percent(rule.confidence)} confidence"
+    title = f"Validated on holdout {rule.holdout[:8]}"
+
+    def answer(passed: bool, value: str, reason: str) -> Check:
+        return Check(id="validation:report", title=title, passed=passed, value=value, threshold=wanted, reason=reason)
+
+    if facts.rollback_of is not None:
+        return answer(True, "waived", "Waived: a rollback returns to a version that was released before.")
+    if found is not None:
+        rows, by = found.report.holdout.rows, found.by
+        return answer(True, f"record #{found.seq}, {rows} rows", f"It was validated on {rows} rows, asked for by {by}.")
+    if not facts.validations:
+        return answer(False, "no validation", f"{facts.candidate.ref} was not validated; {wanted} is needed.")
+    newest = facts.validations[0]
+    why = " and ".join(void_reasons(newest, facts, rule))
+    return answer(False, f"record #{newest.seq} does not count", f"Validation #{newest.seq} does not count: {why}.")
+
+
+def _improvement(rule: ValidationRule, found: Validation | None, facts: Facts) -> Check:
+    metric = _metric(rule, found)
+    name, limit = rule.metric or (metric.name if metric else "the key metric"), rule.min_improvement
+    threshold = f"lower end of the {_percent(rule.confidence)} interval > {limit:.6g}"
+
+    def answer(passed: bool, value: str, reason: str) -> Check:
+        title = f"{name} {_wanted(limit)} than the champion on the holdout"
+        return Check(
+            id="validation:improvement", title=title, passed=passed, value=value, threshold=threshold, reason=reason
+        )
+
+    if facts.rollback_of is not None:
+        return answer(True, "waived", "Waived: a rollback returns to a version that was released before.")
+    if found is None:
+        return answer(False, "no evidence", "No validation that counts says how much better it is.")
+    if facts.champion is None:
+        return answer(True, "no champion", "There is no champion to compare with.")
+    if metric is None or metric.gain is None or metric.least_gain is None:
+        return answer(False, "no evidence", f"Validation #{found.seq} compares no {name}.")
+    value = f"{metric.gain:+.4g} ({_ends(metric)}, {found.report.holdout.rows} rows)"
+    words = f"The gain in {name} over {facts.champion.ref} is {value}"
+    if metric.least_gain > limit:
+        return answer(True, value, f"{words}.")
+    why = "that is not enough evidence" if metric.gain > limit else "that is not better by enough"
+    return answer(False, value, f"{words}; {why}: {threshold} is needed.")
+
+
+def _wanted(limit: float) -> str:
+    if limit == 0:
+        return "better"
+    return f"more than {limit:.3g} better" if limit > 0 else f"less than {-limit:.3g} worse"
+
+
+def _metric(rule: ValidationRule, found: Validation | None) -> MetricResult | None:
+    if found is None:
+        return None
+    return found.report.metric(rule.metric) if rule.metric is not None else found.report.key
+
+
+def _ends(metric: MetricResult) -> str:
+    """The interval of the gain: counted so that positive is better."""
+    if metric.interval is None:
+        return "no interval"
+    sign = 1 if metric.greater_is_better else -1
+    low, high = sorted((sign * metric.interval.low, sign * metric.interval.high))
+    return f"{_percent(metric.interval.confidence)} interval {low:+.4g} to {high:+.4g}"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.4g} %"

@@ -1,0 +1,124 @@
+"""What may be loaded without anybody's consent: scikit-learn models in skops' format, of types that skops knows.
+
+Everything else runs code that came with the model when it is loaded, or restores objects nobody vouches for.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from services.validation.errors import ModelFailed
+from services.validation.subjects import Subject
+
+MAX_DESCRIPTION = 10_000_000
+MAX_UNPACKED = 2 << 30
+"""Bytes of a skops file, unpacked, that are looked through here; a larger one needs consent."""
+
+
+class Loader(StrEnum):
+    """How a model is read: skops' own reader runs nothing; Python's and MLflow's may run anything.
+
+    A scikit-learn pickle is not read through MLflow, which takes two seconds longer and adds nothing.
+    """
+
+    SKOPS = "skops"
+    PICKLE = "pickle"
+    MLFLOW = "mlflow"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How a model will be loaded, and ``consent``: why somebody has to agree first, empty where nobody has to."""
+
+    loader: Loader
+    flavour: str
+    file: Path | None = None
+    types: tuple[str, ...] = ()
+    """Types in a skops file that skops does not know; they are read only by consent."""
+    consent: str = ""
+
+
+def inspect(subject: Subject) -> Loading:
+    """Decide how ``subject`` is loaded, without loading it.
+
+    Raises:
+        ModelFailed: its files hold no ``MLmodel`` that can be read, or links instead of files.
+    """
+    folder = subject.folder.resolve()
+    _without_links(folder, subject)
+    flavours = _described(folder, subject)
+    function = flavours.get("python_function") or {}
+    sklearn = flavours.get("sklearn") or {}
+    flavour = str(function.get("loader_module") or next(iter(flavours), "")).removeprefix("mlflow.")
+    if function.get("code") or sklearn.get("code"):
+        return _asks(flavour, "it brings Python code of its own, which runs when it is loaded")
+    if function.get("loader_module") != "mlflow.sklearn" or not sklearn:
+        return _asks(flavour, f"models of flavour {flavour or 'unknown'} can run code when they are loaded")
+    file, kept = folder / str(sklearn.get("pickled_model", "")), sklearn.get("serialization_format") or "pickle"
+    if not file.is_file() or not file.resolve().is_relative_to(folder):
+        raise ModelFailed(f"{subject.ref} has no model file where its MLmodel says.")
+    if kept != "skops":
+        words = f"it is saved as {kept}, which can run code when it is loaded"
+        return Loading(loader=Loader.PICKLE, flavour=flavour, file=file, consent=words)
+    if (unknown := _unknown_types(file)) is None:
+        return _asks(flavour, "its skops file cannot be looked through")
+    if unknown:
+        words = f"it holds types that skops does not vouch for: {', '.join(unknown)[:300]}"
+        return Loading(loader=Loader.SKOPS, flavour=flavour, file=file, types=unknown, consent=words)
+    return Loading(loader=Loader.SKOPS, flavour=flavour, file=file)
+
+
+def made_readable(folder: Path) -> None:
+    """Let the sandbox's own user read what lies in ``folder``; who may come that far is up to the folders above."""
+    for path in (folder, *folder.rglob("*")):
+        wanted = 0o555 if path.is_dir() else 0o444
+        if (mode := stat.S_IMODE(path.stat().st_mode)) & wanted != wanted:
+            path.chmod(mode | wanted)
+
+
+def _asks(flavour: str, why: str) -> Loading:
+    return Loading(loader=Loader.MLFLOW, flavour=flavour, consent=why)
+
+
+def _without_links(folder: Path, subject: Subject) -> None:
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            mode = Path(parent, name).lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise ModelFailed(f"{subject.ref} holds {name!r}, which is neither a file nor a folder.")
+
+
+def _described(folder: Path, subject: Subject) -> dict[str, Any]:
+    file = folder / "MLmodel"
+    try:
+        if file.stat().st_size > MAX_DESCRIPTION:
+            raise ValueError("too large")
+        flavours = yaml.safe_load(file.read_text())["flavors"]
+        if not isinstance(flavours, dict) or not all(isinstance(one, dict) for one in flavours.values()):
+            raise TypeError("flavors")
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, RecursionError) as error:
+        raise ModelFailed(f"{subject.ref} has no MLmodel file that can be read.") from error
+    return flavours
+
+
+def _unknown_types(file: Path) -> tuple[str, ...] | None:
+    """None where the file is no skops file, or a bomb."""
+    import skops.io
+
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED:
+                return None
+        return tuple(skops.io.get_untrusted_types(file=file))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, RecursionError):
+        return None
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, ImportError):
+        return None

@@ -1,0 +1,121 @@
+"""What MLflow shows of a validation: a run tied to both versions. Written from the record, and again until it is."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from services.domain import Actor, Dataset, ModelVersion, VersionRef
+from services.errors import BadInput, NotFound, RegistryUnavailable
+from services.mlflow_entities import model_id_in
+from services.registry import RunContents
+from services.signoff import Signoff
+from services.tables import events, validations
+from services.validation import uploads
+from services.validation.record import Validation, validation_from
+from services.validation.report import Report
+
+EXPERIMENT = "signoff-validations"
+PER_ROUND = 20
+
+log = logging.getLogger(__name__)
+
+
+def begin(signoff: Signoff, version: ModelVersion, champion: ModelVersion | None, report: Report, actor: Actor) -> str:
+    """A run without any figure, which the record can name; raises `RegistryUnavailable`."""
+    against = f" against v{champion.ref.version}" if champion else ""
+    tags = {
+        "signoff.candidate": str(version.ref),
+        "signoff.candidate_digest": report.candidate.digest,
+        "signoff.asked_by": actor.username,
+        "mlflow.note.content": "Being recorded. Without figures this run is evidence of nothing.",
+    }
+    if champion and report.current:
+        tags |= {"signoff.current": str(champion.ref), "signoff.current_digest": report.current.digest}
+    return signoff.registry.begin_run(EXPERIMENT, f"{version.ref.name} v{version.ref.version}{against}", tags)
+
+
+def give_up(signoff: Signoff, run_id: str) -> None:
+    """End a run that nothing was recorded of."""
+    with suppress(RegistryUnavailable, NotFound, BadInput):
+        signoff.registry.abandon_run(run_id)
+
+
+def mirror(signoff: Signoff, found: Validation) -> None:
+    """Log the figures of a validation that is on record, its data set, report and pictures; may be repeated.
+
+    Raises:
+        RegistryUnavailable: MLflow did not answer; `flush` tries again.
+    """
+    with signoff.database.reading() as connection:
+        row = connection.execute(sa.select(validations).where(validations.c.seq == found.seq)).one()
+        fingerprint = connection.execute(sa.select(events.c.hash).where(events.c.seq == found.seq)).scalar_one()
+    kept = uploads.pictures(signoff.settings, row.job)
+    pictures = tuple(sorted(kept.iterdir())) if kept.is_dir() else ()
+    try:
+        signoff.registry.complete_run(found.run_id, _contents(signoff, found, fingerprint, pictures))
+    except (NotFound, BadInput) as error:  # somebody deleted or changed the run: it cannot be made up for
+        log.warning("validation #%s is not shown in MLflow: %s", found.seq, error)
+    with signoff.database.writing() as connection:
+        connection.execute(validations.update().where(validations.c.seq == found.seq).values(mirrored=True))
+    uploads.drop(signoff.settings, kept.name)
+
+
+def flush(signoff: Signoff) -> None:
+    """Write what MLflow does not show yet; stops where it does not answer."""
+    query = sa.select(validations).where(validations.c.mirrored.is_(False)).order_by(validations.c.seq)
+    with signoff.database.reading() as connection:
+        waiting = [validation_from(row) for row in connection.execute(query.limit(PER_ROUND))]
+    try:
+        for found in waiting:
+            mirror(signoff, found)
+    except RegistryUnavailable as error:
+        log.warning("validations wait for MLflow: %s", error)
+
+
+def _contents(signoff: Signoff, found: Validation, fingerprint: str, pictures: tuple[Path, ...]) -> RunContents:
+    report, holdout = found.report, found.report.holdout
+    current = report.current
+    return RunContents(
+        at=datetime.fromisoformat(found.at),
+        metrics=report.logged_metrics,
+        params={
+            "candidate_version": str(found.ref),
+            **({"current_version": str(current.ref)} if current else {}),
+            "holdout": holdout.name[:500],
+            "holdout_digest": holdout.digest,
+            "holdout_sha256": holdout.sha256,
+            "rows": str(holdout.rows),
+            "target": holdout.target,
+            "confidence": repr(report.confidence),
+            "seed": str(report.seed),
+            "resamples": str(report.resamples),
+        },
+        tags={
+            "signoff.event": f"{found.seq}:{fingerprint}",
+            "mlflow.note.content": f"Recorded by Signoff as event #{found.seq}: {signoff.settings.url}/history?"
+            f"event={found.seq}. The record proves, this run shows.",
+        },
+        dataset=Dataset(name=holdout.name, digest=holdout.digest, context="eval", source=holdout.source),
+        models=_logged_models(signoff, found.ref, current.ref if current else None),
+        documents={"report.json": json.dumps(report.as_json(), indent=2, ensure_ascii=False)},
+        pictures=pictures,
+    )
+
+
+def _logged_models(signoff: Signoff, *refs: VersionRef | None) -> tuple[str, ...]:
+    """Ids of the logged models behind both versions, as far as MLflow still knows them."""
+    found = []
+    for ref in refs:
+        with suppress(NotFound):
+            version = signoff.registry.version(ref) if ref else None
+            model_id = version and (version.model_id or model_id_in(version.source))
+            if model_id:
+                signoff.registry.logged_model(model_id)
+                found.append(model_id)
+    return tuple(found)
