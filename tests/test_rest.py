@@ -682,6 +682,7 @@ class TestDocumentation:
             *("/models/{name}/rollback", "/models/{name}/production", "/compare", "/policies", "/reconcile"),
             *("/events", "/ledger/checkpoint", "/ledger/export", "/policies/dry-run"),
             *(f"{version}/findings{rest}" for rest in ("", "/{number}/resolve", "/{number}/reopen")),
+            *(f"{version}/validations{rest}" for rest in ("", "/{number}", "/{number}/cancel")),
         }
 
     def test_every_operation_asks_for_a_token(self, rest: Rest) -> None:
