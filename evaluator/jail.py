@@ -60,7 +60,7 @@ def main() -> None:
 
 def _isolated(order: Order) -> None:
     root = os.geteuid() == 0
-    user = STRANGERS + os.getpid() if root else NOBODY
+    user = _nobody_else() if root else NOBODY
     _leave_namespaces(root=root)
     if first := os.fork():
         signal.signal(signal.SIGTERM, lambda *_: os.kill(first, signal.SIGKILL))
@@ -74,6 +74,13 @@ def _isolated(order: Order) -> None:
         _tell(order, refused=str(error.strerror or error))
     finally:
         os._exit(0)
+
+
+def _nobody_else() -> int:
+    """A user id of this sandbox's own; `NOBODY` in a container that has few."""
+    user = STRANGERS + os.getpid()
+    ranges = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return user if any(first <= user < first + count for first, _, count in ranges) else NOBODY
 
 
 def _leave_namespaces(*, root: bool) -> None:
@@ -96,7 +103,8 @@ def _see_only(order: Order, user: int) -> None:
         _show(new_root, path)
     devices = {f"/dev/{name}": _place(new_root, f"/dev/{name}", folder=False) for name in DEVICES}
     scratch, proc = _place(new_root, order.scratch, folder=True), _place(new_root, "/proc", folder=True)
-    Path(new_root, "dev/shm").symlink_to(order.scratch)
+    with suppress(FileExistsError):  # temporary files are kept there
+        Path(new_root, "dev/shm").symlink_to(order.scratch)
     linux.make_read_only(new_root)
     for device, target in devices.items():
         linux.bind(device, target)
@@ -135,7 +143,9 @@ def _start(order: Order, *, user: int | None) -> int:
         _limit(order)
         linux.give_up_privileges()
         if user is not None:
-            _become(user)
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
         linux.die_with_parent()
         os.set_inheritable(order.result_fd, True)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _CHILD_OR_STOP)
@@ -144,16 +154,6 @@ def _start(order: Order, *, user: int | None) -> int:
         _tell(order, refused=str(error.strerror or error))
     finally:
         os._exit(127)
-
-
-def _become(user: int) -> None:
-    os.setgroups([])
-    try:
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
-    except OSError:  # a container with few user ids
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
 def _limit(order: Order) -> None:
