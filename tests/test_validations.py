@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from services import caretaker, dossier, facts, ledger, people, releases, reviews, validations
 from services.domain import Role, VersionRef
@@ -16,6 +17,7 @@ from services.evidence import canonical
 from services.ledger import Kind
 from services.signoff import Signoff
 from services.tables import validation_jobs
+from services.tables import validations as validations_table
 from services.validation import jobs, uploads
 from services.validation.errors import ModelFailed, ValidationCancelled
 from services.validation.jobs import Job, Origin, State, Wanted
@@ -24,7 +26,7 @@ from services.validation.worker import Validator
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_releases import release
-from tests.validation import ROWS, Evaluator, ask, validated
+from tests.validation import ROWS, Evaluator, ask, on_record, validated
 
 
 @pytest.fixture
@@ -553,13 +555,17 @@ class TestUploads:
     def test_that_a_crash_left_behind_are_removed_and_needed_ones_are_not(
         self, signoff: Signoff, ref: VersionRef, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        on_record(signoff, ref)
+        with signoff.database.reading() as connection:
+            number = connection.execute(sa.select(validations_table.c.job)).scalar_one()
         ask(signoff, ref)
-        (needed,) = left_on_disk(signoff)
+        uploads.pictures(signoff.settings, number).mkdir()
+        needed = left_on_disk(signoff)
+        assert len(needed) == 2
         (signoff.settings.home / "validations" / "orphan").mkdir()
         monkeypatch.setattr(uploads, "STALE_SECONDS", -1.0)
-        validator = Validator(signoff, Evaluator(), at_once=0)
-        validator.start()
-        assert left_on_disk(signoff) == [needed]
+        Validator(signoff, Evaluator(), at_once=0).start()
+        assert left_on_disk(signoff) == needed
 
 
 class TestPlaces:
