@@ -25,7 +25,6 @@ from services import desk
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
 from services.validation import jobs, uploads
-from services.validation.data import LIMITS
 from services.validation.jobs import Job, Origin, Wanted
 from services.validation.record import find as recorded
 from services.validation.recording import sentence
@@ -175,7 +174,7 @@ def _source(caller: Caller, asked: Asked, content: BinaryIO | None, file_name: s
         return
     wanted = Wanted(origin=Origin.UPLOAD, name=file_name, target=asked.target, confidence=asked.confidence)
     chunks = iter(lambda: content.read(CHUNK), b"")
-    with uploads.received(caller.signoff.settings, chunks, max_bytes=LIMITS.bytes) as upload:
+    with uploads.received(caller.signoff.settings, chunks, max_bytes=uploads.MAX_BYTES) as upload:
         yield replace(wanted, sha256=upload.sha256, folder=upload.folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,15 @@ import sqlalchemy as sa
 
 from services import caretaker, dossier, facts, ledger, people, releases, reviews, validations
 from services.domain import Role, VersionRef
-from services.errors import BadInput, LedgerUnavailable, NotAllowed, NotFound, PromotionConflict, Refused
+from services.errors import (
+    BadInput,
+    LedgerUnavailable,
+    NotAllowed,
+    NotFound,
+    PromotionConflict,
+    Refused,
+    RegistryUnavailable,
+)
 from services.evidence import canonical
 from services.ledger import Kind
 from services.signoff import Signoff
@@ -177,8 +186,8 @@ class TestDone:
         assert (event.kind, event.actor, event.ref) == (Kind.VALIDATION_COMPLETED, "scientist", ref)
         assert event.get("manifest_digest") == registry.manifest(ref).digest
         assert (event.get("champion"), event.get("champion_manifest_digest")) == (1, registry.manifest(champion).digest)
-        assert event.get("holdout")["rows"] == 100
-        assert event.get("holdout")["target"] == "target"
+        assert (event.get("holdout"), event.get("rows"), event.get("target")) == ("holdout.csv", 100, "target")
+        assert event.get("holdout_sha256") == hashlib.sha256(ROWS).hexdigest()
         assert event.get("figures")["roc_auc"]["low"] == repr(0.02 - 0.01)
         assert event.comment == "v2 beats v1 on roc_auc by 0.02 (95 % interval 0.01 to 0.03, 100 rows)."
         found = job(signoff, ref, number)
@@ -218,7 +227,7 @@ class TestDone:
         assert (run.params["candidate_version"], run.params["current_version"]) == ("m/v2", "m/v1")
         assert run.tags["signoff.candidate_digest"] == event.get("manifest_digest")
         assert run.tags["signoff.event"] == f"{event.seq}:{event.hash}"
-        assert [data.digest for data in run.datasets] == [event.get("holdout")["digest"]]
+        assert [data.digest for data in run.datasets] == [event.get("holdout_digest")]
 
     def test_without_a_champion_it_is_evaluated_alone(self, signoff: Signoff, registry: FakeRegistry) -> None:
         ref = registry.add_version("new", {"val_auc": 0.9})
@@ -229,8 +238,6 @@ class TestDone:
         assert counted(signoff, ref)[0].champion is None
 
     def test_the_report_is_the_one_the_event_names(self, signoff: Signoff, ref: VersionRef) -> None:
-        import hashlib
-
         validated(signoff, ref)
         (found,) = counted(signoff, ref)
         kept = hashlib.sha256(canonical(found.report.as_json())).hexdigest()
@@ -351,8 +358,6 @@ class TestFailures:
         self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
     ) -> None:
         def away(what: str) -> None:
-            from services.errors import RegistryUnavailable
-
             raise RegistryUnavailable("MLflow did not give a usable answer.")
 
         registry.before_write = away
@@ -485,8 +490,6 @@ class TestCrashes:
     def test_without_mlflow_the_figures_follow_when_it_answers_again(
         self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
     ) -> None:
-        from services.errors import RegistryUnavailable
-
         def away(what: str) -> None:
             if what.startswith("figures"):
                 raise RegistryUnavailable("MLflow did not give a usable answer.")

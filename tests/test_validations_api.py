@@ -212,6 +212,18 @@ class TestTerminal:
         assert run("scientist", "validate", "m", "2", "--data", file, "--dataset", "d", "--target", "t")[0] == 2
         assert run("scientist", "validate", "m", "2", "--data", "/no/such/file", "--target", "t")[0] == 2
 
+    def test_exits_with_two_before_it_sends_what_is_too_large(
+        self,
+        run: Run,  # noqa: F811
+        signoff: Signoff,
+        tmp_path: Path,
+    ) -> None:
+        with (file := tmp_path / "large.csv").open("wb") as content:
+            content.truncate(2 << 30)
+        code, _, err = run("scientist", "validate", "m", "2", "--data", str(file), "--target", "target")
+        assert (code, "has 2,048 MB; a holdout has at most 256 MB" in err) == (2, True)
+        assert "validation:requested" not in kinds(signoff)
+
     def test_who_stops_waiting_cancels(
         self,
         run: Run,  # noqa: F811
