@@ -17,7 +17,7 @@ import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import big_registry, files, hook, ledger, long_record, promotion
+from bench import big_registry, compare, files, hook, ledger, long_record, promotion
 from bench.measure import Figure
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -28,6 +28,7 @@ BENCHMARKS = {
     "files": files.figures,
     "promotion": promotion.figures,
     "hook": hook.figures,
+    "compare": compare.figures,
 }
 
 

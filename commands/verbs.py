@@ -134,16 +134,18 @@ def history(
 
 
 def compare(
-    versions: Annotated[list[str], typer.Argument(help="name:version, two to five of them.")], as_json: Json = False
+    versions: Annotated[list[str], typer.Argument(help="name:version, two to ten of them, the baseline first.")],
+    as_json: Json = False,
 ) -> None:
-    """Versions side by side, metric by metric."""
+    """Versions side by side: what that says about each, then metric by metric."""
     found = remote.get("/compare", versions=",".join(versions))
     heads = [f"{one['name']}/v{one['version']}" for one in found["versions"]]
     rows = [
         [line["name"], _ARROWS.get(line["direction"], ""), *(_cell(cell) for cell in line["cells"])]
         for line in found["metrics"]
     ]
-    answer(found, table(["METRIC", "", *heads], rows), as_json=as_json)
+    sentences = "\n".join(one["sentence"] for one in found["candidates"])
+    answer(found, f"{sentences}\n\n{table(['METRIC', '', *heads], rows)}", as_json=as_json)
 
 
 def production(
@@ -172,7 +174,8 @@ def reconcile(as_json: Json = False) -> None:
 
 def _cell(cell: dict[str, Any]) -> str:
     value = "–" if cell["value"] is None else f"{cell['value']:.6g}"
-    return value if not cell["delta"] else f"{value} ({cell['delta']:+.3g})"
+    other = ", other data" if cell["standing"] == "other data" else ""
+    return value if not cell["delta"] and not other else f"{value} ({cell['delta'] or 0:+.3g}{other})"
 
 
 def _utc(moment: datetime | None) -> str | None:

@@ -21,7 +21,8 @@ GREEN, INDIGO, SKY, AMBER, PINK, SLATE, RED, BLUE, VIOLET, GREY, MAROON = (
     "#9f1239",
 )  # fmt: skip
 STAGE_COLOURS = {Stage.NONE: GREY, Stage.STAGING: BLUE, Stage.PRODUCTION: GREEN, Stage.ARCHIVED: VIOLET}
-CANDIDATES = (INDIGO, AMBER, SKY, PINK)
+CANDIDATES = (INDIGO, AMBER, SKY, PINK, "#84cc16", "#a855f7", "#ea580c", "#2dd4bf", "#a16207", "#f43f5e")
+"""Told apart on light and on dark; green and slate are taken by the champion and the baseline."""
 FAINT = "rgba(128,128,128,0.45)"
 """Grey that shows on both themes."""
 SHADE = "rgba(16,185,129,0.16)"
@@ -29,11 +30,14 @@ Trace = dict[str, Any]
 TALL, LOW = 360, 300
 """Heights in pixels, so that figures beside each other end together."""
 CONFIG = {"displayModeBar": False, "scrollZoom": False}
+_SAVED = {"displayModeBar": True, "displaylogo": False, "modeBarButtons": [["toImage"]]}
+"""One button, drawn by the browser itself: no picture is made on the server."""
 
 
-def draw(figure: go.Figure, key: str, alt: str) -> None:
-    """Put a figure on the page; ``alt`` says in words what it shows."""
-    st.plotly_chart(figure, key=key, alt=alt, config=CONFIG, theme="streamlit")
+def draw(figure: go.Figure, key: str, alt: str, *, picture: str = "") -> None:
+    """Put a figure on the page; ``alt`` says in words what it shows, ``picture`` names the PNG it can be saved as."""
+    saving = {"toImageButtonOptions": {"format": "png", "filename": picture, "scale": 2}} if picture else {}
+    st.plotly_chart(figure, key=key, alt=alt, config=CONFIG | (_SAVED | saving if picture else {}), theme="streamlit")
 
 
 def framed(data: Sequence[Trace], *, height: int, **layout: Any) -> go.Figure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
@@ -15,7 +14,6 @@ from components.chart_style import (
     GREEN,
     GREY,
     INDIGO,
-    LOW,
     MAROON,
     PINK,
     RED,
@@ -28,12 +26,14 @@ from components.chart_style import (
     label,
 )
 from components.text import number
-from services.comparison import Comparison, MetricRow, Standing
+from services.comparison import Cell, Comparison, MetricRow, Standing
 from services.ledger import Kind
 from services.metrics import Direction, is_share
 
-MAX_POINTS = 500
-MAX_ROWS = 12
+MAX_ROWS, MAX_BARS = 12, 60
+"""Of a figure; of many versions fewer metrics are drawn, those the policy asks for first."""
+CROWD = 4
+"""More candidates get thinner bars."""
 
 # ---- comparison --------------------------------------------------------------------------------------------
 
@@ -46,13 +46,13 @@ def gains(comparison: Comparison, colours: Sequence[str]) -> go.Figure:
     The axis shows roots: 0.5 % and 90 % are to be seen on one scale. What is beyond ±200 % is drawn there.
     """
     rows = [row for row in comparison.metrics if row.counts and any(c.relative is not None for c in row.cells[1:])]
-    del rows[MAX_ROWS:]
+    del rows[rows_at_once(comparison) :]
     data = [_gains_of(comparison, position, rows, colours[position]) for position in range(1, len(comparison.versions))]
     reach = max((abs(x) for trace in data for x in trace["x"] if x is not None), default=1.0) * 1.5 or 1.0
     ticks = [tick for tick in _TICKS if 0.3 * reach < abs(_root(tick)) <= reach or not tick]
     return framed(
         data,
-        height=max(TALL, 90 + len(rows) * (16 + 17 * len(data))),
+        height=max(TALL, 110 + len(rows) * (16 + (17 if len(data) <= CROWD else 11) * len(data))),
         barmode="group",
         xaxis={
             "tickvals": [_root(tick) for tick in ticks],
@@ -62,10 +62,15 @@ def gains(comparison: Comparison, colours: Sequence[str]) -> go.Figure:
             "zeroline": True,
             "zerolinecolor": FAINT,
             "zerolinewidth": 2,
-            "title": {"text": f"← worse than {label(comparison.labels[0])} · better →"},
+            "title": {"text": f"← worse than {label(comparison.short[0])} · better →"},
         },
         yaxis={**_named(rows), "autorange": "reversed", "automargin": True},
     )
+
+
+def rows_at_once(comparison: Comparison) -> int:
+    """How many metrics a figure has room for."""
+    return min(MAX_ROWS, max(4, MAX_BARS // len(comparison.candidates)))
 
 
 def _named(rows: Sequence[MetricRow]) -> Trace:
@@ -73,21 +78,26 @@ def _named(rows: Sequence[MetricRow]) -> Trace:
     return {"tickvals": list(range(len(rows))), "ticktext": [label(row.name) for row in rows], "zeroline": False}
 
 
+def _filled(colour: str, cells: Sequence[Cell]) -> Trace:
+    """Hatched where the number was measured on other data than the baseline's."""
+    return {"color": colour, "pattern": {"shape": ["/" if c.standing is Standing.OTHER_DATA else "" for c in cells]}}
+
+
 def _gains_of(comparison: Comparison, position: int, rows: Sequence[MetricRow], colour: str) -> Trace:
-    name, cells = label(comparison.labels[position]), [row.cells[position] for row in rows]
+    name, cells = label(comparison.short[position]), [row.cells[position] for row in rows]
     found = [
         None if cell.relative is None else cell.relative * (1 if row.direction is Direction.HIGHER else -1)
         for row, cell in zip(rows, cells, strict=True)
     ]
-    hatched = ["/" if cell.standing is Standing.OTHER_DATA else "" for cell in cells]
     return {
         "type": "bar",
         "orientation": "h",
         "name": name,
         "y": list(range(len(rows))),
         "x": [None if gain is None else _root(gain) for gain in found],
-        "marker": {"color": colour, "pattern": {"shape": hatched}},
+        "marker": _filled(colour, cells),
         "text": ["" if gain is None else percent(gain) for gain in found],
+        "textfont": {"size": 12 if len(comparison.candidates) <= CROWD else 9},
         "textposition": "outside",
         "cliponaxis": False,
         "hoverinfo": "text",
@@ -104,23 +114,25 @@ def shares(comparison: Comparison, colours: Sequence[str], height: int = TALL) -
         row
         for row in comparison.metrics
         if row.counts and is_share(row.name) and all(c.value is None or 0 <= c.value <= 1 for c in row.cells)
-    ][:MAX_ROWS]
+    ][: rows_at_once(comparison)]
     data: list[Trace] = []
-    for position, version in enumerate(comparison.labels):
-        name, values = label(version), [row.cells[position].value for row in rows]
+    for position, version in enumerate(comparison.short):
+        name, cells = label(version), [row.cells[position] for row in rows]
+        values = [cell.value for cell in cells]
         data.append(
             {
                 "type": "bar",
                 "name": name,
                 "x": list(range(len(rows))),
                 "y": values,
-                "marker": {"color": colours[position]},
+                "marker": _filled(colours[position], cells),
                 "text": ["" if value is None else f"{value:.3f}" for value in values],
                 "textposition": "outside",
                 "cliponaxis": False,
                 "hoverinfo": "text",
                 "hovertext": [
-                    f"{name} · {label(row.name)} {number(value)}" for row, value in zip(rows, values, strict=True)
+                    f"{name} · {label(row.name)} {number(cell.value)} ({cell.standing.value})"
+                    for row, cell in zip(rows, cells, strict=True)
                 ],
             }
         )
@@ -132,57 +144,6 @@ def shares(comparison: Comparison, colours: Sequence[str], height: int = TALL) -
         xaxis=_named(rows),
         yaxis={"range": [0, 1.08], "tickvals": [0, 0.25, 0.5, 0.75, 1]},
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """One metric of one version over the steps of its training."""
-
-    label: str
-    points: Sequence[tuple[int, float]]
-    colour: str
-    baseline: bool = False
-    """Drawn dashed and on top, so that equal curves can both be seen."""
-
-
-def curves(metric: str, found: Iterable[Curve]) -> go.Figure:
-    """Training curves of one metric over each other, each thinned to at most `MAX_POINTS` points."""
-    data: list[Trace] = []
-    for rank, curve in sorted(enumerate(found), key=lambda ranked: ranked[1].baseline):
-        points = thinned(curve.points)
-        data.append(
-            {
-                "type": "scatter",
-                "name": label(curve.label),
-                "x": [step for step, _ in points],
-                "y": [value for _, value in points],
-                "mode": "lines" if len(points) > 1 else "markers",
-                "line": {"color": curve.colour, "width": 2, "dash": "dash" if curve.baseline else "solid"},
-                "legendrank": rank,
-                "hovertemplate": "%{y:.5g}",
-            }
-        )
-    return framed(
-        data,
-        height=LOW,
-        hovermode="x unified",
-        xaxis={"title": {"text": "step"}, "zeroline": False},
-        yaxis={"title": {"text": label(metric)}},
-    )
-
-
-def thinned(points: Sequence[tuple[int, float]], limit: int = MAX_POINTS) -> list[tuple[int, float]]:
-    """At most ``limit`` points with the lowest and the highest of each stretch, so that no spike is lost."""
-    usable = [(step, value) for step, value in points if math.isfinite(value)]
-    if len(usable) <= limit:
-        return usable
-    size = math.ceil(len(usable) / (limit // 2))
-    kept: list[tuple[int, float]] = []
-    for start in range(0, len(usable), size):
-        stretch = usable[start : start + size]
-        low, high = min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])
-        kept += sorted({low, high})
-    return kept
 
 
 # ---- the record --------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
+from components import links
 from components.charts import percent
 from components.text import NONE, escaped, number, plain, signed
 from services.comparison import Cell, Comparison, Data, MetricRow, Standing
@@ -33,11 +34,12 @@ ROWS_AT_ONCE = 14
 METRICS_AT_ONCE = 40
 
 
-def conclusions(comparison: Comparison) -> None:
-    """One sentence for each candidate: what matters first."""
-    for conclusion in conclude(comparison):
+def conclusions(comparison: Comparison, *, linked: bool = False) -> None:
+    """One sentence for each candidate: what matters first; ``linked`` leads from each to its version."""
+    for conclusion, evidence in zip(conclude(comparison), comparison.candidates, strict=True):
         rest = f"; {'; '.join(conclusion.details)}" if conclusion.details else ""
-        st.markdown(f"{_sign(conclusion)} **{escaped(conclusion.opening, 600)}**{escaped(rest, 1000)}.")
+        link = f" [Open]({links.version(evidence.ref)})" if linked else ""
+        st.markdown(f"{_sign(conclusion)} **{escaped(conclusion.opening, 600)}**{escaped(rest, 1000)}.{link}")
 
 
 def _sign(conclusion: Conclusion) -> str:
@@ -51,28 +53,40 @@ def _sign(conclusion: Conclusion) -> str:
 
 def data_warning(comparison: Comparison) -> None:
     """A banner where metrics were measured on different data, or nobody says on which."""
-    for conclusion in conclude(comparison):
-        names = f"**{escaped(conclusion.candidate)}** and **{escaped(conclusion.baseline)}**"
-        if conclusion.data is Data.DIFFERENT:
-            st.warning(
-                f"{names} were measured on different data: {escaped(conclusion.data_sets, 600)}. "
-                "A difference between their metrics may come from the data alone.",
-                icon=":material/difference:",
-            )
-        elif conclusion.judged and conclusion.data is Data.UNKNOWN:
-            st.warning(
-                f"{escaped(conclusion.data_sets, 600)}, so nobody can tell whether its metrics may be compared.",
-                icon=":material/help:",
-            )
+    found = [words for conclusion in conclude(comparison) if (words := _doubt(conclusion))]
+    if not found:
+        return
+    listed = found[0] if len(found) == 1 else "\n".join(f"- {words}" for words in found)
+    end = "A difference between such metrics may come from the data alone."
+    st.warning(f"{listed} {end}" if len(found) == 1 else f"{listed}\n\n{end}", icon=":material/difference:")
+
+
+def _doubt(conclusion: Conclusion) -> str:
+    """Why the metrics of one candidate cannot simply be compared, as Markdown; empty where they can."""
+    names = f"**{escaped(conclusion.candidate)}** and **{escaped(conclusion.baseline)}**"
+    if conclusion.data is Data.DIFFERENT:
+        return f"{names} were measured on different data: {escaped(conclusion.data_sets, 600)}."
+    if conclusion.incomparable:
+        of = ", ".join(row.name for row, _ in conclusion.incomparable[:METRICS_AT_ONCE])
+        return f"{names} had some metrics measured on different data: {escaped(of, 600)}."
+    if conclusion.judged and conclusion.data is Data.UNKNOWN:
+        return f"{escaped(conclusion.data_sets, 600)}, so nobody can tell whether its metrics may be compared."
+    return ""
+
+
+def elsewhere_noted(labels: Sequence[str], comparison: Comparison) -> None:
+    """Beside a figure: whose numbers in it were measured on other data than the baseline's."""
+    if labels:
+        names = f"{escaped(comparison.short[0])}: {escaped(', '.join(labels), 600)}"
+        st.caption(f":orange[:material/warning: Measured on other data than {names}]")
 
 
 def metric_table(comparison: Comparison) -> None:
     """Every metric in every version; what the policy asks, and whether it is met."""
-    rows = comparison.metrics
-    if len(rows) > METRICS_AT_ONCE and not st.toggle(
-        f"All {len(rows)} metrics", key="all_metrics", bind="query-params"
-    ):
-        rows = rows[:METRICS_AT_ONCE]
+    rows = _rows_asked_for(comparison.metrics)
+    if not rows:
+        st.success("No difference in metrics.", icon=":material/check:")
+        return
     labels = [escaped(label, 300) for label in comparison.labels]
     headers = [f"{labels[0]} (baseline)", *labels[1:]]
     frame = pd.DataFrame(
@@ -81,6 +95,17 @@ def metric_table(comparison: Comparison) -> None:
         index=pd.Index([f"{escaped(row.name, 80)} {ARROWS[row.direction]}" for row in rows], name="Metric"),
     )
     st.table(right_aligned(frame, len(headers)), border="horizontal", width=WIDE)
+
+
+def _rows_asked_for(rows: tuple[MetricRow, ...]) -> tuple[MetricRow, ...]:
+    with st.container(horizontal=True, gap="medium"):
+        if st.toggle("Only differences", key="only_differing_metrics", bind="query-params"):
+            rows = tuple(row for row in rows if row.differs)
+        if len(rows) > METRICS_AT_ONCE and not st.toggle(
+            f"All {len(rows)} metrics", key="all_metrics", bind="query-params"
+        ):
+            return rows[:METRICS_AT_ONCE]
+    return rows
 
 
 def side_by_side(comparison: Comparison | None) -> None:
@@ -141,6 +166,17 @@ def as_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
+def differences_csv(rows: Sequence[Difference], comparison: Comparison) -> str:
+    """Rows of differences as CSV, in full; no cell can be read as a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([harmless(cell) for cell in ["name", *comparison.labels, "differs", "change"]])
+    for row in rows:
+        values = ["" if value is None else value for value in row.values]
+        writer.writerow([harmless(cell) for cell in [row.name, *values, "yes" if row.differs else "no", row.note]])
+    return text.getvalue()
+
+
 def harmless(text: str) -> str:
     """Text that a spreadsheet will not run: what begins like a formula gets an apostrophe; bare numbers stay."""
     if re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", text):
@@ -148,10 +184,10 @@ def harmless(text: str) -> str:
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) or text.startswith(("\t", "\r", "\n")) else text
 
 
-def file_name(comparison: Comparison) -> str:
-    """A name for the download, of letters every file system takes."""
+def stem(comparison: Comparison) -> str:
+    """The name of a download without its ending, of letters every file system takes."""
     base = "-".join([comparison.baseline.ref.name[:60], *(f"v{e.ref.version}" for e in comparison.versions)])
-    return f"compare-{re.sub(r'[^A-Za-z0-9._-]+', '_', base)}.csv"
+    return f"compare-{re.sub(r'[^A-Za-z0-9._-]+', '_', base)}"
 
 
 def _fields(cell: Cell) -> tuple[str, str, str, str]:

@@ -12,6 +12,7 @@ import streamlit as st
 from components import links, markup
 from components.badges import WAIVED, inline, passed, stage_words
 from components.history import EVENT
+from components.history_comparison import compared
 from components.history_list import colour
 from components.problems import problems_shown
 from components.session import Session
@@ -20,6 +21,7 @@ from services import history
 from services.errors import BadInput, SignoffError
 from services.history import Record
 from services.ledger import GENESIS, Event
+from services.recorded_comparison import Kept
 
 WIDTH = 760
 
@@ -54,7 +56,7 @@ def _draw(session: Session, asked: str) -> None:
         _signature(event)
         _change(event)
         _checks(found)
-        _metrics(event)
+        _measured(event)
         _approvals(event)
         _evidence(session, event)
         _chain(found)
@@ -143,6 +145,15 @@ def _checks(found: Record) -> None:
 
 def _sign(check: Mapping[str, object]) -> str:
     return WAIVED if check.get("waived") else passed(bool(check["passed"]))
+
+
+def _measured(event: Event) -> None:
+    """The comparison somebody decided on, where one was kept; the metrics alone where it does not hold them all."""
+    kept = Kept.of(event.body["details"])
+    if kept:
+        compared(kept)
+    if kept is None or kept.left_out:
+        _metrics(event)
 
 
 def _metrics(event: Event) -> None:

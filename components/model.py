@@ -167,17 +167,22 @@ def no_versions() -> None:
     )
 
 
-def metric_trend(story: Lineage, key: str) -> None:
-    """One metric across versions, those that were in Production shaded."""
+def metric_trend(story: Lineage, key: str, *, picture: str = "") -> None:
+    """One metric across versions, those that were in Production shaded; ``picture`` as in `draw`."""
     with st.container(border=True, height="stretch"):
         metric = metric_choice("Trend across versions", story.metrics, key, "Shaded: was in Production; darker: is.")
         if metric is None:
             st.caption("No run of this model has metrics.")
             return
         rule = story.policy.metric(metric)
+        against, elsewhere = story.elsewhere(metric)
         points = [
             TrendPoint(
-                version=v.ref.version, value=story.value(v, metric), stage=v.stage, released=_released(story.periods, v)
+                version=v.ref.version,
+                value=story.value(v, metric),
+                stage=v.stage,
+                released=_released(story.periods, v),
+                other_data=v.ref in elsewhere,
             )
             for v in story.versions
         ]
@@ -185,10 +190,24 @@ def metric_trend(story: Lineage, key: str) -> None:
             timelines.trend(metric, points, wanted=rule.threshold if rule else None),
             f"{key}_chart",
             f"{plain(metric)} of every version",
+            picture=picture,
         )
         silent = [f"v{point.version}" for point in points if point.value is None]
-        if silent:
-            st.caption(f"No evidence: {', '.join(silent[:12])}{' …' if len(silent) > 12 else ''}")
+        notes = [
+            *([f"no evidence: {_some(silent)}"] if silent else []),
+            *([f"the newest {len(points)} of {story.total} versions"] if len(points) < story.total else []),
+        ]
+        if elsewhere:
+            names = _some([f"v{ref.version}" for ref in elsewhere])
+            st.caption(
+                f":orange[:material/warning: Measured on other data than {against}, so not on the line: {names}]"
+            )
+        if notes:
+            st.caption(" · ".join(notes))
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:12])}{' …' if len(names) > 12 else ''}"
 
 
 def _released(periods: Sequence[Period], version: ModelVersion) -> str:

@@ -24,6 +24,8 @@ class TrendPoint:
     value: float | None
     stage: str
     released: str = ""
+    other_data: bool = False
+    """Measured on other data than the rest: it has a mark, and no line leads to it."""
 
 
 def trend(metric: str, points: Sequence[TrendPoint], *, wanted: float | None = None) -> go.Figure:
@@ -36,7 +38,7 @@ def trend(metric: str, points: Sequence[TrendPoint], *, wanted: float | None = N
             "type": "scatter",
             "mode": "lines",
             "x": names,
-            "y": values,
+            "y": [None if point.other_data else value for point, value in zip(points, values, strict=True)],
             "line": line,
             "hoverinfo": "skip",
             "showlegend": False,
@@ -52,7 +54,11 @@ def trend(metric: str, points: Sequence[TrendPoint], *, wanted: float | None = N
                     "name": stage_words(stage),
                     "x": [f"v{point.version}" for point in of_stage],
                     "y": [point.value for point in of_stage],
-                    "marker": {"color": colour, "size": 11, "symbol": _SYMBOLS[stage]},
+                    "marker": {
+                        "color": colour,
+                        "size": 11,
+                        "symbol": ["x" if point.other_data else _SYMBOLS[stage] for point in of_stage],
+                    },
                     "hoverinfo": "text",
                     "hovertext": [_trend_words(metric, point) for point in of_stage],
                 }
@@ -93,7 +99,8 @@ def _shaded(points: Sequence[TrendPoint]) -> list[Trace]:
 
 def _trend_words(metric: str, point: TrendPoint) -> str:
     words = f"v{point.version} · {stage_words(point.stage)}<br>{label(metric)} {number(point.value)}"
-    return f"{words}<br>{point.released}" if point.released else words
+    more = [point.released, "measured on other data" if point.other_data else ""]
+    return "<br>".join([words, *filter(None, more)])
 
 
 def lanes(periods: Sequence[Period], now: datetime) -> go.Figure:

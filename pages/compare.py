@@ -4,12 +4,15 @@ import streamlit as st
 
 from components import comparing as parts
 from components.choosing import choose
-from components.comparison import conclusions, data_warning, metric_table
+from components.comparison import conclusions, data_warning, metric_table, stem
+from components.differing import other_differences
 from components.model import metric_trend
+from components.panorama import trade_offs
 from components.problems import problems_shown
 from components.session import Session, current
+from components.training import training_curves
 from components.waiting import reading_shown
-from services import comparing, lineage
+from services import comparing
 
 
 def render(session: Session) -> None:
@@ -22,21 +25,21 @@ def render(session: Session) -> None:
             parts.nothing_chosen(asked.model)
             return
         with reading_shown("Reading the evidence…"):
-            comparison = comparing.shown(session.signoff, asked.refs)
-            story = lineage.shown(session.signoff, comparison.versions[1].ref.name)
+            comparison, story = comparing.opened(session.signoff, asked.refs)
         champion = story.champion.ref if story.champion else None
         with st.container(border=True, key="summary"):
-            conclusions(comparison)
+            conclusions(comparison, linked=True)
             parts.next_steps(comparison, session.user)
         data_warning(comparison)
         metric_table(comparison)
         parts.metric_charts(comparison, champion)
         left, right = st.columns(2, gap="medium")
         with left:
-            parts.training_curves(comparison, session.signoff.reader, champion)
+            training_curves(comparison, session.signoff.reader, champion)
         with right:
-            metric_trend(story, key="trend")
-        parts.other_differences(comparison)
+            metric_trend(story, key="trend", picture=f"{stem(comparison)}-trend")
+        trade_offs(comparison, story, champion)
+        other_differences(session.signoff, comparison)
 
 
 render(current())

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from services import mlflow_entities as read
-from services.domain import ArtifactEntry, ArtifactFile, Signature, VersionRef
+from services.domain import ArtifactEntry, ArtifactFile, Description, VersionRef
 from services.errors import BadInput, RegistryUnavailable, UnreadableModel
 from services.evidence import Manifest
 from services.progress import Progress, tell
@@ -75,18 +75,21 @@ class ManifestReading:
 
     def manifest(self) -> Manifest:
         """What was read, by path; raises `UnreadableModel` when ``MLmodel`` is there and makes no sense."""
-        signature, has_example = self._described()
+        said = described(self._ref, self._description) if self._description is not None else Description()
         return Manifest(
             files=tuple(sorted(self._files, key=lambda file: file.path)),
-            signature=signature,
-            has_input_example=has_example,
+            signature=said.signature,
+            has_input_example=said.has_input_example,
         )
 
-    def _described(self) -> tuple[Signature | None, bool]:
-        if self._description is None:
-            return None, False
-        try:
-            document = yaml.safe_load(self._description.decode())
-            return read.signature(document.get("signature")), bool(document.get("saved_input_example_info"))
-        except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UnreadableModel(f"The MLmodel file of {self._ref} cannot be read.") from error
+
+def described(ref: VersionRef, description: bytes) -> Description:
+    """What an ``MLmodel`` file says; raises `UnreadableModel` when that makes no sense."""
+    try:
+        document = yaml.safe_load(description.decode())
+        return Description(
+            signature=read.signature(document.get("signature")),
+            has_input_example=bool(document.get("saved_input_example_info")),
+        )
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UnreadableModel(f"The MLmodel file of {ref} cannot be read.") from error

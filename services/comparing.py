@@ -6,10 +6,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services import differences, lineage
+from services.checks.evidence import evidence as checks_of
 from services.comparison import MAX_VERSIONS, Comparison, compare
+from services.differences import Difference
 from services.domain import ModelVersion, VersionRef
 from services.errors import BadInput, NotFound, SignoffError
+from services.evidence import Evidence, Facts
+from services.lineage import Lineage
 from services.signoff import Signoff
+from services.verdict import Verdict
+
+REQUIREMENTS = "requirements.txt"
 
 _ONE = re.compile(r"(?P<name>.+?):(?P<version>[^:,]*)(?:,|$)", re.DOTALL)
 
@@ -84,26 +92,63 @@ def usual_pair(signoff: Signoff, name: str) -> tuple[VersionRef, ...]:
     return (champion.ref, *newest[:1]) if champion else tuple(reversed(newest[:2]))
 
 
-def shown(signoff: Signoff, refs: Sequence[VersionRef]) -> Comparison:
+def shown(signoff: Signoff, refs: Sequence[VersionRef], *, beside: Sequence[ModelVersion] = ()) -> Comparison:
     """Compare versions for a page: from the snapshot and from memory, under the first candidate's policy.
 
+    Args:
+        beside: versions somebody will ask about next; what is not remembered of them is read along, in the same calls.
+
     Raises:
-        BadInput: fewer than two or more than five.
+        BadInput: fewer than two or more than ten.
         NotFound: one is not in the registry.
         RegistryUnavailable: something was not remembered, and MLflow does not answer.
-        InvalidSettings: no policy, or more than one, judges the model.
+        InvalidSettings: no policy, or more than one, judges one of the models.
     """
     if len(refs) < 2:
         raise BadInput("Choose two or more versions to compare.")
     snapshot = signoff.snapshot.current
-    found = [(ref, snapshot.version(ref.name, ref.version)) for ref in refs]
-    if missing := [str(ref) for ref, version in found if version is None]:
+    found = {ref: snapshot.version(ref.name, ref.version) for ref in refs}
+    if missing := [str(ref) for ref, version in found.items() if version is None]:
         raise NotFound(f"There is no {' and no '.join(missing)} in the registry.")
-    evidence = [signoff.reader.remembered(version) for _, version in found if version]
-    judged = refs[1].name
-    champion = _champion(signoff, judged)
-    policy = signoff.policies.match(snapshot.models[judged])
-    return compare(evidence[0], evidence[1:], policy, champion=champion.ref if champion else None)
+    versions = [version for version in found.values() if version]
+    champions = {name: _champion(signoff, name) for name in dict.fromkeys(ref.name for ref in refs)}
+    crowned = [champion for champion in champions.values() if champion]
+    signoff.reader.measured([*versions, *crowned, *beside])
+    evidence = signoff.reader.compared(versions)
+    reigning = {one.ref.name: one for one in signoff.reader.measured(crowned)}
+    policy, champion = signoff.policies.match(snapshot.models[refs[1].name]), champions[refs[1].name]
+    return compare(
+        evidence[0],
+        evidence[1:],
+        policy,
+        champion=champion.ref if champion else None,
+        verdicts={one.ref: _verdict(signoff, one, reigning.get(one.ref.name)) for one in evidence},
+    )
+
+
+def opened(signoff: Signoff, refs: Sequence[VersionRef]) -> tuple[Comparison, Lineage]:
+    """`shown`, and beside it every version of the first candidate's model, which a page draws around it."""
+    name = refs[1].name if len(refs) > 1 else ""
+    comparison = shown(signoff, refs, beside=signoff.snapshot.current.versions.get(name, ())[-lineage.MAX_VERSIONS :])
+    return comparison, lineage.shown(signoff, name)
+
+
+def requirements(signoff: Signoff, comparison: Comparison) -> tuple[Difference, ...]:
+    """The packages each version asks for, read from its files; raises `RegistryUnavailable`."""
+    texts = (signoff.reader.version_file(evidence.version, REQUIREMENTS) for evidence in comparison.versions)
+    return differences.requirements([text.decode(errors="replace") if text is not None else None for text in texts])
+
+
+def _verdict(signoff: Signoff, candidate: Evidence, champion: Evidence | None) -> Verdict:
+    """What the gate says about the numbers of one version, by the policy of its own model."""
+    model = signoff.snapshot.current.models[candidate.ref.name]
+    facts = Facts(
+        model=model,
+        candidate=candidate,
+        champion=champion if champion and champion.ref != candidate.ref else None,
+        now=signoff.now(),
+    )
+    return Verdict(checks=tuple(checks_of(signoff.policies.match(model), facts)))
 
 
 def _champion(signoff: Signoff, name: str) -> ModelVersion | None:

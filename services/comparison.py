@@ -1,10 +1,10 @@
-"""Two to five versions side by side: which is better, on what, and may one compare them at all. Pure."""
+"""Two to ten versions side by side: which is better, on what, and may one compare them at all. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
@@ -15,8 +15,10 @@ from services.errors import BadInput
 from services.evidence import Evidence
 from services.metrics import Direction, direction, says_how_good
 from services.policy import MetricRule, Policy
+from services.verdict import Verdict
 
-MAX_VERSIONS = 5
+MAX_VERSIONS = 10
+SHORT_NAME = 16
 
 
 class Standing(StrEnum):
@@ -79,6 +81,8 @@ class Comparison:
     versions: tuple[Evidence, ...]
     policy: Policy
     metrics: tuple[MetricRow, ...]
+    verdicts: Mapping[VersionRef, Verdict] = field(default_factory=dict)
+    """What the gate says about versions, as far as it was asked."""
 
     @property
     def baseline(self) -> Evidence:
@@ -95,6 +99,15 @@ class Comparison:
         """``v5``, or with the model's name where there are several models."""
         one_model = len({evidence.ref.name for evidence in self.versions}) == 1
         return tuple(f"v{e.ref.version}" if one_model else f"{e.ref.name} v{e.ref.version}" for e in self.versions)
+
+    @cached_property
+    def short(self) -> tuple[str, ...]:
+        """`labels` for where there is little room: long model names are cut, unless they could then be mixed up."""
+        names = {evidence.ref.name for evidence in self.versions}
+        cut = {name: name if len(name) <= SHORT_NAME else f"{name[: SHORT_NAME - 1]}…" for name in names}
+        if len(names) == 1 or len(set(cut.values())) < len(names):
+            return self.labels
+        return tuple(f"{cut[e.ref.name]} v{e.ref.version}" for e in self.versions)
 
     @cached_property
     def params(self) -> tuple[Difference, ...]:
@@ -116,6 +129,11 @@ class Comparison:
         """Data sets by what they were used for."""
         return differences.datasets(self.versions)
 
+    @cached_property
+    def source(self) -> tuple[Difference, ...]:
+        """The code each was trained with."""
+        return differences.source(self.versions)
+
     def column(self, position: int) -> list[tuple[MetricRow, Cell]]:
         """Every metric of one version, with its row."""
         return [(row, row.cells[position]) for row in self.metrics]
@@ -129,17 +147,23 @@ class Comparison:
 
 
 def compare(
-    baseline: Evidence, candidates: Sequence[Evidence], policy: Policy, *, champion: VersionRef | None = None
+    baseline: Evidence,
+    candidates: Sequence[Evidence],
+    policy: Policy,
+    *,
+    champion: VersionRef | None = None,
+    verdicts: Mapping[VersionRef, Verdict] | None = None,
 ) -> Comparison:
-    """Compare one to four candidates with a baseline.
+    """Compare one to nine candidates with a baseline.
 
     Args:
         policy: says which way its metrics are better, and what it asks of them.
         champion: who is in Production; where it is among the versions, what the policy asks compared with the champion
             is judged too.
+        verdicts: what the gate says about them, each by the policy of its own model.
 
     Raises:
-        BadInput: fewer than two versions, more than five, or one twice.
+        BadInput: fewer than two versions, more than ten, or one twice.
     """
     versions = (baseline, *candidates)
     if not 2 <= len(versions) <= MAX_VERSIONS:
@@ -148,7 +172,7 @@ def compare(
         raise BadInput("One version is named twice; choose different ones.")
     crowned = next((evidence for evidence in versions if evidence.ref == champion), None)
     rows = (_row(name, versions, policy, crowned) for name in _names(versions, policy))
-    return Comparison(versions=versions, policy=policy, metrics=tuple(rows))
+    return Comparison(versions=versions, policy=policy, metrics=tuple(rows), verdicts=verdicts or {})
 
 
 def _names(versions: Sequence[Evidence], policy: Policy) -> list[str]:
@@ -186,7 +210,7 @@ def _cell(
     relative = delta / abs(reference) if reference else None
     return Cell(
         value=value,
-        standing=Standing.OTHER_DATA if _same_data(name, mine, base) is False else _standing(delta, better),
+        standing=Standing.OTHER_DATA if same_data(name, mine, base) is False else _standing(delta, better),
         delta=delta if math.isfinite(delta) else None,
         relative=relative if relative is not None and math.isfinite(relative) else None,
         meets=meets,
@@ -207,7 +231,7 @@ def number(evidence: Evidence, name: str) -> float | None:
     return metric.value if metric and metric.usable else None
 
 
-def _same_data(name: str, mine: Evidence, base: Evidence) -> bool | None:
+def same_data(name: str, mine: Evidence, base: Evidence) -> bool | None:
     """Whether one metric was measured on the same data in both; None where one does not say."""
     one, other = _measured_on(mine, mine.metrics.get(name)), _measured_on(base, base.metrics.get(name))
     return one == other if one and other else None

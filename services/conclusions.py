@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from services.comparison import Cell, Comparison, Data, MetricRow, Standing
-from services.differences import SignatureChange, named, signature_change, signature_of
+from services.differences import SignatureChange, named, signature_change
 from services.evidence import Evidence
 from services.metrics import says_how_good
+from services.verdict import Check
 
 NAMED_AT_MOST = 3
+COMPARED = frozenset({"metric", "champion", "same_dataset", "signature"})
+"""The gate's checks that are about what a comparison shows; whether somebody approved is for another page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,7 @@ class Conclusion:
     equal: tuple[tuple[MetricRow, Cell], ...]
     incomparable: tuple[tuple[MetricRow, Cell], ...]
     missing: tuple[tuple[MetricRow, Cell], ...]
+    failed: tuple[Check, ...]
     data: Data
     data_sets: str
     signature: SignatureChange
@@ -39,8 +43,9 @@ class Conclusion:
 
     @property
     def favourable(self) -> bool:
-        """Better on something, worse on nothing, and nothing that makes this doubtful."""
-        return bool(self.better) and not (self.worse or self.missing or self.doubtful) and self.data is Data.SAME
+        """Better on something, worse on nothing, no check failed, and nothing that makes this doubtful."""
+        against = self.worse or self.missing or self.failed or self.doubtful
+        return bool(self.better) and not against and self.data is Data.SAME
 
     @property
     def doubtful(self) -> bool:
@@ -71,7 +76,7 @@ class Conclusion:
     @property
     def details(self) -> tuple[str, ...]:
         """The rest of it, part by part."""
-        return (*self._metrics(), *self._circumstances())
+        return (*self._metrics(), *self._checks(), *self._circumstances())
 
     def _metrics(self) -> Iterator[str]:
         if self.judged and self._lacking:
@@ -84,6 +89,11 @@ class Conclusion:
             yield f"no evidence for {self._names(self.missing)}"
         if self.incomparable and self.judged:
             yield f"not comparable on {self._names(self.incomparable)}: measured on different data"
+
+    def _checks(self) -> Iterator[str]:
+        if self.failed:
+            titles = _listed([check.title for check in self.failed])
+            yield f"fails {len(self.failed)} check{'s' if len(self.failed) > 1 else ''} ({titles})"
 
     def _circumstances(self) -> Iterator[str]:
         if self.judged:
@@ -143,12 +153,18 @@ def _conclusion(comparison: Comparison, position: int) -> Conclusion:
         equal=standing(Standing.EQUAL),
         incomparable=standing(Standing.OTHER_DATA),
         missing=missing,
+        failed=_failed(comparison, candidate),
         data=comparison.data(position),
         data_sets=_data_sets(candidate, baseline, label, base),
-        signature=signature_change(signature_of(baseline), signature_of(candidate)),
+        signature=signature_change(baseline.signature, candidate.signature),
         unsigned=_unsigned(candidate, baseline, label, base),
         silent=_silent(candidate, baseline, label, base),
     )
+
+
+def _failed(comparison: Comparison, candidate: Evidence) -> tuple[Check, ...]:
+    verdict = comparison.verdicts.get(candidate.ref)
+    return tuple(check for check in verdict.failed if check.id.split(":")[0] in COMPARED) if verdict else ()
 
 
 def _data_sets(candidate: Evidence, baseline: Evidence, label: str, base: str) -> str:
@@ -162,9 +178,9 @@ def _data_sets(candidate: Evidence, baseline: Evidence, label: str, base: str) -
 
 def _unsigned(candidate: Evidence, baseline: Evidence, label: str, base: str) -> str:
     both = ((label, candidate), (base, baseline))
-    if unread := [name for name, evidence in both if evidence.manifest is None]:
+    if unread := [name for name, evidence in both if evidence.described is None]:
         return f"the files of {' and '.join(unread)} could not be read"
-    names = [name for name, evidence in both if signature_of(evidence) is None]
+    names = [name for name, evidence in both if evidence.signature is None]
     return f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} no signature" if names else ""
 
 

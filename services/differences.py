@@ -1,8 +1,12 @@
-"""How versions differ beside their metrics: params, tags, signature, data sets. The first is the baseline. Pure."""
+"""How versions differ beside their metrics: params, tags, signature, requirements, data sets, source. Pure.
+
+The first version is the baseline.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,6 +14,16 @@ from services.domain import Column, Dataset, Signature
 from services.evidence import Evidence
 from services.mirror import OURS
 
+PARTS = ("inputs", "outputs", "params")
+SOURCE = {
+    "mlflow.source.git.commit": "commit",
+    "mlflow.source.git.branch": "branch",
+    "mlflow.source.git.repoURL": "repository",
+    "mlflow.source.name": "script",
+    "mlflow.user": "author, as claimed",
+}
+_REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(\s*(?:\[.*\])?\s*(?:[<>=!~;(].*)?)")
+_PACKAGE = re.compile(r"[-_.]+")
 FITS_INTO = {("integer", "long"), ("integer", "double"), ("float", "double")}
 """Types that MLflow converts by itself when a request is scored: what used to be sent is still understood."""
 
@@ -76,8 +90,8 @@ def datasets(versions: Sequence[Evidence]) -> tuple[Difference, ...]:
 def signature(versions: Sequence[Evidence]) -> tuple[Difference, ...]:
     """Every field that any version takes or gives, with what changed against the first."""
     rows: list[Difference] = []
-    for part in ("inputs", "outputs"):
-        fields = [_fields(signature_of(evidence), part) for evidence in versions]
+    for part in PARTS:
+        fields = [_fields(evidence.signature, part) for evidence in versions]
         for name in dict.fromkeys(name for found in fields for name in found):
             notes = [_change(part, fields[0].get(name), found.get(name)) for found in fields[1:] if found and fields[0]]
             rows.append(
@@ -95,7 +109,7 @@ def signature_change(old: Signature | None, new: Signature | None) -> SignatureC
     if old is None or new is None:
         return SignatureChange(compatibility=Compatibility.UNKNOWN)
     found: list[tuple[str, Compatibility]] = []
-    for part in ("inputs", "outputs"):
+    for part in PARTS:
         before, after = _fields(old, part), _fields(new, part)
         for name in dict.fromkeys([*before, *after]):
             if change := _change(part, before.get(name), after.get(name)):
@@ -109,9 +123,25 @@ def signature_change(old: Signature | None, new: Signature | None) -> SignatureC
     )
 
 
-def signature_of(evidence: Evidence) -> Signature | None:
-    """The signature in a version's files; None where there is none, or the files could not be read."""
-    return evidence.manifest.signature if evidence.manifest else None
+def source(versions: Sequence[Evidence]) -> tuple[Difference, ...]:
+    """The code each was trained with, as its training client claimed; the run's word before the logged model's."""
+    tags = [{**(e.logged_model.tags if e.logged_model else {}), **(e.run.tags if e.run else {})} for e in versions]
+    rows = [Difference(name=name, values=tuple(found.get(key) for found in tags)) for key, name in SOURCE.items()]
+    return tuple(row for row in rows if any(value is not None for value in row.values))
+
+
+def requirements(texts: Sequence[str | None]) -> tuple[Difference, ...]:
+    """Every package that any ``requirements.txt`` names, with what is asked of it; None where there is no such file."""
+    return _by_key([dict(_required(text or "")) for text in texts])
+
+
+def _required(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        wanted = line.partition(" #")[0].strip()
+        if wanted and not wanted.startswith("#"):
+            found = _REQUIREMENT.fullmatch(wanted)
+            # What is no package by name, such as an option or an address, is shown as it is written.
+            yield (_PACKAGE.sub("-", found[1]).lower(), found[2].strip() or "any") if found else (wanted, "named")
 
 
 def _change(part: str, old: Column | None, new: Column | None) -> tuple[str, Compatibility] | None:
@@ -123,10 +153,11 @@ def _change(part: str, old: Column | None, new: Column | None) -> tuple[str, Com
         needed = incoming and new is not None and new.required
         return "added" + (", required" if needed else ""), Compatibility.BREAKING if needed else Compatibility.WIDENED
     if new is None:
-        # MLflow ignores columns that a model does not ask for; but nobody ignores an answer that is missing.
+        # MLflow ignores columns that a model does not ask for; but nobody ignores an answer that is missing, and who
+        # gives a param that is ignored gets another answer than before.
         return "removed", Compatibility.WIDENED if incoming else Compatibility.BREAKING
     if old.type != new.type:
-        fits = incoming and (old.type, new.type) in FITS_INTO
+        fits = part != "outputs" and (old.type, new.type) in FITS_INTO
         return f"type {old.type} → {new.type}", Compatibility.WIDENED if fits else Compatibility.BREAKING
     if incoming and old.required != new.required:
         return ("now required", Compatibility.BREAKING) if new.required else ("now optional", Compatibility.WIDENED)

@@ -113,10 +113,19 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """What a model takes and gives."""
+    """What a model takes and gives; ``params`` can be given with a request, and each has a default."""
 
     inputs: tuple[Column, ...]
     outputs: tuple[Column, ...]
+    params: tuple[Column, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a version's ``MLmodel`` file says; ``signature`` is None where it names none."""
+
+    signature: Signature | None = None
+    has_input_example: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,6 +215,10 @@ class ArtifactEntry:
 
     path: str
     size: int
+
+
+Curve = tuple[tuple[int, float], ...]
+"""One metric of a run over its steps, as (step, value), by step."""
 
 
 class Action(StrEnum):

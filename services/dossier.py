@@ -94,7 +94,11 @@ class Dossier:
         if self.facts.champion is None:
             return None
         return comparison.compare(
-            self.facts.champion, [self.facts.candidate], self.policy, champion=self.facts.champion.ref
+            self.facts.champion,
+            [self.facts.candidate],
+            self.policy,
+            champion=self.facts.champion.ref,
+            verdicts={self.ref: self.verdict},
         )
 
     @property

@@ -15,6 +15,7 @@ from services.domain import (
     Actor,
     ArtifactFile,
     Dataset,
+    Description,
     LoggedModelFacts,
     Metric,
     ModelVersion,
@@ -70,6 +71,8 @@ class Evidence:
     run: RunFacts | None
     logged_model: LoggedModelFacts | None = None
     manifest: Manifest | None = None
+    description: Description | None = None
+    """What ``MLmodel`` says, where that file was read and not all of them: enough to compare, never to decide."""
     run_files: tuple[str, ...] = ()
     """Paths of what the run logged beside the model; read only where a policy asks for an artifact."""
 
@@ -87,6 +90,18 @@ class Evidence:
     def params(self) -> Mapping[str, str]:
         """Params of the run and of the logged model."""
         return {**(self.run.params if self.run else {}), **(self.logged_model.params if self.logged_model else {})}
+
+    @property
+    def described(self) -> Description | None:
+        """What its ``MLmodel`` says; None where its files could not be read."""
+        if self.manifest is None:
+            return self.description
+        return Description(signature=self.manifest.signature, has_input_example=self.manifest.has_input_example)
+
+    @property
+    def signature(self) -> Signature | None:
+        """What it takes and gives; None where it does not say, or its files could not be read."""
+        return self.described.signature if self.described else None
 
     @property
     def holdout(self) -> tuple[Dataset, ...]:

@@ -8,8 +8,10 @@ from datetime import datetime
 from functools import cached_property
 
 from services import ledger
-from services.domain import ModelVersion, RegisteredModel, RunFacts
+from services.comparison import number, same_data
+from services.domain import LoggedModelFacts, ModelVersion, RegisteredModel, RunFacts, VersionRef
 from services.errors import NotFound
+from services.evidence import Evidence
 from services.ledger import Event, Filter, Kind
 from services.periods import STAGE_EVENTS, Period, periods
 from services.policy import Policy
@@ -31,6 +33,7 @@ class Lineage:
     total: int
     champion: ModelVersion | None
     runs: Mapping[str, RunFacts]
+    logged_models: Mapping[str, LoggedModelFacts]
     now: datetime
     events: tuple[Event, ...]
     """Of kinds `STAGE_EVENTS` and approvals, newest first."""
@@ -50,10 +53,20 @@ class Lineage:
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
-        """Names of all metrics of the runs, what the policy asks for first."""
+        """Names of all metrics, what the policy asks for first."""
         asked = [rule.name for rule in self.policy.rules.metrics]
-        found = {name for run in self.runs.values() for name in run.metrics}
+        found = {name for evidence in self.evidence.values() for name in evidence.metrics}
         return (*(name for name in asked if name in found), *sorted(found - set(asked)))
+
+    @cached_property
+    def evidence(self) -> Mapping[VersionRef, Evidence]:
+        """What run and logged model say about each version, without its files."""
+        return {
+            version.ref: Evidence(
+                version=version, run=self.run(version), logged_model=self.logged_models.get(version.model_id or "")
+            )
+            for version in self.versions
+        }
 
     def run(self, version: ModelVersion) -> RunFacts | None:
         """The run that made a version; None where MLflow no longer has it."""
@@ -61,9 +74,20 @@ class Lineage:
 
     def value(self, version: ModelVersion, metric: str) -> float | None:
         """One metric of one version; None where there is no usable number."""
-        run = self.run(version)
-        found = run.metrics.get(metric) if run else None
-        return found.value if found and found.usable else None
+        return number(self.evidence[version.ref], metric)
+
+    def elsewhere(self, metric: str) -> tuple[str, tuple[VersionRef, ...]]:
+        """Against whom, as ``v3``, and which versions had the metric measured on other data than that version.
+
+        The champion is what the others are held against; where it has no such number, the newest version that has one.
+        """
+        measured = [v for v in self.versions if self.value(v, metric) is not None]
+        against = self.champion if self.champion in measured else next(reversed(measured), None)
+        if against is None:
+            return "", ()
+        base = self.evidence[against.ref]
+        others = (v.ref for v in measured if same_data(metric, self.evidence[v.ref], base) is False)
+        return f"v{against.ref.version}", tuple(others)
 
     def approvers(self, version: ModelVersion) -> tuple[str, ...]:
         """Who approved a version since it was last submitted, as recorded; whether it still counts the gate says."""
@@ -74,7 +98,7 @@ class Lineage:
 
 
 def shown(signoff: Signoff, name: str) -> Lineage:
-    """Read one model for a page: from the snapshot, our own record, and one call for all runs.
+    """Read one model for a page: from the snapshot, our own record, and one call each for all runs and logged models.
 
     Raises:
         NotFound: no such registered model.
@@ -89,7 +113,7 @@ def shown(signoff: Signoff, name: str) -> Lineage:
     target = policy.rules.champion
     champion = snapshot.champion(name, target.alias, target.stage)
     every = snapshot.versions.get(name, ())
-    versions = _newest(every, champion)
+    versions = newest(every, champion)
     with signoff.database.reading() as connection:
         wanted = Filter(model=name, kinds=(*STAGE_EVENTS, Kind.APPROVAL_GIVEN))
         events = ledger.events(connection, wanted, limit=MAX_EVENTS)
@@ -100,12 +124,13 @@ def shown(signoff: Signoff, name: str) -> Lineage:
         total=len(every),
         champion=champion,
         runs=signoff.reader.runs(version.run_id for version in versions if version.run_id),
+        logged_models=signoff.reader.logged_models(version.model_id for version in versions if version.model_id),
         now=signoff.now(),
         events=tuple(events),
     )
 
 
-def _newest(versions: Sequence[ModelVersion], champion: ModelVersion | None) -> tuple[ModelVersion, ...]:
+def newest(versions: Sequence[ModelVersion], champion: ModelVersion | None) -> tuple[ModelVersion, ...]:
     newest = tuple(versions[-MAX_VERSIONS:])
     if champion is None or champion in newest:
         return newest

@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -29,7 +29,7 @@ from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.tracking.request_header.abstract_request_header_provider import RequestHeaderProvider
 from mlflow.tracking.request_header.registry import _request_header_provider_registry
 from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import augmented_raise_for_status, http_request
+from mlflow.utils.rest_utils import augmented_raise_for_status, http_request, verify_rest_response
 
 from services.domain import VersionRef
 from services.errors import BadInput, NotFound, RegistryUnavailable
@@ -125,7 +125,7 @@ class MlflowConnection:
     def gated(self) -> bool:
         """Whether a hook in the MLflow server asks us before protected changes; False also when it does not answer."""
         try:
-            answer = http_request(get_default_host_creds(self.uri), GATE_PATH, "GET", timeout=TIMEOUT_SECONDS)
+            answer = http_request(self._creds, GATE_PATH, "GET", timeout=TIMEOUT_SECONDS)
             return bool(answer.status_code == 200 and "gate" in answer.json())
         except (MlflowException, requests.RequestException, ValueError, TypeError):
             return False
@@ -147,6 +147,23 @@ class MlflowConnection:
         what = f"the files of {ref}"
         uri = self._read(lambda: self._client.get_model_version_download_uri(ref.name, str(ref.version)), what)
         return self._once(lambda: get_artifact_repository(uri, tracking_uri=self.uri, registry_uri=self.uri), what)
+
+    def _got(self, path: str, query: Mapping[str, Any]) -> Any:
+        """The answer, as JSON, of a route that MLflow's client has no method for."""
+        answer = http_request(self._creds, path, "GET", params=query, timeout=TIMEOUT_SECONDS)
+        return verify_rest_response(answer, path).json()
+
+    def _streamed(self, path: str, query: Mapping[str, Any]) -> Iterator[bytes]:
+        """The file such a route answers with, as it arrives."""
+        patience = (TIMEOUT_SECONDS, FILE_SECONDS)
+        with http_request(self._creds, path, "GET", params=query, stream=True, timeout=patience) as answer:
+            if answer.status_code != 200:
+                verify_rest_response(answer, path)
+            yield from answer.iter_content(CHUNK)
+
+    @property
+    def _creds(self) -> Any:
+        return get_default_host_creds(self.uri)
 
     @staticmethod
     def _chunks(repository: Any, path: str) -> Iterator[bytes]:

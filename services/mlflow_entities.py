@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from services.domain import (
@@ -102,7 +103,11 @@ def signature(document: Mapping[str, Any] | None) -> Signature | None:
     """The ``signature`` section of an ``MLmodel`` file; None where there is none."""
     if not document or not document.get("inputs"):
         return None
-    return Signature(inputs=_columns(document.get("inputs")), outputs=_columns(document.get("outputs")))
+    return Signature(
+        inputs=_columns(document.get("inputs")),
+        outputs=_columns(document.get("outputs")),
+        params=tuple(replace(column, required=False) for column in _columns(document.get("params"))),
+    )
 
 
 def _columns(text: str | None) -> tuple[Column, ...]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from services import mlflow_entities as read
-from services.artifacts import ManifestReading, saved
 from services.domain import (
-    ArtifactEntry,
+    Curve,
     LoggedModelFacts,
     ModelVersion,
     RegisteredModel,
@@ -18,20 +16,23 @@ from services.domain import (
     Witness,
 )
 from services.errors import BadInput, NotFound
-from services.evidence import Manifest
 from services.mlflow_connection import ALL_RUNS
+from services.mlflow_files import MlflowFiles
 from services.mlflow_runs import RunWriting
 
 MODELS_PER_PAGE = 1000
 VERSIONS_PER_PAGE = 2000
 RUNS_PER_CALL = 200
+MODELS_PER_CALL = 100
+RUNS_PER_CURVE_CALL = 100
+CURVES_PATH = "/api/2.0/mlflow/metrics/get-history-bulk-interval"
 WITNESS_EXPERIMENT = "signoff-ledger"
 WITNESS_TAG = "signoff.ledger"
 WITNESSES_PER_RUN = 1000
 """A run is read whole; checkpoints go on in another one after so many."""
 
 
-class MlflowRegistry(RunWriting):
+class MlflowRegistry(MlflowFiles, RunWriting):
     """`services.registry.Registry` on a real MLflow server."""
 
     def __init__(self, uri: str) -> None:
@@ -98,12 +99,12 @@ class MlflowRegistry(RunWriting):
         found: dict[str, RunFacts] = {}
         for start in range(0, len(wanted), RUNS_PER_CALL):
             query = f"attributes.run_id IN ({','.join(map(_quoted, wanted[start : start + RUNS_PER_CALL]))})"
-            experiments = self._experiments(refresh=start == 0)
-            page = self._read(
-                lambda query=query, experiments=experiments: self._client.search_runs(  # type: ignore[misc]
+            page = self._searched(
+                lambda experiments, query=query: self._client.search_runs(  # type: ignore[misc]
                     experiments, query, max_results=RUNS_PER_CALL
                 ),
                 "runs",
+                len(wanted[start : start + RUNS_PER_CALL]),
             )
             found |= {run.info.run_id: read.run(run) for run in page}
         return found
@@ -117,8 +118,16 @@ class MlflowRegistry(RunWriting):
         )
         return tuple(read.run(run) for run in found)
 
+    def _searched(self, search: Callable[[list[str]], Sequence[Any]], what: str, expected: int) -> Sequence[Any]:
+        """What a search finds that must name experiments; they are listed again where fewer are found than expected."""
+        known = self._experiment_ids
+        found = self._read(lambda: search(known), what) if known else ()
+        if len(found) < expected and (every := self._experiments(refresh=True)) != known:
+            found = self._read(lambda: search(every), what)
+        return found
+
     def _experiments(self, *, refresh: bool) -> list[str]:
-        """Ids of all experiments: a search for runs must name them."""
+        """Ids of all experiments: a search for runs or logged models must name them."""
         if refresh:
             self._experiment_ids = [
                 experiment.experiment_id
@@ -134,69 +143,36 @@ class MlflowRegistry(RunWriting):
         what = f"the logged model {model_id}"
         return read.logged_model(self._read(lambda: self._client.get_logged_model(model_id), what))
 
-    def curve(self, run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
-        """All values of one metric of one run as (step, value), by step."""
-        history = self._read(lambda: self._client.get_metric_history(run_id, metric), f"the curve of {metric}")
-        return tuple(sorted((point.step, point.value) for point in history))
+    def logged_models(self, model_ids: Iterable[str]) -> dict[str, LoggedModelFacts]:
+        """Many logged models by id in one call for every 100 of them; those that no longer exist are left out."""
+        wanted = list(dict.fromkeys(model_ids))
+        found: dict[str, LoggedModelFacts] = {}
+        for start in range(0, len(wanted), MODELS_PER_CALL):
+            asked = wanted[start : start + MODELS_PER_CALL]
+            query = f"model_id IN ({','.join(map(_quoted, asked))})"
+            page = self._searched(
+                lambda experiments, query=query: self._client.search_logged_models(  # type: ignore[misc]
+                    experiments, query, max_results=MODELS_PER_CALL
+                ),
+                "logged models",
+                len(asked),
+            )
+            found |= {model.model_id: read.logged_model(model) for model in page}
+        return found
 
-    # ---- files ---------------------------------------------------------------------------------------------
+    def curves(self, run_ids: Iterable[str], metric: str, limit: int) -> dict[str, Curve]:
+        """One metric of many runs over their steps in one call for every 100 runs.
 
-    def listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]:
-        """Path and size of every file of a version, without reading any."""
-        return tuple(self._walk(self._repository(ref), f"the files of {ref}"))
-
-    def manifest(self, ref: VersionRef) -> Manifest:
-        """Read and hash every file of a version, one at a time; how far it is goes to `services.progress`."""
-        repository, what = self._repository(ref), f"the files of {ref}"
-        entries = list(self._walk(repository, what))
-        reading = ManifestReading(ref, entries)
-        for entry in entries:
-            self._read(lambda path=entry.path: reading.file(path, self._chunks(repository, path)), what)  # type: ignore[misc]
-        return reading.manifest()
-
-    def fetch(self, ref: VersionRef, folder: Path, *, max_bytes: int) -> Manifest:
-        """`manifest`, with every file written into ``folder``; raises `BadInput` for more than ``max_bytes`` in all."""
-        repository, what = self._repository(ref), f"the files of {ref}"
-        entries = list(self._walk(repository, what))
-        if (total := sum(entry.size for entry in entries)) > max_bytes:
-            raise BadInput(f"The files of {ref} have {total} bytes; at most {max_bytes} are read for a validation.")
-        reading = ManifestReading(ref, entries)
-        for path in [entry.path for entry in entries]:
-
-            def read_file(path: str = path) -> None:
-                reading.file(path, saved(self._chunks(repository, path), folder, path, max_bytes=max_bytes))
-
-            self._read(read_file, what)
-        return reading.manifest()
-
-    def run_files(self, run_id: str) -> tuple[ArtifactEntry, ...]:
-        """The files a run logged beside its model: pictures, reports."""
-        what = f"the artifacts of run {run_id}"
-
-        def entries(folder: str | None) -> list[Any]:
-            return list(self._read(lambda: self._client.list_artifacts(run_id, folder), what))
-
-        nested = (entries(top.path) if top.is_dir else [top] for top in entries(None))
-        return tuple(
-            ArtifactEntry(path=entry.path, size=entry.file_size or 0)
-            for found in nested
-            for entry in found
-            if not entry.is_dir
-        )
-
-    def run_file(self, run_id: str, path: str) -> bytes:
-        """One file of a run, whole; ask `run_files` for its size first."""
-        return self._read(lambda: self._downloaded(run_id, path), f"the artifact {path}")
-
-    def _walk(self, repository: Any, what: str) -> Iterator[ArtifactEntry]:
-        folders: list[str | None] = [None]
-        while folders:
-            folder = folders.pop()
-            for entry in self._read(lambda folder=folder: repository.list_artifacts(folder), what):  # type: ignore[misc]
-                if entry.is_dir:
-                    folders.append(entry.path)
-                else:
-                    yield ArtifactEntry(path=entry.path, size=entry.file_size or 0)
+        Of a longer curve MLflow gives ``limit`` values, evenly spread, with the first and the last.
+        """
+        wanted = list(dict.fromkeys(run_ids))
+        points: dict[str, list[tuple[int, float]]] = {run_id: [] for run_id in wanted}
+        for start in range(0, len(wanted), RUNS_PER_CURVE_CALL):
+            asked = {"run_ids": wanted[start : start + RUNS_PER_CURVE_CALL], "metric_key": metric, "max_results": limit}
+            what = f"the curves of {metric[:100]}"
+            for point in self._read(lambda asked=asked: self._got(CURVES_PATH, asked), what).get("metrics", ()):  # type: ignore[misc]
+                points[point["run_id"]].append((int(point.get("step", 0)), float(point["value"])))
+        return {run_id: tuple(sorted(found)) for run_id, found in points.items()}
 
     # ---- writing -------------------------------------------------------------------------------------------
 

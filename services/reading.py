@@ -5,16 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from services.domain import ArtifactEntry, LoggedModelFacts, ModelVersion, RunFacts, VersionRef
-from services.errors import NotFound
+from services.artifacts import DESCRIPTION, described
+from services.domain import ArtifactEntry, Curve, Description, LoggedModelFacts, ModelVersion, RunFacts, VersionRef
+from services.errors import NotFound, UnreadableModel
 from services.evidence import Evidence, Manifest
 from services.registry import Registry
 
 TTL_SECONDS = 60.0
 MAX_ENTRIES = 20_000
+MAX_POINTS = 300
+"""Values of one curve; ten curves of as many are as much as a browser still moves fluently, smoothed ones included."""
+MAX_FILE = 1_000_000
+"""Bytes of a file of a version that is shown: ``MLmodel``, ``requirements.txt``."""
 
 T = TypeVar("T")
 
@@ -32,6 +39,7 @@ class Reader:
         self._clock = clock
         self._memory: OrderedDict[tuple[str, ...], tuple[float, Any]] = OrderedDict()
         self._lock = threading.Lock()
+        self._asked: dict[tuple[str, ...], Future[Mapping[str, Curve]]] = {}
 
     def fresh(self, ref: VersionRef) -> Evidence:
         """Everything about one version, from MLflow, now; the manifest is computed from the files' bytes.
@@ -68,21 +76,58 @@ class Reader:
         """One run, or None when MLflow no longer has it."""
         return self._recall(("run", run_id), lambda: _or_none(lambda: self._registry.run(run_id)))
 
+    def compared(self, versions: Sequence[ModelVersion]) -> tuple[Evidence, ...]:
+        """What a comparison needs of many versions: `measured`, and of their files only ``MLmodel``."""
+        return tuple(replace(found, description=self._description(found.version)) for found in self.measured(versions))
+
+    def measured(self, versions: Sequence[ModelVersion]) -> tuple[Evidence, ...]:
+        """Many versions without their files: all runs in one call, and all logged models in another."""
+        runs = self.runs(version.run_id for version in versions if version.run_id)
+        models = self.logged_models(version.model_id for version in versions if version.model_id)
+        return tuple(
+            Evidence(version=v, run=runs.get(v.run_id or ""), logged_model=models.get(v.model_id or ""))
+            for v in versions
+        )
+
     def runs(self, run_ids: Iterable[str]) -> Mapping[str, RunFacts]:
         """Many runs in one call for all that are not remembered; missing ones are left out."""
-        wanted = list(dict.fromkeys(run_ids))
-        known = {run_id: self._known(("run", run_id)) for run_id in wanted}
-        absent = [run_id for run_id, value in known.items() if value is _ABSENT]
-        if absent:
-            found = self._registry.runs(absent)
-            for run_id in absent:
-                known[run_id] = found.get(run_id)
-                self._keep(("run", run_id), known[run_id])
-        return {run_id: run for run_id, run in known.items() if run is not None}
+        return self._many("run", run_ids, self._registry.runs)
 
-    def curve(self, run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
-        """All values of one metric of a run as (step, value)."""
-        return self._recall(("curve", run_id, metric), lambda: self._registry.curve(run_id, metric))
+    def logged_models(self, model_ids: Iterable[str]) -> Mapping[str, LoggedModelFacts]:
+        """Many logged models in one call for all that are not remembered; missing ones are left out."""
+        return self._many("model", model_ids, self._registry.logged_models)
+
+    def curves(self, run_ids: Iterable[str], metric: str) -> Mapping[str, Curve]:
+        """One metric of many runs, each thinned by MLflow to `MAX_POINTS` values, in one call for all of them."""
+        return self._many(f"curve {metric}", run_ids, lambda absent: self._registry.curves(absent, metric, MAX_POINTS))
+
+    def curves_asked(self, run_ids: Sequence[str], metric: str) -> Future[Mapping[str, Curve]]:
+        """`curves`, read by a thread of its own; at once done where everything is remembered."""
+        if all(self._known((f"curve {metric}", run_id)) is not _ABSENT for run_id in run_ids):
+            known: Future[Mapping[str, Curve]] = Future()
+            known.set_result(self.curves(run_ids, metric))
+            return known
+        key = (metric, *run_ids)
+        with self._lock:
+            asked = self._asked.pop(key, None)
+            if asked is None or (asked.done() and asked.exception() is None):  # what it found is forgotten by now
+                asked = _readers.submit(self.curves, run_ids, metric)
+            if not asked.done():  # a failure is told once, and asked for again the next time
+                self._asked[key] = asked
+            for old in [other for other, future in self._asked.items() if future.done() and other != key]:
+                del self._asked[old]
+        return asked
+
+    def version_file(self, version: ModelVersion, path: str) -> bytes | None:
+        """A small file of a version; None where there is none.
+
+        Raises:
+            UnreadableModel: it is larger than `MAX_FILE`.
+        """
+        return self._recall(
+            ("version file", version.identity, path),
+            lambda: _or_none(lambda: self._registry.version_file(version.ref, path, MAX_FILE)),
+        )
 
     def run_files(self, run_id: str) -> tuple[ArtifactEntry, ...]:
         """What a run logged beside its model."""
@@ -117,6 +162,26 @@ class Reader:
     def _listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]:
         return tuple(sorted(self._registry.listing(ref), key=lambda entry: entry.path))
 
+    def _description(self, version: ModelVersion) -> Description | None:
+        return self._recall(("description", version.identity), lambda: self._described(version.ref))
+
+    def _described(self, ref: VersionRef) -> Description | None:
+        """None where there is none that can be read: that keeps nobody from comparing the rest."""
+        try:
+            return described(ref, self._registry.version_file(ref, DESCRIPTION, MAX_FILE))
+        except (NotFound, UnreadableModel):
+            return None
+
+    def _many(self, kind: str, ids: Iterable[str], read: Callable[[list[str]], Mapping[str, T]]) -> Mapping[str, T]:
+        """What is remembered of each, and one reading for all the rest; what does not exist is left out."""
+        known = {one: self._known((kind, one)) for one in dict.fromkeys(ids)}
+        if absent := [one for one, value in known.items() if value is _ABSENT]:
+            found = read(absent)
+            for one in absent:
+                known[one] = found.get(one)
+                self._keep((kind, one), known[one])
+        return {one: value for one, value in known.items() if value is not None}
+
     def _recall(self, key: tuple[str, ...], read: Callable[[], T], ttl: float | None = TTL_SECONDS) -> T:
         value = self._known(key, ttl)
         if value is _ABSENT:
@@ -140,6 +205,7 @@ class Reader:
 
 
 _ABSENT: Any = object()
+_readers = ThreadPoolExecutor(4, "curve-reader")
 
 
 def _or_none(read: Callable[[], T]) -> T | None:

@@ -13,6 +13,7 @@ from services.errors import BadInput, NotAllowed, PromotionConflict, Refused, Se
 from services.evidence import Binding, Facts, FindingDraft, Submission
 from services.ledger import Entry, Event, Kind
 from services.policy import Policy
+from services.recorded_comparison import against_champion
 from services.signoff import Signoff
 from services.verbs import acting, context, refusals_recorded, require_as_seen, signature_needed, slot_held, words
 
@@ -201,6 +202,7 @@ def _decide(
                     comment=comment,
                     verdict=gate.evaluate(policy, seen),
                     details=context(policy, seen, signature)
+                    | against_champion(policy, seen)
                     | ({"findings": [one.as_json() for one in found]} if found else {}),
                 ),
             )
@@ -244,6 +246,7 @@ def _end(
             _own(actor, submission)
         require_as_seen(binding, policy, seen, "Look again, then decide.")
         signature = signature_needed(signoff, policy, seen, actor, action, password)
+        compared = against_champion(policy, seen) if action is Action.REJECT else {}
         stage = seen.candidate.version.stage
         change = changes.prescribe(
             seen.model,
@@ -259,7 +262,7 @@ def _end(
             change=change,
             actor=actor,
             comment=comment,
-            context={**context(policy, seen, signature), "submission": submission.id},
+            context={**context(policy, seen, signature), **compared, "submission": submission.id},
         )
     mirror.flush(signoff)
     return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")

@@ -4,6 +4,7 @@ and passwords that cost nothing."""
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from services.domain import (
     ArtifactEntry,
     ArtifactFile,
     Column,
+    Curve,
     Dataset,
     LoggedModelFacts,
     Metric,
@@ -26,7 +28,7 @@ from services.domain import (
     VersionRef,
     Witness,
 )
-from services.errors import BadInput, NotFound
+from services.errors import BadInput, NotFound, UnreadableModel
 from services.evidence import Manifest
 from services.progress import Progress, tell
 from services.registry import RunContents
@@ -52,6 +54,9 @@ class FakeRegistry:
         self._signed: dict[VersionRef, Signature | None] = {}
         self._with_example: set[VersionRef] = set()
         self._runs: dict[str, RunFacts] = {}
+        self._curves: dict[tuple[str, str], Curve] = {}
+        self._run_files: dict[str, dict[str, bytes]] = {}
+        self.curves_asked: list[str] = []
         self._witnesses: list[Witness] = []
         self._ticks = 0
 
@@ -109,6 +114,18 @@ class FakeRegistry:
             ref=ref, created_at=now, updated_at=now, run_id=run_id, source=f"models:/m-{run_id}", user=author
         )
         return ref
+
+    def log_curve(self, ref: VersionRef, metric: str, points: Curve) -> None:
+        """Values of one metric of the version's run, step by step."""
+        self._curves[self._versions[ref].run_id or "", metric] = points
+
+    def log_file(self, ref: VersionRef, path: str, content: bytes) -> None:
+        """A file that the version's run logged beside the model."""
+        self._run_files.setdefault(self._versions[ref].run_id or "", {})[path] = content
+
+    def tag_run(self, ref: VersionRef, **tags: str) -> None:
+        run_id = self._versions[ref].run_id or ""
+        self._runs[run_id] = replace(self._runs[run_id], tags={**self._runs[run_id].tags, **tags})
 
     def drop_run(self, ref: VersionRef) -> None:
         del self._runs[self._versions[ref].run_id or ""]
@@ -209,10 +226,29 @@ class FakeRegistry:
         self.calls += 1
         raise NotFound(f"MLflow does not know the logged model {model_id}.")
 
-    def curve(self, run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
+    def logged_models(self, model_ids: Iterable[str]) -> dict[str, LoggedModelFacts]:
         self.calls += 1
-        found = self._runs[run_id].metrics.get(metric)
-        return ((0, found.value),) if found else ()
+        return {}
+
+    def curves(self, run_ids: Iterable[str], metric: str, limit: int) -> dict[str, Curve]:
+        self.calls += 1
+        self.curves_asked.append(metric)
+        return {run_id: self._curve(run_id, metric)[:limit] for run_id in run_ids}
+
+    def _curve(self, run_id: str, metric: str) -> Curve:
+        found = self._runs[run_id].metrics.get(metric) if run_id in self._runs else None
+        return self._curves.get((run_id, metric)) or (((0, found.value),) if found else ())
+
+    def version_file(self, ref: VersionRef, path: str, limit: int) -> bytes:
+        self.calls += 1
+        if path not in self._files.get(ref, {}):
+            raise NotFound(f"MLflow does not know {path} of {ref}.")
+        content = self._files[ref][path]
+        if path == "MLmodel" and (signature := self._signed[ref]):
+            content += f"signature: {json.dumps(_as_in_mlmodel(signature))}\n".encode()
+        if len(content) > limit:
+            raise UnreadableModel(f"There is more in {path} of {ref} than is read.")
+        return content
 
     def listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]:
         self.calls += 1
@@ -244,11 +280,14 @@ class FakeRegistry:
 
     def run_files(self, run_id: str) -> tuple[ArtifactEntry, ...]:
         self.calls += 1
-        return ()
+        found = self._run_files.get(run_id, {})
+        return tuple(ArtifactEntry(path=path, size=len(data)) for path, data in sorted(found.items()))
 
     def run_file(self, run_id: str, path: str) -> bytes:
         self.calls += 1
-        raise NotFound(f"MLflow does not know the artifact {path}.")
+        if path not in self._run_files.get(run_id, {}):
+            raise NotFound(f"MLflow does not know the artifact {path}.")
+        return self._run_files[run_id][path]
 
     def _of(self, name: str) -> tuple[ModelVersion, ...]:
         found = [version for ref, version in self._versions.items() if ref.name == name]
@@ -332,6 +371,13 @@ class FakeRegistry:
 
     def _writing(self, what: str) -> _Write:
         return _Write(self, what)
+
+
+def _as_in_mlmodel(signature: Signature) -> dict[str, str]:
+    return {
+        part: json.dumps([{"name": c.name, "type": c.type, "required": c.required} for c in getattr(signature, part)])
+        for part in ("inputs", "outputs")
+    }
 
 
 class _Write:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components import links
+from components import links, training
 from services import releases, reviews
 from services.domain import VersionRef
 from services.signoff import Signoff
@@ -28,6 +28,12 @@ PAGES = [
 ]
 """Every page with the query of its link; a page that grows must be added here."""
 SMALL, LARGE = 10, 300
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page reads in the background is waited for, so that it is counted."""
+    monkeypatch.setattr(training, "PATIENCE_SECONDS", 20)
 
 
 def registry_of(models: int, home: Path) -> tuple[Signoff, FakeRegistry]:

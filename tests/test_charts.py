@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import pytest
 
 from components import chart_style, charts, timelines
-from components.charts import Curve, percent, sparkline, thinned
+from components.charts import percent, sparkline
 from components.timelines import TrendPoint
 from services.comparison import Comparison, compare
 from services.domain import Stage, VersionRef
@@ -62,36 +62,6 @@ class TestShares:
     def test_names_stay_names(self) -> None:
         name = f"auc {NASTY}"
         assert NASTY not in str(charts.shares(two({name: 0.5}, {name: 0.6}), ["grey", "blue"]).to_json())
-
-
-class TestCurves:
-    def test_at_most_500_points_and_no_spike_lost(self) -> None:
-        points = [(step, 1000.0 if step == 4321 else float(step % 7)) for step in range(10_000)]
-        found = thinned(points)
-        assert len(found) <= 500
-        assert (4321, 1000.0) in found
-        assert found == sorted(found)
-
-    def test_short_curves_are_left_alone_and_nan_is_left_out(self) -> None:
-        assert thinned([(0, 1.0), (1, math.nan), (2, 3.0)]) == [(0, 1.0), (2, 3.0)]
-
-    def test_a_single_value_is_a_marker(self) -> None:
-        figure = charts.curves("loss", [Curve(label="v1", points=[(0, 1.0)], colour="red")])
-        assert figure.data[0].mode == "markers"
-
-    def test_the_baseline_is_dashed_and_on_top_so_that_equal_curves_are_seen(self) -> None:
-        points = [(0, 1.0), (1, 0.5)]
-        figure = charts.curves(
-            "loss",
-            [
-                Curve(label="v1", points=points, colour="red", baseline=True),
-                Curve(label="v2", points=points, colour="blue"),
-            ],
-        )
-        assert [(line.name, line.line.dash, line.legendrank) for line in figure.data] == [
-            ("v2", "solid", 1),
-            ("v1", "dash", 0),
-        ]
 
 
 class TestTrend:

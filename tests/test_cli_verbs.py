@@ -9,7 +9,7 @@ import pytest
 
 from commands import main
 from services import reviews
-from services.domain import RegisteredModel, VersionRef
+from services.domain import Dataset, RegisteredModel, VersionRef
 from services.errors import RegistryUnavailable
 from services.signoff import Signoff
 from tests.conftest import free_port
@@ -135,7 +135,12 @@ class TestReads:
         release(signoff, candidate)
         registry.add_version("m", {"val_auc": 0.97})
         assert "m/v1 since" in run("viewer", "production", "m")[1]
-        assert "0.97 (+0.02)" in run("viewer", "compare", "m:1", "m:2")[1]
+        compared = run("viewer", "compare", "m:1", "m:2")[1]
+        assert "v2 beats v1 on val_auc" in compared
+        assert "0.97 (+0.02)" in compared
+        registry.add_version("m", {"val_auc": 0.99}, dataset=Dataset(name="other", digest="bbbb", context="eval"))
+        signoff.snapshot.refresh()
+        assert "0.99 (+0.04, other data)" in run("viewer", "compare", "m:1", "m:3")[1]
         assert "1 models read" in run("auditor", "reconcile")[1]
 
 

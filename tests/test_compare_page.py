@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
+import threading
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from components import comparison as parts
+from components import training
 from components.choosing import MODELS_OFFERED
 from components.links import PAGES
 from services import comparing, people, reviews
-from services.domain import Dataset, Role, VersionRef
+from services.domain import Column, Curve, Dataset, Role, Signature, VersionRef
 from services.errors import RegistryUnavailable
 from services.signoff import Signoff
-from tests.fakes import FakeRegistry
+from tests.fakes import SIGNATURE, FakeRegistry
 from tests.pages import opened, text
+from tests.test_previews import png
 from tests.test_releases import release
 
 OTHER = Dataset(name="second_site", digest="bbbbbbbb2222", context="eval")
@@ -31,6 +37,12 @@ NASTY = [
     "a,b:c",
     "$x$",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves are waited for, however busy the machine is that runs the tests."""
+    monkeypatch.setattr(training, "PATIENCE_SECONDS", 20)
 
 
 @pytest.fixture
@@ -72,6 +84,11 @@ def calls_of(signoff: Signoff, registry: FakeRegistry, page_name: str, /, **quer
     return first, registry.calls - before - first
 
 
+def images(at: AppTest) -> list[Any]:
+    """Pictures on the page, without those of the page itself."""
+    return [*at.get("imgs"), *at.get("image")]
+
+
 def labels(at: AppTest) -> list[str]:
     return [button.label for button in at.button]
 
@@ -101,13 +118,13 @@ class TestFirstGlance:
         assert "no evidence" in cells[1]
 
     def test_charts_are_there(self, signoff: Signoff, candidate: VersionRef) -> None:
-        assert len(page(signoff, "m:1,m:2").get("plotly_chart")) == 4
+        assert len(page(signoff, "m:1,m:2").get("plotly_chart")) == 6
 
-    def test_five_versions(self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef) -> None:
-        for _ in range(3):
+    def test_ten_versions(self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef) -> None:
+        for _ in range(8):
             registry.add_version("m", {"val_auc": 0.95})
-        at = page(signoff, "m:1,m:2,m:3,m:4,m:5")
-        assert len(at.table[0].value.columns) == 6
+        at = page(signoff, ",".join(f"m:{n}" for n in range(1, 11)))
+        assert len(at.table[0].value.columns) == 11
         assert "At most" not in text(at)
 
     def test_versions_of_two_models(self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef) -> None:
@@ -172,7 +189,7 @@ class TestTheLink:
         assert "v1" in text(at)
         at.multiselect(key="compare_versions").set_value([]).run()
         assert link(at, "versions") == "m:"
-        assert "Choose two to five versions above" in text(at)
+        assert "Choose two to ten versions above" in text(at)
 
     def test_choosing_another_model_starts_with_its_usual_pair(
         self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
@@ -194,10 +211,10 @@ class TestTheLink:
         assert len(options) <= MODELS_OFFERED + 1
         assert "m" in options
         assert "model-0" not in options
-        assert "Choose two to five versions above" in text(page(signoff, "model-0"))
+        assert "Choose two to ten versions above" in text(page(signoff, "model-0"))
 
     def test_one_version_alone_asks_for_another(self, signoff: Signoff, candidate: VersionRef) -> None:
-        assert "Choose two to five versions above" in text(page(signoff, "m:1"))
+        assert "Choose two to ten versions above" in text(page(signoff, "m:1"))
 
     @pytest.mark.parametrize(
         ("versions", "sentence"),
@@ -206,7 +223,7 @@ class TestTheLink:
             ("ghost:1", "There is no ghost/v1 in the registry."),
             ("m:1,m:99", "There is no m/v99 in the registry."),
             ("m:03", "'03' is not a version number; write it like 3."),
-            ("m:1,m:2,m:3,m:4,m:5,m:6", "At most 5 versions can be compared; this is 6."),
+            (",".join(f"m:{n}" for n in range(1, 12)), "At most 10 versions can be compared; this is 11."),
             ("m:x", "'x' is not a version number; write it like 3."),
             ("<img src=x onerror=alert(1)>:1", "There is no <img src=x onerror=alert(1)>/v1 in the registry."),
             (f"{'x' * 600}:1", "A registered model's name must have between 1 and 500 characters."),
@@ -336,7 +353,182 @@ class TestDownload:
 
     def test_a_file_name_of_plain_letters(self, signoff: Signoff, registry: FakeRegistry) -> None:
         refs = [registry.add_version("../a b\x00<", {"val_auc": 0.9}) for _ in range(2)]
-        assert parts.file_name(comparing.shown(signoff, refs)) == "compare-.._a_b_-v1-v2.csv"
+        assert parts.stem(comparing.shown(signoff, refs)) == "compare-.._a_b_-v1-v2"
+
+
+class TestCurves:
+    @pytest.fixture
+    def trained(self, registry: FakeRegistry, champion: VersionRef) -> list[VersionRef]:
+        """Ten versions with a loss step by step; one has fallen below zero."""
+        refs = [
+            champion,
+            *(registry.add_version("m", {"val_auc": 0.95, "val_loss": 0.5, "other_loss": 1.0}) for _ in range(9)),
+        ]
+        for ref in refs[1:]:
+            registry.log_curve(ref, "val_loss", tuple((step, 1.0 / (1 + step)) for step in range(5)))
+        registry.log_curve(refs[1], "val_loss", ((0, 1.0), (1, -0.5), (2, 0.25)))
+        return refs
+
+    def figure(self, at: AppTest) -> dict[str, Any]:
+        (chart,) = (c for c in at.get("plotly_chart") if "-curves" in c.proto.id or '"step"' in c.proto.spec)
+        return json.loads(chart.proto.spec)
+
+    def test_of_ten_versions_are_one_call_and_only_the_metric_on_screen_is_read(
+        self, signoff: Signoff, registry: FakeRegistry, trained: list[VersionRef]
+    ) -> None:
+        at = page(signoff, ",".join(f"m:{ref.version}" for ref in trained), curve="val_loss")
+        assert registry.curves_asked == ["val_loss"]
+        at.selectbox(key="curve").set_value("other_loss").run()
+        assert registry.curves_asked == ["val_loss", "other_loss"]
+        at.selectbox(key="curve").set_value("val_loss").run()
+        assert registry.curves_asked == ["val_loss", "other_loss"], "the first is remembered"
+
+    def test_smoothing_and_scale_are_part_of_the_link(self, signoff: Signoff, trained: list[VersionRef]) -> None:
+        at = page(signoff, "m:2,m:3", curve="val_loss", smoothing="0.6", log="true")
+        assert at.slider(key="smoothing").value == 0.6
+        figure = self.figure(at)
+        assert figure["layout"]["yaxis"]["type"] == "log"
+        assert len(figure["data"]) == 4, "each smoothed curve has the values themselves behind it"
+        assert "1 values of 0 or less have no place on a log scale" in text(at)
+
+    def test_that_take_long_keep_nobody_waiting(
+        self, signoff: Signoff, registry: FakeRegistry, trained: list[VersionRef], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        arrive = threading.Event()
+        read = registry.curves
+
+        def slow(run_ids: Iterable[str], metric: str, limit: int) -> dict[str, Curve]:
+            arrive.wait(20)
+            return read(run_ids, metric, limit)
+
+        monkeypatch.setattr(registry, "curves", slow)
+        monkeypatch.setattr(training, "PATIENCE_SECONDS", 0.01)
+        at = page(signoff, "m:2,m:3", curve="val_loss")
+        assert "Reading 2 curves…" in text(at)
+        assert len(at.get("plotly_chart")) == 5
+        asked = signoff.reader.curves_asked([registry.version(ref).run_id or "" for ref in trained[1:3]], "val_loss")
+        arrive.set()
+        asked.result(20)
+        at.run()
+        assert "Reading" not in text(at)
+        assert len(at.get("plotly_chart")) == 6
+
+    def test_that_cannot_be_read_are_told_once_and_asked_for_again(
+        self, signoff: Signoff, registry: FakeRegistry, trained: list[VersionRef], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(*_: object) -> None:
+            raise RegistryUnavailable("MLflow did not give a usable answer for the curves.")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(registry, "curves", away)
+            assert "MLflow is away" in text(page(signoff, "m:2,m:3", curve="val_loss"))
+        at = page(signoff, "m:2,m:3", curve="val_loss")
+        assert "MLflow is away" not in text(at.run())
+
+
+class TestTradeOffs:
+    def test_two_metrics_and_the_front_are_part_of_the_link(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry.add_version("m", {"val_auc": 0.80, "latency_ms": 60.0})
+        at = page(signoff, "m:1,m:2", across="latency_ms", up="val_auc")
+        assert (at.selectbox(key="across").value, at.selectbox(key="up").value) == ("latency_ms", "val_auc")
+        assert "On the Pareto front: v1, v2" in text(at)
+
+    def test_what_was_measured_on_other_data_is_named_beside_every_figure(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry.add_version("m", {"val_auc": 0.999, "latency_ms": 1.0}, dataset=OTHER)
+        at = page(signoff, "m:1,m:2,m:3", curve="val_auc")
+        warned = [caption.value for caption in at.caption if "Measured on other data than" in caption.value]
+        assert len(warned) == 4, "curves, trend, plane, parallel coordinates"
+        assert all("v3" in words for words in warned)
+
+
+class TestEveryDifference:
+    def test_requirements_are_read_only_when_they_are_asked_for(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry.write_file(VersionRef(name="m", version=1), "requirements.txt", b"skops==0.1\nnumpy==2\n")
+        registry.write_file(candidate, "requirements.txt", b"skops==0.2\nnumpy==2\n")
+        at = page(signoff, "m:1,m:2", differences="Requirements")
+        assert at.dataframe[0].value.values.tolist() == [["skops", "==0.1", "==0.2"]]
+        before = registry.calls
+        page(signoff, "m:1,m:2", differences="Params")
+        assert registry.calls - before <= 2, "the snapshot alone"
+
+    def test_the_commit_each_was_trained_from(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry.tag_run(candidate, **{"mlflow.source.git.commit": "abc123"})
+        at = page(signoff, "m:1,m:2", differences="Source")
+        assert at.dataframe[0].value.values.tolist() == [["commit", "–", "abc123"]]
+
+    def test_the_signature_says_what_a_change_means_for_callers(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        wider = Signature(inputs=(*SIGNATURE.inputs, Column(name="y", type="long")), outputs=SIGNATURE.outputs)
+        registry.add_version("m", {"val_auc": 0.95}, signature=wider)
+        at = page(signoff, "m:1,m:2", differences="Signature")
+        assert "breaking]: input y added, required" in text(at)
+        assert at.dataframe[0].value["Name"].tolist() == ["input y"]
+
+    def test_metrics_too(self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef) -> None:
+        registry.add_version("m", {"val_auc": 0.95, "latency_ms": 50.0})
+        at = page(signoff, "m:1,m:2", only_differing_metrics="true")
+        assert [name.replace("\\", "").split()[0] for name in at.table[0].value.index] == ["val_auc"]
+
+
+class TestArtifacts:
+    def test_text_is_compared_line_by_line_and_whole_when_asked_for(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry.log_file(VersionRef(name="m", version=1), "report.json", b'{"f1": 0.8, "n": 5}')
+        registry.log_file(candidate, "report.json", b'{"n": 5, "f1": 0.9}')
+        at = page(signoff, "m:1,m:2", differences="Artifacts")
+        whole, diff = (code.value for code in at.code)
+        assert json.loads(whole) == {"f1": 0.8, "n": 5}
+        assert ('-  "f1": 0.8,' in diff, '+  "f1": 0.9,' in diff, '"n": 5' in diff) == (True, True, True)
+        at.toggle(key="only_differences").set_value(False).run()
+        assert json.loads(at.code[1].value) == {"f1": 0.9, "n": 5}
+
+    def test_pictures_stand_beside_each_other(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        for ref in (VersionRef(name="m", version=1), candidate):
+            registry.log_file(ref, "confusion.png", png())
+        at = page(signoff, "m:1,m:2", differences="Artifacts", artifact="confusion.png")
+        assert len(images(at)) == 2
+
+    @pytest.mark.parametrize("path", ["evil.svg", "evil.html", "model.pkl"])
+    def test_what_can_run_is_listed_and_never_read(
+        self,
+        signoff: Signoff,
+        registry: FakeRegistry,
+        candidate: VersionRef,
+        path: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        registry.log_file(candidate, path, b"<svg onload=alert(1)>")
+        monkeypatch.setattr(registry, "run_file", lambda *_: pytest.fail("it was read"))
+        at = page(signoff, "m:1,m:2", differences="Artifacts", artifact=path)
+        assert at.dataframe[0].value["Name"].tolist() == [path]
+        assert "Only pictures, JSON and plain text are shown here." in text(at)
+        assert not at.code
+        assert not images(at)
+
+    def test_none_at_all_is_said(self, signoff: Signoff, candidate: VersionRef) -> None:
+        assert "No run left anything beside its model." in text(page(signoff, "m:1,m:2", differences="Artifacts"))
+
+
+class TestPictures:
+    def test_every_figure_can_be_saved_as_png_by_the_browser(self, signoff: Signoff, candidate: VersionRef) -> None:
+        found = [json.loads(chart.proto.config) for chart in page(signoff, "m:1,m:2").get("plotly_chart")]
+        names = {config["toImageButtonOptions"]["filename"] for config in found}
+        assert names == {
+            f"compare-m-v1-v2-{view}" for view in ("gains", "shares", "curves", "trend", "plane", "parallel")
+        }
+        assert all(config["displayModeBar"] and config["modeBarButtons"] == [["toImage"]] for config in found)
 
 
 class TestHowManyCalls:
@@ -350,5 +542,15 @@ class TestHowManyCalls:
             registry.add_version("m", {"val_auc": 0.9})
         many = calls_of(signoff, registry, "compare", versions="m:1,m:2")
         assert many == few
-        assert few[0] <= 2 * 3 + 1 + 2, "run, listing and manifest of each version, all runs for the trend, two curves"
+        assert few[0] == 1 + 2 + 1, "all runs in one call, MLmodel of each version, both curves in one call"
         assert few[1] == 0
+
+    def test_are_at_most_as_many_as_versions_and_curves_on_screen(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        metrics = {f"metric_{n}": float(n) for n in range(100)}
+        for _ in range(8):
+            registry.add_version("m", {"val_auc": 0.95, **metrics})
+        for versions in (2, 10):
+            link = ",".join(f"m:{number}" for number in range(1, versions + 1))
+            assert calls_of(signoff, registry, "compare", versions=link)[0] <= versions + versions

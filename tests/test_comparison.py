@@ -23,6 +23,7 @@ from services.errors import BadInput
 from services.evidence import Evidence, Manifest
 from services.metrics import Direction, direction, is_share, says_how_good
 from services.policy import MetricRule, Policy, parse
+from services.verdict import Check, Verdict
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 HOLDOUT = Dataset(name="holdout", digest="aaaaaaaa1111", context="eval")
@@ -263,9 +264,9 @@ class TestPolicy:
 
 
 class TestHowMany:
-    @pytest.mark.parametrize("count", [0, 5])
-    def test_two_to_five(self, count: int) -> None:
-        with pytest.raises(BadInput, match="two to 5"):
+    @pytest.mark.parametrize("count", [0, 10])
+    def test_two_to_ten(self, count: int) -> None:
+        with pytest.raises(BadInput, match="two to 10"):
             compare(version(1), [version(n) for n in range(2, 2 + count)], policy())
 
     def test_no_version_twice(self) -> None:
@@ -275,6 +276,21 @@ class TestHowMany:
     def test_labels_name_the_model_only_where_there_are_several(self) -> None:
         assert compare(version(1), [version(2)], policy()).labels == ("v1", "v2")
         assert compare(version(1), [version(2, name="n")], policy()).labels == ("m v1", "n v2")
+
+
+class TestShortLabels:
+    def test_long_names_are_cut_where_there_are_several(self) -> None:
+        found = compare(version(1, name="breast_cancer_screening"), [version(2, name="wine")], policy())
+        assert found.short == ("breast_cancer_s… v1", "wine v2")
+        assert found.labels[0] == "breast_cancer_screening v1"
+
+    def test_but_not_where_they_could_then_be_mixed_up(self) -> None:
+        names = ("breast_cancer_screening", "breast_cancer_staging")
+        found = compare(version(1, name=names[0]), [version(1, name=names[1])], policy())
+        assert found.short == (f"{names[0]} v1", f"{names[1]} v1")
+
+    def test_one_model_needs_no_name(self) -> None:
+        assert compare(version(1), [version(2)], policy()).short == ("v1", "v2")
 
 
 FIVE = {"auc": 0.9, "accuracy": 0.8, "f1": 0.8, "recall": 0.7, "latency_ms": 50.0}
@@ -363,6 +379,20 @@ class TestTheSentence:
             "signature breaking: input y added, required."
         )
         assert sentence(version(3, FIVE), version(5, BETTER, signature=None)).endswith("v5 has no signature.")
+
+    def test_failed_checks_are_counted_and_named(self) -> None:
+        failed, passed = (
+            Check(id=name, title=title, passed=ok, value="", threshold="", reason="")
+            for name, title, ok in (("metric:auc", "auc ≥ 0.99", False), ("signature", "Signature present", True))
+        )
+        unrelated = Check(id="approvals", title="1 approval", passed=False, value="", threshold="", reason="")
+        verdicts = {VersionRef(name="m", version=5): Verdict(checks=(failed, passed, unrelated))}
+        found = compare(version(3, FIVE), [version(5, BETTER | {"latency_ms": 40.0})], policy(), verdicts=verdicts)
+        assert conclusions.summary(found) == (
+            "v5 beats v3 on all 5 metrics; fails 1 check (auc ≥ 0.99); same data; signature compatible."
+        )
+        (said,) = conclusions.conclude(found)
+        assert not said.favourable
 
     def test_one_sentence_a_candidate(self) -> None:
         assert sentence(version(1, FIVE), version(2, BETTER), version(3)).count("v1") == 1

@@ -96,3 +96,63 @@ class TestSignature:
             ("input y", (None, "long, optional"), "added"),
             ("output 0", ("long", "long"), ""),
         ]
+
+
+P = Column(name="temperature", type="double", required=False)
+
+
+class TestParamsOfASignature:
+    @pytest.mark.parametrize(
+        ("old", "new", "compatibility", "reasons"),
+        [
+            ((), (P,), Compatibility.WIDENED, ("param temperature added",)),
+            ((P,), (), Compatibility.BREAKING, ("param temperature removed",)),
+            (
+                (P,),
+                (Column(name="temperature", type="string", required=False),),
+                Compatibility.BREAKING,
+                ("param temperature type double → string",),
+            ),
+        ],
+    )
+    def test_are_part_of_what_callers_rely_on(
+        self, old: tuple[Column, ...], new: tuple[Column, ...], compatibility: Compatibility, reasons: tuple[str, ...]
+    ) -> None:
+        before, after = (Signature(inputs=(X,), outputs=(), params=params) for params in (old, new))
+        change = signature_change(before, after)
+        assert (change.compatibility, change.reasons) == (compatibility, reasons)
+
+
+class TestRequirements:
+    def test_packages_by_name_with_what_is_asked_of_each(self) -> None:
+        rows = differences.requirements(
+            ["scikit-learn==1.5\nPy_Yaml>=6 # config\n\n# note\nuvloop", "Scikit_Learn==1.6\npy.yaml>=6\n", None]
+        )
+        assert [(row.name, row.values, row.differs) for row in rows] == [
+            ("py-yaml", (">=6", ">=6", None), True),
+            ("scikit-learn", ("==1.5", "==1.6", None), True),
+            ("uvloop", ("any", None, None), True),
+        ]
+
+    @pytest.mark.parametrize("line", ["-r other.txt", "git+https://example.test/x.git", "./wheels/x.whl", "<b>x</b>"])
+    def test_what_is_no_package_by_name_is_shown_as_it_is(self, line: str) -> None:
+        (row,) = differences.requirements([line, ""])
+        assert (row.name, row.values) == (line, ("named", None))
+
+    def test_extras_and_markers_belong_to_what_is_asked(self) -> None:
+        (row,) = differences.requirements(["psycopg[binary]>=3; python_version > '3.8'"])
+        assert row.values == ("[binary]>=3; python_version > '3.8'",)
+
+
+class TestSource:
+    def test_commit_branch_and_script(self) -> None:
+        found = {"mlflow.source.git.commit": "abc", "mlflow.source.name": "train.py"}
+        rows = differences.source([version(1, run_tags=found), version(2, run_tags=found | {"mlflow.user": "eve"})])
+        assert [(row.name, row.values) for row in rows] == [
+            ("commit", ("abc", "abc")),
+            ("script", ("train.py", "train.py")),
+            ("author, as claimed", (None, "eve")),
+        ]
+
+    def test_what_nobody_says_is_no_row(self) -> None:
+        assert differences.source([version(1), version(2, run=False)]) == ()

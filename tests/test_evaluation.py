@@ -302,6 +302,19 @@ class TestConsent:
 
         assert words in self.refused(_in(folder, regression), holdout, tmp_path)
 
+    def test_an_mlmodel_of_a_few_bytes_that_takes_gigabytes_to_write_out_is_not_written_out(
+        self, regression: Subject, holdout: Holdout, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "model"
+        shutil.copytree(regression.folder, folder)
+        bomb = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
+        flavours = "flavors:\n  python_function:\n    loader_module: *a11"
+        (folder / "MLmodel").write_text("\n".join([*bomb, flavours]))
+
+        assert "models of flavour python_function can run code" in self.refused(
+            _in(folder, regression), holdout, tmp_path
+        )
+
     def test_a_pickle_that_is_called_skops_is_read_by_skops_and_by_nothing_else(
         self, regression: Subject, pickled: Subject, holdout: Holdout, tmp_path: Path
     ) -> None:

@@ -90,10 +90,10 @@ class TestVersions:
         at.button(key="compare_versions").click().run()
         assert link(at) == "m:2,m:1,m:3"
 
-    def test_more_than_five_are_too_many(self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef) -> None:
-        for _ in range(5):
+    def test_more_than_ten_are_too_many(self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef) -> None:
+        for _ in range(9):
             registry.add_version("m", {"val_auc": 0.9})
-        at = select(page(signoff), *range(6))
+        at = select(page(signoff), *range(11))
         assert at.button(key="compare_versions").disabled
         assert "At most 5 versions can be compared." in text(at)
 

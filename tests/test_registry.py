@@ -13,9 +13,11 @@ from uuid import uuid4
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 
+from services.artifacts import described
 from services.domain import Dataset, VersionRef
-from services.errors import BadInput, NotFound, RegistryUnavailable
+from services.errors import BadInput, NotFound, RegistryUnavailable, UnreadableModel
 from services.mlflow_registry import MlflowRegistry
 from services.registry import Registry, RunContents
 from tests.conftest import free_port
@@ -78,7 +80,8 @@ class TestContract:
         assert run.metrics["val_auc"].value == 0.9
         assert not run.metrics["odd"].usable
         assert set(world.registry.runs([version.run_id, "0" * 32])) == {version.run_id}
-        assert world.registry.curve(version.run_id, "val_auc") == ((0, 0.9),)
+        assert world.registry.curves([version.run_id], "val_auc", 10) == {version.run_id: ((0, 0.9),)}
+        assert world.registry.curves([version.run_id], "none such", 10) == {version.run_id: ()}
 
     def test_stages_aliases_and_tags_are_written_and_read_back(self, world: World, name: str) -> None:
         first, second = (world.add_version(name, {"val_auc": 0.9}) for _ in range(2))
@@ -114,6 +117,18 @@ class TestContract:
         sizes = {(entry.path, entry.size) for entry in world.registry.listing(ref)}
         assert sizes == {(file.path, file.size) for file in manifest.files}
         assert manifest.signature
+
+    def test_one_file_of_a_version_is_read_within_bounds(self, world: World, name: str) -> None:
+        ref = world.add_version(name, {})
+        before = world.registry.calls
+        said = described(ref, world.registry.version_file(ref, "MLmodel", 100_000))
+        assert world.registry.calls == before + 1
+        assert said.signature == world.registry.manifest(ref).signature
+        assert said.signature
+        with pytest.raises(NotFound):
+            world.registry.version_file(ref, "none such", 1000)
+        with pytest.raises(UnreadableModel, match="more in MLmodel"):
+            world.registry.version_file(ref, "MLmodel", 10)
 
     def test_files_are_fetched_with_the_manifest_of_what_was_written(
         self, world: World, name: str, tmp_path: Path
@@ -184,6 +199,39 @@ class TestContract:
 
 
 class TestMlflowOnly:
+    def test_many_logged_models_are_one_call(self, mlflow_server: str, name: str) -> None:
+        registry = MlflowRegistry(mlflow_server)
+        refs = [train(mlflow_server, name, {"val_auc": value}) for value in (0.8, 0.9)]
+        ids = [registry.version(ref).model_id or "" for ref in refs]
+        registry.logged_models(ids)  # lists the experiments first
+        before = registry.calls
+        found = registry.logged_models([*ids])
+        assert registry.calls == before + 1
+        assert found == {model_id: registry.logged_model(model_id) for model_id in ids}
+        assert set(registry.logged_models([*ids, "m-" + "0" * 32])) == set(ids)
+
+    def test_a_run_in_an_experiment_that_is_new_is_found(self, mlflow_server: str, name: str) -> None:
+        registry = MlflowRegistry(mlflow_server)
+        registry.runs(["0" * 32])
+        mlflow.set_tracking_uri(mlflow_server)
+        with mlflow.start_run(experiment_id=mlflow.create_experiment(name)) as run:
+            pass
+        assert set(registry.runs([run.info.run_id])) == {run.info.run_id}
+
+    def test_a_long_curve_is_thinned_with_its_first_and_its_last_value(self, mlflow_server: str, name: str) -> None:
+        client = MlflowClient(mlflow_server)
+        run_id = client.create_run(client.create_experiment(name)).info.run_id
+        for start in range(0, 2000, 1000):
+            steps = range(start, start + 1000)
+            client.log_batch(run_id, metrics=[Metric("loss", 1 / (1 + step), 0, step) for step in steps])
+        registry = MlflowRegistry(mlflow_server)
+        before = registry.calls
+        found = registry.curves([run_id], "loss", 300)[run_id]
+        assert registry.calls == before + 1
+        assert len(found) == 300
+        assert (found[0], found[-1]) == ((0, 1.0), (1999, 1 / 2000))
+        assert all(value == pytest.approx(1 / (1 + step)) for step, value in found)
+
     def test_a_dead_server_is_unavailable_and_says_so_quickly(self) -> None:
         with pytest.raises(RegistryUnavailable, match="did not give a usable answer"):
             MlflowRegistry(f"http://127.0.0.1:{free_port()}").ping()

@@ -172,7 +172,14 @@ class TestReading:
         assert answer["versions"][1]["data"] == "same"
         row = next(row for row in answer["metrics"] if row["name"] == "val_auc")
         assert [cell["standing"] for cell in row["cells"]] == ["baseline", "better"]
-        for asked in ("m", "m:1", "m:03", "m:1,m:2,m:3,m:4,m:5,m:6", ","):
+        (said,) = answer["candidates"]
+        assert (said["version"], said["better"], said["failed_checks"]) == (2, ["val_auc"], [])
+        assert said["sentence"].startswith("v2 beats v1 on val_auc")
+        assert answer["versions"][1]["datasets"] == ["holdout aaaaaaaa"]
+        assert answer["requirements"] is None
+        assert rest.get("/compare", versions="m:1,m:2", requirements="true").json()["requirements"] == []
+        too_many = ",".join(f"m:{number}" for number in range(1, 12))
+        for asked in ("m", "m:1", "m:03", too_many, ","):
             refused(rest.get("/compare", versions=asked), 400, "INVALID_PARAMETER_VALUE")
         refused(rest.get("/compare", versions="m:1,m:9"), 404, "RESOURCE_DOES_NOT_EXIST")
 

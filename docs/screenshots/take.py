@@ -41,6 +41,7 @@ def take(chrome: Browser, url: str, person: str, password: str, *, name: str, th
     settle(page)
     if page.get_by_test_id("stPlotlyChart").count():
         page.locator(".js-plotly-plot .main-svg").first.wait_for()
+    page.wait_for_function("() => !document.querySelector('[data-testid=\"stSkeleton\"]')")
     page.wait_for_timeout(1500)  # tables and charts draw themselves in
     page.screenshot(path=FOLDER / f"{name}.png")
     page.context.close()

@@ -156,8 +156,7 @@ def _same_dataset(facts: Facts) -> Check:
 
 
 def _signature(facts: Facts) -> Check:
-    manifest = facts.candidate.manifest
-    present = manifest is not None and manifest.signature is not None
+    present = facts.candidate.signature is not None
     return Check(
         id="signature",
         title="Signature present",

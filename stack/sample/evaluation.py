@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from sklearn.metrics import (
     ConfusionMatrixDisplay,
     PredictionErrorDisplay,
     accuracy_score,
+    classification_report,
     f1_score,
     log_loss,
     mean_absolute_error,
@@ -117,6 +119,20 @@ def _loss(task: Task, model: BaseEstimator, features: np.ndarray, truth: np.ndar
     chances = model.predict_proba(features)
     right = chances[np.arange(len(truth)), np.searchsorted(model.classes_, truth)]
     return float(np.log(1 / np.clip(right, np.finfo(float).eps, 1)).mean())
+
+
+def report(task: Task, model: BaseEstimator, features: pd.DataFrame, truth: pd.Series) -> dict[str, object]:
+    """What the scores are made of: precision and recall of each class, or how the errors of a regression spread."""
+    guess = model.predict(features)
+    if task is Task.REGRESSION:
+        shares = (0.05, 0.25, 0.5, 0.75, 0.95)
+        errors = np.quantile(np.asarray(truth) - guess, shares)
+        return {
+            "rows": len(truth),
+            "errors": {f"{s:.0%}": round(float(e), 2) for s, e in zip(shares, errors, strict=True)},
+        }
+    found: dict[str, object] = classification_report(truth, guess, output_dict=True, zero_division=0)
+    return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 4))  # type: ignore[no-any-return]
 
 
 def picture(task: Task, model: BaseEstimator, features: pd.DataFrame, truth: pd.Series) -> tuple[str, Figure]:

@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from stack.sample.data import Split, Task, split
-from stack.sample.evaluation import latency, picture, scores, trained
+from stack.sample.evaluation import latency, picture, report, scores, trained
 from stack.sample.recipes import MODELS, Recipe, SampleModel
 
 AUTHOR = "scientist"
@@ -116,6 +116,7 @@ def _train(client: MlflowClient, run_id: str, task: Task, recipe: Recipe, data: 
     mlflow.log_metrics(found, dataset=data.holdout.dataset, model_id=logged.model_id)
     name, figure = picture(task, estimator, unseen, data.holdout.target)
     mlflow.log_figure(figure, name)
+    mlflow.log_dict(report(task, estimator, unseen, data.holdout.target), "evaluation.json")
     first, value = next(iter(found.items()))
     return f"{first} {value:.3f}", logged
 
