@@ -8,12 +8,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import answer
-from services.validation.data import LIMITS
+from services.validation.uploads import MAX_BYTES
 
 MAX_BODY = 256 * 1024
 """10,000 characters of comment are at most 120 KB when each is escaped."""
 
-MAX_FILE = LIMITS.bytes + MAX_BODY
+MAX_FILE = MAX_BYTES + MAX_BODY
 """A holdout, and the fields that come with it."""
 _TAKES_A_FILE = re.compile(r"/versions/[^/]+/validations$")
 
@@ -68,7 +68,7 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > MAX_FILE:
-            raise HTTPException(413, f"A holdout has at most {LIMITS.bytes:,} bytes; nothing was done.")
+            raise HTTPException(413, f"A holdout has at most {MAX_BYTES:,} bytes; nothing was done.")
         return message
 
     return receive_bounded

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,7 +25,6 @@ from services import desk
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
 from services.validation import jobs, uploads
-from services.validation.data import LIMITS
 from services.validation.jobs import Job, Origin, Wanted
 from services.validation.record import find as recorded
 from services.validation.recording import sentence
@@ -39,22 +38,23 @@ Text = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
 class Asked(BaseModel):
-    """What to evaluate on: a ``file`` (multipart only), a ``location`` the server may read, or a logged ``dataset``."""
+    """How to evaluate; beside it goes a ``file``, as multipart/form-data."""
 
     model_config = ConfigDict(extra="forbid")
     target: Annotated[str, Field(min_length=1, max_length=250, description="The column that is to be predicted.")]
-    location: Annotated[Text | None, Field(description="A path or URI in a folder that the server lists.")] = None
-    dataset: Annotated[Text | None, Field(description="Name or digest of a data set the version's run logged.")] = None
     confidence: Annotated[float, Field(ge=0.5, lt=1, description="Of the intervals.")] = 0.95
     consent: Annotated[bool, Field(description="Run what loading the models would run; a reason is needed.")] = False
     comment: Annotated[str, Field(max_length=MAX_COMMENT)] = ""
 
 
-class AskedByJson(Asked):
-    """The same without a file."""
+class AskedByName(Asked):
+    """The same on what the server reads itself, as JSON: a ``location``, or a ``dataset`` the version's run logged."""
+
+    location: Annotated[Text | None, Field(description="A path in a folder that the server lists.")] = None
+    dataset: Annotated[Text | None, Field(description="Name or digest of a data set the version's run logged.")] = None
 
     @model_validator(mode="after")
-    def _one_source(self) -> AskedByJson:
+    def _one_source(self) -> AskedByName:
         if (self.location is None) == (self.dataset is None):
             raise ValueError("name either a location or a dataset, or send a file as multipart/form-data")
         return self
@@ -94,20 +94,21 @@ class JobList(BaseModel):
     validations: list[JobAnswer]
 
 
-def _schema(extra: dict[str, Any], source: type[BaseModel] = Asked) -> dict[str, Any]:
-    schema = source.model_json_schema()
-    return {"schema": {**schema, "properties": {**schema["properties"], **extra}}}
-
-
 _FILE = {"type": "string", "format": "binary", "description": "A CSV or Parquet file."}
-_MULTIPART = _schema({"file": _FILE})
-for _alone in ("location", "dataset"):
-    del _MULTIPART["schema"]["properties"][_alone]
-_MULTIPART["schema"]["required"] = ["target", "file"]
+_FORM = Asked.model_json_schema()
 BODY = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": _schema({}, AskedByJson), "multipart/form-data": _MULTIPART},
+        "content": {
+            "application/json": {"schema": AskedByName.model_json_schema()},
+            "multipart/form-data": {
+                "schema": {
+                    **_FORM,
+                    "properties": {**_FORM["properties"], "file": _FILE},
+                    "required": [*_FORM["required"], "file"],
+                }
+            },
+        },
     }
 }
 
@@ -115,17 +116,14 @@ BODY = {
 async def _body(request: Request, _: ByBearer) -> AsyncIterator[tuple[Asked, UploadFile | None]]:
     """What was sent, in either form; after the caller is known."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        yield _checked(AskedByJson, await request.body()), None
+        yield _checked(AskedByName, await request.body()), None
         return
     async with request.form(max_files=1, max_fields=10) as form:
         file = form.get("file")
         fields = {name: value for name, value in form.multi_items() if name != "file"}
         if not isinstance(file, UploadFile):
             raise BadInput("Send the holdout as the part `file` of a multipart/form-data body.")
-        asked = _checked(Asked, fields)
-        if asked.location or asked.dataset:
-            raise BadInput("A file was sent, so neither a location nor a dataset may be named.")
-        yield asked, file
+        yield _checked(Asked, fields), file
 
 
 def _checked(model: type[Asked], sent: bytes | dict[str, Any]) -> Asked:
@@ -152,7 +150,7 @@ def validate(caller: ByBearer, name: Name, version: Version, body: Body, key: Ke
     managers to give, and for nobody to give their own version. The holdout is not kept.
     """
     ref, (asked, file) = parameters.version(name, version), body
-    with _source(caller, asked, file.file if file else None, (file.filename if file else None) or "holdout") as wanted:
+    with _source(caller, asked, file) as wanted:
         action = Action.VALIDATE_WITH_CONSENT if asked.consent else Action.VALIDATE
         with caller.asking_mlflow():
             outcome = desk.perform(
@@ -167,15 +165,18 @@ def validate(caller: ByBearer, name: Name, version: Version, body: Body, key: Ke
 
 
 @contextmanager
-def _source(caller: Caller, asked: Asked, content: BinaryIO | None, file_name: str) -> Iterator[Wanted]:
-    if content is None:
+def _source(caller: Caller, asked: Asked, file: UploadFile | None) -> Iterator[Wanted]:
+    if isinstance(asked, AskedByName):
         origin = Origin.DATASET if asked.dataset else Origin.PLACE
         name = asked.dataset or asked.location or ""
         yield Wanted(origin=origin, name=name, target=asked.target, confidence=asked.confidence)
         return
-    wanted = Wanted(origin=Origin.UPLOAD, name=file_name, target=asked.target, confidence=asked.confidence)
+    if file is None:
+        raise BadInput("No holdout was sent.")
+    name, content = file.filename or uploads.FILE, file.file
+    wanted = Wanted(origin=Origin.UPLOAD, name=name, target=asked.target, confidence=asked.confidence)
     chunks = iter(lambda: content.read(CHUNK), b"")
-    with uploads.received(caller.signoff.settings, chunks, max_bytes=LIMITS.bytes) as upload:
+    with uploads.received(caller.signoff.settings, chunks, max_bytes=uploads.MAX_BYTES) as upload:
         yield replace(wanted, sha256=upload.sha256, folder=upload.folder)
 
 

@@ -12,6 +12,8 @@ from commands import remote
 from commands.local import Json, answer, progress, table
 from commands.remote import REFUSED
 from commands.verbs import Model, Version
+from services.errors import BadInput
+from services.validation.uploads import MAX_BYTES
 
 INTERVAL_SECONDS = 1.0
 STEPS = 1000
@@ -40,6 +42,8 @@ def validate(
     """Evaluate a version and the champion on the same holdout; exit code 1 when nothing came of it."""
     if sum(source is not None for source in (data, location, dataset)) != 1:
         raise typer.BadParameter("Name one of --data, --location and --dataset.")
+    if data is not None and (size := data.stat().st_size) > MAX_BYTES:
+        raise BadInput(f"{data} has {size >> 20:,} MB; a holdout has at most {MAX_BYTES >> 20} MB.")
     fields = {"target": target, "confidence": confidence, "consent": consent, "comment": comment}
     path = f"{remote.version_path(model, version)}/validations"
     if data is not None:

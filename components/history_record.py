@@ -196,6 +196,11 @@ _EVIDENCE = {
     "manifest_digest": "Files (sha256)",
     "model_id": "Logged model",
     "source_uri": "Source",
+    "champion_manifest_digest": "Champion's files (sha256)",
+    "holdout": "Holdout",
+    "holdout_sha256": "Holdout (sha256)",
+    "target": "Target",
+    "report_digest": "Report (sha256)",
     "identity": "Identity",
     "claimed_author": "Author, as claimed",
     "recovered_by": "Closed by",
@@ -205,7 +210,7 @@ _EVIDENCE = {
 
 def _evidence(session: Session, event: Event) -> None:
     facts = {title: f"`{_code(str(event.get(key)))}`" for key, title in _EVIDENCE.items() if event.get(key)}
-    if run_id := event.get("run_id"):
+    if run_id := event.get("run_id") or event.get("mlflow_run"):
         facts["Run"] = _run(session, str(run_id))
     if facts:
         _section("Evidence")

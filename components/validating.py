@@ -18,10 +18,9 @@ from services.domain import Action
 from services.dossier import Dossier
 from services.errors import BadInput
 from services.validation import jobs, uploads
-from services.validation.data import LIMITS
 from services.validation.jobs import Job, Origin, State, Wanted
 
-MEGABYTES = LIMITS.bytes >> 20
+MEGABYTES = uploads.MAX_BYTES >> 20
 CHUNK = 1 << 20
 CONFIDENCES = (0.9, 0.95, 0.99)
 REFRESH_SECONDS = 1.0
@@ -141,7 +140,7 @@ def _send(session: Session, request: Request, wanted: Wanted, file: BinaryIO | N
         carried_out(session, request)
         return
     chunks = iter(lambda: file.read(CHUNK), b"")
-    with uploads.received(session.signoff.settings, chunks, max_bytes=LIMITS.bytes) as upload:
+    with uploads.received(session.signoff.settings, chunks, max_bytes=uploads.MAX_BYTES) as upload:
         wanted = replace(wanted, sha256=upload.sha256, folder=upload.folder)
         carried_out(session, replace(request, wanted=wanted))
 

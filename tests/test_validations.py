@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from services import caretaker, dossier, facts, ledger, people, releases, reviews, validations
 from services.domain import Role, VersionRef
-from services.errors import BadInput, LedgerUnavailable, NotAllowed, NotFound, PromotionConflict, Refused
+from services.errors import (
+    BadInput,
+    LedgerUnavailable,
+    NotAllowed,
+    NotFound,
+    PromotionConflict,
+    Refused,
+    RegistryUnavailable,
+)
 from services.evidence import canonical
 from services.ledger import Kind
 from services.signoff import Signoff
 from services.tables import validation_jobs
+from services.tables import validations as validations_table
 from services.validation import jobs, uploads
 from services.validation.errors import ModelFailed, ValidationCancelled
 from services.validation.jobs import Job, Origin, State, Wanted
@@ -24,7 +35,7 @@ from services.validation.worker import Validator
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_releases import release
-from tests.validation import ROWS, Evaluator, ask, validated
+from tests.validation import ROWS, Evaluator, ask, on_record, validated
 
 
 @pytest.fixture
@@ -175,8 +186,8 @@ class TestDone:
         assert (event.kind, event.actor, event.ref) == (Kind.VALIDATION_COMPLETED, "scientist", ref)
         assert event.get("manifest_digest") == registry.manifest(ref).digest
         assert (event.get("champion"), event.get("champion_manifest_digest")) == (1, registry.manifest(champion).digest)
-        assert event.get("holdout")["rows"] == 100
-        assert event.get("holdout")["target"] == "target"
+        assert (event.get("holdout"), event.get("rows"), event.get("target")) == ("holdout.csv", 100, "target")
+        assert event.get("holdout_sha256") == hashlib.sha256(ROWS).hexdigest()
         assert event.get("figures")["roc_auc"]["low"] == repr(0.02 - 0.01)
         assert event.comment == "v2 beats v1 on roc_auc by 0.02 (95 % interval 0.01 to 0.03, 100 rows)."
         found = job(signoff, ref, number)
@@ -216,7 +227,7 @@ class TestDone:
         assert (run.params["candidate_version"], run.params["current_version"]) == ("m/v2", "m/v1")
         assert run.tags["signoff.candidate_digest"] == event.get("manifest_digest")
         assert run.tags["signoff.event"] == f"{event.seq}:{event.hash}"
-        assert [data.digest for data in run.datasets] == [event.get("holdout")["digest"]]
+        assert [data.digest for data in run.datasets] == [event.get("holdout_digest")]
 
     def test_without_a_champion_it_is_evaluated_alone(self, signoff: Signoff, registry: FakeRegistry) -> None:
         ref = registry.add_version("new", {"val_auc": 0.9})
@@ -227,8 +238,6 @@ class TestDone:
         assert counted(signoff, ref)[0].champion is None
 
     def test_the_report_is_the_one_the_event_names(self, signoff: Signoff, ref: VersionRef) -> None:
-        import hashlib
-
         validated(signoff, ref)
         (found,) = counted(signoff, ref)
         kept = hashlib.sha256(canonical(found.report.as_json())).hexdigest()
@@ -349,8 +358,6 @@ class TestFailures:
         self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
     ) -> None:
         def away(what: str) -> None:
-            from services.errors import RegistryUnavailable
-
             raise RegistryUnavailable("MLflow did not give a usable answer.")
 
         registry.before_write = away
@@ -483,8 +490,6 @@ class TestCrashes:
     def test_without_mlflow_the_figures_follow_when_it_answers_again(
         self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
     ) -> None:
-        from services.errors import RegistryUnavailable
-
         def away(what: str) -> None:
             if what.startswith("figures"):
                 raise RegistryUnavailable("MLflow did not give a usable answer.")
@@ -553,13 +558,17 @@ class TestUploads:
     def test_that_a_crash_left_behind_are_removed_and_needed_ones_are_not(
         self, signoff: Signoff, ref: VersionRef, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        on_record(signoff, ref)
+        with signoff.database.reading() as connection:
+            number = connection.execute(sa.select(validations_table.c.job)).scalar_one()
         ask(signoff, ref)
-        (needed,) = left_on_disk(signoff)
+        uploads.pictures(signoff.settings, number).mkdir()
+        needed = left_on_disk(signoff)
+        assert len(needed) == 2
         (signoff.settings.home / "validations" / "orphan").mkdir()
         monkeypatch.setattr(uploads, "STALE_SECONDS", -1.0)
-        validator = Validator(signoff, Evaluator(), at_once=0)
-        validator.start()
-        assert left_on_disk(signoff) == [needed]
+        Validator(signoff, Evaluator(), at_once=0).start()
+        assert left_on_disk(signoff) == needed
 
 
 class TestPlaces:

@@ -100,7 +100,7 @@ class TestRest:
         answer = rest.client.post(f"{V1}{PATH}", data={"target": "y"}, files={"other": b"x"}, headers=headers)
         assert "part `file`" in refused(answer, 400, "INVALID_PARAMETER_VALUE")
         both = sent(rest, location="/x")
-        assert "neither a location nor a dataset" in refused(both, 400, "INVALID_PARAMETER_VALUE")
+        assert "location: Extra inputs" in refused(both, 400, "INVALID_PARAMETER_VALUE")
 
     def test_too_large_a_file_is_refused_before_it_is_read_whole(
         self, signoff: Signoff, rest: Rest, monkeypatch: pytest.MonkeyPatch
@@ -211,6 +211,18 @@ class TestTerminal:
         assert run("scientist", "validate", "m", "2", "--target", "target")[0] == 2
         assert run("scientist", "validate", "m", "2", "--data", file, "--dataset", "d", "--target", "t")[0] == 2
         assert run("scientist", "validate", "m", "2", "--data", "/no/such/file", "--target", "t")[0] == 2
+
+    def test_exits_with_two_before_it_sends_what_is_too_large(
+        self,
+        run: Run,  # noqa: F811
+        signoff: Signoff,
+        tmp_path: Path,
+    ) -> None:
+        with (file := tmp_path / "large.csv").open("wb") as content:
+            content.truncate(2 << 30)
+        code, _, err = run("scientist", "validate", "m", "2", "--data", str(file), "--target", "target")
+        assert (code, "has 2,048 MB; a holdout has at most 256 MB" in err) == (2, True)
+        assert "validation:requested" not in kinds(signoff)
 
     def test_who_stops_waiting_cancels(
         self,

@@ -9,7 +9,7 @@ from services.validation import holdout, uploads
 from services.validation.holdout import Holdout, HoldoutLimits, Places
 from services.validation.jobs import Job, Origin
 
-LIMITS = HoldoutLimits()
+LIMITS = HoldoutLimits(bytes=uploads.MAX_BYTES)
 
 
 def read(signoff: Signoff, job: Job) -> Holdout:

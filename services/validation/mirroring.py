@@ -78,6 +78,13 @@ def flush(signoff: Signoff) -> None:
         log.warning("validations wait for MLflow: %s", error)
 
 
+def folders(signoff: Signoff) -> frozenset[str]:
+    """Where pictures lie that MLflow does not show yet."""
+    query = sa.select(validations.c.job).where(validations.c.mirrored.is_(False))
+    with signoff.database.reading() as connection:
+        return frozenset(uploads.pictures(signoff.settings, job).name for job in connection.execute(query).scalars())
+
+
 def _contents(signoff: Signoff, found: Validation, fingerprint: str, pictures: tuple[Path, ...]) -> RunContents:
     report, holdout = found.report, found.report.holdout
     current = report.current

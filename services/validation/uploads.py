@@ -15,6 +15,8 @@ from pathlib import Path
 from services.settings import Settings
 from services.validation.errors import HoldoutTooLarge
 
+MAX_BYTES = 256 << 20
+"""Of one holdout."""
 FILE = "holdout"
 _INCOMING = "incoming-"
 STALE_SECONDS = 3600.0

@@ -7,7 +7,7 @@ import threading
 
 from services.errors import SignoffError
 from services.signoff import Signoff
-from services.validation import jobs, uploads
+from services.validation import jobs, mirroring, uploads
 from services.validation.running import Evaluate, carry_out
 
 AT_ONCE = 2
@@ -31,7 +31,8 @@ class Validator:
     def start(self) -> None:
         """Begin; what an earlier process left lying about is removed first."""
         try:
-            uploads.sweep(self._signoff.settings, jobs.folders(self._signoff.database, self._place))
+            needed = jobs.folders(self._signoff.database, self._place) | mirroring.folders(self._signoff)
+            uploads.sweep(self._signoff.settings, needed)
         except SignoffError as error:
             log.warning("validator: %s", error)
         for thread in self._threads:
