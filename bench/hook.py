@@ -26,8 +26,8 @@ from tests.gated import Gated, gated, mlflow_server, served
 from tests.rest import Rest, application
 
 NAME = "benched"
-TIMES, WARM = 60, 5
-PROMOTIONS = 8
+TIMES, WARM = 40, 5
+PROMOTIONS = 5
 DOORS = 4
 VERSIONS = 2 + DOORS * (PROMOTIONS + 1)
 GOAL_MS = 20.0

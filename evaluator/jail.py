@@ -27,7 +27,7 @@ ROOT_FOLDER_BYTES = 1 << 20
 MAX_PROCESSES = 128
 MAX_OPEN_FILES = 512
 DEVICES = ("null", "zero", "urandom", "random")
-TICK = 0.05
+TICK = 0.1
 _CHILD_OR_STOP = {signal.SIGCHLD, signal.SIGTERM}
 
 
@@ -193,7 +193,7 @@ def _watch(order: Order, program: int, *, alone: bool) -> None:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         _reaped(program)
-        time.sleep(TICK / 10)
+        time.sleep(0.005)
 
 
 def _reaped(program: int) -> int | None:

@@ -94,7 +94,8 @@ def _guard_artifacts(module: Any, files: Files) -> None:
 def _mixed(instance: Any, mixin: type, attributes: dict[str, Any]) -> Any:
     """The same object, with ``attributes``, of a class that has ``mixin`` before its own."""
     if not isinstance(instance, mixin):
-        instance.__class__ = _class(mixin, type(instance))
+        own: Any = type(instance)
+        instance.__class__ = _class(mixin, own)
         vars(instance).update(attributes)
     return instance
 

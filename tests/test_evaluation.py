@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import rfc8785
+import yaml
 from sklearn import metrics as sk
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.dummy import DummyClassifier
@@ -282,23 +283,37 @@ class TestConsent:
         assert "types that skops does not vouch for: sklearn.tree._tree.Tree" in self.refused(found, holdout, tmp_path)
 
     @pytest.mark.parametrize(
-        ("old", "new", "words"),
+        ("flavour", "key", "value", "words"),
         [
-            ("code: null", "code: code", "it brings Python code of its own"),
-            ("loader_module: mlflow.sklearn", "loader_module: evil", "models of flavour evil can run code"),
-            ("serialization_format: skops", "serialization_format: cloudpickle", "it is saved as cloudpickle"),
+            ("python_function", "code", "code", "it brings Python code of its own"),
+            ("sklearn", "code", "code", "it brings Python code of its own"),
+            ("python_function", "loader_module", "evil", "models of flavour evil can run code"),
+            ("sklearn", "serialization_format", "cloudpickle", "it is saved as cloudpickle"),
         ],
     )
-    def test_what_the_mlmodel_says_is_believed_only_when_it_asks_for_less(
-        self, old: str, new: str, words: str, regression: Subject, holdout: Holdout, tmp_path: Path
+    def test_one_line_of_the_mlmodel_that_asks_for_more_is_enough(
+        self, flavour: str, key: str, value: str, words: str, regression: Subject, holdout: Holdout, tmp_path: Path
     ) -> None:
         folder = tmp_path / "model"
         shutil.copytree(regression.folder, folder)
-        text = (folder / "MLmodel").read_text()
-        assert old in text
-        (folder / "MLmodel").write_text(text.replace(old, new))
+        described = yaml.safe_load((folder / "MLmodel").read_text())
+        described["flavors"][flavour][key] = value
+        (folder / "MLmodel").write_text(yaml.safe_dump(described))
 
         assert words in self.refused(_in(folder, regression), holdout, tmp_path)
+
+    def test_an_mlmodel_of_a_few_bytes_that_takes_gigabytes_to_write_out_is_not_written_out(
+        self, regression: Subject, holdout: Holdout, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "model"
+        shutil.copytree(regression.folder, folder)
+        bomb = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
+        flavours = "flavors:\n  python_function:\n    loader_module: *a11"
+        (folder / "MLmodel").write_text("\n".join([*bomb, flavours]))
+
+        assert "models of flavour python_function can run code" in self.refused(
+            _in(folder, regression), holdout, tmp_path
+        )
 
     def test_a_pickle_that_is_called_skops_is_read_by_skops_and_by_nothing_else(
         self, regression: Subject, pickled: Subject, holdout: Holdout, tmp_path: Path

@@ -130,6 +130,8 @@ class TestRefusal:
             (csv(table()[["y"]]), WrongColumn, "no column beside the target"),
             (b"a,a,y\n1,2,0\n", WrongColumn, "Two columns are named 'a'"),
             (b"a,,y\n1,2,0\n", WrongColumn, "Column 2 has no name"),
+            (b"a,y\n1,0,5\n2,1,6\n", WrongColumn, "The first row has more values than the 2 columns"),
+            (b"a,y\n1,0\n2,1,6\n", UnreadableHoldout, "cannot be read as CSV"),
             (csv(table().assign(y=1)), OneClassOnly, "All 40 rows have the target"),
             (csv(table().assign(y=[None, 1, 0, 1] * 10)), MissingTargets, "10 of 40 rows have no usable target"),
             (parquet(table().assign(y=[np.inf, 1.5] * 20)), MissingTargets, "20 of 40 rows"),

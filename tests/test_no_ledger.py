@@ -49,7 +49,10 @@ CHANGES = frozenset(
     }
 )
 """Verbs that change more in MLflow than the tags that follow from the record."""
-NO_VERBS = {Action.VIEW, Action.EXPORT_LEDGER, Action.MANAGE_PEOPLE, Action.RECONCILE, Action.RETRY_MESSAGES}
+NO_VERBS = {
+    *(Action.VIEW, Action.TRY_POLICIES, Action.RECONCILE, Action.EXPORT_LEDGER),
+    *(Action.RETRY_MESSAGES, Action.MANAGE_PEOPLE),
+}
 """What is about no version."""
 
 

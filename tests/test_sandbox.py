@@ -51,9 +51,14 @@ print("SPY environment", sorted(os.environ.items()), flush=True)
 
 @pytest.fixture(scope="module")
 def isolated() -> None:
-    """Skips where the machine refuses: there a validation needs consent, which is tested elsewhere."""
-    if not sandbox.isolation().available:
-        pytest.skip(f"this machine cannot isolate: {sandbox.isolation().reason}")
+    """Skips where the kernel gives no namespaces; where it does, that we cannot isolate is a failure of ours."""
+    wanted = "linux.NEW_MOUNTS | linux.NEW_PROCESSES | linux.NEW_NETWORK"
+    wanted += "" if os.geteuid() == 0 else " | linux.NEW_USER"
+    code = f"from evaluator import linux; linux.unshare({wanted}); linux.forget_propagation()"
+    asked = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if asked.returncode:
+        pytest.skip(f"this machine gives no namespaces: {asked.stderr.splitlines()[-1]}")
+    assert sandbox.isolation().available, sandbox.isolation().reason
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from services import caretaker, dossier, facts, ledger, people, releases, reviews, validations
 from services.domain import Role, VersionRef
@@ -560,24 +560,81 @@ class TestUploads:
         validator = Validator(signoff, Evaluator(), at_once=0)
         validator.start()
         assert left_on_disk(signoff) == [needed]
-        assert sa.select(validation_jobs) is not None
 
 
 class TestPlaces:
-    def test_what_lies_outside_the_listed_folders_is_not_read(
-        self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
+    def placed(self, signoff: Signoff, ref: VersionRef, file: Path, evaluator: Evaluator | None = None) -> Job:
+        wanted = Wanted(origin=Origin.PLACE, name=str(file), target="target")
+        listed = replace(signoff, settings=replace(signoff.settings, holdouts=(signoff.settings.home / "data",)))
+        validations.ask(listed, ref, wanted, by="scientist")
+        Validator(listed, evaluator or Evaluator()).turn()
+        return last(signoff, ref)
+
+    @pytest.fixture
+    def folder(self, signoff: Signoff) -> Path:
+        (found := signoff.settings.home / "data").mkdir()
+        return found
+
+    def test_a_file_in_a_listed_folder_is_read(self, signoff: Signoff, ref: VersionRef, folder: Path) -> None:
+        (folder / "holdout.csv").write_bytes(ROWS)
+        assert self.placed(signoff, ref, folder / "holdout.csv").state is State.DONE
+
+    def test_what_lies_outside_is_not(
+        self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef, folder: Path
     ) -> None:
-        secret = signoff.settings.home / "secret-key"
-        secret.write_text("s" * 32)
-        wanted = Wanted(origin=Origin.PLACE, name=str(secret), target="target")
-        validations.ask(signoff, ref, wanted, by="scientist")
+        (secret := signoff.settings.home / "secret-key").write_text("s" * 32)
         evaluator = Evaluator()
-        Validator(signoff, evaluator).turn()
-        assert evaluator.seen == []
-        found = last(signoff, ref)
-        assert found.state is State.FAILED
+        found = self.placed(signoff, ref, secret, evaluator)
+        assert (found.state, evaluator.seen) == (State.FAILED, [])
+        assert "may not read" in (found.error or "")
         assert "s" * 32 not in (found.error or "")
         assert_no_evidence(signoff, registry, ref)
+
+    def test_two_gigabytes_are_refused_before_they_are_read(
+        self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef, folder: Path
+    ) -> None:
+        with (folder / "holdout.csv").open("wb") as file:
+            file.truncate(2 << 30)
+        found = self.placed(signoff, ref, folder / "holdout.csv")
+        assert (found.state, found.error) == (State.FAILED, "The file has 2,048 MB; at most 256 MB are read.")
+        assert_no_evidence(signoff, registry, ref)
+
+    def test_a_data_set_the_run_did_not_log_is_not_found(
+        self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
+    ) -> None:
+        wanted = Wanted(origin=Origin.DATASET, name="other", target="target")
+        validations.ask(signoff, ref, wanted, by="scientist")
+        Validator(signoff, Evaluator()).turn()
+        assert last(signoff, ref).error == ("The run of m/v2 logged no data set 'other'; it logged holdout (aaaaaaaa).")
+        assert_no_evidence(signoff, registry, ref)
+
+
+class TestTheRealEvaluation:
+    """As far as it comes with models that are none."""
+
+    def refused(self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef, rows: bytes) -> str:
+        number = ask(signoff, ref, rows=rows).job or 0
+        assert Validator(signoff).turn()
+        found = job(signoff, ref, number)
+        assert found.state is State.FAILED
+        assert_no_evidence(signoff, registry, ref)
+        return found.error or ""
+
+    def test_a_column_the_signature_asks_for_is_missing(
+        self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
+    ) -> None:
+        why = self.refused(signoff, registry, ref, ROWS.replace(b"x,", b"y,"))
+        assert "m/v2" in why
+        assert "'x'" in why
+
+    def test_a_column_has_another_type(self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef) -> None:
+        why = self.refused(signoff, registry, ref, b"x,target\nmany,0\nfew,1\nsome,0\n")
+        assert "'x'" in why
+
+    def test_what_is_not_on_the_allow_list_needs_consent(
+        self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
+    ) -> None:
+        assert "Somebody has to agree to run this." in self.refused(signoff, registry, ref, ROWS)
 
 
 class TestPromotion:

@@ -212,6 +212,21 @@ class TestTerminal:
         assert run("scientist", "validate", "m", "2", "--data", file, "--dataset", "d", "--target", "t")[0] == 2
         assert run("scientist", "validate", "m", "2", "--data", "/no/such/file", "--target", "t")[0] == 2
 
+    def test_who_stops_waiting_cancels(
+        self,
+        run: Run,  # noqa: F811
+        signoff: Signoff,
+        file: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def interrupted(_: float) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("commands.validate.time.sleep", interrupted)
+        code, out, _ = run("scientist", "validate", "m", "2", "--data", file, "--target", "target")
+        assert (code, out) == (1, "Cancelled by scientist.\n")
+        assert kinds(signoff)[-1] == "validation:cancelled"
+
     def test_need_not_wait(
         self,
         run: Run,  # noqa: F811

@@ -61,7 +61,7 @@ def evaluate(
     subjects = {"candidate": candidate} | ({"current": champion} if champion else {})
     steps = _Steps(progress, total=len(subjects) + 3)
     steps.begin(Phase.CHECK, "Checking the holdout against the signatures")
-    holdout = _with_task(holdout, [subject.signature for subject in subjects.values()])
+    holdout = with_task(holdout, [subject.signature for subject in subjects.values()])
     sides = {name: _side(name, subject, holdout) for name, subject in subjects.items()}
     isolation = sandbox.isolation()
     _require_consent(sides, isolation, consent)
@@ -133,21 +133,13 @@ class _Steps:
         self._done += 1
 
 
-def _with_task(holdout: Holdout, signatures: list[Signature | None]) -> Holdout:
+def with_task(holdout: Holdout, signatures: list[Signature | None]) -> Holdout:
     """Numbers that were taken for classes are numbers where a model says that it answers with fractions."""
-    answers = {
-        column.type for signature in signatures if signature for column in signature.outputs[:1]
-    }  # nothing where no signature says
+    if not holdout.task_guessed or holdout.task is not Task.CLASSIFIER:
+        return holdout
+    answers = {column.type for signature in signatures if signature for column in signature.outputs[:1]}
     numbers = not any(isinstance(label, (str, bool)) for label in holdout.classes)
-    if (
-        holdout.task_guessed
-        and holdout.task is Task.CLASSIFIER
-        and numbers
-        and answers
-        and answers <= {"double", "float"}
-    ):
-        return holdout.as_numbers()
-    return holdout
+    return holdout.as_numbers() if numbers and answers and answers <= {"double", "float"} else holdout
 
 
 def _side(name: str, subject: Subject, holdout: Holdout) -> _Side:

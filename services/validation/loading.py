@@ -19,6 +19,7 @@ from services.validation.errors import ModelFailed
 from services.validation.subjects import Subject
 
 MAX_DESCRIPTION = 10_000_000
+MAX_TYPES = 100
 MAX_UNPACKED = 2 << 30
 """Bytes of a skops file, unpacked, that are looked through here; a larger one needs consent."""
 
@@ -55,20 +56,19 @@ def inspect(subject: Subject) -> Loading:
     folder = subject.folder.resolve()
     _without_links(folder, subject)
     flavours = _described(folder, subject)
-    function = flavours.get("python_function") or {}
-    sklearn = flavours.get("sklearn") or {}
-    flavour = str(function.get("loader_module") or next(iter(flavours), "")).removeprefix("mlflow.")
+    function, sklearn = flavours.get("python_function") or {}, flavours.get("sklearn") or {}
+    flavour = (_text(function, "loader_module") or str(next(iter(flavours), ""))).removeprefix("mlflow.")[:100]
     if function.get("code") or sklearn.get("code"):
         return _asks(flavour, "it brings Python code of its own, which runs when it is loaded")
-    if function.get("loader_module") != "mlflow.sklearn" or not sklearn:
+    if _text(function, "loader_module") != "mlflow.sklearn" or not sklearn:
         return _asks(flavour, f"models of flavour {flavour or 'unknown'} can run code when they are loaded")
-    file, kept = folder / str(sklearn.get("pickled_model", "")), sklearn.get("serialization_format") or "pickle"
-    if not file.is_file() or not file.resolve().is_relative_to(folder):
+    file, kept = folder / _text(sklearn, "pickled_model"), _text(sklearn, "serialization_format") or "pickle"
+    if not _inside(file, folder):
         raise ModelFailed(f"{subject.ref} has no model file where its MLmodel says.")
     if kept != "skops":
-        words = f"it is saved as {kept}, which can run code when it is loaded"
+        words = f"it is saved as {kept[:100]}, which can run code when it is loaded"
         return Loading(loader=Loader.PICKLE, flavour=flavour, file=file, consent=words)
-    if (unknown := _unknown_types(file)) is None:
+    if (unknown := _unknown_types(file)) is None or len(unknown) > MAX_TYPES:
         return _asks(flavour, "its skops file cannot be looked through")
     if unknown:
         words = f"it holds types that skops does not vouch for: {', '.join(unknown)[:300]}"
@@ -82,6 +82,19 @@ def made_readable(folder: Path) -> None:
         wanted = 0o555 if path.is_dir() else 0o444
         if (mode := stat.S_IMODE(path.stat().st_mode)) & wanted != wanted:
             path.chmod(mode | wanted)
+
+
+def _text(section: dict[str, Any], key: str) -> str:
+    """A text; anything else is as good as nothing. A YAML of a few bytes can hold what takes gigabytes to write out."""
+    value = section.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _inside(file: Path, folder: Path) -> bool:
+    try:
+        return file.is_file() and file.resolve().is_relative_to(folder)
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _asks(flavour: str, why: str) -> Loading:

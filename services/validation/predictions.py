@@ -51,7 +51,7 @@ def read(result: bytes, *, rows: int, classes: tuple[Label, ...] | None, whose: 
         return _classified(header, body, rows, classes, latency)
     except _Nonsense as error:
         raise ModelFailed(f"{whose} {error}") from error
-    except (ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, struct.error) as error:
         raise ModelFailed(f"{whose} gave something else than predictions.") from error
 
 

@@ -112,7 +112,7 @@ def comparison_sentence(metric: MetricResult, candidate: str, current: str, rows
         return f"{metric.name} of {candidate} and {current} cannot be compared: {metric.note or 'it is not defined'}."
     sign = 1 if metric.greater_is_better else -1
     low, high = sorted((sign * metric.interval.low, sign * metric.interval.high))
-    within = f"{metric.interval.confidence * 100:.4g} % interval {low:.3g} to {high:.3g}, {rows} rows"
+    within = f"{metric.interval.confidence * 100:.4g} % interval {low:.3g} to {high:.3g}, {rows:,} rows"
     match metric.conclusion.value:
         case "better":
             return f"{candidate} beats {current} on {metric.name} by {metric.gain:.3g} ({within})."

@@ -134,7 +134,10 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Latency:
-    """How long predictions took inside the sandbox, after warming up: a comparison, not a promise about production."""
+    """How long predictions took inside the sandbox, after warming up: a comparison, not a promise about production.
+
+    The model's own process holds the watch, so no verdict may rest on it.
+    """
 
     batch_rows: NonNegativeInt
     batch_seconds: FiniteFloat

@@ -59,15 +59,26 @@ class Outcome:
     output: str
 
 
-@cache
 def isolation() -> Isolation:
-    """What this machine allows; found out once, by doing it."""
+    """What this machine allows, found out by doing it; that it works is remembered, that it does not is tried again."""
+    try:
+        _isolate_nothing()
+    except _Unavailable as error:
+        return Isolation(available=False, reason=str(error))
+    return Isolation(available=True)
+
+
+class _Unavailable(Exception):
+    """What the machine said."""
+
+
+@cache
+def _isolate_nothing() -> None:
     with tempfile.TemporaryDirectory(prefix="signoff-probe-") as folder:
         limits = Limits(seconds=20, memory_bytes=1 << 30, output_bytes=1 << 20)
         ending = _run("pass", {}, visible=(), workspace=Path(folder), limits=limits, isolate=True, cancelled=_never)
-    if ending.status.get("exit") == 0:
-        return Isolation(available=True)
-    return Isolation(available=False, reason=str(ending.status.get("refused") or ending.output or "it failed"))
+    if ending.status.get("exit") != 0:
+        raise _Unavailable(str(ending.status.get("refused") or ending.output[-200:] or "it failed"))
 
 
 def run(

@@ -51,39 +51,36 @@ def slices_of(frame: pd.DataFrame, scores: Scores, *, confidence: float) -> tupl
 
 def _parts(values: pd.Series) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
     """The slices of one column, each with its rows; none where all rows have the same value."""
-    if values.map(lambda value: isinstance(value, (list, dict, np.ndarray))).any():
+    try:
+        different = values.nunique()
+    except TypeError:  # lists, maps: nothing to slice by
         return
-    labels = _binned(values) if _continuous(values) else _named(values)
-    found = labels[values.sort_values().index].unique().tolist() if _continuous(values) else _by_frequency(labels)
-    if len(found) > 1:
-        for value in found:
-            yield str(value), (labels == value).to_numpy(dtype=bool)
-
-
-def _continuous(values: pd.Series) -> bool:
     number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    return number and values.nunique() > FEW_VALUES
+    names, part = _binned(values) if number and different > FEW_VALUES else _named(values)
+    rows = [(name, part == position) for position, name in enumerate(names)]
+    found = [(name, there) for name, there in rows if there.any()]
+    if len(found) > 1:
+        yield from found
 
 
-def _binned(values: pd.Series) -> pd.Series:
-    """The quartile of each row, by the values at its ends."""
-    edges = np.unique(np.nanquantile(values.to_numpy(dtype=np.float64), np.linspace(0, 1, BINS + 1)))
-    if len(edges) < 3:
-        return _named(values)
-    names = [f"{low:.4g} – {high:.4g}" for low, high in pairwise(edges)]
-    position = np.clip(np.searchsorted(edges, values.to_numpy(dtype=np.float64), side="left") - 1, 0, len(names) - 1)
-    labels = pd.Series([names[number] for number in position], index=values.index, dtype=object)
-    return labels.mask(values.isna(), MISSING)
+def _binned(values: pd.Series) -> tuple[list[str], npt.NDArray[np.intp]]:
+    """The quartiles by the values at their ends, and which one each row is in."""
+    numbers = values.to_numpy(dtype=np.float64)
+    edges = np.unique(np.quantile(numbers[np.isfinite(numbers)], np.linspace(0, 1, BINS + 1)))
+    names = [f"{low:.4g} – {high:.4g}" for low, high in pairwise(edges)] or [f"{edges[0]:.4g}"]
+    part = np.clip(np.searchsorted(edges, numbers, side="left") - 1, 0, len(names) - 1)
+    part[np.isnan(numbers)] = len(names)
+    return [*names, MISSING], part
 
 
-def _named(values: pd.Series) -> pd.Series:
-    text = values.astype(object).map(lambda value: MISSING if pd.isna(value) else str(value)[:80])
-    kept = text.value_counts().index[:MAX_VALUES]
-    return text.where(text.isin(kept), REST)
-
-
-def _by_frequency(labels: pd.Series) -> list[str]:
-    return [str(value) for value in labels.value_counts().index]
+def _named(values: pd.Series) -> tuple[list[str], npt.NDArray[np.intp]]:
+    """The most frequent values, and which one each row has."""
+    code, different = pd.factorize(values)
+    kept = np.argsort(-np.bincount(code[code >= 0], minlength=len(different)), kind="stable")[:MAX_VALUES]
+    part_of = np.full(len(different) + 1, len(kept))
+    part_of[kept] = np.arange(len(kept))
+    part_of[-1] = len(kept) + 1  # pandas gives -1 to what is missing
+    return [*(str(different[number])[:80] for number in kept), REST, MISSING], part_of[code]
 
 
 def _slice(column: str, value: str, rows: npt.NDArray[np.bool_], scores: Scores, confidence: float) -> SliceResult:

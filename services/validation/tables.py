@@ -68,11 +68,14 @@ def _csv(content: BinaryIO, limits: HoldoutLimits) -> pd.DataFrame:
     content.seek(0)
     if b"\0" in head:
         raise UnreadableHoldout("The file is neither CSV nor Parquet: it holds bytes that no text has.")
-    line = head.decode("utf-8-sig", errors="replace").lstrip("\r\n").splitlines()
-    if not line:
+    text = head.decode("utf-8-sig", errors="replace").lstrip("\r\n")
+    if not text:
         raise EmptyHoldout("The file holds nothing but empty lines.")
-    separator = max(SEPARATORS, key=line[0].count)
-    _names(next(csv.reader(io.StringIO(line[0]), delimiter=separator)), limits)
+    separator = max(SEPARATORS, key=text.splitlines()[0].count)
+    records = csv.reader(io.StringIO(text), delimiter=separator)
+    _names(names := next(records), limits)
+    if len(next(records, [])) > len(names):  # pandas would take the first column for row labels
+        raise WrongColumn(f"The first row has more values than the {len(names):,} columns that have a name.")
     try:
         frame = pd.read_csv(
             content,
@@ -80,7 +83,6 @@ def _csv(content: BinaryIO, limits: HoldoutLimits) -> pd.DataFrame:
             encoding="utf-8-sig",
             compression=None,
             low_memory=False,
-            index_col=False,
             nrows=limits.rows + 1,
         )
     except pd.errors.EmptyDataError as error:
