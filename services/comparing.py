@@ -113,8 +113,7 @@ def shown(signoff: Signoff, refs: Sequence[VersionRef], *, beside: Sequence[Mode
     versions = [version for version in found.values() if version]
     champions = {name: _champion(signoff, name) for name in dict.fromkeys(ref.name for ref in refs)}
     crowned = [champion for champion in champions.values() if champion]
-    signoff.reader.measured([*versions, *crowned, *beside])
-    evidence = signoff.reader.compared(versions)
+    evidence = signoff.reader.compared(versions, beside=[*crowned, *beside])
     reigning = {one.ref.name: one for one in signoff.reader.measured(crowned)}
     policy, champion = signoff.policies.match(snapshot.models[refs[1].name]), champions[refs[1].name]
     return compare(

@@ -76,9 +76,17 @@ class Reader:
         """One run, or None when MLflow no longer has it."""
         return self._recall(("run", run_id), lambda: _or_none(lambda: self._registry.run(run_id)))
 
-    def compared(self, versions: Sequence[ModelVersion]) -> tuple[Evidence, ...]:
-        """What a comparison needs of many versions: `measured`, and of their files only ``MLmodel``."""
-        return tuple(replace(found, description=self._description(found.version)) for found in self.measured(versions))
+    def compared(self, versions: Sequence[ModelVersion], beside: Sequence[ModelVersion] = ()) -> tuple[Evidence, ...]:
+        """What a comparison needs of many versions: `measured`, and of their files only ``MLmodel``.
+
+        Several files are read at a time, while the runs are. ``beside`` is measured in the same calls, to be
+        remembered.
+        """
+        described = [_file_readers.submit(self._description, version) for version in versions]
+        found = self.measured([*versions, *beside])[: len(versions)]
+        return tuple(
+            replace(one, description=description.result()) for one, description in zip(found, described, strict=True)
+        )
 
     def measured(self, versions: Sequence[ModelVersion]) -> tuple[Evidence, ...]:
         """Many versions without their files: all runs in one call, and all logged models in another."""
@@ -206,6 +214,7 @@ class Reader:
 
 _ABSENT: Any = object()
 _readers = ThreadPoolExecutor(4, "curve-reader")
+_file_readers = ThreadPoolExecutor(4, "file-reader")
 
 
 def _or_none(read: Callable[[], T]) -> T | None:

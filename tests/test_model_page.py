@@ -95,7 +95,7 @@ class TestVersions:
             registry.add_version("m", {"val_auc": 0.9})
         at = select(page(signoff), *range(11))
         assert at.button(key="compare_versions").disabled
-        assert "At most 5 versions can be compared." in text(at)
+        assert "At most 10 versions can be compared." in text(at)
 
     def test_of_many_the_newest_with_a_note(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
