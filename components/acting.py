@@ -12,8 +12,9 @@ from components.session import Session
 from components.text import escaped
 from components.waiting import reading_shown
 from services import desk
-from services.desk import Request
+from services.desk import VOTES, Request
 from services.errors import BadInput, SignoffError
+from services.inbox import next_for
 from services.reviews import Outcome
 
 _KEY = "outcomes"
@@ -46,6 +47,15 @@ def carried_out(session: Session, request: Request) -> bool:
             kept.append(error)
             return False
     return True
+
+
+def act_and_move_on(session: Session, request: Request) -> None:
+    """Carry out a request; a reviewer then lands on the next item of the queue, else this page is drawn anew."""
+    if carried_out(session, request) and request.action in VOTES:
+        following = next_for(session.signoff, session.user, after=request.ref)
+        if following:
+            st.switch_page(links.PAGES["version"], query_params=links.version_query(following))
+    st.rerun()
 
 
 def outcome_shown() -> None:

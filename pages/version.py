@@ -2,15 +2,13 @@
 
 import streamlit as st
 
-from components import comparison, conversation, decision, dossier, emergencies, findings, links, record, validating
-from components.acting import carried_out, outcome_shown
+from components import comparison, conversation, decision, dossier, emergencies, findings, record, validating
+from components.acting import act_and_move_on, outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
 from components.waiting import reading_shown
-from services.desk import VOTES, Request
 from services.domain import VersionRef
 from services.dossier import Dossier, open_dossier
-from services.inbox import next_for
 
 
 def render(session: Session) -> None:
@@ -25,9 +23,9 @@ def render(session: Session) -> None:
         outcome_shown()
         emergencies.panel(session, found.emergencies, found)
         if request := decision.decision_box(found, session.user) or confirmed:
-            onwards(session, request, done=carried_out(session, request))
+            act_and_move_on(session, request)
         if request := findings.panel(found, session.user):
-            onwards(session, request, done=carried_out(session, request))
+            act_and_move_on(session, request)
         dossier.lifecycle(found, uri)
         tabs(session, found)
 
@@ -49,15 +47,6 @@ def tabs(session: Session, found: Dossier) -> None:
         dossier.pictures(session.signoff.reader, found.facts.candidate.run)
     with events:
         record.record(found)
-
-
-def onwards(session: Session, request: Request, *, done: bool) -> None:
-    """After a decision a reviewer lands on the next item of the queue; else this version is drawn as it is now."""
-    if done and request.action in VOTES:
-        following = next_for(session.signoff, session.user, after=request.ref)
-        if following:
-            st.switch_page(links.PAGES["version"], query_params=links.version_query(following))
-    st.rerun()
 
 
 render(current())
