@@ -10,8 +10,8 @@ from starlette.middleware import Middleware
 
 from components import session
 from services.caretaker import Caretaker
-from services.courier import Courier
 from services.errors import SignoffError
+from services.messaging.courier import Courier
 from services.settings import Settings
 from services.signoff import Signoff
 from services.validation.worker import Validator

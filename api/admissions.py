@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services import admissions
-from services.admissions import Answer
-from services.calls import MOVES, Call, Told, What
+from services.admission import admissions
+from services.admission.admissions import Answer
+from services.admission.calls import MOVES, Call, Told, What
 from services.domain import MAX_NAME, ModelVersion, RegisteredModel, VersionRef, utc_from_ms
 from services.errors import NotFound, SignoffError
-from services.mlflow_entities import model_id_in
+from services.mlflow.entities import model_id_in
 from services.signoff import Signoff
 
 PATH = "/api/v1/admissions"

@@ -11,12 +11,12 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from services import permissions, tokens
+from services.accounts import permissions, tokens
+from services.accounts.tokens import Bearer
 from services.domain import Action, Source
 from services.errors import RegistryUnavailable
 from services.signoff import Signoff
-from services.tokens import Bearer
-from services.verbs import refusals_recorded
+from services.verbs.common import refusals_recorded
 
 MLFLOW_CALLS_AT_ONCE = 16
 """Requests that may wait for MLflow at one time, of the 40 that are served: with MLflow away, other reads still are."""

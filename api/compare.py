@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from api.auth import ByBearer
 from api.models import known_version
 from api.parameters import WITHOUT_NUL
-from services import comparing
-from services.comparison import MAX_VERSIONS, Comparison
-from services.conclusions import Conclusion, conclude
-from services.differences import Difference
 from services.domain import MAX_NAME, Action, VersionRef
+from services.side_by_side import comparing
+from services.side_by_side.comparison import MAX_VERSIONS, Comparison
+from services.side_by_side.conclusions import Conclusion, conclude
+from services.side_by_side.differences import Difference
 
 router = APIRouter(tags=["compare"])
 MAX_ASKED = MAX_VERSIONS * (MAX_NAME + 11)

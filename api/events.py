@@ -11,9 +11,9 @@ from api import parameters
 from api.auth import ByBearer
 from api.errors import CheckAnswer
 from api.parameters import Cursor, Limit, Moment, Recorded, Text
-from services import ledger
 from services.domain import Action
-from services.ledger import Event, Filter, Kind
+from services.record import ledger
+from services.record.ledger import Event, Filter, Kind
 
 router = APIRouter(tags=["ledger"])
 

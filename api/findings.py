@@ -13,9 +13,9 @@ from api.errors import CHANGING
 from api.models import known_version
 from api.parameters import VERSION, Cursor, Day, Limit, Name, Recorded, Version
 from api.verbs import Comment, Done, Key, Reason, perform
-from services import findings
 from services.domain import Action
 from services.evidence import Finding, Severity
+from services.verbs import findings
 
 router = APIRouter(tags=["findings"])
 OF_VERSION = "/models/{name}/versions/{version}/findings"

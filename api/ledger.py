@@ -7,9 +7,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from api.auth import ByBearer
-from services import checkpoints
 from services.domain import Action
-from services.export import export
+from services.record import checkpoints
+from services.record.export import export
 from verifier.verify import parsed
 
 router = APIRouter(tags=["ledger"])

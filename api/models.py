@@ -13,12 +13,13 @@ from pydantic import BaseModel
 from api import parameters
 from api.auth import ByBearer, Caller
 from api.parameters import WITHOUT_NUL, Cursor, Limit, Name, Recorded, Text, Version
-from services import catalogue, facts
-from services.catalogue import MAX_TEXT
+from services import facts
 from services.domain import Action, Metric, ModelVersion, RegisteredModel, VersionRef
 from services.errors import NotFound
 from services.evidence import Decision, Submission
-from services.rows import Row
+from services.views import catalogue
+from services.views.catalogue import MAX_TEXT
+from services.views.rows import Row
 
 router = APIRouter(tags=["models"])
 

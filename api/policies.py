@@ -12,9 +12,9 @@ from api.auth import ByBearer
 from api.errors import answers
 from api.parameters import WITHOUT_NUL, Recorded
 from services.domain import MAX_NAME, Action
-from services.dry_run import Answer, Decided, dry_run
 from services.errors import BadInput, InvalidSettings
 from services.policy import Policy, parse
+from services.views.dry_run import Answer, Decided, dry_run
 
 router = APIRouter(tags=["policies"])
 MAX_POLICY = 64 * 1024

@@ -10,7 +10,7 @@ from api.auth import ByBearer
 from api.parameters import Moment, Name, Recorded
 from services.domain import Action
 from services.errors import NotFound
-from services.production import production_at
+from services.views.production import production_at
 
 router = APIRouter(tags=["production"])
 

@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from api.auth import ByBearer
 from api.errors import answers
-from services import reconciler
 from services.domain import Action
+from services.reconciliation import reconciler
 
 router = APIRouter(tags=["reconcile"], responses=answers(413))
 

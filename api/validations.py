@@ -28,7 +28,7 @@ from services.validation import jobs, uploads
 from services.validation.jobs import Job, Origin, Wanted
 from services.validation.record import find as recorded
 from services.validation.recording import sentence
-from services.verbs import MAX_COMMENT
+from services.verbs.common import MAX_COMMENT
 
 router = APIRouter(tags=["validations"])
 

@@ -15,13 +15,13 @@ from api.auth import ByBearer, Caller
 from api.errors import CHANGING
 from api.parameters import VERSION, WITHOUT_NUL, Day, Name, Version
 from services import desk
+from services.accounts.people import MAX_USERNAME
 from services.desk import Request
 from services.domain import Action, Source, VersionRef
 from services.evidence import MAX_FINDING, FindingDraft, Severity
-from services.idempotency import MAX_KEY
-from services.people import MAX_USERNAME
-from services.reviews import MAX_FINDINGS, Outcome
-from services.verbs import MAX_COMMENT
+from services.verbs.common import MAX_COMMENT
+from services.verbs.idempotency import MAX_KEY
+from services.verbs.reviews import MAX_FINDINGS, Outcome
 
 router = APIRouter(tags=["verbs"], responses=CHANGING)
 

@@ -12,8 +12,8 @@ from api.auth import ByBearer
 from api.errors import CheckAnswer
 from api.models import known_version
 from api.parameters import Name, Version
-from services import dossier
 from services.domain import Action
+from services.views import dossier
 
 router = APIRouter(tags=["verdict"])
 

@@ -6,8 +6,8 @@ import anyio
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from services import webhooks
 from services.errors import BadInput
+from services.messaging import webhooks
 from services.signoff import Signoff
 
 router = APIRouter(tags=["webhooks"])

@@ -16,12 +16,13 @@ from streamlit.testing.v1 import AppTest
 from bench.measure import Figure, once, repeated
 from bench.server import mlflow
 from components import links, session
-from services import catalogue, people
-from services.catalogue import Query, Sort
+from services.accounts import people
 from services.domain import Role
-from services.mlflow_registry import MlflowRegistry
+from services.mlflow.registry import MlflowRegistry
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
+from services.views import catalogue
+from services.views.catalogue import Query, Sort
 
 MAKER = PROJECT.parent / "shared" / "bench" / "big_registry.py"
 MODELS = 10_000

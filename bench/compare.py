@@ -23,10 +23,10 @@ from streamlit.testing.v1 import AppTest
 from bench.measure import Figure, once, timed
 from bench.server import mlflow as server
 from components import links, session
-from services import people
+from services.accounts import people
 from services.database import Database
 from services.domain import Role
-from services.mlflow_registry import MlflowRegistry
+from services.mlflow.registry import MlflowRegistry
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
 from tests.browser import browser, settle

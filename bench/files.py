@@ -12,7 +12,7 @@ import requests
 from bench.measure import Figure, in_turns, once
 from bench.server import mlflow
 from services.domain import VersionRef
-from services.mlflow_registry import MlflowRegistry
+from services.mlflow.registry import MlflowRegistry
 from tests.arena import register
 
 SIZE = 512 << 20

@@ -16,10 +16,11 @@ import httpx
 from mlflow import MlflowClient
 
 from bench.measure import Figure, in_turns, once, timed
-from services import intents, releases, reviews
 from services.domain import VersionRef
 from services.settings import PROJECT
 from services.signoff import Signoff
+from services.steps import intents
+from services.verbs import releases, reviews
 from tests.arena import register
 from tests.conftest import free_port
 from tests.gated import Gated, gated, mlflow_server, served

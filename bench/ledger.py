@@ -20,10 +20,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from bench.measure import Figure, in_turns, once, timed
-from services import checkpoints, ledger
 from services.database import Database
 from services.domain import Actor, Role, Source, VersionRef
 from services.gate import Check, Verdict
+from services.record import checkpoints, ledger
 from services.settings import PROJECT, Settings
 from services.tables import events
 from verifier.canonical import canonical
@@ -166,7 +166,7 @@ def _verification(folder: Path, count: int = EVENTS) -> list[Figure]:
     key, file = checkpoints.publish(settings), folder / "ledger.jsonl"
     done = {
         "export": _child(
-            "from pathlib import Path; from datetime import datetime, UTC; from services.export import export;"
+            "from pathlib import Path; from datetime import datetime, UTC; from services.record.export import export;"
             "from services.database import Database; from services.settings import Settings; s = Settings.read();"
             f"_, lines = export(Database(s.database_url), s, at=datetime.now(UTC));"
             f"Path({str(file)!r}).open('wb').writelines(lines)",
@@ -178,7 +178,7 @@ def _verification(folder: Path, count: int = EVENTS) -> list[Figure]:
             folder,
         ),
         "verify it live": _child(
-            "from services import checkpoints; from services.database import Database;"
+            "from services.record import checkpoints; from services.database import Database;"
             "from services.settings import Settings; s = Settings.read();"
             f"assert checkpoints.verify(Database(s.database_url), checkpoints.trusted(s))[0] == {count}",
             folder,

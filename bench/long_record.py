@@ -10,12 +10,14 @@ from streamlit.testing.v1 import AppTest
 
 from bench.measure import Figure, once, repeated
 from components import links, session
-from services import chain, event_csv, history, ledger, people
+from services.accounts import people
 from services.domain import Actor, Role, VersionRef
-from services.history import Asked
-from services.ledger import Entry, Kind
+from services.record import chain, ledger
+from services.record.ledger import Entry, Kind
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
+from services.views import event_csv, history
+from services.views.history import Asked
 from tests.fakes import FakeRegistry
 
 EVENTS = 5_000

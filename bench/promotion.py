@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from bench.measure import Figure, once, timed
 from bench.server import mlflow
-from services import releases
+from services.verbs import releases
 from tests.arena import Arena, register
 
 TURNS = 15

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from commands.local import Json, answer, opened, progress, waiting
-from services import checkpoints, witness
-from services import ledger as record
-from services.checkpoints import Signed
 from services.errors import BadInput, LedgerBroken
-from services.export import export as export_lines
+from services.record import checkpoints, witness
+from services.record import ledger as record
+from services.record.checkpoints import Signed
+from services.record.export import export as export_lines
 from verifier.verify import Tampered, keys_in, parsed, verify_file
 
 app = typer.Typer(help="Export, verify and sign the record.", no_args_is_help=True)
@@ -86,7 +86,7 @@ def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"events": seq, "hash": head}
     if offline:
         return {**found, "witnessed": None, "by": "What MLflow witnesses was not looked at."}
-    from services.mlflow_registry import MlflowRegistry  # imports MLflow: seconds
+    from services.mlflow.registry import MlflowRegistry  # imports MLflow: seconds
 
     with waiting("Reading what MLflow witnesses"):
         report = witness.check_witness(database, settings, MlflowRegistry(settings.mlflow_uri), at=datetime.now(UTC))

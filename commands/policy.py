@@ -12,12 +12,12 @@ import sqlalchemy as sa
 import typer
 
 from commands.local import Json, answer, opened, waiting
-from services.dry_run import Answer, DryRun, Judged
-from services.dry_run import dry_run as tried
 from services.errors import BadInput, InvalidSettings, NotFound
 from services.policy import PolicyBook, parse
 from services.settings import PROJECT
 from services.tables import policies
+from services.views.dry_run import Answer, DryRun, Judged
+from services.views.dry_run import dry_run as tried
 
 app = typer.Typer(help="Check and show policies.", no_args_is_help=True)
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from commands.local import Json, answer, opened, operator, table
-from services import tokens
+from services.accounts import tokens
+from services.accounts.tokens import Token
 from services.domain import Action
-from services.tokens import Token
 
 app = typer.Typer(help="Make, list and revoke bearer tokens.", no_args_is_help=True)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from commands.local import Json, answer, opened, operator, table
-from services import keeping, people
+from services.accounts import keeping, people
 from services.domain import Role
 from services.errors import BadInput
 

@@ -14,8 +14,8 @@ from components.waiting import reading_shown
 from services import desk
 from services.desk import VOTES, Request
 from services.errors import BadInput, SignoffError
-from services.inbox import next_for
-from services.reviews import Outcome
+from services.verbs.reviews import Outcome
+from services.views.inbox import next_for
 
 _KEY = "outcomes"
 

@@ -8,12 +8,12 @@ import streamlit as st
 
 from components.comparison import differences_table
 from components.text import escaped, plain, prose, size
-from services import previews
-from services.comparison import Comparison
-from services.differences import Difference
 from services.domain import ArtifactEntry
-from services.previews import Preview
 from services.reading import Reader
+from services.side_by_side import previews
+from services.side_by_side.comparison import Comparison
+from services.side_by_side.differences import Difference
+from services.side_by_side.previews import Preview
 
 WIDTH = 420
 MAX_LISTED = 200

@@ -12,9 +12,9 @@ from components.listing import CARDS, TABLE
 from components.session import Session
 from components.status import snapshot_read
 from components.text import plain
-from services import catalogue
-from services.catalogue import Overview, Page, Query, Sort
 from services.domain import Stage, Status
+from services.views import catalogue
+from services.views.catalogue import Overview, Page, Query, Sort
 
 _STAGES = (Stage.PRODUCTION, Stage.STAGING, Stage.ARCHIVED, Stage.NONE)
 _EMPTY: dict[str, Any] = {"q": "", "stage": None, "status": None, "owner": None, "tag": None, "page": 1}

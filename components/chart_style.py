@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from components.text import plain
-from services.comparison import Comparison
 from services.domain import Stage, VersionRef
+from services.side_by_side.comparison import Comparison
 
 GREEN, INDIGO, SKY, AMBER, PINK, SLATE, RED, BLUE, VIOLET, GREY, MAROON = (
     "#04855d", "#6366f1", "#0ea5e9", "#f59e0b", "#ec4899", "#64748b", "#dc2626", "#2563eb", "#7c3aed", "#94a3b8",

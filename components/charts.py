@@ -26,9 +26,9 @@ from components.chart_style import (
     label,
 )
 from components.text import number
-from services.comparison import Cell, Comparison, MetricRow, Standing
-from services.ledger import Kind
 from services.metrics import Direction, is_share
+from services.record.ledger import Kind
+from services.side_by_side.comparison import Cell, Comparison, MetricRow, Standing
 
 MAX_ROWS, MAX_BARS = 12, 60
 """Of a figure; of many versions fewer metrics are drawn, those the policy asks for first."""

@@ -9,10 +9,10 @@ import streamlit as st
 
 from components.badges import stage_words
 from components.text import plain
-from services import comparing
-from services.comparing import Asked
-from services.comparison import MAX_VERSIONS
 from services.domain import Stage, VersionRef
+from services.side_by_side import comparing
+from services.side_by_side.comparing import Asked
+from services.side_by_side.comparison import MAX_VERSIONS
 from services.signoff import Signoff
 from services.snapshot import Snapshot
 

@@ -11,10 +11,10 @@ from components import charts, links
 from components.chart_style import draw, version_colours
 from components.comparison import as_csv, stem
 from components.text import escaped
-from services import permissions
-from services.comparison import Comparison
-from services.conclusions import conclude
+from services.accounts import permissions
 from services.domain import Action, Actor, ModelVersion, Stage, Status, VersionRef
+from services.side_by_side.comparison import Comparison
+from services.side_by_side.conclusions import conclude
 
 BUTTONS = 3
 """So many candidates get one; each sentence above leads to its version anyway."""

@@ -14,10 +14,10 @@ from pandas.io.formats.style import Styler
 from components import links
 from components.charts import percent
 from components.text import NONE, escaped, number, plain, signed
-from services.comparison import Cell, Comparison, Data, MetricRow, Standing
-from services.conclusions import Conclusion, conclude
-from services.differences import Difference
 from services.metrics import Direction
+from services.side_by_side.comparison import Cell, Comparison, Data, MetricRow, Standing
+from services.side_by_side.conclusions import Conclusion, conclude
+from services.side_by_side.differences import Difference
 
 WIDE = 4000
 """Wider than any screen: the table is as wide as the page, and on a narrow one its first column stays in view."""

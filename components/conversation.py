@@ -6,7 +6,7 @@ import streamlit as st
 
 from components import markup
 from components.events import event_line
-from services.dossier import Dossier
+from services.views.dossier import Dossier
 
 
 def conversation(dossier: Dossier) -> None:

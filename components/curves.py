@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from components.chart_style import LOW, Trace, framed, label
 from services import domain
-from services.smoothing import smoothed
+from services.side_by_side.smoothing import smoothed
 
 DASHES = ("solid", "dot", "dashdot")
 SOLID = 5

@@ -7,13 +7,13 @@ import streamlit as st
 from components import findings, markup, signing
 from components.acting import confirmed_once
 from components.text import ago, escaped
+from services.accounts.permissions import named
 from services.desk import VOTES, Request
 from services.domain import Action, Actor, VersionRef
-from services.dossier import Dossier
 from services.evidence import Binding, FindingDraft
 from services.gate import Check, Verdict
-from services.permissions import named
 from services.signing import asked
+from services.views.dossier import Dossier
 
 _DECISIONS = {Action.APPROVE: "Approve", Action.REQUEST_CHANGES: "Request changes", Action.REJECT: "Reject"}
 _ICONS = {

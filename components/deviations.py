@@ -8,10 +8,10 @@ from components import links, markup
 from components.acting import carried_out, confirmed_once, outcome_shown
 from components.session import Session
 from components.text import escaped
-from services import permissions
+from services.accounts import permissions
 from services.desk import Request
-from services.deviations import Deviation, open_deviations
 from services.domain import Action, Actor
+from services.record.deviations import Deviation, open_deviations
 
 MODELS_SHOWN = 5
 PER_MODEL = 3

@@ -10,10 +10,10 @@ import streamlit as st
 from components.artifacts import artifacts
 from components.comparison import differences_csv, differences_table, stem
 from components.text import escaped
-from services import comparing
-from services.comparison import Comparison
-from services.conclusions import conclude
-from services.differences import Compatibility, Difference
+from services.side_by_side import comparing
+from services.side_by_side.comparison import Comparison
+from services.side_by_side.conclusions import conclude
+from services.side_by_side.differences import Compatibility, Difference
 from services.signoff import Signoff
 
 TABS = ("Params", "Tags", "Signature", "Requirements", "Data sets", "Source", "Artifacts")

@@ -8,8 +8,8 @@ from components import badges, links, markup
 from components.comparison import conclusions
 from components.text import escaped, number, plain, size
 from services.domain import RunFacts
-from services.dossier import Dossier, Mark, Step
 from services.reading import Reader
+from services.views.dossier import Dossier, Mark, Step
 
 MAX_PICTURE = 2_000_000
 """Bytes; a larger picture is for MLflow's own page."""

@@ -14,8 +14,8 @@ from components.session import Session
 from components.text import ago, escaped
 from services.desk import Request
 from services.domain import Action, Actor
-from services.dossier import Dossier
-from services.emergencies import Emergency, open_emergencies
+from services.verbs.emergencies import Emergency, open_emergencies
+from services.views.dossier import Dossier
 
 BANNERS_SHOWN = 3
 ICON = ":material/notification_important:"

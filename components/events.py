@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from components import links, markup
 from components.text import exact
-from services.ledger import Event, Kind
+from services.record.ledger import Event, Kind
 
 # kind → sign, tone, what it did to the version
 _WORDS: dict[Kind, tuple[str, str, str]] = {

@@ -11,11 +11,13 @@ from components import links, markup
 from components.acting import confirmed_once
 from components.session import Session
 from components.text import escaped
-from services import findings, gate, permissions
+from services import gate
+from services.accounts import permissions
 from services.desk import Request
 from services.domain import Action, Actor, VersionRef
-from services.dossier import Dossier
 from services.evidence import Finding, FindingDraft, Severity
+from services.verbs import findings
+from services.views.dossier import Dossier
 
 _KEY = "settle-finding"
 _LABELS = {Action.RESOLVE: "Resolve", Action.REOPEN: "Reopen"}

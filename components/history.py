@@ -11,8 +11,9 @@ import streamlit as st
 
 from components.session import Session
 from components.text import exact, plain
-from services import chain, event_csv, history
-from services.history import ACTIONS, Asked
+from services.record import chain
+from services.views import event_csv, history
+from services.views.history import ACTIONS, Asked
 
 TABLE, TIMELINE = "Table", "Timeline"
 EVENT, BEFORE = "event", "before"

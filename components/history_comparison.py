@@ -8,7 +8,7 @@ import streamlit as st
 from components.comparison import ARROWS
 from components.text import NONE, escaped, number, signed
 from services.metrics import Direction
-from services.recorded_comparison import Kept, KeptCell
+from services.side_by_side.recorded_comparison import Kept, KeptCell
 
 _COLOURS = {"better": "green", "worse": "red", "other data": "orange"}
 

@@ -17,11 +17,11 @@ from components.events import signed_words
 from components.history import BEFORE, TIMELINE
 from components.session import Session
 from components.text import NONE, ago, exact, number, plain
-from services import history
 from services.domain import VersionRef
-from services.history import Asked, EventPage, Measured
-from services.ledger import Event, Kind
-from services.production import Held, production_at
+from services.record.ledger import Event, Kind
+from services.views import history
+from services.views.history import Asked, EventPage, Measured
+from services.views.production import Held, production_at
 
 _RECORDS, _VERSIONS, _RELEASES, _CHAMPIONS = "event-records", "event-versions", "then-records", "then-versions"
 MAX_HELD = 500

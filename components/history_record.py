@@ -17,11 +17,11 @@ from components.history_list import colour
 from components.problems import problems_shown
 from components.session import Session
 from components.text import NONE, escaped, exact, number, prose
-from services import history
 from services.errors import BadInput, SignoffError
-from services.history import Record
-from services.ledger import GENESIS, Event
-from services.recorded_comparison import Kept
+from services.record.ledger import GENESIS, Event
+from services.side_by_side.recorded_comparison import Kept
+from services.views import history
+from services.views.history import Record
 
 WIDTH = 760
 

@@ -8,11 +8,11 @@ from components import badges, emergencies, findings, links, markup, submissions
 from components.events import event_line
 from components.session import Session
 from components.text import escaped, number, plain, signed
-from services import inbox
 from services.domain import Status
-from services.inbox import Task
-from services.ledger import Event
-from services.overview import DAYS, Champion, Overview
+from services.record.ledger import Event
+from services.views import inbox
+from services.views.inbox import Task
+from services.views.overview import DAYS, Champion, Overview
 
 _LABELS = {Task.REVIEW: "Review", Task.FIX: "Answer", Task.RESOLVE: "Resolve", Task.RELEASE: "Release"}
 

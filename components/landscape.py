@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from components.chart_style import AMBER, FAINT, GREY, TALL, Trace, framed, label
 from components.text import number
 from services.metrics import Direction
-from services.panorama import Axis, Placed, Point
+from services.side_by_side.panorama import Axis, Placed, Point
 
 SIGNS = {Direction.HIGHER: " ↑", Direction.LOWER: " ↓", Direction.UNKNOWN: ""}
 SHORT = 14

@@ -17,11 +17,11 @@ from components.badges import STATUS_COLOURS, STATUS_WORDS, inline
 from components.problems import draw
 from components.session import Session
 from components.text import NONE, ago, escaped, exact, number, plain
-from services import rows
-from services.catalogue import Page
 from services.domain import ModelVersion, RunFacts, Status
 from services.errors import SignoffError
-from services.rows import Line, Row
+from services.views import rows
+from services.views.catalogue import Page
+from services.views.rows import Line, Row
 
 FIRST_PATIENCE, PATIENCE = 0.3, 0.005
 """Seconds a page waits for metrics before it shows its rows without them: when it is opened, and when somebody types

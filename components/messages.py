@@ -9,10 +9,10 @@ import streamlit as st
 
 from components import links, markup
 from components.text import ago, escaped
-from services import message_text
-from services.message_book import MAIL, MessageBook
-from services.messages import ESCALATION, EVENT, REMINDER, WAITING
-from services.outbox import ATTEMPTS, DELIVERED, DROPPED, FAILED, RETRIED, STUCK, Attempt, Message, Overview
+from services.messaging import message_text
+from services.messaging.message_book import MAIL, MessageBook
+from services.messaging.messages import ESCALATION, EVENT, REMINDER, WAITING
+from services.messaging.outbox import ATTEMPTS, DELIVERED, DROPPED, FAILED, RETRIED, STUCK, Attempt, Message, Overview
 
 EXAMPLE = "docs/messages.example.yaml"
 _OCCASIONS = {REMINDER: "has waited for review", ESCALATION: "is overdue for review"}

@@ -14,9 +14,9 @@ from components.choosing import metric_choice
 from components.text import NONE, ago, escaped, exact, number, plain
 from components.timelines import TrendPoint
 from services.domain import ModelVersion, RegisteredModel, Stage
-from services.ledger import Kind
-from services.lineage import Lineage
-from services.periods import Period
+from services.record.ledger import Kind
+from services.record.periods import Period
+from services.side_by_side.lineage import Lineage
 
 LANES = 20
 TAGS_SHOWN = 20

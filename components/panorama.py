@@ -10,12 +10,12 @@ from components.chart_style import draw, version_colours
 from components.comparison import elsewhere_noted, stem
 from components.landscape import parallel, plane
 from components.text import escaped, plain
-from services import panorama
-from services.comparison import Comparison
 from services.domain import VersionRef
-from services.lineage import Lineage
 from services.metrics import Direction, direction
-from services.panorama import Axis, Point
+from services.side_by_side import panorama
+from services.side_by_side.comparison import Comparison
+from services.side_by_side.lineage import Lineage
+from services.side_by_side.panorama import Axis, Point
 
 
 def trade_offs(comparison: Comparison, story: Lineage, champion: VersionRef | None) -> None:

@@ -9,9 +9,9 @@ import streamlit as st
 
 from components import markup
 from components.text import escaped
-from services import people
+from services.accounts import people
+from services.accounts.people import Account, Passwords
 from services.domain import Role
-from services.people import Account, Passwords
 
 _CHANGE, _DONE, _FORM = "account-change", "account-done", "account-form"
 _MIN_PASSWORD = 12

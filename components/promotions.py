@@ -6,9 +6,9 @@ import streamlit as st
 
 from components import links
 from components.text import escaped, exact
-from services.changes import Intent
 from services.domain import VersionRef
-from services.releases import Release, Return
+from services.steps.changes import Intent
+from services.verbs.releases import Release, Return
 
 _HOW = {"promote": "promoted", "rollback": "rolled back", "emergency": ":red[emergency]"}
 

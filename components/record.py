@@ -7,9 +7,9 @@ import streamlit as st
 from components import links
 from components.events import signed_words
 from components.text import ago, escaped, exact
-from services.dossier import Dossier
 from services.gate import Verdict
-from services.mirror import OURS
+from services.record.mirror import OURS
+from services.views.dossier import Dossier
 
 
 def checks_table(verdict: Verdict) -> None:

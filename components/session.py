@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 import streamlit as st
 
-from services import people, permissions
+from services.accounts import people, permissions
 from services.domain import Action, Actor
 from services.errors import LedgerUnavailable
 from services.signoff import Signoff

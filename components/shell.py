@@ -12,8 +12,8 @@ from components import emergencies
 from components.session import Session, current
 from components.status import snapshot_badge
 from components.text import escaped
+from services.accounts.permissions import may
 from services.domain import Action
-from services.permissions import may
 
 ABOUT = "**Signoff** is one gate in front of MLflow's Model Registry: propose, review, approve, promote, prove."
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from components import badges, findings, links, markup
 from components.text import escaped, number, signed
-from services.inbox import Item
+from services.views.inbox import Item
 
 
 def card(item: Item, label: str, *, icon: str = ":material/arrow_forward:", primary: bool = False) -> None:

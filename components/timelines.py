@@ -13,7 +13,7 @@ from components.badges import stage_words
 from components.chart_style import AMBER, FAINT, LOW, SHADE, STAGE_COLOURS, Trace, framed, label
 from components.text import number
 from services.domain import Stage
-from services.periods import Period
+from services.record.periods import Period
 
 
 @dataclass(frozen=True, kw_only=True)

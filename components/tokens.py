@@ -9,10 +9,10 @@ import streamlit as st
 
 from components import markup
 from components.text import escaped
-from services import permissions, tokens
+from services.accounts import permissions, tokens
+from services.accounts.tokens import Token
 from services.domain import Action, Actor
 from services.errors import NotFound
-from services.tokens import Token
 
 MINE, ALL = "Mine", "Everybody's"
 _DAYS = (7, 30, tokens.DEFAULT_DAYS, 180, tokens.MAX_DAYS)

@@ -14,11 +14,11 @@ from components.comparison import elsewhere_noted, stem
 from components.curves import Curve, curves
 from components.text import escaped, plain
 from services import domain
-from services.comparison import Comparison, same_data
 from services.domain import VersionRef
 from services.evidence import Evidence
 from services.metrics import says_how_good
 from services.reading import MAX_POINTS, Reader
+from services.side_by_side.comparison import Comparison, same_data
 
 PATIENCE_SECONDS = 0.1
 POLL_SECONDS = 0.2

@@ -12,13 +12,13 @@ from components.acting import carried_out
 from components.problems import problems_shown
 from components.session import Session
 from components.text import escaped, plain
-from services import permissions
+from services.accounts import permissions
 from services.desk import Request
 from services.domain import Action
-from services.dossier import Dossier
 from services.errors import BadInput
 from services.validation import jobs, uploads
 from services.validation.jobs import Job, Origin, State, Wanted
+from services.views.dossier import Dossier
 
 MEGABYTES = uploads.MAX_BYTES >> 20
 CHUNK = 1 << 20

@@ -13,11 +13,11 @@ from components.comparison import WIDE, right_aligned
 from components.dossier import MAX_PICTURE
 from components.session import Session
 from components.text import NONE, ago, escaped, number, plain, signed
-from services.dossier import Dossier
 from services.reading import Reader
 from services.validation.record import Validation
 from services.validation.recording import sentence
 from services.validation.report import Conclusion, MetricResult, Report
+from services.views.dossier import Dossier
 
 _WORDS = {
     Conclusion.BETTER: ":green[▲ better]",

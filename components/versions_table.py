@@ -7,10 +7,10 @@ import streamlit as st
 
 from components import badges, links
 from components.text import plain
-from services.comparison import MAX_VERSIONS
 from services.domain import ModelVersion, Stage, Status
-from services.lineage import MAX_VERSIONS as READ_AT_MOST
-from services.lineage import Lineage
+from services.side_by_side.comparison import MAX_VERSIONS
+from services.side_by_side.lineage import MAX_VERSIONS as READ_AT_MOST
+from services.side_by_side.lineage import Lineage
 
 STAGES = [badges.stage_words(stage) for stage in Stage]
 STAGE_COLOURS = [badges.STAGE_COLOURS[stage] for stage in Stage]

@@ -6,7 +6,7 @@ import streamlit as st
 
 from components.session import Session
 from components.text import ago, escaped
-from services import witness
+from services.record import witness
 
 
 def alarm(session: Session) -> None:

@@ -12,7 +12,7 @@ from components.problems import problems_shown
 from components.session import Session, current
 from components.training import training_curves
 from components.waiting import reading_shown
-from services import comparing
+from services.side_by_side import comparing
 
 
 def render(session: Session) -> None:

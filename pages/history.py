@@ -8,7 +8,7 @@ from components import links
 from components.history_record import open_record, record_drawer
 from components.problems import problems_shown
 from components.session import Session, current
-from services import history
+from services.views import history
 
 
 def render(session: Session) -> None:

@@ -6,7 +6,7 @@ from components import deviations, home, witness
 from components.acting import outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
-from services.overview import overview
+from services.views.overview import overview
 
 
 def render(session: Session) -> None:

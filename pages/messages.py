@@ -5,8 +5,9 @@ import streamlit as st
 from components import messages as shown
 from components.problems import problems_shown
 from components.session import Session, current
-from services import outbox, permissions
+from services.accounts import permissions
 from services.domain import Action
+from services.messaging import outbox
 
 
 def render(session: Session) -> None:

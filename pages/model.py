@@ -7,7 +7,7 @@ from components import model as parts
 from components.problems import problems_shown
 from components.session import Session, current
 from components.versions_table import versions_table
-from services import lineage
+from services.side_by_side import lineage
 
 
 def render(session: Session) -> None:

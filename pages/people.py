@@ -5,7 +5,7 @@ import streamlit as st
 from components import people as shown
 from components.problems import problems_shown
 from components.session import Session, current
-from services import keeping, people, permissions
+from services.accounts import keeping, people, permissions
 from services.domain import Action
 
 

@@ -6,8 +6,11 @@ from components import emergencies, promotions, submissions
 from components.acting import outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
-from services import inbox, intents, permissions, releases
+from services.accounts import permissions
 from services.domain import Action, Status
+from services.steps import intents
+from services.verbs import releases
+from services.views import inbox
 
 
 def render(session: Session) -> None:

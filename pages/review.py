@@ -6,8 +6,8 @@ from components import submissions
 from components.acting import outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
-from services import inbox
 from services.domain import Status
+from services.views import inbox
 
 
 def render(session: Session) -> None:

@@ -5,7 +5,7 @@ import streamlit as st
 from components import tokens as shown
 from components.problems import problems_shown
 from components.session import Session, current
-from services import people, permissions, tokens
+from services.accounts import people, permissions, tokens
 from services.domain import Action
 
 

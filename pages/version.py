@@ -8,7 +8,7 @@ from components.problems import problems_shown
 from components.session import Session, current
 from components.waiting import reading_shown
 from services.domain import VersionRef
-from services.dossier import Dossier, open_dossier
+from services.views.dossier import Dossier, open_dossier
 
 
 def render(session: Session) -> None:

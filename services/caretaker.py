@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 
-from services import expiry, idempotency, intents, mirror, outbox, refusals, reminders, slots, webhooks, witness
-from services.activation import SYSTEM
+from services import expiry
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
-from services.reconciler import Reconciler
+from services.messaging import outbox, reminders, webhooks
+from services.reconciliation.reconciler import Reconciler
+from services.record import mirror, refusals, witness
+from services.record.activation import SYSTEM
 from services.signoff import Signoff
+from services.steps import intents, slots
 from services.validation import leftovers
+from services.verbs import idempotency
 
 INTERVAL_SECONDS = 5.0
 

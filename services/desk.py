@@ -8,15 +8,17 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from services import automation, break_glass, findings, idempotency, people, reconciler, releases, reviews, validations
+from services.accounts import people
+from services.accounts.tokens import Scope
 from services.domain import Action, Source, VersionRef
 from services.errors import BadInput
 from services.evidence import Binding, FindingDraft
-from services.reviews import Outcome
+from services.reconciliation import reconciler
 from services.signoff import Signoff
-from services.tokens import Scope
 from services.validation.jobs import Wanted
-from services.verbs import refusals_recorded
+from services.verbs import automation, break_glass, findings, idempotency, releases, reviews, validations
+from services.verbs.common import refusals_recorded
+from services.verbs.reviews import Outcome
 
 VOTES = frozenset({Action.APPROVE, Action.REQUEST_CHANGES, Action.REJECT})
 """What a reviewer decides."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from services import facts, inbox, ledger, mirror
-from services.activation import SYSTEM
+from services import facts
 from services.checks.approvals import expired
 from services.domain import Status
 from services.errors import SignoffError
 from services.evidence import Decision, Facts
-from services.ledger import Entry, Kind
 from services.policy import Policy
+from services.record import ledger, mirror
+from services.record.activation import SYSTEM
+from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
 from services.tables import decisions, submissions
+from services.views import inbox
 
 
 def sweep(signoff: Signoff) -> int:

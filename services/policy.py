@@ -23,9 +23,9 @@ from pydantic import (
 )
 
 from services import documents
+from services.accounts.permissions import ROLES_FOR, named
 from services.domain import Action, RegisteredModel, Role, Stage
 from services.errors import InvalidSettings
-from services.permissions import ROLES_FOR, named
 from services.validation.rule import ValidationRule
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]

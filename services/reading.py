@@ -10,10 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from services.artifacts import DESCRIPTION, described
 from services.domain import ArtifactEntry, Curve, Description, LoggedModelFacts, ModelVersion, RunFacts, VersionRef
 from services.errors import NotFound, UnreadableModel
 from services.evidence import Evidence, Manifest
+from services.mlflow.artifacts import DESCRIPTION, described
 from services.registry import Registry
 
 TTL_SECONDS = 60.0

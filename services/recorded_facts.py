@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from services import mirror
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED, void_reasons
 from services.checks.validation import void_reasons as outdated
 from services.domain import (
@@ -27,8 +26,9 @@ from services.domain import (
     VersionRef,
 )
 from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Submission
-from services.ledger import Event
 from services.policy import Policy
+from services.record import mirror
+from services.record.ledger import Event
 from services.validation.record import Validation
 
 MAX_TAGS, MAX_TAG = 30, 80

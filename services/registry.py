@@ -1,4 +1,4 @@
-"""What Signoff needs of a model registry. `services.mlflow_registry` has it on MLflow, tests have it in memory."""
+"""What Signoff needs of a model registry. `services.mlflow.registry` has it on MLflow, tests have it in memory."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Settings:
     webhook_secret: str = field(default="", repr=False)
     """What MLflow's webhooks are signed with; empty: none are taken."""
     anonymous_roles: frozenset[Role] = frozenset()
-    """The roles of MLflow clients that did not authenticate: they act as `services.people.MLFLOW_CLIENT`."""
+    """The roles of MLflow clients that did not authenticate: they act as `services.accounts.people.MLFLOW_CLIENT`."""
     gate_token: str = field(default="", repr=False)
     """What the hook in the MLflow server proves itself with; empty: there is no hook to listen to."""
     holdouts: tuple[Path, ...] = ()

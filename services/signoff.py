@@ -12,8 +12,8 @@ from services.policy import PolicyBook
 from services.settings import Settings
 
 if TYPE_CHECKING:
-    from services.message_book import MessageBook
-    from services.people import Passwords
+    from services.accounts.people import Passwords
+    from services.messaging.message_book import MessageBook
     from services.reading import Reader
     from services.registry import Registry
     from services.snapshot import Snapshots
@@ -40,7 +40,7 @@ class Signoff:
 
     @property
     def prescribing(self) -> Signoff:
-        """The same, whose verbs leave the change to the hook; `services.intents.conclude` finishes them."""
+        """The same, whose verbs leave the change to the hook; `services.steps.intents.conclude` finishes them."""
         return replace(self, acts=False)
 
     @classmethod
@@ -51,7 +51,7 @@ class Signoff:
             InvalidSettings: a policy file or the message book is wrong.
             LedgerUnavailable: the database cannot be opened or brought to the newest schema.
         """
-        from services.mlflow_registry import MlflowRegistry  # imports MLflow: seconds
+        from services.mlflow.registry import MlflowRegistry  # imports MLflow: seconds
 
         return cls.wire(settings=settings, registry=MlflowRegistry(settings.mlflow_uri), passwords=passwords)
 
@@ -65,9 +65,10 @@ class Signoff:
         passwords: Passwords | None = None,
     ) -> Signoff:
         """`open` with a registry of one's own; for tests."""
-        from services import activation, messages
-        from services.message_book import MessageBook
+        from services.messaging import messages
+        from services.messaging.message_book import MessageBook
         from services.reading import Reader
+        from services.record import activation
         from services.snapshot import Snapshots
 
         policies = PolicyBook.load(settings.policies)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from services.people import DEMO_ACCOUNTS
+from services.accounts.people import DEMO_ACCOUNTS
 from services.settings import Settings
 
 

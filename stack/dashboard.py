@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from mlflow_gate.__main__ import main as gate_index
-from services import people
+from services.accounts import people
 from services.database import Database
 from services.errors import SignoffError
 from services.settings import PROJECT, Settings

@@ -88,10 +88,10 @@ def database(settings: Settings) -> None:
     from alembic.util import CommandError
     from sqlalchemy import make_url
 
-    from services.activation import activate
     from services.database import Database
     from services.errors import LedgerUnavailable, SignoffError
     from services.policy import PolicyBook
+    from services.record.activation import activate
 
     try:
         policies = PolicyBook.load(settings.policies)

@@ -19,12 +19,15 @@ import mlflow
 import pandas as pd
 import sqlalchemy as sa
 
-from services import caretaker, ledger, mirror, releases, reviews, slots
+from services import caretaker
 from services.domain import Stage, VersionRef
-from services.intents import in_flight
+from services.record import ledger, mirror
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
+from services.steps import slots
+from services.steps.intents import in_flight
 from services.tables import slots as slots_table
+from services.verbs import releases, reviews
 from tests.conftest import add_people
 from tests.ledgers import record
 

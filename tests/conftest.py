@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from services import people
+from services.accounts import people
 from services.domain import Role
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from services import database, releases, reviews
+from services import database
 from services.domain import VersionRef
 from services.errors import SignoffError
-from services.mlflow_registry import MlflowRegistry
+from services.mlflow.registry import MlflowRegistry
 from services.settings import Settings
 from services.signoff import Signoff
+from services.verbs import releases, reviews
 
 WRITES = ("set_stage", "set_alias", "delete_alias", "set_tag", "delete_tag")
 READS = ("model", "version", "versions", "manifest")

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from commands import main, remote
-from services import desk, keeping, outbox, people
+from services import desk
+from services.accounts import keeping, people
 from services.desk import Request
 from services.domain import Role, Source
 from services.errors import NotAllowed
+from services.messaging import outbox
 from services.settings import PROJECT
 from services.signoff import Signoff
 from tests.fakes import FakeRegistry

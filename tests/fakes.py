@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from services.artifacts import saved
 from services.domain import (
     ArtifactEntry,
     ArtifactFile,
@@ -30,6 +29,7 @@ from services.domain import (
 )
 from services.errors import BadInput, NotFound, UnreadableModel
 from services.evidence import Manifest
+from services.mlflow.artifacts import saved
 from services.progress import Progress, tell
 from services.registry import RunContents
 

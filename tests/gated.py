@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from api.admissions import admission_routes
 from mlflow_gate.__main__ import main
 from services.domain import VersionRef
-from services.mlflow_registry import MlflowRegistry
+from services.mlflow.registry import MlflowRegistry
 from services.signoff import Signoff
 from stack.hook import python_path
 from tests.conftest import add_people, free_port, http_ok, settings_in, wait_until

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from services import ledger, tables
-from services.ledger import Event
+from services import tables
+from services.record import ledger
+from services.record.ledger import Event
 from services.signoff import Signoff
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services import ledger
-from services.activation import SYSTEM
 from services.database import Database
 from services.errors import LedgerUnavailable
-from services.ledger import Entry, Kind
+from services.record import ledger
+from services.record.activation import SYSTEM
+from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
 from tests import postgres
 

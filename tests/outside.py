@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from services import admissions
-from services.admissions import Answer
-from services.calls import Call, Told, What
-from services.changes import Change
+from services.admission import admissions
+from services.admission.admissions import Answer
+from services.admission.calls import Call, Told, What
 from services.domain import VersionRef
 from services.signoff import Signoff
+from services.steps.changes import Change
 from tests.fakes import FakeRegistry
 
 

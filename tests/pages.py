@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from components import session
 from components.links import PAGES
-from services import people
+from services.accounts import people
 from services.settings import PROJECT
 from services.signoff import Signoff
 

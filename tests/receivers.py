@@ -16,9 +16,10 @@ from typing import Any
 import sqlalchemy as sa
 from aiosmtpd.controller import Controller
 
-from services import documents, messages
-from services.courier import Courier
-from services.message_book import MessageBook
+from services import documents
+from services.messaging import messages
+from services.messaging.courier import Courier
+from services.messaging.message_book import MessageBook
 from services.signoff import Signoff
 from services.tables import message_attempts, outbox
 from tests.conftest import free_port

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
-from services import people, tokens
+from services.accounts import people, tokens
 from services.domain import Source
 from services.signoff import Signoff
 from tests.conftest import free_port, wait_until

@@ -18,7 +18,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
 from services.domain import VersionRef
-from services.mlflow_entities import signature
+from services.mlflow.entities import signature
 from services.validation.holdout import Holdout, HoldoutLimits, from_upload
 from services.validation.predictions import Predictions
 from services.validation.report import HoldoutFacts, Latency, Task

@@ -7,15 +7,21 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from services import admissions, caretaker, intents, mirror, people, reconciler, releases, reviews
-from services.admissions import Answer
-from services.calls import Call, What
+from services import caretaker
+from services.accounts import people
+from services.admission import admissions
+from services.admission.admissions import Answer
+from services.admission.calls import Call, What
 from services.domain import Role, VersionRef
 from services.errors import NotFound, PromotionConflict
-from services.ledger import Kind
-from services.mirror import EVERYWHERE, OURS
+from services.reconciliation import reconciler
+from services.record import mirror
+from services.record.ledger import Kind
+from services.record.mirror import EVERYWHERE, OURS
 from services.signoff import Signoff
+from services.steps import intents
 from services.tables import slots as slots_table
+from services.verbs import releases, reviews
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record, refusals_counted

@@ -11,9 +11,10 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from api.admissions import PATH, admission_routes
-from services import intents, releases, reviews
 from services.domain import VersionRef
 from services.signoff import Signoff
+from services.steps import intents
+from services.verbs import releases, reviews
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds
 from tests.outside import carry_out

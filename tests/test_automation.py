@@ -8,17 +8,21 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from services import automation, caretaker, desk, dossier, gate, ledger, people, releases, reviews
+from services import caretaker, desk, gate
+from services.accounts import people
+from services.accounts.permissions import FOR_AUTOMATION, may
 from services.desk import Request
 from services.domain import Action, Actor, Role, Source, VersionRef
 from services.errors import BadInput, InvalidSettings, NotAllowed, Refused
 from services.evidence import FindingDraft, Severity
 from services.gate import GateRefused
-from services.permissions import FOR_AUTOMATION, may
 from services.policy import PolicyBook, parse
+from services.record import ledger
 from services.settings import PROJECT
 from services.signoff import Signoff
 from services.tables import events, refusal_windows
+from services.verbs import automation, releases, reviews
+from services.views import dossier
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record

@@ -8,21 +8,10 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from services import (
-    break_glass,
-    caretaker,
-    emergencies,
-    history,
-    people,
-    production,
-    reconciler,
-    releases,
-    reviews,
-    slots,
-)
-from services.deviations import open_deviations
+from services import caretaker
+from services.accounts import people
+from services.accounts.permissions import ROLES_FOR
 from services.domain import Action, Role, VersionRef
-from services.emergencies import Emergency, open_emergencies
 from services.errors import (
     BadInput,
     LedgerUnavailable,
@@ -37,11 +26,16 @@ from services.errors import (
 from services.evidence import FindingDraft, Severity
 from services.facts import shown
 from services.gate import GateRefused
-from services.lineage import shown as lineage
-from services.permissions import ROLES_FOR
 from services.policy import PolicyBook, parse
+from services.reconciliation import reconciler
+from services.record.deviations import open_deviations
+from services.side_by_side.lineage import shown as lineage
 from services.signoff import Signoff
+from services.steps import slots
 from services.tables import emergencies as table
+from services.verbs import break_glass, emergencies, releases, reviews
+from services.verbs.emergencies import Emergency, open_emergencies
+from services.views import history, production
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
@@ -518,7 +512,7 @@ class TestWhenThingsBreak:
         def gone(*_: object) -> None:
             raise LedgerUnavailable("The database is away.")
 
-        monkeypatch.setattr("services.ledger.append", gone)
+        monkeypatch.setattr("services.record.ledger.append", gone)
         with pytest.raises(LedgerUnavailable):
             break_glass.confirm(signoff, asked.seq, by="release_manager", comment="x")
         assert registry.writes == []
@@ -544,7 +538,7 @@ class TestWhenThingsBreak:
         ends: str,
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("services.verbs._give_back", lambda *_: None)  # a dead process gives nothing back
+            patch.setattr("services.verbs.common._give_back", lambda *_: None)  # a dead process gives nothing back
             setattr(registry, hook, crash_at(step))
             with pytest.raises(Crash):
                 break_glass.confirm(signoff, asked.seq, by="release_manager", comment="x")

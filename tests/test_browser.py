@@ -18,9 +18,9 @@ from mlflow import MlflowClient
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 from sklearn.datasets import load_breast_cancer
 
-from services import slots
 from services.database import Database
 from services.settings import PROJECT
+from services.steps import slots
 from tests.browser import browser, chromium, settle
 from tests.conftest import wait_until
 from tests.stack import PASSWORD, Stack, running

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from components import links, training
-from services import releases, reviews
 from services.domain import VersionRef
 from services.signoff import Signoff
+from services.verbs import releases, reviews
 from tests.conftest import add_people, settings_in
 from tests.fakes import FakeRegistry
 from tests.pages import shell

@@ -6,11 +6,12 @@ import time
 
 import pytest
 
-from services import catalogue, reviews, rows
-from services.catalogue import Query, Sort
 from services.errors import RegistryUnavailable
-from services.rows import Row
 from services.signoff import Signoff
+from services.verbs import reviews
+from services.views import catalogue, rows
+from services.views.catalogue import Query, Sort
+from services.views.rows import Row
 from tests.fakes import FakeRegistry
 from tests.pages import opened, text
 from tests.test_releases import release

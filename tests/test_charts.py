@@ -11,10 +11,10 @@ import pytest
 from components import chart_style, charts, timelines
 from components.charts import percent, sparkline
 from components.timelines import TrendPoint
-from services.comparison import Comparison, compare
 from services.domain import Stage, VersionRef
-from services.ledger import Kind
-from services.periods import Period
+from services.record.ledger import Kind
+from services.record.periods import Period
+from services.side_by_side.comparison import Comparison, compare
 from tests.fakes import START
 from tests.test_comparison import OTHER, policy, version
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from services import caretaker, checkpoints, ledger, witness
+from services import caretaker
 from services.errors import InvalidSettings, LedgerBroken, RegistryUnavailable
-from services.ledger import Kind
+from services.record import checkpoints, ledger, witness
+from services.record.ledger import Kind
 from services.settings import Settings
 from services.signoff import Signoff
 from tests.conftest import Clock, settings_in

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from commands import main
-from services import people, tokens
+from services.accounts import people, tokens
 from services.domain import Role, Source
 from services.errors import Unauthenticated
 from services.settings import PROJECT

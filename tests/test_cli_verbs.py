@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from commands import main
-from services import reviews
 from services.domain import Dataset, RegisteredModel, VersionRef
 from services.errors import RegistryUnavailable
 from services.signoff import Signoff
+from services.verbs import reviews
 from tests.conftest import free_port
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record

@@ -17,10 +17,12 @@ from components import comparison as parts
 from components import training
 from components.choosing import MODELS_OFFERED
 from components.links import PAGES
-from services import comparing, people, reviews
+from services.accounts import people
 from services.domain import Column, Curve, Dataset, Role, Signature, VersionRef
 from services.errors import RegistryUnavailable
+from services.side_by_side import comparing
 from services.signoff import Signoff
+from services.verbs import reviews
 from tests.fakes import SIGNATURE, FakeRegistry
 from tests.pages import opened, text
 from tests.test_previews import png

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services import comparing
 from services.domain import VersionRef
 from services.errors import BadInput, NotFound
+from services.side_by_side import comparing
 from services.signoff import Signoff
 from tests.fakes import FakeRegistry
 

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services import conclusions, differences
-from services.comparison import Cell, Comparison, Data, Standing, compare, wanted
 from services.domain import (
     Column,
     Dataset,
@@ -23,6 +21,8 @@ from services.errors import BadInput
 from services.evidence import Evidence, Manifest
 from services.metrics import Direction, direction, is_share, says_how_good
 from services.policy import MetricRule, Policy, parse
+from services.side_by_side import conclusions, differences
+from services.side_by_side.comparison import Cell, Comparison, Data, Standing, compare, wanted
 from services.verdict import Check, Verdict
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

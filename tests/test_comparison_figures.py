@@ -14,11 +14,11 @@ from mlflow import MlflowClient
 from sklearn.base import BaseEstimator
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
-from services import comparing, panorama
-from services.comparison import Comparison, Data, Standing
 from services.domain import VersionRef
-from services.lineage import Lineage
-from services.mlflow_registry import MlflowRegistry
+from services.mlflow.registry import MlflowRegistry
+from services.side_by_side import comparing, panorama
+from services.side_by_side.comparison import Comparison, Data, Standing
+from services.side_by_side.lineage import Lineage
 from services.signoff import Signoff
 from stack.sample import training
 from stack.sample.data import BREAST_CANCER, split

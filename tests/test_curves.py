@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from components.curves import Curve, curves
-from services.smoothing import smoothed
+from services.side_by_side.smoothing import smoothed
 
 NASTY = "<img src=x onerror=alert(1)>"
 

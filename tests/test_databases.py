@@ -7,9 +7,9 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from services import activation, ledger
 from services.database import Database
 from services.policy import PolicyBook
+from services.record import activation, ledger
 from services.settings import PROJECT
 from tests.conftest import BOTH, Clock
 

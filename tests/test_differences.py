@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services import differences
-from services.differences import Compatibility, signature_change
 from services.domain import Column, Signature
+from services.side_by_side import differences
+from services.side_by_side.differences import Compatibility, signature_change
 from tests.test_comparison import SIGNED, version
 
 

@@ -13,15 +13,19 @@ import pytest
 from typer.main import get_command
 
 from commands import app
-from services import admissions, break_glass, findings, outbox, people, reconciler, reviews, validations
+from services.accounts import people
+from services.accounts.permissions import ONLY_IN_BROWSER, ROLES_FOR
+from services.admission import admissions
 from services.desk import SUBJECTS, VOTES, Request
-from services.deviations import open_deviations
 from services.domain import Action, Role, Source, VersionRef
 from services.evidence import FindingDraft
-from services.ledger import Kind
-from services.permissions import ONLY_IN_BROWSER, ROLES_FOR
+from services.messaging import outbox
+from services.reconciliation import reconciler
+from services.record.deviations import open_deviations
+from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.validation.jobs import Origin, Wanted
+from services.verbs import break_glass, findings, reviews, validations
 from tests.doors import (
     POLICY,
     Ask,

@@ -10,18 +10,19 @@ from typing import Any
 
 import pytest
 
-from services import ledger, releases, reviews
+from services.accounts.permissions import ROLES_FOR
 from services.domain import Action, Actor, Dataset, Role, VersionRef
-from services.dry_run import Answer, Decided, DryRun, Judged, dry_run
 from services.errors import InvalidSettings
 from services.evidence import FindingDraft, Severity
 from services.gate import GateRefused
-from services.ledger import Entry, Event, Kind
-from services.permissions import ROLES_FOR
 from services.policy import PolicyBook, parse
+from services.record import ledger
+from services.record.ledger import Entry, Event, Kind
 from services.recorded_facts import MAX_PATHS, MAX_TAG, MAX_TAGS, MAX_WORDS
 from services.settings import PROJECT
 from services.signoff import Signoff
+from services.verbs import releases, reviews
+from services.views.dry_run import Answer, Decided, DryRun, Judged, dry_run
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
@@ -290,7 +291,7 @@ class TestWhatIsNotRecorded:
     def test_a_check_this_program_does_not_know(
         self, signoff: Signoff, released: VersionRef, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from services import dry_run as module
+        from services.views import dry_run as module
 
         judge = module.gate.evaluate
 

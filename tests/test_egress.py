@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from services import delivery, egress
-from services.delivery import NotDelivered
-from services.message_text import Letter
+from services.messaging import delivery, egress
+from services.messaging.delivery import NotDelivered
+from services.messaging.message_text import Letter
 from tests.receivers import post, web
 
 HERE = (ip_network("127.0.0.0/8"),)

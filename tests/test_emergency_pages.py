@@ -8,11 +8,12 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy as sa
 
-from services import break_glass, people, releases
+from services.accounts import people
 from services.desk import Request
 from services.domain import Action, Role, VersionRef
-from services.emergencies import open_emergencies
 from services.signoff import Signoff
+from services.verbs import break_glass, releases
+from services.verbs.emergencies import open_emergencies
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from services import people, releases, reviews
+from services.accounts import people
 from services.domain import Dataset, Role, VersionRef
 from services.errors import NotAllowed
 from services.gate import GateRefused
 from services.policy import Freeze, MetricRule, Policy, PolicyBook
 from services.settings import PROJECT
 from services.signoff import Signoff
+from services.verbs import releases, reviews
 from tests.conftest import Clock
 from tests.fakes import HOLDOUT, SIGNATURE, FakeRegistry
 from tests.ledgers import kinds, record

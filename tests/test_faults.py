@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from services import releases, reviews
 from services.errors import OutcomeUnknown, RegistryUnavailable
-from services.mlflow_registry import MlflowRegistry
+from services.mlflow.registry import MlflowRegistry
 from services.signoff import Signoff
+from services.verbs import releases, reviews
 from tests.arena import HALF, SOAKING, Arena, print_tally
 from tests.conftest import BOTH
 from tests.ledgers import record
@@ -40,7 +40,7 @@ def arena(
     if request.param == "postgresql":
         url = request.getfixturevalue("postgres_server").new_database()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.mlflow_connection.TIMEOUT_SECONDS", 1)
+        patch.setattr("services.mlflow.connection.TIMEOUT_SECONDS", 1)
         found = Arena.build(folder, proxy.url, url, versions=2)
         yield found
         found.signoff.database.engine.dispose()
@@ -57,7 +57,7 @@ def on_both(faults: Iterable[str], few: frozenset[str]) -> pytest.MarkDecorator:
 def impatient(arena: Arena) -> None:
     """Every MlflowRegistry that was made since has set MLflow's time-out for the whole process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.mlflow_connection.TIMEOUT_SECONDS", 1)
+        patch.setattr("services.mlflow.connection.TIMEOUT_SECONDS", 1)
         MlflowRegistry(arena.signoff.registry.uri)  # type: ignore[attr-defined]
 
 

@@ -7,13 +7,16 @@ from datetime import date, timedelta
 
 import pytest
 
-from services import facts, findings, inbox, people, releases, reviews
+from services import facts
+from services.accounts import people
+from services.accounts.permissions import ROLES_FOR
 from services.domain import Action, Role, VersionRef
 from services.errors import BadInput, NotAllowed, NotFound, PromotionConflict, Refused
 from services.evidence import Finding, FindingDraft, Severity
 from services.gate import GateRefused
-from services.permissions import ROLES_FOR
 from services.signoff import Signoff
+from services.verbs import findings, releases, reviews
+from services.views import inbox
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from services import reviews
 from services.domain import VersionRef
 from services.evidence import FindingDraft, Severity
 from services.signoff import Signoff
+from services.verbs import reviews
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.rest import Rest, refused

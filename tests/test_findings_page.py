@@ -8,11 +8,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from components.links import version_query
-from services import facts, findings, reviews
+from services import facts
 from services.desk import Request
 from services.domain import Action, VersionRef
 from services.evidence import FindingDraft, Severity
 from services.signoff import Signoff
+from services.verbs import findings, reviews
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record

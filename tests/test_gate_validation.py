@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from services import dry_run, facts, gate, releases, reviews
+from services import facts, gate
 from services.domain import VersionRef
 from services.gate import GateRefused
 from services.policy import Policy, PolicyBook, parse
 from services.signoff import Signoff
+from services.verbs import releases, reviews
 from services.verdict import Check
+from services.views import dry_run
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_policy import GOOD

@@ -10,15 +10,17 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from services import chain, event_csv, history, releases, reviews
 from services.domain import VersionRef
 from services.errors import NotFound, SignoffError
 from services.gate import GateRefused
-from services.history import ACTIONS, Asked
-from services.ledger import Kind
-from services.production import production_at
+from services.record import chain
+from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.tables import events
+from services.verbs import releases, reviews
+from services.views import event_csv, history
+from services.views.history import ACTIONS, Asked
+from services.views.production import production_at
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import record

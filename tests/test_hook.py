@@ -19,10 +19,12 @@ import requests
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.request_header import registry as headers
 
-from services import caretaker, intents, releases, reviews
+from services import caretaker
 from services.domain import VersionRef
-from services.mlflow_registry import MlflowRegistry
+from services.mlflow.registry import MlflowRegistry
+from services.steps import intents
 from services.tables import slots as slots_table
+from services.verbs import releases, reviews
 from tests.arena import register
 from tests.conftest import wait_until
 from tests.gated import Gated, gated

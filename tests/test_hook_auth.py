@@ -14,9 +14,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from services import people, releases, reviews
+from services.accounts import people
 from services.domain import Role, VersionRef
-from services.ledger import Event
+from services.record.ledger import Event
+from services.verbs import releases, reviews
 from stack.hook import python_path
 from tests.arena import register
 from tests.conftest import free_port

@@ -12,11 +12,11 @@ from services.desk import Request
 from services.domain import Action, VersionRef
 from services.errors import BadInput, OutcomeUnknown, PromotionConflict
 from services.gate import GateRefused
-from services.idempotency import KEPT_SECONDS
-from services.reviews import Outcome
 from services.signoff import Signoff
-from services.slots import LEASE_SECONDS
+from services.steps.slots import LEASE_SECONDS
 from services.tables import idempotency_keys
+from services.verbs.idempotency import KEPT_SECONDS
+from services.verbs.reviews import Outcome
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
@@ -117,7 +117,7 @@ class TestUnknownEnd:
             raise OutcomeUnknown("MLflow stopped answering.")
 
         with monkeypatch.context() as broken:
-            broken.setattr("services.releases.promote", stops)
+            broken.setattr("services.verbs.releases.promote", stops)
             with pytest.raises(OutcomeUnknown):
                 promote(signoff, ready, "a")
         with pytest.raises(PromotionConflict):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services import caretaker, mirror, releases, reviews, slots
+from services import caretaker
 from services.domain import VersionRef
 from services.errors import (
     BadInput,
@@ -19,9 +19,12 @@ from services.errors import (
     Refused,
     RegistryUnavailable,
 )
+from services.record import mirror
 from services.signoff import Signoff
+from services.steps import slots
 from services.tables import events
 from services.tables import slots as slots_table
+from services.verbs import releases, reviews
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_releases import Crash, approve, crash_at, lease_runs_out, release, slot_is_free, stages
@@ -78,7 +81,7 @@ class TestTheLease:
             for wake_up in sleep_through:
                 wake_up()
 
-        monkeypatch.setattr("services.intents._open", open_and_sleep)
+        monkeypatch.setattr("services.steps.intents._open", open_and_sleep)
         with pytest.raises(OutcomeUnknown):
             promote(signoff, ready)
         assert not [write for write in registry.writes if write.startswith(("stage", "alias", "no alias"))]
@@ -110,7 +113,7 @@ class TestTheLease:
     def test_begins_again_when_the_change_begins(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("services.slots.take", lambda *a, take=slots.take, **k: take(*a, **k, seconds=5))
+        monkeypatch.setattr("services.steps.slots.take", lambda *a, take=slots.take, **k: take(*a, **k, seconds=5))
         promote(signoff, ready)
         assert kinds(signoff)[-1] == "promotion:confirmed"
 

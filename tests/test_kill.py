@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services import releases
+from services.verbs import releases
 from tests.arena import QUARTER, SOAKING, Arena, Doomed, Tally, doomed, print_tally
 from tests.conftest import BOTH
 

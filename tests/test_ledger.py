@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from services import ledger
 from services.domain import Actor, Role, Source, VersionRef
 from services.errors import LedgerUnavailable
-from services.ledger import GENESIS, Entry, Filter, Kind
+from services.record import ledger
+from services.record.ledger import GENESIS, Entry, Filter, Kind
 from services.signoff import Signoff
 from tests.conftest import BOTH
 

@@ -10,14 +10,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services import activation, caretaker, ledger, mirror, releases, reviews
+from services import caretaker
 from services.domain import Stage, VersionRef
 from services.errors import OutcomeUnknown, RegistryUnavailable, SignoffError
-from services.intents import in_flight
 from services.policy import PolicyBook, parse
+from services.record import activation, ledger, mirror
 from services.settings import PROJECT
 from services.signoff import Signoff
+from services.steps.intents import in_flight
 from services.tables import slots as slots_table
+from services.verbs import releases, reviews
 from tests.conftest import Clock, add_people, settings_in
 from tests.fakes import FakeRegistry
 from tests.ledgers import record

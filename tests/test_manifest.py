@@ -17,10 +17,10 @@ from mlflow import MlflowClient
 from streamlit.testing.v1 import AppTest
 
 from components.waiting import words
-from services.artifacts import MAX_DESCRIPTION, ManifestReading
 from services.domain import ArtifactEntry, VersionRef
 from services.errors import RegistryUnavailable, UnreadableModel
-from services.mlflow_registry import MlflowRegistry
+from services.mlflow.artifacts import MAX_DESCRIPTION, ManifestReading
+from services.mlflow.registry import MlflowRegistry
 from services.progress import Progress, told_to
 from services.settings import PROJECT
 from services.signoff import Signoff
@@ -63,7 +63,7 @@ MEASURE = """
 import json, re, resource, sys
 from pathlib import Path
 from services.domain import VersionRef
-from services.mlflow_registry import MlflowRegistry
+from services.mlflow.registry import MlflowRegistry
 
 def peak():  # ru_maxrss would count what this process was before it became Python
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

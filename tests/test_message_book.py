@@ -8,7 +8,7 @@ import pytest
 
 from services import documents
 from services.errors import InvalidSettings
-from services.message_book import MessageBook
+from services.messaging.message_book import MessageBook
 from services.settings import PROJECT
 from services.signoff import Signoff
 from tests.conftest import settings_in

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import delivery, message_text
-from services.ledger import Event
-from services.message_text import Letter
+from services.messaging import delivery, message_text
+from services.messaging.message_text import Letter
+from services.record.ledger import Event
 from tests.receivers import post, web
 
 HERE = (ip_network("127.0.0.0/8"),)

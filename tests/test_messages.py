@@ -14,17 +14,21 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from services import caretaker, checkpoints, desk, ledger, outbox, people, releases, reviews
-from services.courier import Courier
+from services import caretaker, desk
+from services.accounts import people
+from services.accounts.permissions import ROLES_FOR
 from services.desk import Request
 from services.domain import Action, Actor, Role, Source, VersionRef
 from services.errors import NotAllowed, NotFound
 from services.evidence import FindingDraft
-from services.ledger import Entry, Kind
-from services.permissions import ROLES_FOR
+from services.messaging import outbox
+from services.messaging.courier import Courier
+from services.record import checkpoints, ledger
+from services.record.ledger import Entry, Kind
 from services.settings import PROJECT
 from services.signoff import Signoff
 from services.tables import accounts, events
+from services.verbs import releases, reviews
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
@@ -498,7 +502,7 @@ def test_a_process_killed_between_delivery_and_noting_it_repeats_under_the_same_
         book = tmp_path_factory.mktemp("book") / "m.yaml"
         book.write_text(EVERYTHING)
         code = (
-            "import os, signal; from services import outbox; from services.courier import Courier;"
+            "import os, signal; from services.messaging import outbox; from services.messaging.courier import Courier;"
             "from services.settings import Settings; from services.signoff import Signoff;"
             "from tests.fakes import FakeRegistry;"
             "outbox.delivered = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.domain import VersionRef
-from services.ledger import Kind
+from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.tables import outbox
 from tests.fakes import FakeRegistry

@@ -7,9 +7,10 @@ import math
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from services import lineage, releases, reviews
 from services.domain import Stage, VersionRef
+from services.side_by_side import lineage
 from services.signoff import Signoff
+from services.verbs import releases, reviews
 from tests.fakes import FakeRegistry
 from tests.pages import opened, text
 from tests.test_compare_page import NASTY, calls_of, link

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from services import break_glass, caretaker, desk, facts, findings, ledger, reconciler, releases, reviews, validations
+from services import caretaker, desk, facts
 from services.database import BUSY_SECONDS
 from services.desk import Request
-from services.deviations import open_deviations
 from services.domain import Action, VersionRef
 from services.errors import BadInput, LedgerUnavailable, OutcomeUnknown
 from services.evidence import FindingDraft
-from services.intents import in_flight
+from services.reconciliation import reconciler
+from services.record import ledger
+from services.record.deviations import open_deviations
 from services.signoff import Signoff
+from services.steps.intents import in_flight
 from services.validation.jobs import Origin, Wanted
+from services.verbs import break_glass, findings, releases, reviews, validations
 from tests import postgres
 from tests.fakes import FakeRegistry
 from tests.ledgers import record

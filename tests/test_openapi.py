@@ -20,9 +20,10 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 from starlette.applications import Starlette
 
 from api.app import api_routes
-from services import people, reviews
+from services.accounts import people
 from services.domain import Role
 from services.signoff import Signoff
+from services.verbs import reviews
 from tests.conftest import Clock, add_people, settings_in
 from tests.fakes import FakeRegistry
 from tests.ledgers import record

@@ -11,11 +11,11 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from services import reconciler
 from services.desk import Request
-from services.deviations import open_deviations
 from services.domain import Action, VersionRef
-from services.mlflow_registry import MlflowRegistry
+from services.mlflow.registry import MlflowRegistry
+from services.reconciliation import reconciler
+from services.record.deviations import open_deviations
 from services.signoff import Signoff
 from tests.conftest import add_people, settings_in
 from tests.fakes import FakeRegistry

@@ -8,11 +8,14 @@ import pytest
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
 
-from services import caretaker, people, releases, reviews, slots
+from services import caretaker
+from services.accounts import people
 from services.desk import Request
 from services.domain import Action, VersionRef
 from services.errors import RegistryUnavailable
 from services.signoff import Signoff
+from services.steps import slots
+from services.verbs import releases, reviews
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds

@@ -6,12 +6,12 @@ import itertools
 import random
 from datetime import UTC, datetime
 
-from services import panorama
-from services.comparison import Comparison, compare
 from services.domain import RegisteredModel
 from services.evidence import Evidence
-from services.lineage import Lineage
-from services.panorama import Placed, Point
+from services.side_by_side import panorama
+from services.side_by_side.comparison import Comparison, compare
+from services.side_by_side.lineage import Lineage
+from services.side_by_side.panorama import Placed, Point
 from tests.test_comparison import NOW, OTHER, policy, version
 
 BY = policy("- {name: auc, greater_is_better: true, threshold: 0.9}")

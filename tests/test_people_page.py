@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from components.people import Change
-from services import keeping, people
+from services.accounts import keeping, people
 from services.domain import Actor, Role, Source
 from services.errors import BadInput, NotAllowed, NotFound, Refused
 from services.signoff import Signoff

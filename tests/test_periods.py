@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from services import lineage, releases, reviews
 from services.domain import ModelVersion, Stage, VersionRef
 from services.errors import NotFound
-from services.ledger import Event
-from services.periods import Period, periods
+from services.record.ledger import Event
+from services.record.periods import Period, periods
+from services.side_by_side import lineage
 from services.signoff import Signoff
+from services.verbs import releases, reviews
 from tests.fakes import START, FakeRegistry
 from tests.ledgers import record
 from tests.test_releases import release

@@ -19,11 +19,12 @@ import mlflow
 import pytest
 import yaml
 
-from services import people, reviews
+from services.accounts import people
 from services.domain import Role, VersionRef
 from services.policy import PolicyBook
 from services.settings import PROJECT
 from services.signoff import Signoff
+from services.verbs import reviews
 from tests.conftest import free_port
 from tests.gated import Gated, gated
 from tests.receivers import web

@@ -7,8 +7,8 @@ import io
 import pytest
 from PIL import Image
 
-from services import previews
-from services.previews import Preview, preview
+from services.side_by_side import previews
+from services.side_by_side.previews import Preview, preview
 
 SECRET = b"<script>alert(1)</script>"
 

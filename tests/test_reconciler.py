@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from services import caretaker, deviations, file_watch, ledger, people, reconciler, releases, reviews, slots
-from services.deviations import Deviation, open_deviations
+from services import caretaker
+from services.accounts import people
+from services.accounts.permissions import ROLES_FOR
 from services.domain import Action, ModelVersion, RegisteredModel, Role, Source, VersionRef
 from services.errors import (
     BadInput,
@@ -21,10 +22,14 @@ from services.errors import (
     StaleDecision,
 )
 from services.gate import GateRefused
-from services.ledger import Event
-from services.permissions import ROLES_FOR
+from services.reconciliation import file_watch, reconciler
+from services.record import deviations, ledger
+from services.record.deviations import Deviation, open_deviations
+from services.record.ledger import Event
 from services.signoff import Signoff
 from services.snapshot import Snapshots
+from services.steps import slots
+from services.verbs import releases, reviews
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_releases import approve, lease_runs_out, release, stages
@@ -608,7 +613,7 @@ class TestRestore:
 
         registry.after_write = crash
         with monkeypatch.context() as patch:
-            patch.setattr("services.verbs._give_back", lambda *_: None)
+            patch.setattr("services.verbs.common._give_back", lambda *_: None)
             with pytest.raises(Crash):
                 reconciler.restore(met, only(met).id, by="release_manager", reason="Back.")
         registry.after_write = lambda _: None

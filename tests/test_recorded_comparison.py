@@ -6,12 +6,13 @@ import json
 
 import pytest
 
-from services import recorded_comparison, releases, reviews
-from services.comparison import compare
 from services.domain import Dataset, VersionRef
-from services.ledger import Event
-from services.recorded_comparison import Kept
+from services.record.ledger import Event
+from services.side_by_side import recorded_comparison
+from services.side_by_side.comparison import compare
+from services.side_by_side.recorded_comparison import Kept
 from services.signoff import Signoff
+from services.verbs import releases, reviews
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
 from tests.pages import opened, text

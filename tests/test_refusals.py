@@ -8,12 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from services import caretaker, ledger, releases
-from services import refusals as counting
+from services import caretaker
 from services.domain import Source, VersionRef
 from services.errors import NotAllowed
-from services.ledger import Event
+from services.record import ledger
+from services.record import refusals as counting
+from services.record.ledger import Event
 from services.signoff import Signoff
+from services.verbs import releases
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import record

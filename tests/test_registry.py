@@ -15,10 +15,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from services.artifacts import described
 from services.domain import Dataset, VersionRef
 from services.errors import BadInput, NotFound, RegistryUnavailable, UnreadableModel
-from services.mlflow_registry import MlflowRegistry
+from services.mlflow.artifacts import described
+from services.mlflow.registry import MlflowRegistry
 from services.registry import Registry, RunContents
 from tests.conftest import free_port
 from tests.fakes import FakeRegistry
@@ -259,7 +259,7 @@ class TestMlflowOnly:
         assert held == {("checkpoint-1", False), ("checkpoint-2", True)}
 
     def test_a_full_run_is_followed_by_another(self, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("services.mlflow_registry.WITNESSES_PER_RUN", 2)
+        monkeypatch.setattr("services.mlflow.registry.WITNESSES_PER_RUN", 2)
         registry, ledger = MlflowRegistry(mlflow_server), uuid4().hex
         for number in range(5):
             registry.witness(ledger, f"checkpoint-{number}", str(number))

@@ -9,7 +9,9 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from services import caretaker, people, releases, reviews, slots
+from services import caretaker
+from services.accounts import people
+from services.accounts.permissions import ROLES_FOR
 from services.domain import Action, Role, VersionRef
 from services.errors import (
     BadInput,
@@ -24,11 +26,12 @@ from services.errors import (
 )
 from services.facts import shown
 from services.gate import GateRefused
-from services.permissions import ROLES_FOR
 from services.policy import PolicyBook, parse
 from services.settings import PROJECT
 from services.signoff import Signoff
+from services.steps import slots
 from services.tables import slots as slots_table
+from services.verbs import releases, reviews
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record, refusals_counted
@@ -254,7 +257,7 @@ class TestWhenThingsBreak:
         ends: str,
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("services.verbs._give_back", lambda *_: None)  # a dead process gives nothing back
+            patch.setattr("services.verbs.common._give_back", lambda *_: None)  # a dead process gives nothing back
             setattr(registry, hook, crash_at(step))
             with pytest.raises(Crash):
                 releases.promote(signoff, ready, by="release_manager", reason="x")

@@ -13,12 +13,17 @@ from api import auth
 from api.auth import Door
 from api.bodies import MAX_BODY
 from api.errors import STATUSES, WITHOUT_DATABASE, status_of
-from services import checkpoints, dossier, errors, people, reviews, slots
+from services import errors
+from services.accounts import people
 from services.domain import Role, VersionRef
 from services.errors import OutcomeUnknown, RegistryUnavailable, SignoffError
 from services.policy import PolicyBook, parse
+from services.record import checkpoints
 from services.settings import PROJECT
 from services.signoff import Signoff
+from services.steps import slots
+from services.verbs import reviews
+from services.views import dossier
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
@@ -635,7 +640,7 @@ class TestErrors:
         def broken(*_: object, **__: object) -> object:
             raise ZeroDivisionError("secret insides")
 
-        monkeypatch.setattr("services.catalogue.after", broken)
+        monkeypatch.setattr("services.views.catalogue.after", broken)
         assert "secret" not in refused(rest.get("/models"), 500, "INTERNAL_ERROR")
 
     def test_what_is_not_there_and_methods_that_are_not_have_the_same_shape(self, rest: Rest) -> None:

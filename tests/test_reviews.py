@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
-from services import facts, inbox, people, reviews
+from services import facts
+from services.accounts import people
+from services.accounts.permissions import may
 from services.domain import Action, Actor, Role, Status, VersionRef
 from services.errors import (
     BadInput,
@@ -18,8 +20,9 @@ from services.errors import (
     SelfApproval,
     StaleDecision,
 )
-from services.permissions import may
 from services.signoff import Signoff
+from services.verbs import reviews
+from services.views import inbox
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from services import dossier, inbox, people, releases, reviews
+from services.accounts import people
 from services.domain import Action, Actor, Role, Source, VersionRef
 from services.errors import NotAllowed
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
 from services.signoff import Signoff
+from services.verbs import releases, reviews
+from services.views import dossier, inbox
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text

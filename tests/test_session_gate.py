@@ -16,7 +16,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.testing.v1 import AppTest
 
 from components import session
-from services import people
+from services.accounts import people
 from services.database import Database
 from services.settings import PROJECT
 from services.signoff import Signoff

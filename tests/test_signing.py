@@ -11,16 +11,18 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from services import caretaker, desk, facts, gate, people, releases, reviews, verbs
+from services import caretaker, desk, facts, gate
+from services.accounts import people
+from services.accounts.people import WrongCredentials
 from services.desk import Request
 from services.domain import Action, Role, VersionRef
 from services.errors import Refused
 from services.gate import GateRefused
-from services.people import WrongCredentials
 from services.policy import PolicyBook, parse
 from services.signing import Act, ElectronicSignature, meaning
 from services.signoff import Signoff
 from services.tables import decisions, metadata, slots
+from services.verbs import common, releases, reviews
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry, PlainPasswords
 from tests.ledgers import kinds, record
@@ -159,7 +161,7 @@ class TestEveryAct:
     def test_with_a_signature_that_does_not_fit_is_refused(
         self, signoff: Signoff, registry: FakeRegistry, action: Action, flaw: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """No door can bring one along; here `verbs.sign` itself is made to give one made for something else."""
+        """No door can bring one along; here `common.sign` itself is made to give one made for something else."""
         ref = prepared(signoff, registry, action)
         policy, seen = facts.fresh(signoff, ref)
         good = ElectronicSignature(
@@ -178,7 +180,7 @@ class TestEveryAct:
             "other files": replace(good, act=replace(good.act, binding=binding)),
             "stale": replace(good, at=good.at - timedelta(minutes=2)),
         }[flaw]
-        for module in (verbs, releases):
+        for module in (common, releases):
             monkeypatch.setattr(module, "sign", lambda *_: forged)
         with Untouched(signoff, registry, SUBJECTS[action]), pytest.raises(GateRefused) as refusal:
             perform(signoff, action, ref, own(WHO[action]))

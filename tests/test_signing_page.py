@@ -10,11 +10,13 @@ from pydantic import SecretStr
 from streamlit.testing.v1 import AppTest
 
 from components.events import signed_words
-from services import event_csv, history, people, reviews
+from services.accounts import people
 from services.desk import Request
 from services.domain import Action, VersionRef
 from services.policy import PolicyBook
 from services.signoff import Signoff
+from services.verbs import reviews
+from services.views import event_csv, history
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text

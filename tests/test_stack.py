@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from services import gate, ledger
+from services import gate
 from services.domain import Dataset, Stage, VersionRef
 from services.facts import fresh
+from services.record import ledger
 from services.settings import PROJECT
 from services.signoff import Signoff
 from stack import dashboard, preflight

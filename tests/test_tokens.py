@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services import history, people, reviews, tokens
+from services.accounts import people, tokens
+from services.accounts.tokens import Bearer, Token
 from services.database import database_time
 from services.domain import Action, Actor, Role, Source, VersionRef
 from services.errors import BadInput, LedgerUnavailable, NotAllowed, NotFound, Unauthenticated
-from services.history import Asked
 from services.signoff import Signoff
 from services.tables import tokens as table
-from services.tokens import Bearer, Token
+from services.verbs import reviews
+from services.views import history
+from services.views.history import Asked
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record

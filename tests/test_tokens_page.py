@@ -7,10 +7,10 @@ import re
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from services import people, permissions, tokens
+from services.accounts import people, permissions, tokens
+from services.accounts.tokens import PREFIX, Token
 from services.domain import Action, Role, Source
 from services.signoff import Signoff
-from services.tokens import PREFIX, Token
 from tests.ledgers import kinds
 from tests.pages import opened, text
 from tests.rest import Rest

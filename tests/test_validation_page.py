@@ -8,7 +8,6 @@ import pytest
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
-from services import validations
 from services.domain import VersionRef
 from services.evidence import canonical
 from services.signoff import Signoff
@@ -27,6 +26,7 @@ from services.validation.report import (
     SliceResult,
 )
 from services.validation.worker import Validator
+from services.verbs import validations
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text

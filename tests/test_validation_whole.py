@@ -18,7 +18,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from services import dossier, releases, reviews
 from services.domain import VersionRef
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
@@ -27,6 +26,8 @@ from services.signoff import Signoff
 from services.validation import jobs, sandbox
 from services.validation.jobs import State
 from services.validation.worker import Validator
+from services.verbs import releases, reviews
+from services.views import dossier
 from tests.conftest import add_people
 from tests.ledgers import record
 from tests.test_policy import GOOD

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services import caretaker, dossier, facts, ledger, people, releases, reviews, validations
+from services import caretaker, facts
+from services.accounts import people
 from services.domain import Role, VersionRef
 from services.errors import (
     BadInput,
@@ -23,7 +24,8 @@ from services.errors import (
     RegistryUnavailable,
 )
 from services.evidence import canonical
-from services.ledger import Kind
+from services.record import ledger
+from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.tables import validation_jobs
 from services.tables import validations as validations_table
@@ -32,6 +34,8 @@ from services.validation.errors import ModelFailed, ValidationCancelled
 from services.validation.jobs import Job, Origin, State, Wanted
 from services.validation.record import Validation
 from services.validation.worker import Validator
+from services.verbs import releases, reviews, validations
+from services.views import dossier
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_releases import release

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import checkpoints
 from services.errors import LedgerBroken
-from services.export import export
-from services.ledger import Entry, Kind
+from services.record import checkpoints
+from services.record.export import export
+from services.record.ledger import Entry, Kind
 from services.settings import PROJECT
 from services.signoff import Signoff
 from tests.conftest import settings_in

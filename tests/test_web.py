@@ -22,7 +22,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from services import people
+from services.accounts import people
 from services.database import Database
 from services.domain import Role
 from services.settings import PROJECT, Settings

@@ -17,10 +17,10 @@ from mlflow import MlflowClient
 from starlette.testclient import TestClient
 
 from api.webhooks import router
-from services import webhooks
 from services.errors import BadInput, Refused
+from services.messaging import webhooks
+from services.messaging.webhooks import BadSignature
 from services.signoff import Signoff
-from services.webhooks import BadSignature
 from tests.conftest import BOTH, Clock, settings_in, wait_until
 from tests.fakes import FakeRegistry
 from tests.gated import mlflow_server

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services import desk, facts, people, validations
+from services import desk, facts
+from services.accounts import people
 from services.desk import Request
 from services.domain import Action, Source, VersionRef
 from services.evidence import Evidence
-from services.reviews import Outcome
 from services.signoff import Signoff
 from services.validation import jobs, uploads
 from services.validation.holdout import Holdout
@@ -29,6 +29,8 @@ from services.validation.report import (
 )
 from services.validation.subjects import Limits, Step, Subject
 from services.validation.worker import Validator
+from services.verbs import validations
+from services.verbs.reviews import Outcome
 
 ROWS = b"x,target\n" + b"".join(f"{number},{number % 2}\n".encode() for number in range(100))
 TARGET = "target"

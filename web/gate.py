@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
-from services import people
+from services.accounts import people
 from services.errors import LedgerUnavailable
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff

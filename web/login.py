@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from services import people
+from services.accounts import people
 from services.errors import LedgerUnavailable
 from services.signoff import Signoff
 from web.gate import STATIC, cookie_name, token_in

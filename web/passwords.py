@@ -34,7 +34,7 @@ def _hasher() -> Any:
 
 
 class BcryptPasswords:
-    """`services.people.Passwords` with bcrypt."""
+    """`services.accounts.people.Passwords` with bcrypt."""
 
     def hash(self, password: str) -> str:
         """Hash with a fresh salt; a quarter of a second."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from services import permissions
+from services.accounts import permissions
 from services.checks.approvals import barred
 from services.domain import Action, Actor
 from services.evidence import Facts, Waiver

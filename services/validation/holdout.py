@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from services.domain import Dataset
-from services.mlflow_datasets import digest_of
+from services.mlflow.datasets import digest_of
 from services.validation import tables
 from services.validation.errors import (
     MissingTargets,

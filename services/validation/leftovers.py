@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from services import validations
-from services.activation import SYSTEM
+from services.record.activation import SYSTEM
 from services.signoff import Signoff
 from services.validation import jobs, mirroring, uploads
 from services.validation.jobs import State
+from services.verbs import validations
 
 DIED = "The dashboard that ran it ended before it was done; nothing was recorded. Ask for it again."
 NEVER_BEGUN = "No dashboard that has its data took it in time; nothing was recorded. Ask for it again."

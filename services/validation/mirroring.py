@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from services.domain import Actor, Dataset, ModelVersion, VersionRef
 from services.errors import BadInput, NotFound, RegistryUnavailable
-from services.mlflow_entities import model_id_in
+from services.mlflow.entities import model_id_in
 from services.registry import RunContents
 from services.signoff import Signoff
 from services.tables import events, validations

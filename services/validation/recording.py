@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from services import ledger
 from services.domain import Actor, ModelVersion
-from services.ledger import Entry, Kind
+from services.record import ledger
+from services.record.ledger import Entry, Kind
 from services.tables import validations
 from services.validation.jobs import Job
 from services.validation.record import Validation

@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from services import people, permissions, validations
-from services.activation import SYSTEM
+from services.accounts import people, permissions
 from services.domain import Action, Actor, ModelVersion, VersionRef
 from services.errors import LedgerUnavailable, NotFound, RegistryUnavailable, SignoffError
+from services.record.activation import SYSTEM
 from services.signoff import Signoff
 from services.snapshot import champion_of
 from services.validation import data, jobs, mirroring, uploads
@@ -28,6 +28,7 @@ from services.validation.record import Validation
 from services.validation.recording import record
 from services.validation.report import Report
 from services.validation.subjects import Limits, Step, Subject
+from services.verbs import validations
 
 SEED = 20_260_101
 """Always the same: who could choose another would choose until the interval suits them."""

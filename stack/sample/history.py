@@ -13,15 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import sqlalchemy as sa
 
-from services import caretaker, ledger, releases, reviews
+from services import caretaker
 from services.database import database_time
 from services.domain import Source
 from services.errors import SignoffError
 from services.gate import GateRefused
-from services.ledger import Filter, Kind
+from services.record import ledger
+from services.record.ledger import Filter, Kind
 from services.settings import Settings
 from services.signoff import Signoff
 from services.tables import slots
+from services.verbs import releases, reviews
 from stack import screen
 from stack.answers import address, answers
 from stack.sample.story import STORY, Deed, Step

@@ -1,0 +1,134 @@
+"""Keeping the accounts: who may come in and as what, on record with who decided it.
+
+It is an admin's, or that of whoever can write the database of this machine. What `people` does without asking is for
+the start of an embedded stack and for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from services.accounts import people, permissions
+from services.database import Database
+from services.domain import Action, Actor, Role
+from services.errors import BadInput, NotAllowed, NotFound, Refused
+from services.record import ledger, refusals
+from services.record.ledger import Entry, Kind
+from services.tables import accounts
+
+MAX_PRINTED = 200
+
+
+def add(
+    database: Database,
+    *,
+    by: Actor,
+    username: str,
+    name: str,
+    roles: Iterable[Role],
+    hashed: str | None,
+    email: str = "",
+    at: datetime,
+) -> None:
+    """Make an account: of a person with a hashed password, of a service without one.
+
+    Raises:
+        BadInput: a bad, reserved or taken username, no printable name, no role, or a bad address.
+        NotAllowed: ``by`` is no admin; recorded.
+        LedgerUnavailable: nothing was made.
+    """
+    _require(database, by, username, at)
+    name, email, held = name.strip(), email.strip(), _some(roles)
+    if not (0 < len(name) <= MAX_PRINTED and name.isprintable()):
+        raise BadInput(f"A name in print is needed, of at most {MAX_PRINTED} printable characters.")
+    if email and not (len(email) <= MAX_PRINTED and email.isprintable() and "@" in email[1:-1]):
+        raise BadInput(f"{email!r} is no e-mail address.")
+    with database.writing() as connection:
+        if hashed is None:
+            people.add_automation(connection, username=username, name=name, roles=held)
+        else:
+            people.add_account(connection, username=username, name=name, email=email, hashed=hashed, roles=held)
+        what = "Service" if hashed is None else "Account"
+        _record(
+            connection, Kind.ACCOUNT_ADDED, by, at, f"{what} {username} was made, as {_said(held)}.", username, held
+        )
+
+
+def set_roles(database: Database, *, by: Actor, username: str, roles: Iterable[Role], at: datetime) -> None:
+    """Replace somebody's roles, at once and in open sessions too; the same roles again change nothing.
+
+    Raises:
+        NotFound: there is no such account.
+        Refused: it would leave nobody who keeps the accounts.
+        BadInput, NotAllowed, LedgerUnavailable: as `add`.
+    """
+    _require(database, by, username, at)
+    held = _some(roles)
+    with database.writing() as connection:
+        before = _roles(connection, username)
+        if set(held) == before:
+            return
+        if Role.ADMIN not in held:
+            _require_another_admin(connection, username)
+        people.set_roles(connection, username, held)
+        told = f"{username} is now {_said(held)}, and was {_said(sorted(before)) or 'nothing'}."
+        _record(connection, Kind.ACCOUNT_CHANGED, by, at, told, username, held)
+
+
+def disable(database: Database, *, by: Actor, username: str, at: datetime) -> None:
+    """Let an account neither in nor act any more; sessions and tokens end at once. Raises as `set_roles`."""
+    _require(database, by, username, at)
+    with database.writing() as connection:
+        held = sorted(_roles(connection, username))
+        if not connection.execute(sa.select(accounts.c.disabled).where(accounts.c.username == username)).scalar():
+            _require_another_admin(connection, username)
+            people.disable(connection, username)
+            _record(connection, Kind.ACCOUNT_DISABLED, by, at, f"{username} was disabled.", username, held)
+
+
+def _require(database: Database, by: Actor, username: str, at: datetime) -> None:
+    try:
+        permissions.require(by, Action.MANAGE_PEOPLE)
+    except NotAllowed as error:
+        kind, about = Kind.ACCOUNT_REFUSED, {"account": username}
+        why = str(error)
+        refusals.record(database, kind=kind, actor=by, ref=None, reason=why, verdict=None, at=at, details=about)
+        raise
+
+
+def _require_another_admin(connection: Connection, username: str) -> None:
+    rows = connection.execute(sa.select(accounts).where(accounts.c.disabled.is_(False)).with_for_update()).all()
+    keepers = {row.username for row in rows if Role.ADMIN in row.roles and not row.automation}
+    if keepers == {username}:
+        raise Refused(f"{username} is the last admin; make somebody else one first.")
+
+
+def _roles(connection: Connection, username: str) -> set[Role]:
+    row = connection.execute(sa.select(accounts.c.roles).where(accounts.c.username == username)).first()
+    if row is None:
+        raise NotFound(f"There is no account {username!r}.")
+    known = {role.value for role in Role}
+    return {Role(role) for role in row.roles if role in known}
+
+
+def _some(roles: Iterable[Role]) -> list[Role]:
+    held = sorted(set(roles))
+    if not held:
+        raise BadInput("An account needs a role; without any it sees nothing. To end it, disable it.")
+    return held
+
+
+def _said(roles: Iterable[Role]) -> str:
+    return permissions.named(roles, ", ")
+
+
+def _record(
+    connection: Connection, kind: Kind, by: Actor, at: datetime, told: str, username: str, roles: Iterable[Role]
+) -> None:
+    details: dict[str, Any] = {"account": username, "roles_held": sorted(roles)}
+    ledger.append(connection, Entry(kind=kind, actor=by, at=at, comment=told, details=details))

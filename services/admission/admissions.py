@@ -1,0 +1,242 @@
+"""May this change happen? What the hook in the MLflow server asks, and what it is told.
+
+An answer from the ledger alone (`at_once`) asks MLflow nothing: MLflow waits for it. What comes to one of our verbs is
+judged (`judged`), ends with an intent, is made by the hook, and is concluded when the hook tells its outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from services import facts, gate
+from services.admission import protection, standing, transitions
+from services.admission.calls import HOOK_SECONDS, MOVES, UNGOVERNED, WORKSPACE, Call, What
+from services.admission.outside import Free, Meaning, Move, Nothing, Refusal, Scene, Standing, Verb, meaning
+from services.domain import Action, Actor, Source, VersionRef
+from services.errors import NotAllowed, OutcomeUnknown, PromotionConflict, Refused, SignoffError
+from services.gate import GateRefused, Verdict
+from services.record import mirror
+from services.record.ledger import Event
+from services.signoff import Signoff
+from services.steps import intents
+from services.steps.changes import Change, State
+from services.verbs import common, releases, reviews
+from services.verbs.common import refusals_recorded
+from services.verbs.reviews import Outcome
+
+WORDS = "Asked for by an MLflow client."
+
+_SUBJECT = {
+    Action.PROMOTE: "promotion",
+    Action.SUBMIT: "submission",
+    Action.ARCHIVE: "archival",
+    Action.WITHDRAW: "withdrawal",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Yes or no. ``change``: the hook is to make exactly this; ``intent``: and to tell what became of it."""
+
+    allowed: bool
+    reason: str = ""
+    verdict: Verdict | None = None
+    where: str = ""
+    change: Change | None = None
+    intent: str | None = None
+    valid_for: float = HOOK_SECONDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """How the record of an intent was closed: ``confirmed`` or ``aborted``, by which event, and why in words."""
+
+    closed: str
+    event: int
+    reason: str
+
+
+ALLOWED = Answer(allowed=True)
+
+
+def at_once(signoff: Signoff, call: Call) -> Answer | None:
+    """Answer from the ledger and from what the hook told; None when it takes more, see `judged`. Never raises."""
+    return _answered(signoff, call, lambda: _at_once(signoff.prescribing, call))
+
+
+def judged(signoff: Signoff, call: Call, waited: Callable[[], float]) -> Answer:
+    """Run the verb that a call comes to as far as its intent. Never raises.
+
+    Args:
+        waited: seconds since the question came in; an intent that nobody waits for any more is closed again.
+    """
+    answer = _answered(signoff, call, lambda: _judged(signoff.prescribing, call))
+    if answer and answer.intent and waited() > call.patience:
+        with suppress(SignoffError):  # else its lease runs out
+            intents.conclude(signoff, answer.intent)
+        return _no(signoff, call, "The answer took too long, so nothing was done.")
+    return answer or _no(signoff, call, "There is no answer to this.")
+
+
+def conclude(signoff: Signoff, intent: str) -> Conclusion:
+    """Close the record of an intent by what MLflow shows now, and write the tags.
+
+    Raises:
+        NotFound, PromotionConflict, OutcomeUnknown, LedgerUnavailable: as `intents.conclude`.
+    """
+    event = intents.conclude(signoff, intent)
+    mirror.flush(signoff)
+    return _conclusion(event)
+
+
+def _conclusion(event: Event) -> Conclusion:
+    if event.kind.outcome == "confirmed":
+        return Conclusion(closed="confirmed", event=event.seq, reason=f"{event.ref} was changed as prescribed.")
+    why = event.get("why") or "MLflow shows another state than was prescribed"
+    return Conclusion(closed="aborted", event=event.seq, reason=f"{event.ref} was not changed: {why}.")
+
+
+def _answered(signoff: Signoff, call: Call, decide: Callable[[], Answer | None]) -> Answer | None:
+    try:
+        return decide()
+    except GateRefused as error:
+        return _no(signoff, call, str(error), error.verdict)
+    except SignoffError as error:
+        return _no(signoff, call, str(error))
+
+
+def _no(signoff: Signoff, call: Call, reason: str, verdict: Verdict | None = None) -> Answer:
+    path = f"/version?{urlencode({'name': call.ref.name, 'version': call.ref.version})}" if call.ref else "/registry"
+    return Answer(allowed=False, reason=reason, verdict=verdict, where=signoff.settings.url + path)
+
+
+def anybody(signoff: Signoff, call: Call) -> Actor:
+    """Who asks, with the roles of this moment; without any where we do not know them."""
+    try:
+        return common.person(signoff, call.actor, Source.MLFLOW_CLIENT)
+    except NotAllowed:
+        return Actor(username=call.actor, name=call.actor, roles=frozenset(), source=Source.MLFLOW_CLIENT)
+
+
+def _at_once(signoff: Signoff, call: Call) -> Answer | None:
+    if call.workspace != WORKSPACE or call.intent is not None or call.what not in MOVES:
+        with refusals_recorded(signoff, "admission", anybody(signoff, call), call.ref):
+            if call.workspace != WORKSPACE:
+                if call.what in UNGOVERNED:
+                    return ALLOWED
+                raise Refused(f"Signoff governs the workspace {WORKSPACE}, and nothing is promoted in another.")
+            if call.intent is not None and call.what in MOVES:
+                return _of_ours(signoff, call, call.intent)
+            protection.require(signoff, call)
+        return ALLOWED
+    scene, move, found = _understood(signoff, call)
+    if found is None:
+        return ALLOWED
+    match found:
+        case Refusal():
+            with refusals_recorded(signoff, "admission", anybody(signoff, call), move.ref):
+                raise Refused(found.sentence)
+        case Nothing():
+            return _already(move.ref, found.state)
+        case Verb():
+            actor = common.acting(
+                signoff, call.actor, Source.MLFLOW_CLIENT, found.action, found.ref, _SUBJECT[found.action]
+            )
+            if found.action is Action.PROMOTE and scene.standing(found.ref.version) is not Standing.SUBMITTED:
+                _refuse_unsubmitted(signoff, scene, found.ref, actor)
+    return None
+
+
+def _understood(signoff: Signoff, call: Call) -> tuple[Scene, Move, Meaning | None]:
+    """What a stage or alias call means; None: no policy protects that alias, or there is nothing to delete."""
+    told = call.told[0]
+    scene = standing.scene(signoff, told.model, told.versions)
+    number = call.version if call.version is not None else told.model.aliases.get(call.alias, 0)
+    free_alias = call.alias and call.alias.casefold() not in signoff.policies.protected_aliases
+    ref = VersionRef(name=call.name, version=max(number, 1))
+    move = Move(
+        ref=ref,
+        stage=call.stage or None,
+        archive_existing=call.archive_existing,
+        alias=call.alias or None,
+        deleted=call.what is What.ALIAS_DELETED,
+    )
+    return scene, move, None if free_alias or number == 0 else meaning(scene, move)
+
+
+def _already(ref: VersionRef, state: State) -> Answer:
+    return Answer(allowed=True, change=Change(ref=ref, before=state, after=state))
+
+
+def _refuse_unsubmitted(signoff: Signoff, scene: Scene, ref: VersionRef, actor: Actor) -> None:
+    """What was never submitted cannot pass: that is in the ledger. The other checks are told from memory."""
+    with refusals_recorded(signoff, "promotion", actor, ref):
+        versions = tuple(sorted(scene.versions.values(), key=lambda version: version.ref.version))
+        policy, seen = facts.remembered(signoff, ref, scene.model, versions)
+        releases.allowed(policy, seen, gate.evaluate(policy, seen, actor=actor))
+
+
+def _of_ours(signoff: Signoff, call: Call, intent: str) -> Answer:
+    """A write of our own: exactly what its open intent prescribes, or what was there before, put back."""
+    with signoff.database.reading() as connection:
+        found = intents.alive(connection, intent)
+    if found is None:
+        raise Refused("The change that this call belongs to is over; nothing was done.")
+    change, left = found
+    if change.ref.name == call.name:
+        valid_for = min(HOOK_SECONDS, left)
+        if _asks_for(call, change.after):
+            return Answer(allowed=True, change=None if change.each else change, valid_for=valid_for)
+        if _asks_for(call, change.before):
+            return Answer(allowed=True, valid_for=valid_for)
+    raise Refused("The change that this call belongs to prescribes something else; nothing was done.")
+
+
+def _asks_for(call: Call, state: State) -> bool:
+    """Whether a call asks for a part of a state."""
+    if call.what is not What.STAGE:
+        return call.alias in state.aliases and state.aliases[call.alias] == call.version
+    others = [
+        version.ref.version
+        for one in call.told
+        for version in one.versions
+        if call.archive_existing and version.stage == call.stage and version.ref.version != call.version
+    ]
+    return state.stages.get(call.version or 0) == call.stage and all(
+        state.stages.get(other, call.stage) != call.stage for other in others
+    )
+
+
+def _judged(signoff: Signoff, call: Call) -> Answer:
+    _, move, found = _understood(signoff, call)
+    if isinstance(found, Verb):
+        done = _verb(signoff, call, found)
+        if done.event is None:
+            return _already(found.ref, State(stages={}, aliases={}))
+        event = done.event
+    elif isinstance(found, Free):
+        event = transitions.move(signoff, move, actor=anybody(signoff, call))
+    else:
+        raise PromotionConflict(f"Someone else changed {move.ref} first. Look again.")
+    intent = str(event.body["intent"])
+    with signoff.database.reading() as connection:
+        alive = intents.alive(connection, intent)
+    if alive is None:
+        raise OutcomeUnknown(f"The lease of {move.ref} ran out before MLflow could be told.")
+    return Answer(allowed=True, change=alive[0], intent=intent, valid_for=min(HOOK_SECONDS, alive[1]))
+
+
+def _verb(signoff: Signoff, call: Call, found: Verb) -> Outcome:
+    by, ref, source = call.actor, found.ref, Source.MLFLOW_CLIENT
+    match found.action:
+        case Action.PROMOTE:
+            return releases.promote(signoff, ref, by=by, reason=WORDS, source=source)
+        case Action.ARCHIVE:
+            return releases.archive(signoff, ref, by=by, reason=WORDS, source=source)
+        case Action.SUBMIT:
+            return reviews.submit(signoff, ref, by=by, comment=WORDS, source=source)
+        case _:
+            return reviews.withdraw(signoff, ref, by=by, comment=WORDS, source=source)

@@ -1,0 +1,143 @@
+"""What nobody changes in MLflow by hand: tags of the public record, versions with a record, their names and files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from services.admission import standing
+from services.admission.calls import Call, Told, What
+from services.admission.outside import Scene, Standing
+from services.domain import ModelVersion
+from services.errors import Refused
+from services.reconciliation.drift import Seen
+from services.record import mirror
+from services.record.mirror import EVERYWHERE, OURS
+from services.signoff import Signoff
+from services.tables import known_models
+
+IS_PROMPT = "mlflow.prompt.is_prompt"
+"""Hides a registered model, and on one version all of its versions, from every search."""
+
+_VERBS = {
+    "approval": "submit, approve, request-changes or reject it",
+    "approved": "approve it",
+    "promoted": "promote it",
+    "reason": "promote it with that reason",
+}
+
+
+def require(signoff: Signoff, call: Call) -> None:
+    """Raise `Refused` unless a change that is neither of a stage nor of an alias may happen."""
+    match call.what:
+        case What.TAG_SET | What.TAG_DELETED:
+            _tag(signoff, call)
+        case What.VERSION_CREATED:
+            for key in call.tags:
+                _not_hiding(call, key)
+                if key.casefold() in EVERYWHERE:
+                    raise Refused(f"A version is registered without {key}. {_hint(key)}")
+        case What.MODEL_TAG_SET | What.MODEL_TAG_DELETED:
+            _model_tag(call)
+        case What.VERSION_DELETED | What.MODEL_DELETED | What.MODEL_RENAMED:
+            done = "renamed" if call.what is What.MODEL_RENAMED else "deleted"
+            for scene, version in _versions(signoff, call):
+                _keep(scene, version, done)
+        case What.FILES_WRITTEN | What.FILES_DELETED:
+            for scene, version in _versions(signoff, call):
+                _keep_files(scene, version, call)
+        case _:
+            raise Refused("That is not something that can be asked for here.")
+
+
+def _tag(signoff: Signoff, call: Call) -> None:
+    told, key = call.told[0], call.key
+    if call.what is What.TAG_SET:
+        _not_hiding(call, key)
+    version = next(v for v in told.versions if v.ref.version == call.version)
+    if key.casefold() not in OURS or _is_as_recorded(signoff, version, call):
+        return
+    if key.casefold() in EVERYWHERE or standing.standings(signoff, told.model.name, [version]):
+        raise Refused(f"{key} of {version.ref} is part of the public record, which only Signoff writes. {_hint(key)}")
+
+
+def _not_hiding(call: Call, key: str) -> None:
+    model = call.told[0].model
+    if key.casefold() == IS_PROMPT and model.tags.get(IS_PROMPT, "").lower() != "true":
+        raise Refused(f"{key} on one version would hide every version of {model.name}, which is no prompt.")
+
+
+def _is_as_recorded(signoff: Signoff, version: ModelVersion, call: Call) -> bool:
+    """Whether the record prescribes exactly this value, or none; that is how our own mirror gets through."""
+    ref, value = version.ref, call.value if call.what is What.TAG_SET else None
+    with signoff.database.reading() as connection:
+        if mirror.prescribed(connection, ref, version.identity).get(call.key) == value:
+            return True
+        state = connection.execute(
+            sa.select(known_models.c.state).where(known_models.c.model == ref.name)
+        ).scalar_one_or_none()
+    return value is not None and _adopted(state, version, call.key) == value
+
+
+def _adopted(state: str | None, version: ModelVersion, key: str) -> str | None:
+    """The value of a tag that was adopted as it is, or was there before the registry was first met."""
+    known = Seen.parse(state).versions.get(version.ref.version) if state else None
+    if known is None or f"{version.ref.name}:{version.ref.version}:{known.id}" != version.identity:
+        return None
+    return known.tags.get(key)
+
+
+def _hint(key: str) -> str:
+    verb = next((words for start, words in _VERBS.items() if key.casefold().startswith(start)), None)
+    return f"To have it written, {verb} in Signoff." if verb else "It is written with the record."
+
+
+def _model_tag(call: Call) -> None:
+    model = call.told[0].model
+    if call.key.casefold() != IS_PROMPT:
+        return
+    now = model.tags.get(call.key)
+    if call.what is What.MODEL_TAG_DELETED and now is None:
+        return
+    if call.what is What.MODEL_TAG_SET and now == call.value:
+        return
+    raise Refused(f"{call.key} says whether {model.name} is a model at all; it is set when it is made, and stays.")
+
+
+def _versions(signoff: Signoff, call: Call) -> Iterator[tuple[Scene, ModelVersion]]:
+    for told in call.told:
+        scene = standing.scene(signoff, told.model, told.versions)
+        for version in _concerned(told, call):
+            yield scene, version
+
+
+def _concerned(told: Told, call: Call) -> tuple[ModelVersion, ...]:
+    if call.version is None:
+        return told.versions
+    return tuple(version for version in told.versions if version.ref.version == call.version)
+
+
+def _keep(scene: Scene, version: ModelVersion, done: str) -> None:
+    ref = version.ref
+    if scene.serves(ref.version):
+        raise Refused(f"{ref} is in {scene.policy.rules.champion.stage}, so it cannot be {done}. Archive it first.")
+    if scene.standing(ref.version) is not Standing.FREE:
+        raise Refused(f"{ref} has a record, so it cannot be {done}: what is recorded must stay to be found.")
+
+
+def _keep_files(scene: Scene, version: ModelVersion, call: Call) -> None:
+    ref = version.ref
+    done = "written" if call.what is What.FILES_WRITTEN else "deleted"
+    if scene.serves(ref.version):
+        why = f"is in {scene.policy.rules.champion.stage}. Register a new version instead."
+    elif scene.standing(ref.version) is Standing.SUBMITTED:
+        why = "is submitted for review. Withdraw it first, or register a new version."
+    else:
+        return
+    raise Refused(f"{_short(call.path)} cannot be {done}: the files of {ref} are there, which {why}")
+
+
+def _short(path: str) -> str:
+    return json.dumps(path if len(path) <= 200 else f"{path[:199]}…", ensure_ascii=False)

@@ -1,0 +1,45 @@
+"""Where the versions of a model stand in the ledger: free, with a record, or submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from services.admission.outside import Scene, Standing
+from services.domain import ModelVersion, RegisteredModel
+from services.facts import OPEN
+from services.signoff import Signoff
+from services.tables import promotions, submissions
+
+
+def scene(signoff: Signoff, model: RegisteredModel, versions: Iterable[ModelVersion]) -> Scene:
+    """A model as given, with its policy and what the ledger knows of exactly these versions; asks MLflow nothing.
+
+    Raises:
+        InvalidSettings: no policy, or more than one, judges this model.
+        LedgerUnavailable: the database cannot be read.
+    """
+    found = tuple(versions)
+    return Scene(
+        policy=signoff.policies.match(model),
+        model=model,
+        versions={version.ref.version: version for version in found},
+        standings=standings(signoff, model.name, found),
+    )
+
+
+def standings(signoff: Signoff, name: str, versions: Iterable[ModelVersion]) -> dict[int, Standing]:
+    """The standing of each version; records of an earlier version of the same number do not count."""
+    with signoff.database.reading() as connection:
+        rows = connection.execute(
+            sa.select(submissions.c.identity, submissions.c.status).where(submissions.c.model == name)
+        ).all()
+        released = connection.execute(sa.select(promotions.c.identity).where(promotions.c.model == name)).scalars()
+        recorded = {row.identity for row in rows} | set(released)
+    submitted = {row.identity for row in rows if row.status in OPEN}
+    return {
+        version.ref.version: Standing.SUBMITTED if version.identity in submitted else Standing.RECORDED
+        for version in versions
+        if version.identity in recorded
+    }

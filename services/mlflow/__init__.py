@@ -1,0 +1,1 @@
+"""The one way to a real MLflow server: `services.registry.Registry` on its client."""

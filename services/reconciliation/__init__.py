@@ -1,0 +1,1 @@
+"""What was changed in MLflow past Signoff: found, kept, put back or adopted."""

@@ -1,0 +1,218 @@
+"""What the record prescribes for each registered model: what was last known, brought up to date by the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from services import tables
+from services.domain import VersionRef
+from services.evidence import digest
+from services.reconciliation.drift import Seen, SeenVersion
+from services.record import mirror
+from services.tables import events, known_models
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What a model is to look like. ``seq``: events of the model up to here are in it.
+
+    ``recorded``: the versions that have a record, each with a digest of the tags it prescribes.
+    """
+
+    seen: Seen
+    recorded: Mapping[int, str] = field(default_factory=dict)
+    seq: int = 0
+
+
+def load(connection: Connection, name: str) -> Known | None:
+    """What is known of a model, locked until the transaction ends; None when it was never seen at rest."""
+    row = connection.execute(
+        sa.select(known_models).where(known_models.c.model == name).with_for_update()
+    ).one_or_none()
+    return parsed(row) if row is not None else None
+
+
+def parsed(row: Any) -> Known | None:
+    """A row of ``known_models``; None when it holds no state yet."""
+    if row.state is None:
+        return None
+    recorded = {int(number): digest for number, digest in row.recorded.items()}
+    return Known(seen=Seen.parse(row.state), recorded=recorded, seq=row.seq)
+
+
+def save(connection: Connection, name: str, known: Known) -> None:
+    """Keep what is known of a model."""
+    values = as_row(name, known)
+    updated = connection.execute(known_models.update().where(known_models.c.model == name).values(**values))
+    if updated.rowcount == 0:
+        connection.execute(known_models.insert().values(**values))
+
+
+def as_row(name: str, known: Known) -> dict[str, Any]:
+    """The values of a row of ``known_models``."""
+    return {
+        "model": name,
+        "state": known.seen.text,
+        "recorded": {str(number): digest for number, digest in sorted(known.recorded.items())},
+        "digest": known.seen.digest,
+        "seq": known.seq,
+    }
+
+
+def forget(connection: Connection, name: str) -> None:
+    """Nothing is prescribed for this name any more."""
+    connection.execute(known_models.delete().where(known_models.c.model == name))
+
+
+def brought_up(connection: Connection, name: str, known: Known, seen: Seen | None, *, seq: int) -> Known:
+    """``known`` with everything that was done through Signoff since, up to event ``seq``.
+
+    A confirmed change prescribes what it left behind; an aborted one prescribes nothing. Events about an earlier
+    version of a number that was given out again are passed over.
+    """
+    state, happened = known.seen, False
+    for body in _bodies(connection, name, after=known.seq):
+        happened = True
+        if body["kind"].endswith(":confirmed") and body["details"].get("after"):
+            state = _applied(state, name, body, seen)
+    if not happened:
+        return replace(known, seq=max(seq, known.seq))
+    state, recorded = _mirrored(connection, name, state, known.recorded)
+    return Known(seen=state, recorded=recorded, seq=seq)
+
+
+def trusting(connection: Connection, name: str, known: Known, seen: Seen) -> Known:
+    """``known`` with the tag ``signoff.event`` MLflow shows, wherever it names a true event of that version.
+
+    Not every event is mirrored at once, so an earlier one is no sign of anybody's doing; a forged one is.
+    """
+    state = known.seen
+    for number in known.recorded & seen.versions.keys() & state.versions.keys():
+        was, now = state.versions[number], seen.versions[number]
+        shown = now.tags.get("signoff.event", "")
+        if was.id == now.id and shown != was.tags.get("signoff.event") and _true_event(connection, name, number, shown):
+            version = replace(was, tags={**was.tags, "signoff.event": shown})
+            state = replace(state, versions={**state.versions, number: version})
+    return replace(known, seen=state)
+
+
+def models_with_events(connection: Connection, *, after: int) -> dict[str, int]:
+    """Models something happened to after an event, with the last one's number; refusals and deviations are nothing."""
+    query = (
+        sa.select(events.c.model, sa.func.max(events.c.seq))
+        .where(events.c.model.is_not(None), events.c.seq > after, *_of_ours())
+        .group_by(events.c.model)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def moved(connection: Connection, name: str, *, after: int) -> bool:
+    """Whether anything was done to a model through Signoff after an event: what was read before is then old."""
+    query = sa.select(events.c.seq).where(events.c.model == name, events.c.seq > after, *_of_ours()).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def bytes_of(connection: Connection, ref: VersionRef, identity: str) -> tuple[str, int] | None:
+    """The manifest digest that the newest submission, vote or release of a version names, and that record's number."""
+    one = tables.submissions.c
+    submission = connection.execute(
+        sa.select(tables.submissions)
+        .where(one.model == ref.name, one.version == ref.version, one.identity == identity)
+        .order_by(one.id.desc())
+        .limit(1)
+    ).one_or_none()
+    votes = (
+        connection.execute(sa.select(tables.decisions).where(tables.decisions.c.submission == submission.id)).all()
+        if submission
+        else []
+    )
+    two = tables.promotions.c
+    release = connection.execute(
+        sa.select(two.manifest_digest, two.seq)
+        .where(two.model == ref.name, two.version == ref.version, two.identity == identity)
+        .order_by(two.seq.desc())
+        .limit(1)
+    ).one_or_none()
+    named = [(row.binding["manifest"], row.seq) for row in (*([submission] if submission else []), *votes)]
+    if release:
+        named.append((release.manifest_digest, release.seq))
+    return max(((digest, seq) for digest, seq in named if digest), key=lambda item: item[1], default=None)
+
+
+def _of_ours() -> tuple[sa.ColumnElement[bool], ...]:
+    return (events.c.kind.not_like("%:refused"), events.c.kind.not_like("outside:%"))
+
+
+def _bodies(connection: Connection, name: str, *, after: int) -> Iterator[Mapping[str, Any]]:
+    query = (
+        sa.select(events.c.body).where(events.c.model == name, events.c.seq > after, *_of_ours()).order_by(events.c.seq)
+    )
+    for row in connection.execute(query):
+        yield json.loads(row.body)
+
+
+def _applied(state: Seen, name: str, body: Mapping[str, Any], seen: Seen | None) -> Seen:
+    number, after, identity = body["version"], body["details"]["after"], body["details"].get("identity")
+    id_ = identity.removeprefix(f"{name}:{number}:") if identity else _id(number, state, seen)
+    if id_ is None or (seen and number in seen.versions and seen.versions[number].id != id_):
+        return state
+    versions = dict(state.versions)
+    for text, stage in after["stages"].items():
+        which = int(text)
+        own = id_ if which == number else _id(which, state, seen)
+        if own is not None:
+            was = versions.get(which)
+            versions[which] = replace(was if was and was.id == own else SeenVersion(id=own), stage=stage)
+    aliases = {**state.aliases, **after["aliases"]}
+    return replace(
+        state, versions=versions, aliases={alias: version for alias, version in aliases.items() if version is not None}
+    )
+
+
+def _id(number: int, state: Seen, seen: Seen | None) -> str | None:
+    for known in (state, seen):
+        if known and number in known.versions:
+            return known.versions[number].id
+    return None
+
+
+def _mirrored(
+    connection: Connection, name: str, state: Seen, before: Mapping[int, str]
+) -> tuple[Seen, Mapping[int, str]]:
+    """The tags as the record prescribes them, on every version whose record says something new.
+
+    Where it does not, what was adopted meanwhile stays.
+    """
+    versions, recorded = dict(state.versions), {}
+    for number in list(_with_record(connection, name, state.versions.items())):
+        ref = VersionRef(name=name, version=number)
+        tags = mirror.prescribed(connection, ref, f"{name}:{number}:{versions[number].id}")
+        recorded[number] = digest({key: value for key, value in tags.items() if key != "signoff.event"})
+        if recorded[number] != before.get(number):
+            versions[number] = replace(versions[number], tags=tags)
+    return replace(state, versions=versions), recorded
+
+
+def _with_record(connection: Connection, name: str, known: Iterable[tuple[int, SeenVersion]]) -> Iterator[int]:
+    identities: set[str] = set()
+    for table in (tables.submissions, tables.promotions):
+        identities |= set(connection.execute(sa.select(table.c.identity).where(table.c.model == name)).scalars())
+    for number, version in known:
+        if f"{name}:{number}:{version.id}" in identities:
+            yield number
+
+
+def _true_event(connection: Connection, name: str, number: int, shown: str) -> bool:
+    seq, _, fingerprint = shown.partition(":")
+    if not (seq.isascii() and seq.isdigit() and len(seq) <= 18):
+        return False
+    query = sa.select(events.c.seq).where(
+        events.c.seq == int(seq), events.c.hash == fingerprint, events.c.model == name, events.c.version == number
+    )
+    return connection.execute(query).first() is not None

@@ -1,0 +1,321 @@
+"""The two answers to a change past Signoff: put back what the record prescribes, or accept what MLflow shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from services import facts
+from services.accounts import people, permissions
+from services.domain import Action, Actor, ModelVersion, RegisteredModel, Source, VersionRef
+from services.errors import NotFound, Refused, StaleDecision
+from services.evidence import Manifest
+from services.reconciliation import drift, file_watch, prescription
+from services.reconciliation.drift import Difference, Seen
+from services.reconciliation.marks import mark
+from services.reconciliation.prescription import Known
+from services.record import deviations, ledger
+from services.record.deviations import ADOPTED, OPEN, Deviation
+from services.record.ledger import Entry, Event, Kind
+from services.signoff import Signoff
+from services.steps import intents
+from services.steps.changes import Change, State
+from services.steps.slots import Slot, require
+from services.verbs.common import acting, refusals_recorded, slot_held, words
+from services.verbs.reviews import Outcome
+
+_MOVES = frozenset({Kind.OUTSIDE_STAGE, Kind.OUTSIDE_ALIAS})
+
+
+def restore(signoff: Signoff, deviation: int, *, by: str, reason: str, source: Source = Source.BROWSER) -> Outcome:
+    """Put MLflow back to what the ledger prescribes.
+
+    Stages and aliases of a model go back together, under its slot: a stage without its alias is never left behind.
+    What returns to Production must have been released through Signoff, and must still have those bytes.
+
+    Raises:
+        Refused: it cannot be put back (files, names, what was deleted), or there is nothing to put back any more.
+        NotAllowed, PromotionConflict, BadInput, NotFound, LedgerUnavailable: nothing was changed.
+        RegistryUnavailable, OutcomeUnknown: as in `services.verbs.releases.promote`.
+    """
+    reason = words(reason, "reason")
+    found = _found(signoff, deviation)
+    ref = found.ref
+    actor = acting(signoff, by, source, Action.RESTORE, ref, "restoration")
+    with (
+        refusals_recorded(signoff, "restoration", actor, ref),
+        slot_held(signoff, ref, actor, f"putting back the {found.what} of v{ref.version}") as slot,
+    ):
+        if _found(signoff, deviation).state != OPEN:
+            return Outcome(ref=ref, event=None, message=f"The {found.what} of {ref} is settled already.")
+        if found.beyond_restoring:
+            raise Refused(found.beyond_restoring)
+        now = _look(signoff, ref.name)
+        if found.subject not in {difference.subject for difference in now.differences}:
+            raise Refused(f"The {found.what} of {ref} is as prescribed again; there is nothing to put back.")
+        if found.kind in _MOVES:
+            event = _put_back(signoff, slot, found, now, actor, reason)
+        else:
+            event = _retag(signoff, slot, found, now, actor, reason)
+    signoff.snapshot.touch(ref.name)
+    return Outcome(ref=ref, event=event, message=f"The {found.what} of {ref} is as the record prescribes.")
+
+
+def adopt(signoff: Signoff, deviation: int, *, by: str, reason: str, source: Source = Source.BROWSER) -> Outcome:
+    """Accept what MLflow shows: it is what is prescribed from now on.
+
+    This is neither an approval nor a release: what was adopted into Production is nothing a rollback returns to.
+
+    Raises:
+        StaleDecision: MLflow shows something else than what was found.
+        NotAllowed, PromotionConflict, BadInput, NotFound, RegistryUnavailable, LedgerUnavailable: nothing was changed.
+    """
+    reason = words(reason, "reason")
+    found = _found(signoff, deviation)
+    ref = found.ref
+    actor = acting(signoff, by, source, Action.ADOPT, ref, "adoption")
+    with (
+        refusals_recorded(signoff, "adoption", actor, ref),
+        slot_held(signoff, ref, actor, f"adopting the {found.what} of v{ref.version}") as slot,
+    ):
+        if _found(signoff, deviation).state != OPEN:
+            return Outcome(ref=ref, event=None, message=f"The {found.what} of {ref} is settled already.")
+        if found.kind is Kind.OUTSIDE_FILES:
+            event = _adopt_files(signoff, slot, found, actor, reason)
+        else:
+            event = _adopt(signoff, slot, found, actor, reason)
+    return Outcome(ref=ref, event=event, message=f"The {found.what} of {ref} is adopted as it is.")
+
+
+# ---- what MLflow shows now -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Now:
+    """A model read for a decision, against what is prescribed. ``seen`` is None when MLflow no longer has it."""
+
+    known: Known
+    seen: Seen | None
+    model: RegisteredModel | None
+    versions: Mapping[int, ModelVersion]
+    differences: tuple[Difference, ...]
+
+
+def _look(signoff: Signoff, name: str, *, renamed_to: str | None = None) -> _Now:
+    before = mark(signoff)
+    try:
+        model: RegisteredModel | None = signoff.registry.model(name)
+        versions = signoff.registry.versions(name)
+    except NotFound:
+        model, versions = None, ()
+    seen = Seen.of(model, versions) if model else None
+    with signoff.database.writing() as connection:
+        known = prescription.load(connection, name)
+        if known is None:
+            raise Refused(f"{name} was not looked at under this name yet; settle what was found under its other name.")
+        known = prescription.brought_up(connection, name, known, seen, seq=before.seq)
+        if seen:
+            known = prescription.trusting(connection, name, known, seen)
+    if seen is None:
+        found = drift.vanished(known.seen, renamed_to)
+    else:
+        aliases = signoff.policies.protected_aliases
+        found = drift.differences(known.seen, seen, recorded=known.recorded, aliases=aliases)
+    by_number = {version.ref.version: version for version in versions}
+    return _Now(known=known, seen=seen, model=model, versions=by_number, differences=tuple(found))
+
+
+def _found(signoff: Signoff, number: int) -> Deviation:
+    with signoff.database.reading() as connection:
+        found = deviations.deviation(connection, number)
+    if found is None:
+        raise NotFound(f"There is no deviation {number}.")
+    return found
+
+
+# ---- putting back ----------------------------------------------------------------------------------------------
+
+
+def _put_back(signoff: Signoff, slot: Slot, found: Deviation, now: _Now, actor: Actor, reason: str) -> Event:
+    if now.model is None:
+        raise NotFound(f"MLflow no longer has {found.ref.name}.")
+    moved = [difference for difference in now.differences if difference.kind in _MOVES]
+    change = _change(found.ref, now, moved)
+    returning = _returning(signoff, now.model, change)
+    digests = {number: _released(signoff, now.versions[number]) for number in returning}
+    if returning:
+        change = replace(change, ref=VersionRef(name=found.ref.name, version=min(returning)))
+    subjects = {difference.subject for difference in moved}
+    return intents.carry_out(
+        signoff,
+        slot,
+        subject="restoration",
+        change=change,
+        actor=actor,
+        comment=reason,
+        context={
+            "identity": now.versions[change.ref.version].identity,
+            "manifest_digest": digests.get(change.ref.version),
+            "deviations": [
+                one.id for one in deviations.open_deviations(signoff, found.ref.name) if one.subject in subjects
+            ],
+            "found": found.seq,
+        },
+    )
+
+
+def _change(ref: VersionRef, now: _Now, moved: Iterable[Difference]) -> Change:
+    """All stages and aliases of the model from what is shown to what is prescribed."""
+    own = now.versions[ref.version].stage if ref.version in now.versions else None
+    stages = {ref.version: (own, own)} if own else {}
+    aliases: dict[str, tuple[int | None, int | None]] = {}
+    for difference in moved:
+        shown, prescribed = difference.shown, difference.prescribed
+        if difference.kind is Kind.OUTSIDE_STAGE:
+            stages[difference.version] = (shown or "", prescribed or "")
+        else:
+            aliases[difference.subject.removeprefix("alias:")] = (_number(shown), _number(prescribed))
+    missing = {number for _, number in aliases.values() if number and number not in now.versions}
+    if missing or not stages:
+        raise Refused(f"v{min(missing, default=ref.version)} of {ref.name} is no longer in MLflow.")
+    return Change(
+        ref=ref if ref.version in stages else VersionRef(name=ref.name, version=min(stages)),
+        before=State(
+            stages={n: str(shown) for n, (shown, _) in stages.items()},
+            aliases={alias: shown for alias, (shown, _) in aliases.items()},
+        ),
+        after=State(
+            stages={n: str(prescribed) for n, (_, prescribed) in stages.items()},
+            aliases={alias: prescribed for alias, (_, prescribed) in aliases.items()},
+        ),
+        each=True,
+    )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text.removeprefix("v")) if text else None
+
+
+def _returning(signoff: Signoff, model: RegisteredModel, change: Change) -> set[int]:
+    """The versions that come back into Production by this change: by their stage, or by the champion's alias."""
+    target = signoff.policies.match(model).rules.champion
+    by_stage = {
+        number
+        for number, stage in change.after.stages.items()
+        if stage == target.stage and change.before.stages[number] != stage
+    }
+    by_alias = {
+        number
+        for alias, number in change.after.aliases.items()
+        if number and alias.casefold() == target.alias.casefold()
+    }
+    return by_stage | by_alias
+
+
+def _released(signoff: Signoff, version: ModelVersion) -> str:
+    """The manifest digest a version was released with; its files must still be those."""
+    with signoff.database.reading() as connection:
+        digest = facts.released_digest(connection, version)
+    if not digest:
+        raise Refused(
+            f"{version.ref} was never released through Signoff, so Signoff does not put it into Production: submit it "
+            "for review, or adopt what MLflow shows."
+        )
+    if signoff.registry.manifest(version.ref).digest != digest:
+        raise Refused(f"The files of {version.ref} are not those it was released with; it does not go back.")
+    return digest
+
+
+def _retag(signoff: Signoff, slot: Slot, found: Deviation, now: _Now, actor: Actor, reason: str) -> Event:
+    """Every tag of the version that is not as prescribed; its stage and the aliases are not looked at."""
+    drifted = [d for d in now.differences if d.kind is Kind.OUTSIDE_TAG and d.version == found.ref.version]
+    subjects = {difference.subject for difference in drifted}
+    tags = {d.subject.split(":", 2)[2]: d for d in drifted}
+    return intents.carry_out(
+        signoff,
+        slot,
+        subject="restoration",
+        change=Change(
+            ref=found.ref,
+            before=State(stages={}, aliases={}, tags={key: d.shown for key, d in tags.items()}),
+            after=State(stages={}, aliases={}, tags={key: d.prescribed for key, d in tags.items()}),
+            each=True,
+        ),
+        actor=actor,
+        comment=reason,
+        context={
+            "deviations": [
+                one.id for one in deviations.open_deviations(signoff, found.ref.name) if one.subject in subjects
+            ],
+            "found": found.seq,
+            "tags": {key: {"shown": d.shown, "prescribed": d.prescribed} for key, d in tags.items()},
+        },
+    )
+
+
+# ---- accepting -------------------------------------------------------------------------------------------------
+
+
+def _adopt(signoff: Signoff, slot: Slot, found: Deviation, actor: Actor, reason: str) -> Event:
+    name = found.ref.name
+    renamed_to = found.shown if found.kind is Kind.OUTSIDE_RENAMED else None
+    now = _look(signoff, name, renamed_to=renamed_to)
+    difference = next((d for d in now.differences if d.subject == found.subject), None)
+    if difference is None or (difference.kind, difference.shown) != (found.kind, found.shown):
+        raise StaleDecision(f"MLflow shows something else by now about the {found.what} of {found.ref}. Look again.")
+    with signoff.database.writing() as connection:
+        event = _adoption(connection, signoff, slot, found, actor, reason)
+        if now.seen is not None:
+            state = drift.accepted(now.known.seen, now.seen, difference)
+            prescription.save(connection, name, replace(now.known, seen=state))
+        else:
+            prescription.forget(connection, name)
+            if renamed_to and prescription.load(connection, renamed_to) is None:
+                prescription.save(connection, renamed_to, now.known)
+    return event
+
+
+def _adopt_files(signoff: Signoff, slot: Slot, found: Deviation, actor: Actor, reason: str) -> Event:
+    manifest: Manifest | None
+    try:
+        version = signoff.registry.version(found.ref)
+        manifest = signoff.registry.manifest(found.ref)
+    except NotFound:
+        manifest = None  # they are gone, and that is accepted
+    with signoff.database.writing() as connection:
+        digest = manifest.digest if manifest else None
+        event = _adoption(connection, signoff, slot, found, actor, reason, manifest_digest=digest)
+        if manifest:
+            at = signoff.now().timestamp()
+            file_watch.adopted(connection, found.ref, version.identity, manifest, seq=event.seq, at=at)
+    return event
+
+
+def _adoption(
+    connection: Connection, signoff: Signoff, slot: Slot, found: Deviation, actor: Actor, reason: str, **details: Any
+) -> Event:
+    require(connection, slot)
+    permissions.require(people.acting(connection, actor.username, actor.source), Action.ADOPT)
+    event = ledger.append(
+        connection,
+        Entry(
+            kind=Kind.ADOPTION_RECORDED,
+            actor=actor,
+            at=signoff.now(),
+            ref=found.ref,
+            comment=reason,
+            details={
+                "deviation": found.id,
+                "found": found.seq,
+                "subject": found.subject,
+                "prescribed": found.prescribed,
+                "shown": found.shown,
+                **details,
+            },
+        ),
+    )
+    deviations.close(connection, [found.id], ADOPTED, event)
+    return event

@@ -1,0 +1,1 @@
+"""The ledger: appended, verified, witnessed, exported, and mirrored in MLflow's tags."""

@@ -1,0 +1,190 @@
+"""Signed checkpoints: at this time the ledger ended in this event. Whoever rewrites history cannot sign it again."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from services.database import Database
+from services.errors import BadInput, InvalidSettings, LedgerBroken
+from services.record import ledger
+from services.settings import Settings
+from services.tables import checkpoints, events, ledger_identity
+from verifier.canonical import canonical
+from verifier.verify import GENESIS, Chain, Checkpoint, Keys, Tampered, UnusableKey, checkpoint_in, key_id, keys_in
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signed:
+    """A checkpoint with its compact text: one line of canonical JSON, the checkpoint and its signature."""
+
+    checkpoint: Checkpoint
+    text: str
+
+
+def _private_key(settings: Settings) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(settings.checkpoint_seed)
+
+
+def public_key_file(settings: Settings) -> Path:
+    """Where `publish` puts the public key."""
+    return settings.home / "checkpoint-key.pub"
+
+
+def publish(settings: Settings) -> Path:
+    """Write the public key as PEM where people find it; keys used before stay in the file, after the present one."""
+    path = public_key_file(settings)
+    pem = _private_key(settings).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    earlier = path.read_bytes() if path.exists() else b""
+    if pem.strip() not in earlier:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(pem + earlier)
+        temporary = Path(file.name)
+        temporary.chmod(0o644)
+        temporary.replace(path)  # a reader sees the old file or the new one, never half of it
+    return path
+
+
+def trusted(settings: Settings) -> Keys:
+    """The public keys our own checkpoints are checked with: the present one, and those kept in the published file.
+
+    Raises:
+        InvalidSettings: the file holds no key.
+    """
+    own = _private_key(settings).public_key()
+    path = public_key_file(settings)
+    try:
+        published = keys_in(path.read_bytes()) if path.exists() else {}
+    except UnusableKey as error:
+        raise InvalidSettings(f"{path}: {error}") from error
+    return {**published, key_id(own): own}
+
+
+def ledger_id(connection: Connection) -> str:
+    """The name of this ledger, made with its database and stated in every checkpoint."""
+    return str(connection.execute(sa.select(ledger_identity.c.ledger)).scalar_one())
+
+
+def newest(connection: Connection) -> Signed | None:
+    """The last checkpoint made, as stored; its signature is not checked here."""
+    row = connection.execute(sa.select(checkpoints).order_by(checkpoints.c.seq.desc()).limit(1)).one_or_none()
+    return _stored(connection, row) if row else None
+
+
+def _stored(connection: Connection, row: sa.Row[tuple[object, ...]]) -> Signed:
+    found = Checkpoint(ledger=ledger_id(connection), seq=row.seq, hash=row.hash, at=row.at, key=row.key)
+    return Signed(checkpoint=found, text=row.signed)
+
+
+def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
+    """Sign the present end of the ledger; where the last checkpoint is already about it, that one is returned.
+
+    Only what continues the last checkpoint, event by event, is signed: history that was written again is not.
+
+    Raises:
+        LedgerBroken: the ledger does not continue what was signed before.
+        BadInput: there is no event yet.
+    """
+    with database.reading() as connection:
+        seq, head = ledger.head(connection)
+        if seq == 0:
+            raise BadInput("The ledger holds no event yet, so there is nothing to sign.")
+        last = newest(connection)
+        try:
+            if last:
+                _require_genuine(last, trusted(settings))
+            _require_continued(connection, last, seq, head)
+        except Tampered as error:
+            raise LedgerBroken(f"The ledger does not verify, and was not signed. {error}") from error
+        if last and last.checkpoint.seq == seq:
+            return last
+        name = ledger_id(connection)
+    signed = _sign(_private_key(settings), ledger_id=name, seq=seq, head=head, at=at.isoformat(timespec="milliseconds"))
+    found = signed.checkpoint
+    try:
+        with database.writing() as connection:
+            connection.execute(
+                checkpoints.insert().values(seq=seq, hash=head, at=found.at, key=found.key, signed=signed.text)
+            )
+    except IntegrityError:  # another process signed the same event first; what it says differs in the time only
+        with database.reading() as connection:
+            row = connection.execute(sa.select(checkpoints).where(checkpoints.c.seq == seq)).one()
+            return _stored(connection, row)
+    return signed
+
+
+def _sign(key: Ed25519PrivateKey, *, ledger_id: str, seq: int, head: str, at: str) -> Signed:
+    checkpoint = Checkpoint(ledger=ledger_id, seq=seq, hash=head, at=at, key=key_id(key.public_key()))
+    signature = base64.b64encode(key.sign(canonical(checkpoint.as_json()))).decode()
+    text = canonical({"checkpoint": checkpoint.as_json(), "signature": signature}).decode()
+    return Signed(checkpoint=checkpoint, text=text)
+
+
+def _require_genuine(stored: Signed, keys: Keys) -> None:
+    seq = stored.checkpoint.seq
+    if checkpoint_in(stored.text, keys, seq=seq) != stored.checkpoint:
+        raise Tampered(f"The checkpoint kept for #{seq} is filed as something else than was signed.", seq)
+
+
+def _require_continued(connection: Connection, last: Signed | None, seq: int, head: str) -> None:
+    """Raise `Tampered` unless the events lead from the last checkpoint to the head."""
+    chain = Chain()
+    if last:
+        Chain(*_at(connection, last.checkpoint.seq)).end(last.checkpoint)
+        chain = Chain(last.checkpoint.seq, last.checkpoint.hash)
+    for _ in ledger.follow(connection, chain, until=seq):
+        pass
+    if (chain.seq, chain.head) != (seq, head):
+        raise Tampered(f"The ledger's head names #{seq} and the events end with #{chain.seq}.", chain.seq + 1)
+
+
+def _at(connection: Connection, seq: int) -> tuple[int, str]:
+    """Number and hash of event ``seq``, or of the last one before it."""
+    row = connection.execute(
+        sa.select(events.c.seq, events.c.hash).where(events.c.seq <= seq).order_by(events.c.seq.desc()).limit(1)
+    ).one_or_none()
+    return (row.seq, row.hash) if row else (0, GENESIS)
+
+
+def verify(database: Database, keys: Keys, *, progress: Callable[[int], None] = lambda _: None) -> tuple[int, str]:
+    """Read the whole live ledger again and compare it with every checkpoint kept; returns its head.
+
+    What MLflow witnessed is `witness`' part: whoever can write this database can delete checkpoints too.
+
+    Args:
+        progress: called now and then with how many events were read since the last call.
+
+    Raises:
+        Tampered: an event was edited, deleted, inserted or moved, or history no longer is what was signed.
+    """
+    with database.reading() as connection:
+        end = ledger.head(connection)
+        kept = [_stored(connection, row) for row in connection.execute(sa.select(checkpoints))]
+        for stored in kept:
+            _require_genuine(stored, keys)
+        signed = {stored.checkpoint.seq: stored.checkpoint for stored in kept if stored.checkpoint.seq <= end[0]}
+        chain = Chain()
+        for seq in ledger.follow(connection, chain, until=end[0]):
+            if seq in signed:
+                chain.end(signed[seq])
+            if seq % 1000 == 0:
+                progress(1000)
+        ahead = [stored.checkpoint for stored in kept if stored.checkpoint.seq > end[0]]
+    # A checkpoint read a moment after the head can be ahead of it by what was appended meanwhile, never for good.
+    if (chain.seq, chain.head) != end:
+        raise Tampered(f"The ledger's head names #{end[0]} and the events end with #{chain.seq}.", chain.seq + 1)
+    if ahead and (last := max(ahead, key=lambda checkpoint: checkpoint.seq)):
+        with database.reading() as connection:
+            Chain(*_at(connection, last.seq)).end(last)
+    return end

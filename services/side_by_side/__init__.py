@@ -1,0 +1,1 @@
+"""Versions side by side: the numbers, everything else that differs, and what one may conclude."""

@@ -1,0 +1,327 @@
+"""Steps 4 to 7 of every change of stage or alias: record the intent, act, read back, close the record.
+
+A crash anywhere leaves an intent whose lease runs out; whoever takes the model's slot next closes it truthfully.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from services.database import database_time
+from services.domain import Actor, Role, Source
+from services.errors import (
+    BadInput,
+    LedgerUnavailable,
+    NotFound,
+    OutcomeUnknown,
+    PromotionConflict,
+    RegistryUnavailable,
+)
+from services.gate import Verdict
+from services.record import ledger, mirror
+from services.record.activation import SYSTEM
+from services.record.ledger import Entry, Event, Kind
+from services.signoff import Signoff
+from services.steps import changes, effects, slots
+from services.steps.changes import Change, Intent, Sender, State
+from services.steps.slots import Slot
+from services.tables import intents
+from services.tables import slots as slots_table
+
+WRITE_SECONDS = 15.0
+"""What a lease must still have left for a write to be sent: longer than we wait for MLflow's answer to it."""
+
+_VOUCHES = frozenset({"submission", "promotion", "rollback", "emergency"})
+"""What stands for a version's files; whoever takes one away does so whatever its files are."""
+
+log = logging.getLogger(__name__)
+
+
+def carry_out(
+    signoff: Signoff,
+    slot: Slot,
+    *,
+    subject: str,
+    change: Change,
+    actor: Actor,
+    comment: str,
+    context: Mapping[str, Any],
+    verdict: Verdict | None = None,
+) -> Event:
+    """Do it, under the model's slot; returns the confirming event.
+
+    Where ``signoff.acts`` is False it is only prescribed: returns the event of the intent, which stays open, and the
+    slot taken, until `conclude` or the end of the lease.
+
+    Raises:
+        OutcomeUnknown: MLflow or the ledger stopped answering half way, or the lease ran out; the slot stays taken
+            until then, and what became of the change is recorded afterwards.
+        RegistryUnavailable: MLflow refused, or shows something else than was prescribed; the record says aborted.
+        LedgerUnavailable: nothing could be recorded, so nothing was done.
+    """
+    intent = Intent(
+        id=uuid.uuid4().hex,
+        subject=subject,
+        change=change,
+        actor=actor,
+        comment=comment,
+        context=dict(context),
+        verdict=verdict,
+    )
+    intended = _open(signoff, slot, intent)
+    if not signoff.acts:
+        return intended
+    sender, lost = _sender(signoff, slot, intent.id), False
+    try:
+        try:
+            sender.apply(change)
+        except RegistryUnavailable:
+            lost = True
+        except (NotFound, BadInput):
+            pass  # MLflow said no; what it shows now is read below
+        event = _close(signoff, slot, intent, sender, lost=lost)
+    except (PromotionConflict, LedgerUnavailable) as error:
+        # From here on neither may be said to have changed nothing.
+        log.warning("%s: left open: %s", intent.ref, error)
+        raise OutcomeUnknown(
+            f"The change of {intent.ref} was begun and could not be finished or recorded in time. "
+            "What became of it is read and recorded as soon as possible."
+        ) from error
+    if event.kind.outcome != "confirmed":
+        raise RegistryUnavailable(
+            f"{intent.ref} was not changed as prescribed; the record #{event.seq} says what MLflow shows instead."
+        )
+    return event
+
+
+def recover(signoff: Signoff, slot: Slot) -> list[Event]:
+    """Close every intent on the slot's model that an earlier holder left open."""
+    with signoff.database.reading() as connection:
+        rows = connection.execute(
+            sa.select(intents).where(
+                intents.c.model == slot.model, intents.c.state == "open", intents.c.token < slot.token
+            )
+        ).all()
+    return [
+        _close(signoff, slot, _from(row), _sender(signoff, slot, row.id), lost=False, recovered=True) for row in rows
+    ]
+
+
+def conclude(signoff: Signoff, intent: str) -> Event:
+    """Steps 6 and 7 of an intent that the hook has carried out, or could not; returns the closing event.
+
+    Concluding what is closed already changes nothing.
+
+    Raises:
+        NotFound: there is no such intent.
+        PromotionConflict: its lease has run out; whoever takes the slot next closes it.
+        OutcomeUnknown: MLflow does not answer.
+    """
+    with signoff.database.reading() as connection:
+        row = connection.execute(sa.select(intents).where(intents.c.id == intent)).one_or_none()
+        closed = ledger.event(connection, row.closed_seq) if row is not None and row.closed_seq else None
+    if row is None:
+        raise NotFound(f"There is no intent {intent[:64]}.")
+    if closed:
+        return closed
+    slot = Slot(model=row.model, token=row.token)
+    return _close(signoff, slot, _from(row), _sender(signoff, slot, intent), lost=False)
+
+
+def alive(connection: Connection, intent: str) -> tuple[Change, float] | None:
+    """What an open intent prescribes, and for how many seconds its lease still lasts; None when it is over."""
+    row = connection.execute(
+        sa.select(intents.c.change, (slots_table.c.expires_at - database_time()).label("left"))
+        .join(slots_table, sa.and_(slots_table.c.model == intents.c.model, slots_table.c.token == intents.c.token))
+        .where(intents.c.id == intent, intents.c.state == "open")
+    ).one_or_none()
+    return (Change.from_json(row.change), row.left) if row is not None and row.left > 0 else None
+
+
+def abandoned(connection: Connection) -> list[str]:
+    """Models with an open intent whose lease has run out."""
+    query = (
+        sa.select(intents.c.model)
+        .distinct()
+        .join(slots_table, slots_table.c.model == intents.c.model)
+        .where(intents.c.state == "open")
+        .where(sa.or_(slots_table.c.holder.is_(None), slots_table.c.expires_at <= database_time()))
+    )
+    return list(connection.execute(query).scalars())
+
+
+def in_flight(connection: Connection) -> list[Intent]:
+    """Everything that is under way, oldest first."""
+    query = sa.select(intents).where(intents.c.state == "open").order_by(intents.c.opened_seq)
+    return [_from(row) for row in connection.execute(query)]
+
+
+def _open(signoff: Signoff, slot: Slot, intent: Intent) -> Event:
+    with signoff.database.writing() as connection:
+        slots.renew(connection, slot)
+        event = ledger.append(connection, _entry(signoff, intent, "intended"))
+        connection.execute(
+            intents.insert().values(
+                id=intent.id,
+                action=intent.subject,
+                model=intent.ref.name,
+                version=intent.ref.version,
+                token=slot.token,
+                change=intent.change.as_json(),
+                context={
+                    **intent.context,
+                    "checks": intent.verdict.as_json() if intent.verdict else [],
+                    "comment": intent.comment,
+                    "actor": intent.actor.username,
+                    "actor_name": intent.actor.name,
+                    "roles": sorted(intent.actor.roles),
+                    "source": intent.actor.source.value,
+                    "automation": intent.actor.automation,
+                },
+                deadline=sa.select(slots_table.c.expires_at).where(slots_table.c.model == slot.model).scalar_subquery(),
+                state="open",
+                opened_seq=event.seq,
+            )
+        )
+    return event
+
+
+def _sender(signoff: Signoff, slot: Slot, intent: str) -> Sender:
+    def fence() -> None:
+        with signoff.database.reading() as connection:
+            slots.require(connection, slot, seconds=WRITE_SECONDS)
+
+    return Sender(signoff.registry, fence, intent)
+
+
+def _close(
+    signoff: Signoff, slot: Slot, intent: Intent, sender: Sender, *, lost: bool, recovered: bool = False
+) -> Event:
+    try:
+        outcome, found, why = _outcome(signoff, intent, sender, lost=lost)
+    except NotFound as error:
+        outcome, found, why = "aborted", None, str(error)
+    except RegistryUnavailable as error:
+        outcome, found, why = "unknown", None, str(error)
+    if outcome == "unknown":
+        with signoff.database.writing() as connection:
+            if not recovered:
+                ledger.append(connection, _entry(signoff, intent, "unknown", found=found, why=why))
+            elif not sender.sent:
+                slots.release(connection, slot)  # nothing of ours is under way: whoever comes next may try at once
+        raise OutcomeUnknown(
+            f"MLflow stopped answering while {intent.ref} was being changed. Its slot stays taken; "
+            "what became of it is read and recorded as soon as MLflow answers again."
+        )
+    with signoff.database.writing() as connection:
+        slots.require(connection, slot)
+        closed = connection.execute(
+            intents.update().where(intents.c.id == intent.id, intents.c.state == "open").values(state=outcome)
+        )
+        if closed.rowcount != 1:
+            raise PromotionConflict(f"The change of {intent.ref} was closed by someone else meanwhile.")
+        entry = _entry(signoff, intent, outcome, found=found, why=why, recovered=recovered)
+        event = ledger.append(connection, entry)
+        connection.execute(intents.update().where(intents.c.id == intent.id).values(closed_seq=event.seq))
+        if outcome == "confirmed":
+            effects.settle(connection, intent, event)
+        elif intent.subject != "restoration":  # as in `effects.settle`
+            mirror.ask(connection, intent.ref, event.seq)  # the tag signoff.event names this event too
+        if not recovered:
+            slots.release(connection, slot)
+    return event
+
+
+def _outcome(signoff: Signoff, intent: Intent, sender: Sender, *, lost: bool) -> tuple[str, State | None, str]:
+    """What became of it: confirmed, aborted or unknown, what MLflow shows, and why in words.
+
+    What ends neither as prescribed nor as it was is put back, as far as it was this change that moved it.
+    """
+    change, registry = intent.change, signoff.registry
+    found = changes.observe(registry, change)
+    why = "MLflow shows another state than was prescribed"
+    if found.stages == change.after.stages and found.aliases != change.after.aliases:
+        # The stage moved without its alias: roll forward, the two must never disagree.
+        try:
+            sender.point(intent.ref.name, found.aliases, change.after.aliases)
+        except RegistryUnavailable:
+            lost = True
+        except BadInput as error:
+            why = str(error)
+        found = changes.observe(registry, change)
+    if found == change.after:
+        changed = _changed_files(signoff, intent)
+        if changed is None:
+            return "confirmed", found, ""
+        why = changed
+    elif lost:
+        return "unknown", found, "the call got no answer and may still be applied"
+    if found == change.before or not (change.after.stages or change.after.aliases):
+        return "aborted", found, why  # of tags, those that are as prescribed by now stay so
+    return "aborted", sender.restore(change, found), f"{why}; put back"
+
+
+def _changed_files(signoff: Signoff, intent: Intent) -> str | None:
+    """In words, that the version's files are not those it was judged with; None when they are."""
+    manifest = intent.context.get("manifest_digest") if intent.subject in _VOUCHES else None
+    try:
+        same = not manifest or signoff.registry.manifest(intent.ref).digest == manifest
+    except NotFound:
+        return "the model's files are gone"
+    return None if same else "the model's files changed meanwhile"
+
+
+def _entry(
+    signoff: Signoff,
+    intent: Intent,
+    outcome: str,
+    *,
+    found: State | None = None,
+    why: str = "",
+    recovered: bool = False,
+) -> Entry:
+    after = intent.change.after if outcome == "intended" else found
+    return Entry(
+        kind=Kind.of(intent.subject, outcome),
+        actor=intent.actor,
+        at=signoff.now(),
+        ref=intent.ref,
+        comment=intent.comment,
+        verdict=intent.verdict,
+        intent=intent.id,
+        closes=intent.id if outcome in {"confirmed", "aborted"} else None,
+        details={
+            **intent.context,
+            "before": intent.change.before.as_json(),
+            "after": after.as_json() if after else None,
+            **({"why": why} if why else {}),
+            **({"recovered_by": SYSTEM.username} if recovered else {}),
+        },
+    )
+
+
+def _from(row: Any) -> Intent:
+    context = dict(row.context)
+    verdict = Verdict.from_json(context.pop("checks"))
+    actor = Actor(
+        username=context.pop("actor"),
+        name=context.pop("actor_name"),
+        roles=frozenset(Role(role) for role in context.pop("roles")),
+        source=Source(context.pop("source")),
+        automation=context.pop("automation", False),
+    )
+    return Intent(
+        id=row.id,
+        subject=row.action,
+        change=Change.from_json(row.change),
+        actor=actor,
+        comment=context.pop("comment"),
+        context=context,
+        verdict=verdict,
+    )

@@ -1,0 +1,291 @@
+"""The verbs of an emergency: one person asks, another confirms and it happens at once, a third reviews it afterwards.
+
+What the two may go past and what not is in `services.checks.emergency`; the release itself runs the same seven steps
+as every other.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from services import expiry, facts, gate
+from services.accounts import people, permissions
+from services.database import database_time
+from services.domain import Action, Actor, Source, VersionRef
+from services.errors import PromotionConflict, Refused
+from services.evidence import Binding, Facts, Waiver
+from services.policy import Policy
+from services.record import ledger, mirror
+from services.record.ledger import Entry, Kind
+from services.signoff import Signoff
+from services.steps import slots
+from services.steps.slots import Slot
+from services.tables import emergencies as table
+from services.verbs import emergencies
+from services.verbs.common import acting, context, refusals_recorded, require_as_seen, slot_held, words
+from services.verbs.emergencies import Emergency
+from services.verbs.releases import allowed, is_champion, put_into_production
+from services.verbs.reviews import Outcome
+
+LIFETIME_SECONDS = 60 * 60.0
+"""So long a request may be confirmed, on the database's clock."""
+JUSTIFIED, NOT_JUSTIFIED = "justified", "not justified"
+
+
+def ask(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    by: str,
+    reason: str,
+    seen: Binding | None = None,
+    source: Source = Source.BROWSER,
+) -> Outcome:
+    """Ask for a version to be put into Production past the usual checks; nothing happens until another confirms.
+
+    Bound to files, evidence, champion and policy as they are now. Asking for what was asked for already changes
+    nothing; a request that ran out, or whose version changed, is replaced.
+
+    Raises:
+        GateRefused: the policy knows no emergencies, or what no emergency goes past fails.
+        StaleDecision: something changed since ``seen``.
+        BadInput, NotFound, NotAllowed, PromotionConflict, RegistryUnavailable, LedgerUnavailable.
+    """
+    reason = words(reason, "reason")
+    actor = acting(signoff, by, source, Action.BREAK_GLASS, ref, "emergency")
+    with (
+        refusals_recorded(signoff, "emergency", actor, ref),
+        slot_held(signoff, ref, actor, f"asking for v{ref.version} as an emergency") as slot,
+    ):
+        policy, now = facts.fresh(signoff, ref)
+        if is_champion(policy, now):
+            return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
+        require_as_seen(seen, policy, now, "Look again.")
+        binding = now.binding(policy.digest)
+        verdict = allowed(policy, now, gate.evaluate(policy, now, emergency=Waiver(asked_by=actor, binding=binding)))
+        with signoff.database.reading() as connection:
+            before = emergencies.waiting(connection, ref, now.candidate.version.identity)
+        if before and not before.binding.differences(binding):
+            return Outcome(ref=ref, event=None, message=f"{before.asked_by} has asked for {ref} already.")
+        with signoff.database.writing() as connection:
+            _still_ours(connection, slot, actor, Action.BREAK_GLASS)
+            expires_at = float(connection.execute(sa.select(database_time())).scalar_one()) + LIFETIME_SECONDS
+            until = datetime.fromtimestamp(expires_at, tz=UTC).isoformat(timespec="milliseconds")
+            event = ledger.append(
+                connection,
+                Entry(
+                    kind=Kind.EMERGENCY_REQUESTED,
+                    actor=actor,
+                    at=signoff.now(),
+                    ref=ref,
+                    comment=reason,
+                    verdict=verdict,
+                    details={**context(policy, now), "expires_at": until, "replaces": before.seq if before else None},
+                ),
+            )
+            _replace_earlier(connection, ref)
+            connection.execute(
+                table.insert().values(
+                    seq=event.seq,
+                    model=ref.name,
+                    version=ref.version,
+                    identity=now.candidate.version.identity,
+                    binding=binding.as_json(),
+                    asked_by=actor.username,
+                    reason=reason,
+                    asked_at=event.body["at"],
+                    expires_at=expires_at,
+                    own=_own(now),
+                    state=emergencies.ASKED,
+                )
+            )
+    return Outcome(ref=ref, event=event, message=f"{ref} waits for a second person to confirm the emergency.")
+
+
+def confirm(
+    signoff: Signoff,
+    number: int,
+    *,
+    by: str,
+    comment: str,
+    seen: Binding | None = None,
+    source: Source = Source.BROWSER,
+) -> Outcome:
+    """Be the second person: the version goes to Production at once. Confirming what was carried out changes nothing.
+
+    Args:
+        number: the record that asked for it.
+        seen: what was on screen of whoever confirms.
+
+    Raises:
+        Refused: it ran out, or was withdrawn or replaced.
+        GateRefused: by the person who asked, the author or the submitter; or something changed since it was asked.
+        OutcomeUnknown: as `releases.promote`; the request cannot be confirmed again before it is known.
+        and as `ask`.
+    """
+    comment = words(comment, "comment")
+    ref = _found(signoff, number).ref
+    actor = acting(signoff, by, source, Action.CONFIRM_EMERGENCY, ref, "emergency")
+    with (
+        refusals_recorded(signoff, "emergency", actor, ref),
+        slot_held(signoff, ref, actor, f"the emergency promotion of v{ref.version}") as slot,
+    ):
+        request = _found(signoff, number)  # again, under the slot: a change that was left open is closed by now
+        if request.released_seq:
+            return Outcome(ref=ref, event=None, message=f"{ref} was put into Production by this request already.")
+        _still_waits(request)
+        policy, now = facts.fresh(signoff, ref)
+        expiry.mark(signoff, policy, now)
+        if is_champion(policy, now):
+            return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
+        require_as_seen(seen, policy, now, "Look again.")
+        asker = people.acting(signoff.database, request.asked_by, source)
+        waiver = Waiver(asked_by=asker, binding=request.binding, confirmed_by=actor)
+        verdict = allowed(policy, now, gate.evaluate(policy, now, emergency=waiver))
+        event = put_into_production(
+            signoff,
+            slot,
+            policy,
+            now,
+            subject="emergency",
+            actor=actor,
+            comment=comment,
+            verdict=verdict,
+            details=_details(request, policy, now),
+        )
+    mirror.flush(signoff)
+    message = f"{ref} is in {policy.rules.champion.stage}. Somebody else must now review the emergency."
+    return Outcome(ref=ref, event=event, message=message)
+
+
+def withdraw(signoff: Signoff, number: int, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
+    """Take a request back; for whoever asked. Raises as `confirm`, and `Refused` for anybody else."""
+    comment = words(comment, "comment")
+    ref = _found(signoff, number).ref
+    actor = acting(signoff, by, source, Action.WITHDRAW_EMERGENCY, ref, "emergency")
+    with (
+        refusals_recorded(signoff, "emergency", actor, ref),
+        slot_held(signoff, ref, actor, f"withdrawing the emergency of v{ref.version}") as slot,
+    ):
+        request = _found(signoff, number)
+        if actor.username != request.asked_by:
+            raise Refused(f"Only {request.asked_by}, who asked for it, may withdraw it.")
+        if request.state == emergencies.WITHDRAWN:
+            return Outcome(ref=ref, event=None, message=f"The emergency of {ref} is withdrawn already.")
+        _still_waits(request)
+        with signoff.database.writing() as connection:
+            _still_ours(connection, slot, actor, Action.WITHDRAW_EMERGENCY)
+            event = ledger.append(connection, _entry(signoff, Kind.EMERGENCY_WITHDRAWN, actor, request, comment))
+            _move(connection, request, emergencies.ASKED, state=emergencies.WITHDRAWN)
+    return Outcome(ref=ref, event=event, message=f"The emergency of {ref} is withdrawn.")
+
+
+def review(
+    signoff: Signoff, number: int, *, by: str, comment: str, justified: bool, source: Source = Source.BROWSER
+) -> Outcome:
+    """Say afterwards whether an emergency was one, which silences the alarm. Needs nothing of MLflow.
+
+    Raises:
+        Refused: the reviewer asked, confirmed, trained or submitted; or it was not carried out.
+        PromotionConflict: somebody else has reviewed it at this moment.
+        BadInput, NotFound, NotAllowed, LedgerUnavailable.
+    """
+    comment = words(comment, "comment")
+    ref = _found(signoff, number).ref
+    actor = acting(signoff, by, source, Action.REVIEW_EMERGENCY, ref, "emergency")
+    with refusals_recorded(signoff, "emergency", actor, ref):
+        found = _found(signoff, number)
+        if found.partial(actor.username):
+            raise Refused(f"{actor.username} had a hand in this emergency of {ref}; somebody else must review it.")
+        if found.state == emergencies.REVIEWED:
+            return Outcome(ref=ref, event=None, message=f"The emergency of {ref} was reviewed already.")
+        if not found.unreviewed:
+            raise Refused(f"The emergency of {ref} was not carried out, so there is nothing to review.")
+        verdict = JUSTIFIED if justified else NOT_JUSTIFIED
+        with signoff.database.writing() as connection:
+            entry = _entry(signoff, Kind.EMERGENCY_REVIEWED, actor, found, comment, verdict=verdict)
+            event = ledger.append(connection, entry)
+            # Again, now that the ledger is locked.
+            permissions.require(people.acting(connection, by, source), Action.REVIEW_EMERGENCY)
+            _move(
+                connection,
+                found,
+                emergencies.RELEASED,
+                state=emergencies.REVIEWED,
+                reviewed_by=actor.username,
+                justified=justified,
+                reviewed_seq=event.seq,
+            )
+    return Outcome(ref=ref, event=event, message=f"The emergency of {ref} is reviewed: {verdict}.")
+
+
+def _found(signoff: Signoff, number: int) -> Emergency:
+    with signoff.database.reading() as connection:
+        return emergencies.emergency(connection, number)
+
+
+def _still_waits(request: Emergency) -> None:
+    if request.state != emergencies.ASKED:
+        raise Refused(f"The emergency of {request.ref} that {request.asked_by} asked for was {request.state}.")
+    if request.expired:
+        raise Refused(
+            f"The emergency of {request.ref} that {request.asked_by} asked for ran out "
+            f"{LIFETIME_SECONDS / 60:.0f} minutes after it was asked for; ask anew."
+        )
+
+
+def _still_ours(connection: Connection, slot: Slot, actor: Actor, action: Action) -> None:
+    slots.require(connection, slot)
+    permissions.require(people.acting(connection, actor.username, actor.source), action)
+
+
+def _own(now: Facts) -> list[str]:
+    """Whose version it is: neither of them may confirm or review."""
+    submitter = now.submission.submitted_by if now.submission else None
+    return sorted({person for person in (now.candidate.claimed_author, submitter) if person})
+
+
+def _details(request: Emergency, policy: Policy, now: Facts) -> dict[str, object]:
+    counting = {vote.seq for vote in now.decisions if not gate.void_reasons(vote, policy, now)}
+    approvals = [approval for approval in context(policy, now)["approvals"] if approval["seq"] in counting]
+    return {
+        "approvals": approvals,  # only those that still count: nobody else is to be named as one who approved
+        "emergency": {
+            "request": request.seq,
+            "asked_by": request.asked_by,
+            "asked_at": request.asked_at,
+            "reason": request.reason,
+            "own": sorted({*request.own, *_own(now)}),
+        },
+    }
+
+
+def _entry(
+    signoff: Signoff, kind: Kind, actor: Actor, about: Emergency, comment: str, *, verdict: str | None = None
+) -> Entry:
+    details = {
+        "identity": about.identity,
+        "emergency": {
+            "request": about.seq,
+            "asked_by": about.asked_by,
+            "confirmed_by": about.confirmed_by,
+            "released": about.released_seq,
+            "reason": about.reason,
+        },
+        **({"verdict": verdict} if verdict else {}),
+    }
+    return Entry(kind=kind, actor=actor, at=signoff.now(), ref=about.ref, comment=comment, details=details)
+
+
+def _replace_earlier(connection: Connection, ref: VersionRef) -> None:
+    open_ = (table.c.model == ref.name, table.c.version == ref.version, table.c.state == emergencies.ASKED)
+    connection.execute(table.update().where(*open_).values(state=emergencies.REPLACED))
+
+
+def _move(connection: Connection, about: Emergency, before: str, **values: object) -> None:
+    moved = connection.execute(table.update().where(table.c.seq == about.seq, table.c.state == before).values(**values))
+    if moved.rowcount != 1:
+        raise PromotionConflict(f"Somebody else acted on the emergency of {about.ref} first; look again.")

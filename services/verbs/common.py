@@ -1,0 +1,202 @@
+"""What every verb does alike: know who acts, hold the model's slot, and record a refusal exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pydantic import SecretStr
+
+from services import gate, signing
+from services.accounts import people, permissions
+from services.checks.approvals import APPROVED, CHANGES_REQUESTED
+from services.checks.signing import signed
+from services.domain import Action, Actor, Source, VersionRef
+from services.errors import (
+    BadInput,
+    LedgerUnavailable,
+    NotAllowed,
+    OutcomeUnknown,
+    PromotionConflict,
+    Refused,
+    RegistryUnavailable,
+    StaleDecision,
+)
+from services.evidence import Binding, Evidence, Facts
+from services.gate import GateRefused, Verdict
+from services.policy import Policy
+from services.record import mirror, refusals
+from services.record.ledger import Kind
+from services.recorded_facts import datasets, recorded, votes
+from services.signing import Act, ElectronicSignature
+from services.signoff import Signoff
+from services.steps import intents, slots
+from services.steps.slots import Slot
+
+MAX_COMMENT = 10_000
+
+
+def words(text: str, what: str) -> str:
+    """A person's words, stripped; raises `BadInput` when there are none or far too many."""
+    stripped = text.strip()
+    if not stripped:
+        raise BadInput(f"A {what} is needed.")
+    if len(stripped) > MAX_COMMENT:
+        raise BadInput(f"The {what} has {len(stripped)} characters; at most {MAX_COMMENT} are kept.")
+    if not stripped.isprintable() and any(not c.isprintable() and c not in "\n\t\r" for c in stripped):
+        raise BadInput(f"The {what} holds control characters.")
+    return stripped
+
+
+def acting(signoff: Signoff, username: str, source: Source, action: Action, ref: VersionRef, subject: str) -> Actor:
+    """Who acts, with the roles of this moment; a missing role is refused and recorded."""
+    try:
+        actor = person(signoff, username, source)
+    except NotAllowed:
+        actor = Actor(username=username, name=username, roles=frozenset(), source=source)
+        with refusals_recorded(signoff, subject, actor, ref):
+            raise
+    with refusals_recorded(signoff, subject, actor, ref):
+        permissions.require(actor, action)
+    return actor
+
+
+def person(signoff: Signoff, username: str, source: Source) -> Actor:
+    """Who that is, with the roles of this moment; raises `NotAllowed` for nobody we know.
+
+    An MLflow client that did not authenticate is a service identity, whose roles are a setting.
+    """
+    if source is Source.MLFLOW_CLIENT and username == people.MLFLOW_CLIENT:
+        roles = signoff.settings.anonymous_roles
+        return Actor(username=username, name="An MLflow client", roles=roles, source=source, automation=True)
+    return people.acting(signoff.database, username, source)
+
+
+@contextmanager
+def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: VersionRef | None) -> Iterator[None]:
+    """Record whatever is refused inside as one event, repeats of it as a count, and let it go on."""
+    try:
+        yield
+    except (Refused, PromotionConflict) as error:
+        refused = error if isinstance(error, GateRefused) else None
+        refusals.record(
+            signoff.database,
+            kind=Kind.of(subject, "refused"),
+            actor=actor,
+            ref=ref,
+            reason=str(error),
+            verdict=refused.verdict if refused else None,
+            details=refused.context if refused else {},
+            at=signoff.now(),
+        )
+        if ref and signoff.acts:  # else no page was looked at, and MLflow itself waits for this answer
+            with suppress(RegistryUnavailable):
+                signoff.snapshot.touch(ref.name)  # what was on screen may be why it was asked for
+        raise
+
+
+def require_as_seen(binding: Binding | None, policy: Policy, seen: Facts, advice: str) -> None:
+    """Raise `StaleDecision` when anything of what was on screen, if anything was, has changed since."""
+    if binding and (changed := binding.differences(seen.binding(policy.digest))):
+        raise StaleDecision(f"Since you opened {seen.candidate.ref}, {' and '.join(changed)}. {advice}")
+
+
+@contextmanager
+def slot_held(signoff: Signoff, ref: VersionRef, actor: Actor, purpose: str) -> Iterator[Slot]:
+    """Hold the model's slot; what an earlier holder left open is closed first.
+
+    The slot is given back whatever happens, except when the outcome of a change is unknown: then it runs out.
+    """
+    slot = slots.take(signoff.database, ref.name, holder=actor.username, purpose=purpose)
+    try:
+        if intents.recover(signoff, slot):
+            mirror.flush(signoff)
+        yield slot
+    except OutcomeUnknown:
+        raise
+    except BaseException:
+        _give_back(signoff, slot)
+        raise
+    else:
+        _give_back(signoff, slot)
+
+
+def _give_back(signoff: Signoff, slot: Slot) -> None:
+    # Without the database it runs out; what has been done or refused is not to be told as an outage.
+    with suppress(LedgerUnavailable), signoff.database.writing() as connection:
+        slots.release(connection, slot)
+
+
+def sign(
+    signoff: Signoff, policy: Policy, seen: Facts, actor: Actor, action: Action, password: SecretStr | None
+) -> ElectronicSignature | None:
+    """Sign an act on what was just read; None where the policy asks for no signature, or there is no password.
+
+    Raises:
+        WrongCredentials: the password is wrong, or the account is locked.
+        Refused: this process cannot check a password.
+    """
+    if not signing.asked(policy, action) or password is None:
+        return None
+    if signoff.passwords is None:
+        raise Refused("Passwords cannot be checked here, so nothing can be signed here.")
+    name = people.reauthenticate(signoff.database, actor.username, password.get_secret_value(), signoff.passwords)
+    return ElectronicSignature(
+        username=actor.username,
+        printed_name=name,
+        meaning=signing.meaning(policy, action),
+        act=Act.of(action, policy, seen),
+        at=signoff.now(),
+    )
+
+
+def signature_needed(
+    signoff: Signoff, policy: Policy, seen: Facts, actor: Actor, action: Action, password: SecretStr | None
+) -> ElectronicSignature | None:
+    """`sign`, for what the gate does not judge: raises `GateRefused` where the policy asks and nobody signed."""
+    signature = sign(signoff, policy, seen, actor, action, password)
+    if signing.asked(policy, action):
+        check = signed(Act.of(action, policy, seen), actor, signature, seen.now)
+        if not check.passed:
+            raise GateRefused(f"{seen.candidate.ref}: {check.reason}", Verdict(checks=(check,)))
+    return signature
+
+
+def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None = None) -> dict[str, Any]:
+    """What an event about a judged version carries, as plain JSON."""
+    candidate = seen.candidate
+    return {
+        **({"signature": signature.as_json()} if signature else {}),
+        "identity": candidate.version.identity,
+        "run_id": candidate.version.run_id,
+        "model_id": candidate.version.model_id,
+        "source_uri": candidate.version.source,
+        "claimed_author": candidate.claimed_author,
+        "manifest_digest": candidate.manifest.digest if candidate.manifest else None,
+        "policy": policy.label,
+        "policy_digest": policy.digest,
+        "metrics": _metrics(candidate),
+        "datasets": datasets(candidate),
+        "champion": seen.champion.ref.version if seen.champion else None,
+        "champion_metrics": _metrics(seen.champion) if seen.champion else {},
+        **({"approved_automatically": True} if gate.automatic(policy, seen) else {}),
+        "binding": seen.binding(policy.digest).as_json(),
+        "approvals": votes(policy, seen, APPROVED),
+        **({"changes_requested": asked} if (asked := votes(policy, seen, CHANGES_REQUESTED)) else {}),
+        "facts": recorded(policy, seen),
+    }
+
+
+def gate_refused(policy: Policy, seen: Facts, verdict: Verdict) -> GateRefused:
+    """The refusal of a promotion, with all that was judged."""
+    words = f"{seen.candidate.ref} may not go to Production. {verdict.summary()}"
+    return GateRefused(words, verdict, context(policy, seen))
+
+
+def _metrics(evidence: Evidence) -> dict[str, Any]:
+    # Numbers as text: an event may have to record a NaN, and canonical JSON has none.
+    return {
+        metric.name: {"value": repr(metric.value), "dataset": metric.dataset_name, "digest": metric.dataset_digest}
+        for metric in evidence.metrics.values()
+    }

@@ -1,0 +1,329 @@
+"""The verbs of review: submit, approve, request changes, reject, withdraw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import SecretStr
+
+from services import facts, gate
+from services.accounts import people, permissions
+from services.domain import Action, Actor, Source, Stage, Status, VersionRef
+from services.errors import BadInput, NotAllowed, PromotionConflict, Refused, SelfApproval
+from services.evidence import Binding, Facts, FindingDraft, Submission
+from services.policy import Policy
+from services.record import ledger, mirror
+from services.record.ledger import Entry, Event, Kind
+from services.side_by_side.recorded_comparison import against_champion
+from services.signoff import Signoff
+from services.steps import changes, effects, intents
+from services.verbs.common import (
+    acting,
+    context,
+    refusals_recorded,
+    require_as_seen,
+    signature_needed,
+    slot_held,
+    words,
+)
+
+MAX_FINDINGS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a verb did. ``event`` is None when there was nothing to do: it had been done before."""
+
+    ref: VersionRef
+    event: Event | None
+    message: str
+    job: int | None = None
+    """What goes on in the background because of it, by its number."""
+
+
+def submit(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
+    """Propose a version for Production: stage Staging, alias challenger, status pending.
+
+    Submitting what is pending changes nothing; submitting after changes were requested starts a new round.
+
+    Raises:
+        BadInput, NotFound, NotAllowed, PromotionConflict, RegistryUnavailable, OutcomeUnknown, LedgerUnavailable;
+        Refused: the version is already in Production.
+    """
+    comment = words(comment, "comment")
+    actor = acting(signoff, by, source, Action.SUBMIT, ref, "submission")
+    with (
+        refusals_recorded(signoff, "submission", actor, ref),
+        slot_held(signoff, ref, actor, f"submitting v{ref.version}") as slot,
+    ):
+        policy, seen = facts.fresh(signoff, ref)
+        if seen.submission and seen.submission.status != Status.CHANGES_REQUESTED:
+            return Outcome(ref=ref, event=None, message=f"{ref} is already waiting for review.")
+        if seen.candidate.version.stage == policy.rules.champion.stage:
+            raise Refused(f"{ref} is already in {policy.rules.champion.stage}.")
+        change = changes.prescribe(
+            seen.model,
+            signoff.registry.versions(ref.name),
+            ref,
+            stage=policy.rules.candidate.stage,
+            point=[policy.rules.candidate.alias],
+        )
+        event = intents.carry_out(
+            signoff,
+            slot,
+            subject="submission",
+            change=change,
+            actor=actor,
+            comment=comment,
+            context=context(policy, seen),
+            verdict=gate.evaluate(policy, seen),
+        )
+    mirror.flush(signoff)
+    return Outcome(ref=ref, event=event, message=f"{ref} is submitted for review.")
+
+
+def approve(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    by: str,
+    comment: str,
+    seen: Binding | None = None,
+    source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
+) -> Outcome:
+    """Approve a submitted version. The approval is bound to files, evidence, champion and policy as they are now.
+
+    Args:
+        seen: what was on screen; when anything of it changed since, nothing is recorded but the refusal.
+        password: what the person signs with, where the policy asks for a signature.
+
+    Raises:
+        SelfApproval: the person is its author or submitter.
+        NotAllowed: the person has none of the roles whose vote the policy asks for.
+        StaleDecision: something changed since ``seen``.
+        WrongCredentials: the password is wrong, or the account is locked.
+        GateRefused: the policy asks for a signature, and there was no password.
+        and as `submit`.
+    """
+    return _decide(signoff, ref, by, comment, seen, source, Action.APPROVE, password=password)
+
+
+def approve_automatically(
+    signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.REST
+) -> Outcome:
+    """Approve as a service, where the policy lets automation approve; its own submission too.
+
+    Raises:
+        NotAllowed: it is a person, or has not the role.
+        Refused: the policy does not let automation approve.
+        and as `approve`.
+    """
+    return _decide(signoff, ref, by, comment, None, source, Action.AUTO, password=None)
+
+
+def request_changes(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    by: str,
+    comment: str,
+    findings: Sequence[FindingDraft] = (),
+    seen: Binding | None = None,
+    source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
+) -> Outcome:
+    """Send a submission back, with what was found; it can be submitted again, or approved after all.
+
+    Raises:
+        BadInput: also a finding for somebody unknown, or due before today.
+        and as `approve`.
+    """
+    action = Action.REQUEST_CHANGES
+    return _decide(signoff, ref, by, comment, seen, source, action, password=password, findings=findings)
+
+
+def reject(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    by: str,
+    comment: str,
+    seen: Binding | None = None,
+    source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
+) -> Outcome:
+    """End a submission; the version leaves Staging and loses the challenger alias. Raises as `approve`."""
+    return _end(signoff, ref, by, comment, seen, source, Action.REJECT, password)
+
+
+def withdraw(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
+    """Take a submission back; for its submitter or a release manager. Raises as `submit`."""
+    return _end(signoff, ref, by, comment, None, source, Action.WITHDRAW, None)
+
+
+_VOTE = {
+    Action.APPROVE: ("approval", Kind.APPROVAL_GIVEN, "approved"),
+    Action.AUTO: ("approval", Kind.APPROVAL_GIVEN, "approved"),
+    Action.REQUEST_CHANGES: ("changes", Kind.CHANGES_REQUESTED, "changes_requested"),
+}
+
+
+_ENDING = {Action.REJECT: ("rejection", "rejected"), Action.WITHDRAW: ("withdrawal", "withdrawn")}
+
+
+def _decide(
+    signoff: Signoff,
+    ref: VersionRef,
+    by: str,
+    comment: str,
+    binding: Binding | None,
+    source: Source,
+    action: Action,
+    *,
+    password: SecretStr | None,
+    findings: Sequence[FindingDraft] = (),
+) -> Outcome:
+    comment = words(comment, "comment")
+    subject, kind, vote = _VOTE[action]
+    actor = acting(signoff, by, source, action, ref, subject)
+    with refusals_recorded(signoff, subject, actor, ref):
+        policy, seen = facts.fresh(signoff, ref)
+        _asked(policy, actor, action)
+        submission = _submitted(seen)
+        if action is Action.APPROVE and gate.barred(actor.username, seen):
+            raise SelfApproval(f"{actor.username} trained or submitted {ref}; somebody else must approve it.")
+        require_as_seen(binding, policy, seen, "Look again, then decide.")
+        found = _addressed(signoff, findings, seen, submission, by)
+        now = seen.binding(policy.digest)
+        if not found and any(
+            d.person == by and d.decision == vote and not gate.void_reasons(d, policy, seen) for d in seen.decisions
+        ):
+            return Outcome(ref=ref, event=None, message=f"{by} has already decided so on {ref}.")
+        signature = signature_needed(signoff, policy, seen, actor, action, password)
+        with signoff.database.writing() as connection:
+            event = ledger.append(
+                connection,
+                Entry(
+                    kind=kind,
+                    actor=actor,
+                    at=signoff.now(),
+                    ref=ref,
+                    comment=comment,
+                    verdict=gate.evaluate(policy, seen),
+                    details=context(policy, seen, signature)
+                    | against_champion(policy, seen)
+                    | ({"findings": [one.as_json() for one in found]} if found else {}),
+                ),
+            )
+            # Again, now that the ledger is locked: roles and submission may have changed while we were reading.
+            _asked(policy, people.acting(connection, by, source), action)
+            current = facts.open_submission(connection, seen.candidate.version)
+            if current is None or current.id != submission.id:
+                raise PromotionConflict(f"Someone else ended the submission of {ref} first; look again.")
+            effects.vote(connection, submission.id, event, vote, now.as_json())
+            effects.raise_findings(connection, current, event, found)
+            voted = replace(seen, submission=current, decisions=facts.latest_decisions(connection, current))
+            effects.set_status(connection, ref, _status(policy, voted))
+            mirror.ask(connection, ref, event.seq)
+    mirror.flush(signoff)
+    done = "sent back with changes requested" if action is Action.REQUEST_CHANGES else "approved"
+    return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
+
+
+def _end(
+    signoff: Signoff,
+    ref: VersionRef,
+    by: str,
+    comment: str,
+    binding: Binding | None,
+    source: Source,
+    action: Action,
+    password: SecretStr | None,
+) -> Outcome:
+    comment = words(comment, "comment")
+    subject, done = _ENDING[action]
+    actor = acting(signoff, by, source, action, ref, subject)
+    with (
+        refusals_recorded(signoff, subject, actor, ref),
+        slot_held(signoff, ref, actor, f"the {subject} of v{ref.version}") as slot,
+    ):
+        policy, seen = facts.fresh(signoff, ref)
+        if action is Action.REJECT:
+            _asked(policy, actor, action)
+        submission = _submitted(seen)
+        if action is Action.WITHDRAW:
+            _own(actor, submission)
+        require_as_seen(binding, policy, seen, "Look again, then decide.")
+        signature = signature_needed(signoff, policy, seen, actor, action, password)
+        compared = against_champion(policy, seen) if action is Action.REJECT else {}
+        stage = seen.candidate.version.stage
+        change = changes.prescribe(
+            seen.model,
+            signoff.registry.versions(ref.name),
+            ref,
+            stage=Stage.NONE if stage == policy.rules.candidate.stage else stage,
+            unpoint=[policy.rules.candidate.alias],
+        )
+        event = intents.carry_out(
+            signoff,
+            slot,
+            subject=subject,
+            change=change,
+            actor=actor,
+            comment=comment,
+            context={**context(policy, seen, signature), **compared, "submission": submission.id},
+        )
+    mirror.flush(signoff)
+    return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
+
+
+def _asked(policy: Policy, actor: Actor, action: Action) -> None:
+    permissions.require(actor, action)
+    if action is Action.AUTO:
+        if not actor.automation:
+            raise NotAllowed(f"Only an automation approves automatically; {actor.username} is a person.")
+        if not policy.rules.automation:
+            raise Refused(f"Policy {policy.rules.name} lets no automation approve.")
+        return
+    permissions.require_vote(actor, action, policy=policy.rules.name, asked=policy.rules.voters)
+
+
+def _submitted(seen: Facts) -> Submission:
+    if seen.submission is None:
+        raise Refused(f"{seen.candidate.ref} is not submitted for review, so there is nothing to decide.")
+    return seen.submission
+
+
+def _own(actor: Actor, submission: Submission) -> None:
+    if actor.username != submission.submitted_by and not permissions.may(actor, Action.PROMOTE):
+        raise Refused(f"Only {submission.submitted_by}, who submitted it, or a release manager may withdraw it.")
+
+
+def _addressed(
+    signoff: Signoff, drafts: Sequence[FindingDraft], seen: Facts, submission: Submission, by: str
+) -> tuple[FindingDraft, ...]:
+    """The findings not raised yet, each with who is to answer it: the submitter where nobody was named."""
+    if len(drafts) > MAX_FINDINGS:
+        raise BadInput(f"{len(drafts)} findings are too many for one decision; at most {MAX_FINDINGS} are taken.")
+    known = people.names(signoff.database) if drafts else {}
+    for draft in drafts:
+        if draft.owner is not None and draft.owner not in known:
+            raise BadInput(f"There is no account {draft.owner!r} that could answer a finding.")
+        if draft.due is not None and draft.due < signoff.now().date():
+            raise BadInput(f"A finding cannot be due before today; {draft.due} is over.")
+    owner = submission.submitted_by
+    asked = (replace(draft, text=words(draft.text, "finding"), owner=draft.owner or owner) for draft in drafts)
+    raised = {(f.text, f.severity, f.owner, f.due) for f in seen.findings if f.open and f.raised_by == by}
+    return tuple(draft for draft in asked if (draft.text, draft.severity, draft.owner, draft.due) not in raised)
+
+
+def _status(policy: Policy, seen: Facts) -> str:
+    """The status the votes add up to."""
+    failed = {check.id.split(":")[0] for check in gate.evaluate(policy, seen).failed}
+    if "changes" in failed:
+        return Status.CHANGES_REQUESTED.value
+    if "approvals" in failed:
+        return Status.PENDING.value
+    return Status.AUTO_APPROVED.value if gate.automatic(policy, seen) else Status.APPROVED.value

@@ -1,0 +1,1 @@
+"""What a page or a list shows, put together; no door computes."""

@@ -1,0 +1,116 @@
+"""What waits for whom: the queue of reviews, what may be released, and what a person should look at first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import sqlalchemy as sa
+
+from services import facts, gate
+from services.accounts import permissions
+from services.domain import Action, Actor, Status, VersionRef
+from services.errors import SignoffError
+from services.evidence import Facts, Submission
+from services.gate import Verdict
+from services.policy import Policy
+from services.signoff import Signoff
+from services.tables import submissions
+
+MAX_SHOWN = 100
+
+
+class Task(StrEnum):
+    """What a person can do about a submission."""
+
+    REVIEW = "to review"
+    FIX = "to fix"
+    RESOLVE = "to resolve"
+    RELEASE = "to release"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One open submission as a queue shows it. ``problem`` says why it could not be judged; then the rest is None."""
+
+    submission: Submission
+    policy: Policy | None = None
+    facts: Facts | None = None
+    verdict: Verdict | None = None
+    problem: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the gate would let it through now."""
+        return self.verdict is not None and self.verdict.allowed
+
+    @property
+    def blocked(self) -> bool:
+        """Whether more than an approval stands in the way."""
+        return self.verdict is None or not (self.verdict.allowed or self.verdict.waits_for_approval_only)
+
+
+def queue(signoff: Signoff, *statuses: Status) -> list[Submission]:
+    """Open submissions in any of the statuses (default: all open ones), oldest first."""
+    wanted = [status.value for status in statuses] or list(facts.OPEN)
+    query = (
+        sa.select(submissions)
+        .where(submissions.c.status.in_(wanted))
+        .order_by(submissions.c.submitted_at, submissions.c.id)
+        .limit(MAX_SHOWN)
+    )
+    with signoff.database.reading() as connection:
+        return [facts.submission_from(row) for row in connection.execute(query)]
+
+
+def judged(signoff: Signoff, found: list[Submission]) -> list[Item]:
+    """Each submission with facts and verdict as a page shows them; one that cannot be read says why."""
+    return [_judge(signoff, submission) for submission in found]
+
+
+def _judge(signoff: Signoff, submission: Submission) -> Item:
+    try:
+        policy, seen = facts.shown(signoff, submission.ref)
+    except SignoffError as error:
+        return Item(submission=submission, problem=str(error))
+    return Item(submission=submission, policy=policy, facts=seen, verdict=gate.evaluate(policy, seen))
+
+
+def tasks(actor: Actor, items: list[Item]) -> list[tuple[Task, Item]]:
+    """What of the open submissions this person can do something about, in their order."""
+    return [(task, item) for item in items for task in _tasks(actor, item)]
+
+
+def _tasks(actor: Actor, item: Item) -> list[Task]:
+    status, found = item.submission.status, []
+    mine = actor.username == item.submission.submitted_by
+    if status in {Status.PENDING, Status.EXPIRED} and permissions.may(actor, Action.APPROVE) and _wanted(actor, item):
+        found.append(Task.REVIEW)
+    if status == Status.CHANGES_REQUESTED and mine:
+        found.append(Task.FIX)
+    held_up = item.facts is not None and any(finding.blocks for finding in item.facts.findings)
+    if held_up and status != Status.CHANGES_REQUESTED and _independent(actor, item):
+        found.append(Task.RESOLVE)
+    if status in {Status.APPROVED, Status.AUTO_APPROVED} and permissions.may(actor, Action.PROMOTE) and not held_up:
+        found.append(Task.RELEASE)
+    return found
+
+
+def _independent(actor: Actor, item: Item) -> bool:
+    """Whether this person could say that a finding is answered; the verb judges it again."""
+    own = item.facts is None or gate.barred(actor.username, item.facts)
+    return permissions.may(actor, Action.RESOLVE) and not own
+
+
+def _wanted(actor: Actor, item: Item) -> bool:
+    """Whether the vote of this person is asked for; where that cannot be read, of whoever did not submit it."""
+    if item.policy is None or item.facts is None:
+        return actor.username != item.submission.submitted_by
+    return gate.wanted(actor, item.policy, item.facts)
+
+
+def next_for(signoff: Signoff, actor: Actor, *, after: VersionRef) -> VersionRef | None:
+    """The oldest submission this person is to review, other than ``after``; None when there is none."""
+    waiting = judged(signoff, queue(signoff, Status.PENDING, Status.EXPIRED))
+    mine = (item.submission.ref for task, item in tasks(actor, waiting) if task is Task.REVIEW)
+    return next((ref for ref in mine if ref != after), None)
