@@ -25,6 +25,7 @@ from services.errors import (
     Unauthenticated,
 )
 from services.gate import GateRefused
+from services.validation.errors import ModelFailed, ValidationCancelled
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ STATUSES: tuple[tuple[type[SignoffError], int, str], ...] = (
     (NotFound, 404, "RESOURCE_DOES_NOT_EXIST"),
     (PromotionConflict, 409, "RESOURCE_CONFLICT"),
     (LedgerUnavailable, 503, "TEMPORARILY_UNAVAILABLE"),
+    (ValidationCancelled, 409, "RESOURCE_CONFLICT"),
+    (ModelFailed, 422, "INVALID_STATE"),  # it ends a validation in the background, whose answer says so
     (OutcomeUnknown, 504, "DEADLINE_EXCEEDED"),  # not 503, which promises that nothing was changed
     (RegistryUnavailable, 503, "TEMPORARILY_UNAVAILABLE"),
 )

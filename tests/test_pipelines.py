@@ -72,6 +72,9 @@ def pipeline(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("NOTIFY_URL", raising=False)
     monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)  # `set_experiment` holds for a process
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
     mlflow.set_tracking_uri(world.server.url)
     yield importlib.import_module("pipeline")
     mlflow.set_tracking_uri(None)
