@@ -10,6 +10,9 @@ LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/pip-compile --quiet --str
 
 # A file's tests share its servers, so a file goes to one worker; the long ones are not kept for the end.
 WORKERS := 3
+# Workers and servers share the cores; linear algebra that took all of them for each process would starve the rest.
+test soak: export OMP_NUM_THREADS := 1
+test soak: export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help run setup test soak check format bench lock clean
