@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from concurrent.futures import wait
 
 import streamlit as st
 
@@ -20,38 +19,35 @@ from services.metrics import says_how_good
 from services.reading import MAX_POINTS, Reader
 from services.side_by_side.comparison import Comparison, same_data
 
-PATIENCE_SECONDS = 0.1
-POLL_SECONDS = 0.2
+CLICK_SECONDS = 0.2
 
 
-def training_curves(comparison: Comparison, reader: Reader, champion: VersionRef | None) -> None:
-    """One metric over the steps of training; no other metric's steps are read.
+def training_curves(comparison: Comparison, reader: Reader, champion: VersionRef | None) -> Callable[[], None]:
+    """One metric over the steps of training; no other metric's steps are read. Returns what draws them.
 
-    Of long curves MLflow needs a twentieth of a second each, so the rest of the page does not wait for them: what is
-    not there at once is drawn as soon as it is.
+    Of long curves MLflow needs a twentieth of a second each, so they are asked for here, and drawn once the rest of
+    the page is: that takes about as long.
     """
     with st.container(border=True, height="stretch"):
         metric = metric_choice("Training curves", _names(comparison), "curve")
         if metric is None:
             st.caption("No version has a run with metrics.")
-            return
+            return lambda: None
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             weight = st.slider("Smoothing", 0.0, 0.95, 0.0, 0.05, key="smoothing", bind="query-params", width=220)
             logarithmic = st.toggle("Log scale", key="log", bind="query-params")
         asked = reader.curves_asked([e.run.run_id for e in _showing(comparison, metric) if e.run], metric)
-        with suppress(TimeoutError):
-            asked.exception(PATIENCE_SECONDS)
-        if asked.done():
-            _draw(comparison, champion, metric, asked.result(), weight=weight, logarithmic=logarithmic)
-        else:
-            with st.container(height=LOW, border=False):
+        place = st.empty()
+
+    def drawn() -> None:
+        while not asked.done():
+            with place.container(height=LOW, border=False):  # whoever clicks meanwhile is heard here
                 st.caption(f":material/hourglass_top: Reading {len(comparison.versions)} curves…")
-            st.fragment(_when_read, run_every=POLL_SECONDS)(asked)
+            wait([asked], CLICK_SECONDS)
+        with place.container():
+            _draw(comparison, champion, metric, asked.result(), weight=weight, logarithmic=logarithmic)
 
-
-def _when_read(asked: Future[Mapping[str, domain.Curve]]) -> None:
-    if asked.done():
-        st.rerun()
+    return drawn
 
 
 def _draw(

@@ -27,19 +27,22 @@ def render(session: Session) -> None:
         with reading_shown("Reading the evidence…"):
             comparison, story = comparing.opened(session.signoff, asked.refs)
         champion = story.champion.ref if story.champion else None
-        with st.container(border=True, key="summary"):
-            conclusions(comparison, linked=True)
-            parts.next_steps(comparison, session.user)
-        data_warning(comparison)
-        metric_table(comparison)
-        parts.metric_charts(comparison, champion)
+        above = st.container()
         left, right = st.columns(2, gap="medium")
         with left:
-            training_curves(comparison, session.signoff.reader, champion)
+            draw_curves = training_curves(comparison, session.signoff.reader, champion)
+        with above:
+            with st.container(border=True, key="summary"):
+                conclusions(comparison, linked=True)
+                parts.next_steps(comparison, session.user)
+            data_warning(comparison)
+            metric_table(comparison)
+            parts.metric_charts(comparison, champion)
         with right:
             metric_trend(story, key="trend", picture=f"{stem(comparison)}-trend")
         trade_offs(comparison, story, champion)
         other_differences(session.signoff, comparison)
+        draw_curves()
 
 
 render(current())

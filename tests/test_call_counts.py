@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components import links, training
+from components import links
 from services.domain import VersionRef
 from services.signoff import Signoff
 from services.verbs import releases, reviews
@@ -28,12 +28,6 @@ PAGES = [
 ]
 """Every page with the query of its link; a page that grows must be added here."""
 SMALL, LARGE = 10, 300
-
-
-@pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a page reads in the background is waited for, so that it is counted."""
-    monkeypatch.setattr(training, "PATIENCE_SECONDS", 20)
 
 
 def registry_of(models: int, home: Path) -> tuple[Signoff, FakeRegistry]:
