@@ -117,14 +117,10 @@ class Reader:
             return known
         key = (metric, *run_ids)
         with self._lock:
-            asked = self._asked.pop(key, None)
-            if asked is None or (asked.done() and asked.exception() is None):  # what it found is forgotten by now
-                asked = _readers.submit(self.curves, run_ids, metric)
-            if not asked.done():  # a failure is told once, and asked for again the next time
-                self._asked[key] = asked
-            for old in [other for other, future in self._asked.items() if future.done() and other != key]:
-                del self._asked[old]
-        return asked
+            self._asked = {other: future for other, future in self._asked.items() if not future.done()}
+            if key not in self._asked:
+                self._asked[key] = _readers.submit(self.curves, run_ids, metric)
+            return self._asked[key]
 
     def version_file(self, version: ModelVersion, path: str) -> bytes | None:
         """A small file of a version; None where there is none.

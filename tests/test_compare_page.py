@@ -415,7 +415,7 @@ class TestCurves:
             assert "MLflow is away" in text(at)
             assert len(at.get("plotly_chart")) == 5, "the rest is there"
         at = page(signoff, "m:2,m:3", curve="val_loss")
-        assert "MLflow is away" not in text(at.run())
+        assert "MLflow is away" not in text(at)
 
 
 class TestTradeOffs:
