@@ -23,8 +23,8 @@ from services.record.ledger import Event
 from services.signoff import Signoff
 from services.steps import intents
 from services.steps.changes import Change, State
-from services.verbs import common, releases, reviews
-from services.verbs.common import refusals_recorded
+from services.verbs import releases, reviews
+from services.verbs.common import acting, person, refusals_recorded
 from services.verbs.reviews import Outcome
 
 WORDS = "Asked for by an MLflow client."
@@ -116,7 +116,7 @@ def _no(signoff: Signoff, call: Call, reason: str, verdict: Verdict | None = Non
 def anybody(signoff: Signoff, call: Call) -> Actor:
     """Who asks, with the roles of this moment; without any where we do not know them."""
     try:
-        return common.person(signoff, call.actor, Source.MLFLOW_CLIENT)
+        return person(signoff, call.actor, Source.MLFLOW_CLIENT)
     except NotAllowed:
         return Actor(username=call.actor, name=call.actor, roles=frozenset(), source=Source.MLFLOW_CLIENT)
 
@@ -142,9 +142,7 @@ def _at_once(signoff: Signoff, call: Call) -> Answer | None:
         case Nothing():
             return _already(move.ref, found.state)
         case Verb():
-            actor = common.acting(
-                signoff, call.actor, Source.MLFLOW_CLIENT, found.action, found.ref, _SUBJECT[found.action]
-            )
+            actor = acting(signoff, call.actor, Source.MLFLOW_CLIENT, found.action, found.ref, _SUBJECT[found.action])
             if found.action is Action.PROMOTE and scene.standing(found.ref.version) is not Standing.SUBMITTED:
                 _refuse_unsubmitted(signoff, scene, found.ref, actor)
     return None
