@@ -139,7 +139,7 @@ class TestAuto:
         self, low: Signoff, registry: FakeRegistry, good: VersionRef, clock: Clock
     ) -> None:
         slow = under(low, LOW + "min_hours_in_staging: 12\n")
-        with pytest.raises(GateRefused, match="12 hours are needed"):
+        with pytest.raises(GateRefused, match="at least 12 hours must have passed"):
             auto(slow, good)
         assert registry.version(good).tags["approval_status"] == "auto_approved"
         clock.now += timedelta(hours=24)

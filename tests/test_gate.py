@@ -269,7 +269,7 @@ class TestWhatElseAPolicyCanAskFor:
         assert evaluate(policy, replace(seen, decisions=(vote,))).allowed
         late = replace(seen, decisions=(vote,), now=NOW + timedelta(seconds=1))
         (check,) = evaluate(policy, late).failed
-        assert "expired after 1 days" in check.reason
+        assert "expired after 1 day." in check.reason
         back = replace(late, decisions=(replace(vote, expired=True),), now=START)
         assert failed(evaluate(policy, back)) == {"approvals"}, "a clock set back does not revive it"
 

@@ -24,7 +24,8 @@ def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str,
     """Why a decision no longer counts, in words; empty when it does."""
     reasons = [*decision.binding.differences(facts.binding(policy.digest))]
     if expired(decision, policy, facts):
-        reasons.append(f"it expired after {policy.rules.approvals_expire_after_days:g} days")
+        days = policy.rules.approvals_expire_after_days
+        reasons.append(f"it expired after {days:g} day{'' if days == 1 else 's'}")
     if decision.automation and not policy.rules.automation:
         reasons.append(f"policy {policy.rules.name} lets no automation approve")
     if policy.rules.signing and decision.decision == APPROVED and not decision.signed:

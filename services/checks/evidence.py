@@ -67,13 +67,17 @@ def _missing(metric: Metric | None) -> str | None:
     return None if metric.usable else str(metric.value)
 
 
+def _unusable(rule: MetricRule, metric: Metric | None) -> str:
+    return f"{rule.name} is {metric.value}" if metric else f"{rule.name} has no evidence"
+
+
 def _threshold(rule: MetricRule, threshold: float, metric: Metric | None) -> Check:
     sign = "≥" if rule.greater_is_better else "≤"
     wanted = f"{sign} {_number(threshold)}"
     missing = _missing(metric)
     if metric is None or missing:
         passed, value = False, missing or ""
-        reason = f"{rule.name} has {missing}; {wanted} is needed."
+        reason = f"{_unusable(rule, metric)}; {wanted} is needed."
     else:
         passed = metric.value >= threshold if rule.greater_is_better else metric.value <= threshold
         value = _number(metric.value)
@@ -105,7 +109,7 @@ def _change(rule: MetricRule, facts: Facts, metric: Metric | None, *, limit: flo
         return answer(True, "no champion", "There is no champion to compare with.")
     champion = facts.champion.metrics.get(rule.name)
     if metric is None or _missing(metric):
-        return answer(False, _missing(metric) or "", f"{rule.name} has {_missing(metric)}, so it cannot be compared.")
+        return answer(False, _missing(metric) or "", f"{_unusable(rule, metric)}, so it cannot be compared.")
     if champion is None or _missing(champion):
         return answer(
             False, "no evidence", f"The champion {facts.champion.ref} has no usable {rule.name} to compare with."
@@ -212,13 +216,14 @@ def _age(limit: float, facts: Facts) -> Check:
     passed = age is not None and age <= limit
     value = f"{age:.1f} days" if age is not None else "unknown"
     reason = f"Its evidence is {value} old" if age is not None else "Its run does not say when it ended"
+    allowed = f"{_number(limit)} day{'' if limit == 1 else 's'}"
     return Check(
         id="evidence_age",
-        title=f"Evidence at most {_number(limit)} days old",
+        title=f"Evidence at most {allowed} old",
         passed=passed,
         value=value,
-        threshold=f"≤ {_number(limit)} days",
-        reason=f"{reason}." if passed else f"{reason}; at most {_number(limit)} days are allowed.",
+        threshold=f"≤ {allowed}",
+        reason=f"{reason}." if passed else f"{reason}; at most {allowed} may have passed.",
     )
 
 

@@ -34,13 +34,14 @@ def _staged(limit: float, facts: Facts) -> Check:
     passed = hours is not None and hours >= limit
     value = f"{hours:.1f} hours" if hours is not None else "not submitted"
     reason = f"It has been in review for {value}" if hours is not None else "It was not submitted"
+    wanted = f"{limit:g} hour{'' if limit == 1 else 's'}"
     return Check(
         id="staging_time",
-        title=f"At least {limit:g} hours in review",
+        title=f"At least {wanted} in review",
         passed=passed,
         value=value,
-        threshold=f"≥ {limit:g} hours",
-        reason=f"{reason}." if passed else f"{reason}; {limit:g} hours are needed.",
+        threshold=f"≥ {wanted}",
+        reason=f"{reason}." if passed else f"{reason}; at least {wanted} must have passed.",
     )
 
 
@@ -65,13 +66,14 @@ def _unreleased(facts: Facts) -> str:
 
 def promoter(policy: Policy, actor: Actor) -> Check:
     wanted = " or ".join(role.words for role in policy.rules.promoted_by)
-    held = ", ".join(sorted(role.words for role in actor.roles)) or "no role"
+    held = ", ".join(sorted(role.words for role in actor.roles))
     passed = bool(actor.roles & set(policy.rules.promoted_by))
+    problem = f"{actor.username} is no {wanted}, and only a {wanted} may promote"
     return Check(
         id="promoter",
         title=f"Promoted by a {wanted}",
         passed=passed,
-        value=f"{actor.username}: {held}",
+        value=f"{actor.username}: {held or 'no role'}",
         threshold=wanted,
-        reason=f"{actor.username} may promote." if passed else f"{actor.username} is {held}; a {wanted} must promote.",
+        reason=f"{actor.username} may promote." if passed else f"{problem}.",
     )

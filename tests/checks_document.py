@@ -1,0 +1,307 @@
+"""docs/checks.md, which says what each check answers: written here from the gate's own answers.
+
+``python -m tests.checks_document`` writes it anew; a test fails while it is not what the gate says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+from services.domain import Action, Actor, Role, VersionRef
+from services.evidence import Evidence, Facts, Finding, Severity, Waiver
+from services.gate import evaluate
+from services.policy import Policy, parse
+from services.settings import PROJECT
+from services.signing import Act, ElectronicSignature
+from services.validation.record import Validation
+from services.validation.report import HoldoutFacts
+from services.validation.subjects import Subject
+from services.verdict import Check, Verdict
+from tests.fakes import START
+from tests.test_gate import NOW, OTHER_DATA, approved, champion, evidence, facts
+from tests.test_policy import GOOD
+from tests.validation import report
+
+FILE = PROJECT / "docs" / "checks.md"
+HEAD = """\
+# What the gate checks, and what it says
+
+Every check a policy can ask for, as people read it on a page, in a message, in an answer of the REST API and in the
+record: with its value, its threshold and one sentence. These are the gate's own answers to made-up versions: this file
+is written by `python -m tests.checks_document`, and a test fails while it says anything else than the gate.
+
+An id is the family of the check and, where there can be several, what it is about. A policy's keys are explained by the
+policies in `policies/` and `policies/examples/`.
+"""
+TITLES = {
+    "intact": "Evidence: `intact`",
+    "metric": "Evidence: `metric`",
+    "champion": "Evidence: `champion`",
+    "same_dataset": "Evidence: `same_dataset`",
+    "signature": "Evidence: `signature`",
+    "input_example": "Evidence: `input_example`",
+    "tag": "Evidence: `tag`",
+    "artifact": "Evidence: `artifact`",
+    "evidence_age": "Evidence: `evidence_age`",
+    "validation": "Offline validation: `validation`",
+    "submitted": "Agreement: `submitted`",
+    "changes": "Agreement: `changes`",
+    "findings": "Agreement: `findings`",
+    "approvals": "Agreement: `approvals`",
+    "freeze": "Time: `freeze`",
+    "staging_time": "Time: `staging_time`",
+    "released_before": "Rollback: `released_before`",
+    "promoter": "Who acts: `promoter`",
+    "signed": "Who acts: `signed`",
+    "break_glass": "Emergency: `break_glass`",
+    "asked_by": "Emergency: `asked_by`",
+    "second_person": "Emergency: `second_person`",
+    "as_asked": "Emergency: `as_asked`",
+}
+"""Heading of each family, in the order of the document; a check of another family fails the test."""
+
+DEMANDING = """\
+input_example: true
+required_tags: [owner]
+required_artifacts: ["*model_card.md"]
+max_evidence_age_days: 1
+min_hours_in_staging: 24
+freezes:
+  - {title: Year end, time_zone: Europe/Berlin, from: 2026-12-18 17:00:00, until: 2027-01-04 08:00:00}
+"""
+HOLDOUT = "9" * 64
+MANAGER = Actor(username="manager", name="Mara", roles=frozenset({Role.RELEASE_MANAGER}))
+HOLDER = Actor(username="holder", name="Hanna", roles=frozenset({Role.BREAK_GLASS}))
+
+
+def policy(*, more: str = "", **changes: str) -> Policy:
+    """The policy of the tests with some of its lines replaced, and lines added."""
+    text = GOOD
+    for old, new in changes.items():
+        line = next(line for line in GOOD.splitlines(keepends=True) if old in line)
+        text = text.replace(line, new)
+    return parse(text + more, "p.yaml")
+
+
+def metric(rules: str) -> Policy:
+    return policy(threshold=f"    {rules}\n")
+
+
+def losing(rules: str) -> Policy:
+    """A metric of which less is better."""
+    return policy(greater_is_better="    greater_is_better: false\n", threshold=f"    {rules}\n")
+
+
+def agreed(rules: Policy, seen: Facts, *people: str, role: str = "reviewer", decision: str = "approved") -> Facts:
+    """`approved`, under these rules."""
+    found = approved(seen, *people, role=role, decision=decision)
+    votes = tuple(replace(vote, binding=seen.binding(rules.digest)) for vote in found.decisions)
+    return replace(found, decisions=votes)
+
+
+def verdicts() -> Iterator[Verdict]:
+    """What the gate answers to one made-up version after another."""
+    yield from _of_evidence()
+    yield from _of_comparisons()
+    yield from _of_agreement()
+    yield from _of_time()
+    yield from _of_validations()
+    yield from _of_whoever_acts()
+    yield from _of_emergencies()
+
+
+def _of_evidence() -> Iterator[Verdict]:
+    plain, demanding = policy(), policy(more=DEMANDING)
+    good = evidence(0.95, input_example=True, files={"MLmodel": b"", "model_card.md": b"For whom."})
+    assert good.run
+    tagged = replace(good, version=replace(good.version, tags={"owner": "cardiology"}))
+    yield evaluate(demanding, facts(tagged))
+    yield evaluate(demanding, facts(replace(evidence(0.95, signature=None), manifest=None)))
+    yield evaluate(demanding, facts(replace(good, run=replace(good.run, ended_at=None))))
+    yield evaluate(demanding, facts(replace(good, run=replace(good.run, ended_at=START - timedelta(hours=12)))))
+    gone = replace(good, version=replace(good.version, ready=False), run=None)
+    yield evaluate(plain, facts(gone))
+    for value in (0.5, float("nan"), None):
+        yield evaluate(plain, facts(evidence(value)))
+    yield evaluate(losing("threshold: 0.3"), facts(evidence(0.3)))
+    yield evaluate(losing("threshold: 0.3"), facts(evidence(0.31)))
+
+
+def _of_comparisons() -> Iterator[Verdict]:
+    never_worse = metric("min_absolute_change: 0")
+    for mine, theirs in ((0.95, 0.92), (0.92, 0.92), (0.9, 0.92), (None, 0.92), (0.95, None)):
+        yield evaluate(never_worse, facts(evidence(mine), champion(theirs)))
+    yield evaluate(never_worse, facts(evidence(0.95)))
+    for rules in (metric("min_absolute_change: 0.02"), metric("min_absolute_change: -0.02")):
+        yield evaluate(rules, facts(evidence(0.93), champion(0.92)))
+    relative = losing("min_relative_change: 0.1")
+    for mine, theirs in ((0.2, 0.25), (0.25, 0.25), (0.24, 0.25), (0.24, 0.0)):
+        yield evaluate(relative, facts(evidence(mine), champion(theirs)))
+    yield evaluate(losing("min_relative_change: -0.1"), facts(evidence(0.26), champion(0.25)))
+    plain = policy()
+    yield evaluate(plain, facts(evidence(0.95, dataset=OTHER_DATA), champion()))
+    yield evaluate(plain, facts(evidence(0.95, dataset=None), champion()))
+    yield evaluate(plain, facts(evidence(0.95), champion(dataset=None)))
+
+
+def _of_agreement() -> Iterator[Verdict]:
+    plain, seen = policy(), facts(evidence(0.95))
+    yield evaluate(plain, seen)
+    yield evaluate(plain, agreed(plain, seen, "reviewer"))
+    yield evaluate(plain, agreed(plain, seen, "reviewer", "second", decision="changes_requested"))
+    several = policy(role="  - role: reviewer\n    count: 2\n  - role: release_manager\n")
+    yield evaluate(several, agreed(several, seen, "reviewer"))
+    yield evaluate(several, agreed(several, seen, "reviewer", "second"))
+    moved = agreed(plain, seen, "reviewer")
+    everything = replace(moved.decisions[0].binding, manifest="m", evidence="e", champion="c", policy="p")
+    yield evaluate(plain, replace(moved, decisions=(replace(moved.decisions[0], binding=everything),)))
+    expiring = policy(more="approvals_expire_after_days: 0.5\n")
+    yield evaluate(expiring, agreed(expiring, seen, "reviewer"))
+    signing = policy(more="signing: true\n")
+    yield evaluate(signing, agreed(signing, seen, "reviewer"))
+    for rules in (policy(more="risk: low\nautomation: true\n"), plain):
+        vote = agreed(rules, seen, "pipeline", role="automation")
+        yield evaluate(rules, replace(vote, decisions=(replace(vote.decisions[0], automation=True),)))
+    yield from (evaluate(plain, replace(seen, findings=found)) for found in _findings(seen.candidate))
+
+
+def _findings(candidate: Evidence) -> Iterator[tuple[Finding, ...]]:
+    grave = Finding(
+        id=1,
+        ref=candidate.ref,
+        severity=Severity.BLOCKING,
+        text="It misses half of those under forty.",
+        owner="scientist",
+        due=date(2025, 12, 31),
+        raised_by="reviewer",
+        raised_at=START.isoformat(),
+        seq=1,
+    )
+    yield (grave,)
+    yield (grave, replace(grave, due=date(2026, 12, 31)), replace(grave, text="x" * 121, due=None))
+    yield (replace(grave, resolved_by="second"), replace(grave, severity=Severity.MAJOR))
+
+
+def _of_time() -> Iterator[Verdict]:
+    demanding = policy(more=DEMANDING)
+    seen = facts(evidence(0.95))
+    waiting = agreed(demanding, seen)
+    assert waiting.submission
+    for hours in (23, 24):
+        since = (NOW - timedelta(hours=hours)).isoformat()
+        yield evaluate(demanding, replace(waiting, submission=replace(waiting.submission, submitted_at=since)))
+    yield evaluate(demanding, replace(seen, now=NOW.replace(month=12, day=24)))
+
+
+def _of_validations() -> Iterator[Verdict]:
+    def judged(seen: Facts, *found: Validation, rule: str = "") -> Verdict:
+        wanted = f"validation: {{holdout: '{HOLDOUT}', metric: roc_auc, confidence: 0.95{rule}}}\n"
+        return evaluate(policy(more=wanted), replace(seen, validations=found))
+
+    seen = facts(evidence(0.95), champion())
+    fits = _validation(seen)
+    yield judged(seen)
+    yield judged(seen, fits)
+    yield judged(seen, _validation(seen, within=0.03))
+    yield judged(seen, fits, rule=", min_improvement: 0.05")
+    yield judged(seen, fits, rule=", min_improvement: -0.01")
+    yield judged(seen, replace(fits, report=replace(fits.report, metrics=())))
+    yield judged(seen, _validation(seen, sha256="7" * 64, confidence=0.9))
+    yield judged(seen, replace(fits, manifest="m", champion_manifest="c"))
+    yield judged(seen, replace(fits, champion=3, champion_identity="c"))
+    yield judged(facts(evidence(0.95)), _validation(facts(evidence(0.95))))
+    yield judged(facts(evidence(0.95)), fits)
+    assert seen.candidate.manifest
+    yield judged(replace(seen, rollback_of=seen.candidate.manifest.digest))
+
+
+def _validation(seen: Facts, *, sha256: str = HOLDOUT, within: float = 0.01, confidence: float = 0.95) -> Validation:
+    """One of the version and the champion as they are."""
+    holdout = HoldoutFacts(
+        name="h.csv", digest=sha256[:8], sha256=sha256, rows=100, columns=("x", "y"), target="y", source="/data/h.csv"
+    )
+    subjects = [
+        Subject(ref=one.ref, folder=Path(), signature=None, digest=one.manifest.digest)
+        for one in (seen.candidate, seen.champion)
+        if one and one.manifest
+    ]
+    other = subjects[1] if seen.champion else None
+    return Validation(
+        seq=41,
+        ref=seen.candidate.ref,
+        manifest=subjects[0].digest,
+        champion=other.ref.version if other else None,
+        champion_identity=seen.champion.version.identity if seen.champion else None,
+        champion_manifest=other.digest if other else None,
+        by="scientist",
+        at=START.isoformat(),
+        consent=False,
+        run_id="0" * 32,
+        report=report(subjects[0], other, holdout, within=within, confidence=confidence),
+    )
+
+
+def _of_whoever_acts() -> Iterator[Verdict]:
+    plain, signing, seen = policy(), policy(more="signing: true\n"), facts(evidence(0.95), champion())
+    yield evaluate(plain, seen, actor=HOLDER)
+    yield evaluate(plain, seen, actor=MANAGER)
+    yield evaluate(plain, seen, actor=Actor(username="nobody", name="N", roles=frozenset()))
+    act = Act.of(Action.PROMOTE, signing, seen)
+    given = ElectronicSignature(username="manager", printed_name="Mara", meaning="I release it", act=act, at=NOW)
+    for signature in (
+        given,
+        None,
+        replace(given, username="holder"),
+        replace(given, at=NOW - timedelta(seconds=60)),
+        replace(given, at=NOW - timedelta(seconds=61)),
+        replace(given, act=replace(act, ref=VersionRef(name="m", version=9))),
+        replace(given, act=replace(act, binding=replace(act.binding, manifest="m", evidence="e"))),
+    ):
+        yield evaluate(signing, seen, actor=MANAGER, signature=signature)
+    assert seen.candidate.manifest
+    earlier = seen.candidate.manifest.digest
+    yield evaluate(metric("threshold: 0.9\n    min_absolute_change: 0"), replace(seen, rollback_of=earlier))
+    for digest in ("another digest", ""):
+        yield evaluate(plain, replace(seen, rollback_of=digest), actor=MANAGER)
+    yield evaluate(plain, replace(seen, candidate=replace(seen.candidate, manifest=None), rollback_of=earlier))
+
+
+def _of_emergencies() -> Iterator[Verdict]:
+    rules = policy(more=f"{DEMANDING.replace('input_example: true', '')}break_glass: true\n")
+    seen = agreed(rules, facts(evidence(0.5), champion(0.99)), "reviewer", decision="changes_requested")
+    waiver = Waiver(asked_by=HOLDER, confirmed_by=MANAGER, binding=seen.binding(rules.digest))
+    yield evaluate(rules, seen, emergency=waiver)
+    yield evaluate(policy(), seen, emergency=replace(waiver, asked_by=MANAGER, confirmed_by=MANAGER))
+    for name, role in (("trainer", Role.RELEASE_MANAGER), ("second", Role.AUDITOR)):
+        second = Actor(username=name, name=name, roles=frozenset({role}))
+        yield evaluate(rules, seen, emergency=replace(waiver, confirmed_by=second))
+
+
+def text() -> str:
+    """The whole document."""
+    answers: dict[str, dict[Check, None]] = {family: {} for family in TITLES}
+    for verdict in verdicts():
+        for check in verdict.checks:
+            answers[check.id.split(":")[0]][check] = None
+    return HEAD + "".join(_section(TITLES[family], list(checks)) for family, checks in answers.items())
+
+
+def _section(title: str, checks: list[Check]) -> str:
+    rows = "".join(f"| {' | '.join(_cells(check))} |\n" for check in checks)
+    return (
+        f"\n## {title}\n\n| Answer | Id | Title | Value | Threshold | Reason |\n| --- | --- | --- | --- | --- | --- |\n"
+        f"{rows}"
+    )
+
+
+def _cells(check: Check) -> list[str]:
+    answer = "passes" if check.passed else "waived" if check.waived else "**refuses**"
+    cells = [answer, f"`{check.id}`", check.title, check.value, check.threshold, check.reason]
+    return [cell.replace("|", "\\|") for cell in cells]
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())
