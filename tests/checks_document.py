@@ -17,7 +17,7 @@ from services.policy import Policy, parse
 from services.settings import PROJECT
 from services.signing import Act, ElectronicSignature
 from services.validation.record import Validation
-from services.validation.report import HoldoutFacts
+from services.validation.report import HoldoutFacts, Interval
 from services.validation.subjects import Subject
 from services.verdict import Check, Verdict
 from tests.fakes import START
@@ -121,7 +121,10 @@ def _of_evidence() -> Iterator[Verdict]:
     yield evaluate(demanding, facts(tagged))
     yield evaluate(demanding, facts(replace(evidence(0.95, signature=None), manifest=None)))
     yield evaluate(demanding, facts(replace(good, run=replace(good.run, ended_at=None))))
-    yield evaluate(demanding, facts(replace(good, run=replace(good.run, ended_at=START - timedelta(hours=12)))))
+    for days, limit in ((1, "1"), (1.00002, "1"), (0.5, "0.5"), (0.50001, "0.5")):
+        aged = replace(good, run=replace(good.run, ended_at=NOW - timedelta(days=days)))
+        yield evaluate(policy(more=f"max_evidence_age_days: {limit}\n"), facts(aged))
+    yield evaluate(demanding, facts(replace(good, version=replace(good.version, tags={"owner": "x" * 81}), run=None)))
     gone = replace(good, version=replace(good.version, ready=False), run=None)
     yield evaluate(plain, facts(gone))
     for value in (0.5, float("nan"), None):
@@ -181,7 +184,8 @@ def _findings(candidate: Evidence) -> Iterator[tuple[Finding, ...]]:
         seq=1,
     )
     yield (grave,)
-    yield (grave, replace(grave, due=date(2026, 12, 31)), replace(grave, text="x" * 121, due=None))
+    yield (grave, replace(grave, due=date(2026, 12, 31)))
+    yield (replace(grave, text=f"{'x' * 119}X", due=None), replace(grave, text="x" * 121, due=None))
     yield (replace(grave, resolved_by="second"), replace(grave, severity=Severity.MAJOR))
 
 
@@ -190,15 +194,16 @@ def _of_time() -> Iterator[Verdict]:
     seen = facts(evidence(0.95))
     waiting = agreed(demanding, seen)
     assert waiting.submission
-    for hours in (23, 24):
+    for hours, limit in ((23.999, 24), (24, 24), (0.5, 1), (1, 1)):
         since = (NOW - timedelta(hours=hours)).isoformat()
-        yield evaluate(demanding, replace(waiting, submission=replace(waiting.submission, submitted_at=since)))
+        waited = replace(waiting, submission=replace(waiting.submission, submitted_at=since))
+        yield evaluate(policy(more=f"min_hours_in_staging: {limit}\n"), waited)
     yield evaluate(demanding, replace(seen, now=NOW.replace(month=12, day=24)))
 
 
 def _of_validations() -> Iterator[Verdict]:
-    def judged(seen: Facts, *found: Validation, rule: str = "") -> Verdict:
-        wanted = f"validation: {{holdout: '{HOLDOUT}', metric: roc_auc, confidence: 0.95{rule}}}\n"
+    def judged(seen: Facts, *found: Validation, rule: str = ", metric: roc_auc") -> Verdict:
+        wanted = f"validation: {{holdout: '{HOLDOUT}', confidence: 0.95{rule}}}\n"
         return evaluate(policy(more=wanted), replace(seen, validations=found))
 
     seen = facts(evidence(0.95), champion())
@@ -206,9 +211,17 @@ def _of_validations() -> Iterator[Verdict]:
     yield judged(seen)
     yield judged(seen, fits)
     yield judged(seen, _validation(seen, within=0.03))
-    yield judged(seen, fits, rule=", min_improvement: 0.05")
-    yield judged(seen, fits, rule=", min_improvement: -0.01")
+    yield judged(seen, fits, rule=", metric: roc_auc, min_improvement: 0.05")
+    yield judged(seen, fits, rule=", metric: roc_auc, min_improvement: -0.01")
     yield judged(seen, replace(fits, report=replace(fits.report, metrics=())))
+    (gained,) = fits.report.metrics
+    lost = replace(
+        gained, greater_is_better=False, difference=-0.02, interval=Interval(low=-0.03, high=-0.01, confidence=0.95)
+    )
+    yield judged(seen, replace(fits, report=replace(fits.report, metrics=(lost,))), rule="")
+    yield judged(seen, replace(fits, report=replace(fits.report, metrics=(replace(gained, interval=None),))), rule="")
+    yield judged(seen, rule="")
+    yield judged(replace(seen, candidate=replace(seen.candidate, manifest=None)), fits)
     yield judged(seen, _validation(seen, sha256="7" * 64, confidence=0.9))
     yield judged(seen, replace(fits, manifest="m", champion_manifest="c"))
     yield judged(seen, replace(fits, champion=3, champion_identity="c"))
@@ -221,7 +234,7 @@ def _of_validations() -> Iterator[Verdict]:
 def _validation(seen: Facts, *, sha256: str = HOLDOUT, within: float = 0.01, confidence: float = 0.95) -> Validation:
     """One of the version and the champion as they are."""
     holdout = HoldoutFacts(
-        name="h.csv", digest=sha256[:8], sha256=sha256, rows=100, columns=("x", "y"), target="y", source="/data/h.csv"
+        name="h.csv", digest=sha256[:9], sha256=sha256, rows=100, columns=("x", "y"), target="y", source="/data/h.csv"
     )
     subjects = [
         Subject(ref=one.ref, folder=Path(), signature=None, digest=one.manifest.digest)
@@ -274,7 +287,12 @@ def _of_emergencies() -> Iterator[Verdict]:
     seen = agreed(rules, facts(evidence(0.5), champion(0.99)), "reviewer", decision="changes_requested")
     waiver = Waiver(asked_by=HOLDER, confirmed_by=MANAGER, binding=seen.binding(rules.digest))
     yield evaluate(rules, seen, emergency=waiver)
-    yield evaluate(policy(), seen, emergency=replace(waiver, asked_by=MANAGER, confirmed_by=MANAGER))
+    both = replace(MANAGER, roles=frozenset({Role.RELEASE_MANAGER, Role.REVIEWER}))
+    yield evaluate(policy(), seen, emergency=replace(waiver, asked_by=both, confirmed_by=both))
+    moved = replace(
+        waiver, asked_by=replace(HOLDER, roles=frozenset()), binding=replace(waiver.binding, manifest="m", evidence="e")
+    )
+    yield evaluate(rules, seen, emergency=moved)
     for name, role in (("trainer", Role.RELEASE_MANAGER), ("second", Role.AUDITOR)):
         second = Actor(username=name, name=name, roles=frozenset({role}))
         yield evaluate(rules, seen, emergency=replace(waiver, confirmed_by=second))

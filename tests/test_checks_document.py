@@ -20,3 +20,7 @@ def test_every_family_is_there_passed_and_refused() -> None:
 
 def test_whatever_an_emergency_goes_past_is_described() -> None:
     assert set(TITLES) >= WAIVABLE
+
+
+def test_every_answer_is_yes_or_no() -> None:
+    assert {type(check.passed) for verdict in verdicts() for check in verdict.checks} == {bool}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
@@ -9,6 +10,9 @@ from services.domain import Dataset, Metric
 from services.evidence import Facts
 from services.policy import MetricRule, Policy
 from services.verdict import Check
+
+DAY = 86_400
+"""Seconds of a day."""
 
 
 def evidence(policy: Policy, facts: Facts) -> Iterator[Check]:
@@ -212,10 +216,11 @@ def _required_artifact(pattern: str, facts: Facts) -> Check:
 def _age(limit: float, facts: Facts) -> Check:
     """Measured from the end of the run; one that never ended says not how old its evidence is."""
     measured = facts.candidate.run.ended_at if facts.candidate.run else None
-    age = (facts.now - measured).total_seconds() / 86_400 if measured else None
-    passed = age is not None and age <= limit
-    value = f"{age:.1f} days" if age is not None else "unknown"
-    reason = f"Its evidence is {value} old" if age is not None else "Its run does not say when it ended"
+    seconds = (facts.now - measured).total_seconds() if measured else None
+    passed = seconds is not None and seconds <= limit * DAY
+    # Rounded up, so that what is shown is over the limit exactly when the age is.
+    value = f"{math.ceil(seconds / (DAY / 10)) / 10} days" if seconds is not None else "unknown"
+    reason = f"Its evidence is {value} old" if seconds is not None else "Its run does not say when it ended"
     allowed = f"{_number(limit)} day{'' if limit == 1 else 's'}"
     return Check(
         id="evidence_age",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -10,6 +11,9 @@ from services.domain import Actor
 from services.evidence import Facts
 from services.policy import Policy
 from services.verdict import Check
+
+HOUR = 3600
+"""Seconds of an hour."""
 
 
 def timing(policy: Policy, facts: Facts) -> Iterator[Check]:
@@ -30,10 +34,11 @@ def timing(policy: Policy, facts: Facts) -> Iterator[Check]:
 
 def _staged(limit: float, facts: Facts) -> Check:
     since = datetime.fromisoformat(facts.submission.submitted_at) if facts.submission else None
-    hours = (facts.now - since).total_seconds() / 3600 if since else None
-    passed = hours is not None and hours >= limit
-    value = f"{hours:.1f} hours" if hours is not None else "not submitted"
-    reason = f"It has been in review for {value}" if hours is not None else "It was not submitted"
+    seconds = (facts.now - since).total_seconds() if since else None
+    passed = seconds is not None and seconds >= limit * HOUR
+    # Rounded down, so that what is shown is under the limit exactly when the time is.
+    value = f"{math.floor(seconds / (HOUR / 10)) / 10} hours" if seconds is not None else "not submitted"
+    reason = f"It has been in review for {value}" if seconds is not None else "It was not submitted"
     wanted = f"{limit:g} hour{'' if limit == 1 else 's'}"
     return Check(
         id="staging_time",
