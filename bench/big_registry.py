@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from bench.measure import Figure, once, repeated
 from bench.server import mlflow
 from components import links, session
-from services.accounts import people
+from services.accounts import people, sessions
 from services.domain import Role
 from services.mlflow.registry import MlflowRegistry
 from services.settings import PROJECT, Settings
@@ -89,10 +89,10 @@ def _searches(signoff: Signoff) -> list[Figure]:
 
 def _page(signoff: Signoff) -> list[Figure]:
     people.add_account(signoff.database, username="viewer", name="Vera", hashed="!", roles=[Role.VIEWER])
-    token = people.open_session(signoff.database, "viewer", signoff.settings.secret_key)
+    token = sessions.open_session(signoff.database, "viewer", signoff.settings.secret_key)
     session.use(signoff)
     at = AppTest.from_file(PROJECT / "components" / "shell.py", default_timeout=60)
-    at.user = {"session": people.session_key(token, signoff.settings.secret_key)}
+    at.user = {"session": sessions.session_key(token, signoff.settings.secret_key)}
     at.run()
 
     def settle() -> None:

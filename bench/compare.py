@@ -23,7 +23,7 @@ from streamlit.testing.v1 import AppTest
 from bench.measure import Figure, once, timed
 from bench.server import mlflow as server
 from components import links, session
-from services.accounts import people
+from services.accounts import people, sessions
 from services.database import Database
 from services.domain import Role
 from services.mlflow.registry import MlflowRegistry
@@ -106,10 +106,10 @@ def _history(database: Path, runs: list[str], metrics: int, steps: int) -> None:
 def _calls(signoff: Signoff) -> list[Figure]:
     """What each asks of MLflow, with nothing remembered."""
     people.add_account(signoff.database, username="viewer", name="Vera", hashed="!", roles=[Role.VIEWER])
-    token = people.open_session(signoff.database, "viewer", signoff.settings.secret_key)
+    token = sessions.open_session(signoff.database, "viewer", signoff.settings.secret_key)
     session.use(signoff)
     at = AppTest.from_file(PROJECT / "components" / "shell.py", default_timeout=120)
-    at.user = {"session": people.session_key(token, signoff.settings.secret_key)}
+    at.user = {"session": sessions.session_key(token, signoff.settings.secret_key)}
     at.run()
     found: list[Figure] = []
     for name, (versions, metrics, steps) in SIZES.items():
@@ -139,7 +139,7 @@ def _times(uri: str, folder: Path) -> list[Figure]:
     database = Database(settings.database_url)
     database.upgrade()
     people.add_account(database, username="viewer", name="Vera", hashed="!", roles=[Role.VIEWER])
-    token = people.open_session(database, "viewer", settings.secret_key)
+    token = sessions.open_session(database, "viewer", settings.secret_key)
     with _dashboard(environ, settings.url, folder), browser() as chrome:
         context = chrome.new_context(viewport={"width": 1440, "height": 5000})
         context.add_cookies([{"name": cookie_name(settings), "value": token, "url": settings.url}])

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from bench.measure import Figure, once, repeated
 from components import links, session
-from services.accounts import people
+from services.accounts import people, sessions
 from services.domain import Actor, Role, VersionRef
 from services.record import chain, ledger
 from services.record.ledger import Entry, Kind
@@ -32,10 +32,10 @@ def figures(folder: Path) -> list[Figure]:
     print(f"Long record: writing {EVENTS:,} events …")
     _write(signoff)
     people.add_account(signoff.database, username="auditor", name="Aiko", hashed="!", roles=[Role.AUDITOR])
-    token = people.open_session(signoff.database, "auditor", signoff.settings.secret_key)
+    token = sessions.open_session(signoff.database, "auditor", signoff.settings.secret_key)
     session.use(signoff)
     at = AppTest.from_file(PROJECT / "components" / "shell.py", default_timeout=60)
-    at.user = {"session": people.session_key(token, signoff.settings.secret_key)}
+    at.user = {"session": sessions.session_key(token, signoff.settings.secret_key)}
     at.run()
 
     def opened(_: int) -> None:

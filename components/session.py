@@ -3,9 +3,9 @@
 A test signs in without a browser and without replacing anything::
 
     session.use(signoff)                                        # any `Signoff`, for instance from `Signoff.wire`
-    token = people.open_session(signoff.database, "reviewer", signoff.settings.secret_key)
+    token = sessions.open_session(signoff.database, "reviewer", signoff.settings.secret_key)
     at = AppTest.from_file("components/shell.py")
-    at.user = {"session": people.session_key(token, signoff.settings.secret_key)}
+    at.user = {"session": sessions.session_key(token, signoff.settings.secret_key)}
     at.run()                                                    # Home
     at.switch_page("../pages/registry.py").run()
 """
@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 import streamlit as st
 
-from services.accounts import people, permissions
+from services.accounts import permissions, sessions
 from services.domain import Action, Actor
 from services.errors import LedgerUnavailable
 from services.signoff import Signoff
@@ -54,7 +54,7 @@ def current() -> Session:
     served = signoff()
     key = st.user.to_dict().get("session")
     try:
-        user = people.session_user(served.database, key) if isinstance(key, str) else None
+        user = sessions.session_user(served.database, key) if isinstance(key, str) else None
     except LedgerUnavailable as error:
         st.error(str(error), icon=":material/database_off:")
         st.stop()

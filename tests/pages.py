@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from components import session
 from components.links import PAGES
-from services.accounts import people
+from services.accounts import sessions
 from services.settings import PROJECT
 from services.signoff import Signoff
 
@@ -18,9 +18,9 @@ TIMEOUT = 30
 def shell(signoff: Signoff, username: str) -> AppTest:
     """The app as ``username`` sees it, not run yet."""
     session.use(signoff)
-    token = people.open_session(signoff.database, username, signoff.settings.secret_key)
+    token = sessions.open_session(signoff.database, username, signoff.settings.secret_key)
     at = AppTest.from_file(PROJECT / "components" / "shell.py", default_timeout=TIMEOUT)
-    at.user = {"session": people.session_key(token, signoff.settings.secret_key)}
+    at.user = {"session": sessions.session_key(token, signoff.settings.secret_key)}
     return at
 
 

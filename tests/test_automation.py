@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from services import caretaker, desk, gate
-from services.accounts import people
+from services.accounts import people, sessions
 from services.accounts.permissions import FOR_AUTOMATION, may
 from services.desk import Request
 from services.domain import Action, Actor, Role, Source, VersionRef
@@ -319,22 +319,22 @@ class TestServices:
                 asked.append(hashed)
                 return True
 
-        with pytest.raises(people.WrongCredentials):
-            people.log_in(low.database, "ci", "!", Anything(), b"k" * 32)
+        with pytest.raises(sessions.WrongCredentials):
+            sessions.log_in(low.database, "ci", "!", Anything(), b"k" * 32)
         assert asked == [None], "there is nothing that a password could fit"
         with pytest.raises(NotAllowed, match="is an automation"):
-            people.open_session(low.database, "ci", b"k" * 32)
+            sessions.open_session(low.database, "ci", b"k" * 32)
         with pytest.raises(BadInput, match="is an automation"):
             people.set_password(low.database, "ci", "hash")
         assert people.credentials(low.database, "ci") == {"usernames": {}}
 
     def test_a_session_of_an_account_that_is_a_service_opens_nothing(self, low: Signoff) -> None:
-        key = people.session_key(people.open_session(low.database, "viewer", b"k" * 32), b"k" * 32)
+        key = sessions.session_key(sessions.open_session(low.database, "viewer", b"k" * 32), b"k" * 32)
         with low.database.writing() as connection:
             connection.execute(
                 people.accounts.update().where(people.accounts.c.username == "viewer").values(automation=True)
             )
-        assert people.session_user(low.database, key) is None
+        assert sessions.session_user(low.database, key) is None
 
     @pytest.mark.parametrize("name", ["unknown", "signoff", "mlflow-client", "Signoff", "UNKNOWN", "ｓｉｇｎｏｆｆ"])
     def test_names_of_the_record_are_nobodys(self, signoff: Signoff, name: str) -> None:

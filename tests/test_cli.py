@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from commands import main
-from services.accounts import people, tokens
+from services.accounts import people, sessions, tokens
 from services.domain import Role, Source
 from services.errors import Unauthenticated
 from services.settings import PROJECT
@@ -202,7 +202,7 @@ class TestUser:
         assert code == 0
         assert people.acting(signoff.database, "nora", Source.CLI).roles == {Role.REVIEWER, Role.AUDITOR}
         key = signoff.settings.secret_key
-        assert people.log_in(signoff.database, "nora", "correct horse", BcryptPasswords(), key)
+        assert sessions.log_in(signoff.database, "nora", "correct horse", BcryptPasswords(), key)
         code, out, _ = run("user", "list", "--json")
         added = next(user for user in json.loads(out)["users"] if user["username"] == "nora")
         assert (added["roles"], added["disabled"]) == (["auditor", "reviewer"], False)

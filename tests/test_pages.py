@@ -9,7 +9,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
 
 from services import caretaker
-from services.accounts import people
+from services.accounts import sessions
 from services.desk import Request
 from services.domain import Action, VersionRef
 from services.errors import RegistryUnavailable
@@ -122,7 +122,7 @@ class TestSession:
     def test_a_closed_session_bites_on_the_next_run(self, signoff: Signoff, pending: VersionRef) -> None:
         at = shell(signoff, "viewer").run()
         assert "Good to see you" in text(at)
-        people.close_all(signoff.database, "viewer")
+        sessions.close_all(signoff.database, "viewer")
         at.run()
         assert "signed out" in text(at)
         assert "Good to see you" not in text(at)

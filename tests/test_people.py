@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services.accounts import people
+from services import tables
+from services.accounts import people, sessions
 from services.database import Database, database_time
 from services.domain import Role, Source
 from services.errors import BadInput, NotAllowed, NotFound
-from services.tables import accounts, sessions
+from services.tables import accounts
 from tests.conftest import BOTH
 from tests.fakes import PlainPasswords
 from web.passwords import BcryptPasswords
@@ -44,13 +45,13 @@ def database(tmp_path: Path) -> Database:
 
 def session_of(database: Database, username: str = "rita") -> str:
     """Open a session; returns its key."""
-    return people.session_key(people.open_session(database, username, KEY), KEY)
+    return sessions.session_key(sessions.open_session(database, username, KEY), KEY)
 
 
 def failing(database: Database, passwords: PlainPasswords, times: int) -> None:
     for _ in range(times):
-        with pytest.raises(people.WrongCredentials):
-            people.log_in(database, "rita", "wrong", passwords, KEY)
+        with pytest.raises(sessions.WrongCredentials):
+            sessions.log_in(database, "rita", "wrong", passwords, KEY)
 
 
 def change(database: Database, statement: sa.Update | sa.Delete) -> None:
@@ -112,7 +113,7 @@ class TestDemoAccounts:
         key = session_of(database, "auditor")
         people.ensure_demo_accounts(database, "demo", passwords)
         assert passwords.hashed == ["demo"]
-        assert people.session_user(database, key)
+        assert sessions.session_user(database, key)
 
     def test_a_new_password_replaces_the_old_one_and_ends_sessions(
         self, database: Database, passwords: PlainPasswords
@@ -120,10 +121,10 @@ class TestDemoAccounts:
         people.ensure_demo_accounts(database, "demo", passwords)
         key = session_of(database, "auditor")
         people.ensure_demo_accounts(database, "other", passwords)
-        assert people.session_user(database, key) is None
-        assert people.log_in(database, "auditor", "other", passwords, KEY)
-        with pytest.raises(people.WrongCredentials):
-            people.log_in(database, "auditor", "demo", passwords, KEY)
+        assert sessions.session_user(database, key) is None
+        assert sessions.log_in(database, "auditor", "other", passwords, KEY)
+        with pytest.raises(sessions.WrongCredentials):
+            sessions.log_in(database, "auditor", "demo", passwords, KEY)
 
     def test_roles_given_by_an_admin_survive(self, database: Database, passwords: PlainPasswords) -> None:
         people.ensure_demo_accounts(database, "demo", passwords)
@@ -157,8 +158,8 @@ class TestActing:
 
 class TestLogIn:
     def test_the_right_password_opens_a_session(self, database: Database, passwords: PlainPasswords) -> None:
-        token = people.log_in(database, "rita", "right", passwords, KEY)
-        user = people.session_user(database, people.session_key(token, KEY))
+        token = sessions.log_in(database, "rita", "right", passwords, KEY)
+        user = sessions.session_user(database, sessions.session_key(token, KEY))
         assert user is not None
         assert (user.username, user.roles, user.source) == ("rita", {Role.REVIEWER}, Source.BROWSER)
 
@@ -166,24 +167,24 @@ class TestLogIn:
     def test_an_unknown_name_is_checked_like_a_known_one(
         self, database: Database, passwords: PlainPasswords, username: str
     ) -> None:
-        with pytest.raises(people.WrongCredentials) as unknown:
-            people.log_in(database, username, "wrong", passwords, KEY)
-        with pytest.raises(people.WrongCredentials) as known:
-            people.log_in(database, "rita", "wrong", passwords, KEY)
+        with pytest.raises(sessions.WrongCredentials) as unknown:
+            sessions.log_in(database, username, "wrong", passwords, KEY)
+        with pytest.raises(sessions.WrongCredentials) as known:
+            sessions.log_in(database, "rita", "wrong", passwords, KEY)
         assert passwords.checked == [None, "plain:right"]
         assert str(unknown.value) == str(known.value)
 
     def test_four_failures_are_forgiven(self, database: Database, passwords: PlainPasswords) -> None:
         for _ in range(3):
             failing(database, passwords, 4)
-            assert people.log_in(database, "rita", "right", passwords, KEY)
+            assert sessions.log_in(database, "rita", "right", passwords, KEY)
 
     def test_the_fifth_failure_locks_out_the_right_password_too(
         self, database: Database, passwords: PlainPasswords
     ) -> None:
         failing(database, passwords, 5)
-        with pytest.raises(people.WrongCredentials):
-            people.log_in(database, "rita", "right", passwords, KEY)
+        with pytest.raises(sessions.WrongCredentials):
+            sessions.log_in(database, "rita", "right", passwords, KEY)
         assert passwords.checked[-1] is None, "a locked account still costs a check, but the real hash is not tried"
 
     def test_the_lock_ends_after_a_minute_of_database_time(self, database: Database, passwords: PlainPasswords) -> None:
@@ -192,23 +193,23 @@ class TestLogIn:
             left = connection.execute(sa.select(accounts.c.locked_until - database_time())).scalar_one()
         assert 50 < left <= 60
         change(database, accounts.update().values(locked_until=database_time() - 1))
-        assert people.log_in(database, "rita", "right", passwords, KEY)
+        assert sessions.log_in(database, "rita", "right", passwords, KEY)
 
     def test_guesses_sent_at_once_are_not_checked_more_than_five_times(
         self, database: Database, passwords: PlainPasswords
     ) -> None:
         def guess(_: int) -> None:
-            with pytest.raises(people.WrongCredentials):
-                people.log_in(database, "rita", "wrong", passwords, KEY)
+            with pytest.raises(sessions.WrongCredentials):
+                sessions.log_in(database, "rita", "wrong", passwords, KEY)
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(guess, range(24)))
-        assert len([hashed for hashed in passwords.checked if hashed]) == people.MAX_FAILURES
+        assert len([hashed for hashed in passwords.checked if hashed]) == sessions.MAX_FAILURES
 
     def test_a_disabled_account_is_not_told_apart(self, database: Database, passwords: PlainPasswords) -> None:
         people.disable(database, "rita")
-        with pytest.raises(people.WrongCredentials):
-            people.log_in(database, "rita", "right", passwords, KEY)
+        with pytest.raises(sessions.WrongCredentials):
+            sessions.log_in(database, "rita", "right", passwords, KEY)
 
     def test_an_account_disabled_during_the_check_stays_out(self, database: Database) -> None:
         class Slow(PlainPasswords):
@@ -216,70 +217,70 @@ class TestLogIn:
                 people.disable(database, "rita")
                 return super().check(password, hashed)
 
-        with pytest.raises(people.WrongCredentials):
-            people.log_in(database, "rita", "right", Slow(), KEY)
+        with pytest.raises(sessions.WrongCredentials):
+            sessions.log_in(database, "rita", "right", Slow(), KEY)
         with database.reading() as connection:
-            assert connection.execute(sa.select(sa.func.count()).select_from(sessions)).scalar_one() == 0
+            assert connection.execute(sa.select(sa.func.count()).select_from(tables.sessions)).scalar_one() == 0
 
 
 class TestSessions:
     def test_the_database_never_holds_the_token(self, database: Database) -> None:
-        token = people.open_session(database, "rita", KEY)
+        token = sessions.open_session(database, "rita", KEY)
         with database.reading() as connection:
-            row = connection.execute(sa.select(sessions)).one()
+            row = connection.execute(sa.select(tables.sessions)).one()
         assert token not in str(row)
-        assert people.session_user(database, token) is None
-        assert people.session_user(database, people.session_key(token, b"another key" * 4)) is None
+        assert sessions.session_user(database, token) is None
+        assert sessions.session_user(database, sessions.session_key(token, b"another key" * 4)) is None
 
     def test_end_after_twelve_hours_whatever_happens(self, database: Database) -> None:
         key = session_of(database)
         with database.reading() as connection:
-            left = connection.execute(sa.select(sessions.c.expires_at - database_time())).scalar_one()
+            left = connection.execute(sa.select(tables.sessions.c.expires_at - database_time())).scalar_one()
         assert 12 * 3600 - 10 < left <= 12 * 3600
-        change(database, sessions.update().values(expires_at=database_time() - 1))
-        assert people.session_user(database, key) is None
+        change(database, tables.sessions.update().values(expires_at=database_time() - 1))
+        assert sessions.session_user(database, key) is None
 
     def test_expired_rows_do_not_pile_up(self, database: Database) -> None:
         session_of(database)
-        change(database, sessions.update().values(expires_at=database_time() - 1))
+        change(database, tables.sessions.update().values(expires_at=database_time() - 1))
         session_of(database)
         with database.reading() as connection:
-            assert connection.execute(sa.select(sa.func.count()).select_from(sessions)).scalar_one() == 1
+            assert connection.execute(sa.select(sa.func.count()).select_from(tables.sessions)).scalar_one() == 1
 
     def test_closing_one_leaves_the_other(self, database: Database) -> None:
         first, second = session_of(database), session_of(database)
-        people.close_session(database, first)
-        people.close_session(database, first)
-        assert people.session_user(database, first) is None
-        assert people.session_user(database, second)
+        sessions.close_session(database, first)
+        sessions.close_session(database, first)
+        assert sessions.session_user(database, first) is None
+        assert sessions.session_user(database, second)
 
     def test_close_all_leaves_other_peoples_alone(self, database: Database) -> None:
         people.add_account(database, username="sam", name="Sam", hashed="plain:x", roles=[Role.SCIENTIST])
         hers, his = session_of(database, "rita"), session_of(database, "sam")
-        people.close_all(database, "rita")
-        assert people.session_user(database, hers) is None
-        assert people.session_user(database, his)
+        sessions.close_all(database, "rita")
+        assert sessions.session_user(database, hers) is None
+        assert sessions.session_user(database, his)
 
     def test_roles_change_in_open_sessions(self, database: Database) -> None:
         key = session_of(database)
         people.set_roles(database, "rita", [])
-        user = people.session_user(database, key)
+        user = sessions.session_user(database, key)
         assert user is not None
         assert user.roles == frozenset()
 
     def test_end_when_the_account_is_disabled_or_its_password_changes(self, database: Database) -> None:
         key = session_of(database)
         people.set_password(database, "rita", "plain:new")
-        assert people.session_user(database, key) is None
+        assert sessions.session_user(database, key) is None
         key = session_of(database)
         people.disable(database, "rita")
-        assert people.session_user(database, key) is None
+        assert sessions.session_user(database, key) is None
 
     def test_are_not_opened_for_unknown_or_disabled_accounts(self, database: Database) -> None:
         people.disable(database, "rita")
         for username in ("rita", "nobody"):
             with pytest.raises(NotAllowed):
-                people.open_session(database, username, KEY)
+                sessions.open_session(database, username, KEY)
 
 
 class TestBcrypt:

@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from components.people import Change
-from services.accounts import keeping, people
+from services.accounts import keeping, people, sessions
 from services.domain import Actor, Role, Source
 from services.errors import BadInput, NotAllowed, NotFound, Refused
 from services.signoff import Signoff
@@ -129,7 +129,7 @@ class TestPage:
         assert PASSWORD not in str(at.session_state)
         assert signoff.passwords
         key = signoff.settings.secret_key
-        assert people.log_in(signoff.database, "nora", PASSWORD, signoff.passwords, key)
+        assert sessions.log_in(signoff.database, "nora", PASSWORD, signoff.passwords, key)
         assert kinds(signoff) == ["account:added"]
 
     def test_asks_for_a_long_password(self, signoff: Signoff) -> None:

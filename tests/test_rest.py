@@ -14,7 +14,7 @@ from api.auth import Door
 from api.bodies import MAX_BODY
 from api.errors import STATUSES, WITHOUT_DATABASE, status_of
 from services import errors
-from services.accounts import people
+from services.accounts import sessions
 from services.domain import Role, VersionRef
 from services.errors import OutcomeUnknown, RegistryUnavailable, SignoffError
 from services.policy import PolicyBook, parse
@@ -341,7 +341,7 @@ class TestVerbs:
     def test_a_browser_session_is_no_token(self, rest: Rest, signoff: Signoff, candidate: VersionRef) -> None:
         from web.gate import cookie_name
 
-        secret = people.open_session(signoff.database, "scientist", signoff.settings.secret_key)
+        secret = sessions.open_session(signoff.database, "scientist", signoff.settings.secret_key)
         rest.client.cookies.set(cookie_name(signoff.settings), secret)
         refused(rest.post(path(candidate, "/submit"), comment="x"), 401, "UNAUTHENTICATED")
         refused(rest.post(path(candidate, "/submit"), token=secret, comment="x"), 401, "UNAUTHENTICATED")

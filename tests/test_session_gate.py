@@ -16,7 +16,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.testing.v1 import AppTest
 
 from components import session
-from services.accounts import people
+from services.accounts import people, sessions
 from services.database import Database
 from services.settings import PROJECT
 from services.signoff import Signoff
@@ -79,7 +79,7 @@ class TestOpenWebSocket:
 
     @pytest.fixture
     def received(self, signoff: Signoff) -> Callable[[BackMsg], list[BackMsg]]:
-        token = people.open_session(signoff.database, "reviewer", signoff.settings.secret_key)
+        token = sessions.open_session(signoff.database, "reviewer", signoff.settings.secret_key)
 
         def received(message: BackMsg) -> list[BackMsg]:
             """Connect, close the session, send the message; returns what came through."""
@@ -100,7 +100,7 @@ class TestOpenWebSocket:
 
             async def app(scope: Scope, receive: Receive, send: Send) -> None:
                 assert (await receive())["type"] == "websocket.connect"
-                people.close_all(signoff.database, "reviewer")
+                sessions.close_all(signoff.database, "reviewer")
                 while (event := await receive())["type"] == "websocket.receive":
                     through.append(BackMsg.FromString(event["bytes"]))
 
@@ -181,9 +181,9 @@ class TestShell:
     @pytest.fixture
     def shell(self, signoff: Signoff) -> AppTest:
         session.use(signoff)
-        token = people.open_session(signoff.database, "reviewer", signoff.settings.secret_key)
+        token = sessions.open_session(signoff.database, "reviewer", signoff.settings.secret_key)
         shell = AppTest.from_file(str(PROJECT / "components" / "shell.py"), default_timeout=10)
-        shell.user = {"session": people.session_key(token, signoff.settings.secret_key)}
+        shell.user = {"session": sessions.session_key(token, signoff.settings.secret_key)}
         return shell
 
     def test_runs_home_and_then_another_page(self, shell: AppTest) -> None:

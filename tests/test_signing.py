@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from services import caretaker, desk, facts, gate
-from services.accounts import people
-from services.accounts.people import WrongCredentials
+from services.accounts import people, sessions
+from services.accounts.sessions import WrongCredentials
 from services.desk import Request
 from services.domain import Action, Role, VersionRef
 from services.errors import Refused
@@ -152,7 +152,7 @@ class TestEveryAct:
         self, signoff: Signoff, registry: FakeRegistry, action: Action
     ) -> None:
         ref = prepared(signoff, registry, action)
-        for _ in range(people.MAX_FAILURES):
+        for _ in range(sessions.MAX_FAILURES):
             log_in_wrongly(signoff, WHO[action])
         with Untouched(signoff, registry, SUBJECTS[action]), pytest.raises(WrongCredentials):
             perform(signoff, action, ref, own(WHO[action]))
@@ -300,12 +300,12 @@ class TestLock:
     ) -> None:
         ref = prepared(signoff, registry, Action.APPROVE)
         mine, other = session_of(signoff, "reviewer"), session_of(signoff, "reviewer2")
-        for _ in range(people.MAX_FAILURES - 1):
+        for _ in range(sessions.MAX_FAILURES - 1):
             sign_wrongly(signoff, ref)
-        assert people.session_user(signoff.database, mine)
+        assert sessions.session_user(signoff.database, mine)
         sign_wrongly(signoff, ref)
-        assert people.session_user(signoff.database, mine) is None
-        assert people.session_user(signoff.database, other)
+        assert sessions.session_user(signoff.database, mine) is None
+        assert sessions.session_user(signoff.database, other)
         with pytest.raises(WrongCredentials):
             perform(signoff, Action.APPROVE, ref, own("reviewer"))
         assert kinds(signoff).count("approval:refused") == 1, "repeats are counted"
@@ -314,27 +314,27 @@ class TestLock:
         ref = prepared(signoff, registry, Action.APPROVE)
         mine = session_of(signoff, "reviewer")
         for _ in range(3):
-            for _ in range(people.MAX_FAILURES - 1):
+            for _ in range(sessions.MAX_FAILURES - 1):
                 sign_wrongly(signoff, ref)
-            people.reauthenticate(signoff.database, "reviewer", "reviewer's own", PlainPasswords())
-        assert people.session_user(signoff.database, mine)
+            sessions.reauthenticate(signoff.database, "reviewer", "reviewer's own", PlainPasswords())
+        assert sessions.session_user(signoff.database, mine)
 
     def test_whoever_fails_at_the_log_in_page_signs_nobody_out(self, signoff: Signoff, registry: FakeRegistry) -> None:
         ref = prepared(signoff, registry, Action.APPROVE)
         mine = session_of(signoff, "reviewer")
-        for _ in range(people.MAX_FAILURES):
+        for _ in range(sessions.MAX_FAILURES):
             log_in_wrongly(signoff, "reviewer")
         with pytest.raises(WrongCredentials):
             perform(signoff, Action.APPROVE, ref, own("reviewer"))
-        assert people.session_user(signoff.database, mine)
+        assert sessions.session_user(signoff.database, mine)
 
     def test_failures_of_both_count_together(self, signoff: Signoff, registry: FakeRegistry) -> None:
         ref = prepared(signoff, registry, Action.APPROVE)
-        for _ in range(people.MAX_FAILURES - 1):
+        for _ in range(sessions.MAX_FAILURES - 1):
             log_in_wrongly(signoff, "reviewer")
         sign_wrongly(signoff, ref)
         with pytest.raises(WrongCredentials):
-            people.log_in(signoff.database, "reviewer", "reviewer's own", PlainPasswords(), b"k" * 32)
+            sessions.log_in(signoff.database, "reviewer", "reviewer's own", PlainPasswords(), b"k" * 32)
 
     def test_signing_opens_no_session_and_an_account_disabled_meanwhile_signs_nothing(self, signoff: Signoff) -> None:
         class Slow(PlainPasswords):
@@ -342,11 +342,11 @@ class TestLock:
                 people.disable(signoff.database, "reviewer")
                 return super().check(password, hashed)
 
-        people.reauthenticate(signoff.database, "reviewer", "reviewer's own", PlainPasswords())
+        sessions.reauthenticate(signoff.database, "reviewer", "reviewer's own", PlainPasswords())
         with signoff.database.reading() as connection:
             assert connection.execute(sa.select(sa.func.count()).select_from(metadata.tables["sessions"])).scalar() == 0
         with pytest.raises(WrongCredentials):
-            people.reauthenticate(signoff.database, "reviewer", "reviewer's own", Slow())
+            sessions.reauthenticate(signoff.database, "reviewer", "reviewer's own", Slow())
 
 
 class TestSecrecy:
@@ -391,7 +391,7 @@ def _files(signoff: Signoff) -> list[Path]:
 
 def session_of(signoff: Signoff, username: str) -> str:
     secret = signoff.settings.secret_key
-    return people.session_key(people.open_session(signoff.database, username, secret), secret)
+    return sessions.session_key(sessions.open_session(signoff.database, username, secret), secret)
 
 
 def sign_wrongly(signoff: Signoff, ref: VersionRef) -> None:
@@ -401,4 +401,4 @@ def sign_wrongly(signoff: Signoff, ref: VersionRef) -> None:
 
 def log_in_wrongly(signoff: Signoff, username: str) -> None:
     with pytest.raises(WrongCredentials):
-        people.log_in(signoff.database, username, "wrong", PlainPasswords(), b"k" * 32)
+        sessions.log_in(signoff.database, username, "wrong", PlainPasswords(), b"k" * 32)

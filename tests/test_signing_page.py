@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from streamlit.testing.v1 import AppTest
 
 from components.events import signed_words
-from services.accounts import people
+from services.accounts import people, sessions
 from services.desk import Request
 from services.domain import Action, VersionRef
 from services.policy import PolicyBook
@@ -90,7 +90,7 @@ class TestDeciding:
     ) -> None:
         before = kinds(signoff)
         at = decide(version_page(signoff, pending), "a wrong one")
-        assert str(people.WrongCredentials()) in text(at)
+        assert str(sessions.WrongCredentials()) in text(at)
         assert at.text_area[0].value == "Convincing."
         assert kinds(signoff) == [*before, "approval:refused"]
 
@@ -102,7 +102,7 @@ class TestDeciding:
 
     def test_the_fifth_wrong_one_signs_out(self, signoff: Signoff, pending: VersionRef) -> None:
         at = version_page(signoff, pending)
-        for _ in range(people.MAX_FAILURES):
+        for _ in range(sessions.MAX_FAILURES):
             decide(at, "a wrong one")
         assert "You have been signed out" in text(at)
         assert "a wrong one" not in kept(at)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services.accounts import people, tokens
+from services.accounts import people, sessions, tokens
 from services.accounts.tokens import Bearer, Token
 from services.database import database_time
 from services.domain import Action, Actor, Role, Source, VersionRef
@@ -191,12 +191,12 @@ class TestBeingSent:
 
     def test_neither_what_is_stored_nor_a_session_is_one(self, signoff: Signoff) -> None:
         secret, _ = create(signoff)
-        session = people.open_session(signoff.database, "reviewer", signoff.settings.secret_key)
+        session = sessions.open_session(signoff.database, "reviewer", signoff.settings.secret_key)
         for wrong in (str(row(signoff).token_hash), session, tokens.PREFIX + session, tokens.PREFIX + secret):
             with pytest.raises(Unauthenticated):
                 bearer(signoff, wrong)
-        key = people.session_key(secret, signoff.settings.secret_key)
-        assert people.session_user(signoff.database, key) is None
+        key = sessions.session_key(secret, signoff.settings.secret_key)
+        assert sessions.session_user(signoff.database, key) is None
 
     def test_its_use_is_noted_at_most_once_a_minute(self, signoff: Signoff, monkeypatch: pytest.MonkeyPatch) -> None:
         secret, token = create(signoff)

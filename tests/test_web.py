@@ -22,7 +22,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from services.accounts import people
+from services.accounts import people, sessions
 from services.database import Database
 from services.domain import Role
 from services.settings import PROJECT, Settings
@@ -50,7 +50,7 @@ class Dashboard:
 
     def cookies(self, username: str) -> dict[str, str]:
         """The cookie of a new session."""
-        return self.cookie(people.open_session(self.database, username, self.settings.secret_key))
+        return self.cookie(sessions.open_session(self.database, username, self.settings.secret_key))
 
     def cookie(self, token: str) -> dict[str, str]:
         """The cookie a session with this token would have."""
@@ -179,8 +179,8 @@ class TestColdServer:
             assert refusal.value.response.status_code == 403
 
     def test_identity_headers_of_a_client_are_ignored(self, dashboard: Dashboard) -> None:
-        token = people.open_session(dashboard.database, "admin", dashboard.settings.secret_key)
-        key = people.session_key(token, dashboard.settings.secret_key)
+        token = sessions.open_session(dashboard.database, "admin", dashboard.settings.secret_key)
+        key = sessions.session_key(token, dashboard.settings.secret_key)
         with dashboard.client() as client:
             assert client.get("/", headers={"X-Signoff-Session": key}).status_code == 303
             assert client.get("/_stcore/health", headers={"X-Signoff-Session": key}).status_code == 401
@@ -340,8 +340,8 @@ class TestSession:
         assert "signed out" not in drawn
 
     def test_a_header_cannot_turn_it_into_someone_elses(self, dashboard: Dashboard) -> None:
-        token = people.open_session(dashboard.database, "admin", dashboard.settings.secret_key)
-        key = people.session_key(token, dashboard.settings.secret_key)
+        token = sessions.open_session(dashboard.database, "admin", dashboard.settings.secret_key)
+        key = sessions.session_key(token, dashboard.settings.secret_key)
         with dashboard.websocket(dashboard.cookies("reviewer"), **{"X-Signoff-Session": key}) as websocket:
             drawn = run(websocket)
         assert "Rita Alvarez" in drawn

@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
-from services.accounts import people
+from services.accounts import sessions
 from services.errors import LedgerUnavailable
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
@@ -82,11 +82,11 @@ class SessionGate:
     async def _session(self, token: str | None) -> str | None:
         if token is None:
             return None
-        key = people.session_key(token, self.signoff.settings.secret_key)
+        key = sessions.session_key(token, self.signoff.settings.secret_key)
         return key if await self._open(key) else None
 
     async def _open(self, key: str) -> bool:
-        found = await anyio.to_thread.run_sync(people.session_user, self.signoff.database, key, limiter=self._limiter)
+        found = await anyio.to_thread.run_sync(sessions.session_user, self.signoff.database, key, limiter=self._limiter)
         return found is not None
 
     def _checked(self, key: str, receive: Receive) -> Receive:

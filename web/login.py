@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from services.accounts import people
+from services.accounts import sessions
 from services.errors import LedgerUnavailable
 from services.signoff import Signoff
 from web.gate import STATIC, cookie_name, token_in
@@ -61,7 +61,7 @@ class LogIn:
         """The form; whoever is signed in already is sent on."""
         next_ = safe_next(request.query_params.get("next"))
         try:
-            if await anyio.to_thread.run_sync(people.session_user, self._database, self._key(request) or ""):
+            if await anyio.to_thread.run_sync(sessions.session_user, self._database, self._key(request) or ""):
                 return _go(next_)
         except LedgerUnavailable as error:
             return _page(503, next_=next_, problem=str(error))
@@ -80,14 +80,14 @@ class LogIn:
         username, next_ = form.get("username", "").strip(), safe_next(form.get("next"))
         attempt = (self._database, username, form.get("password", ""), self._passwords, self._settings.secret_key)
         try:
-            token = await anyio.to_thread.run_sync(people.log_in, *attempt, limiter=self._checks)
+            token = await anyio.to_thread.run_sync(sessions.log_in, *attempt, limiter=self._checks)
             await self._close(request)
-        except people.WrongCredentials as error:
+        except sessions.WrongCredentials as error:
             await anyio.sleep(max(0.0, started + REFUSAL_SECONDS - time.monotonic()))
             return _page(401, next_=next_, username=username, problem=str(error))
         except LedgerUnavailable as error:
             return _page(503, next_=next_, username=username, problem=str(error))
-        return self._with_cookie(_go(next_), token, people.SESSION_SECONDS)
+        return self._with_cookie(_go(next_), token, sessions.SESSION_SECONDS)
 
     async def log_out(self, request: Request) -> Response:
         """Close the session in the database; forgetting the cookie alone would leave it open."""
@@ -101,11 +101,11 @@ class LogIn:
 
     async def _close(self, request: Request) -> None:
         if key := self._key(request):
-            await anyio.to_thread.run_sync(people.close_session, self._database, key)
+            await anyio.to_thread.run_sync(sessions.close_session, self._database, key)
 
     def _key(self, request: Request) -> str | None:
         token = token_in(request.scope["headers"], cookie_name(self._settings))
-        return people.session_key(token, self._settings.secret_key) if token else None
+        return sessions.session_key(token, self._settings.secret_key) if token else None
 
     def _with_cookie(self, answer: Response, token: str, seconds: int) -> Response:
         secure = self._settings.url.startswith("https:")

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from services import gate, signing
-from services.accounts import people, permissions
+from services.accounts import people, permissions, sessions
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED
 from services.checks.signing import signed
 from services.domain import Action, Actor, Source, VersionRef
@@ -141,7 +141,7 @@ def sign(
         return None
     if signoff.passwords is None:
         raise Refused("Passwords cannot be checked here, so nothing can be signed here.")
-    name = people.reauthenticate(signoff.database, actor.username, password.get_secret_value(), signoff.passwords)
+    name = sessions.reauthenticate(signoff.database, actor.username, password.get_secret_value(), signoff.passwords)
     return ElectronicSignature(
         username=actor.username,
         printed_name=name,
