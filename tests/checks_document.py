@@ -211,7 +211,8 @@ def _of_validations() -> Iterator[Verdict]:
     yield judged(seen)
     yield judged(seen, fits)
     yield judged(seen, _validation(seen, within=0.03))
-    yield judged(seen, fits, rule=", metric: roc_auc, min_improvement: 0.05")
+    for limit in (0.02, 0.05):
+        yield judged(seen, fits, rule=f", metric: roc_auc, min_improvement: {limit}")
     yield judged(seen, fits, rule=", metric: roc_auc, min_improvement: -0.01")
     yield judged(seen, replace(fits, report=replace(fits.report, metrics=())))
     (gained,) = fits.report.metrics
@@ -277,8 +278,9 @@ def _of_whoever_acts() -> Iterator[Verdict]:
     assert seen.candidate.manifest
     earlier = seen.candidate.manifest.digest
     yield evaluate(metric("threshold: 0.9\n    min_absolute_change: 0"), replace(seen, rollback_of=earlier))
+    several = replace(MANAGER, roles=frozenset({Role.REVIEWER, Role.AUDITOR}))
     for digest in ("another digest", ""):
-        yield evaluate(plain, replace(seen, rollback_of=digest), actor=MANAGER)
+        yield evaluate(plain, replace(seen, rollback_of=digest), actor=several)
     yield evaluate(plain, replace(seen, candidate=replace(seen.candidate, manifest=None), rollback_of=earlier))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from services.evidence import Facts
 from services.policy import Policy
 from services.validation.record import Validation
-from services.validation.report import MetricResult
+from services.validation.report import Interval, MetricResult
 from services.validation.rule import ValidationRule
 from services.verdict import Check
 
@@ -78,9 +78,9 @@ def _improvement(rule: ValidationRule, found: Validation | None, facts: Facts) -
         return answer(False, "no evidence", "No validation that counts says how much better it is.")
     if facts.champion is None:
         return answer(True, "no champion", "There is no champion to compare with.")
-    if metric is None or metric.gain is None or metric.least_gain is None:
+    if metric is None or metric.gain is None or metric.interval is None or metric.least_gain is None:
         return answer(False, "no evidence", f"Validation #{found.seq} compares no {name}.")
-    value = f"{metric.gain:+.4g} ({_ends(metric)}, {found.report.holdout.rows} rows)"
+    value = f"{metric.gain:+.4g} ({_ends(metric.interval, metric.greater_is_better)}, {found.report.holdout.rows} rows)"
     words = f"The gain in {name} over {facts.champion.ref} is {value}"
     if metric.least_gain > limit:
         return answer(True, value, f"{words}.")
@@ -100,13 +100,11 @@ def _metric(rule: ValidationRule, found: Validation | None) -> MetricResult | No
     return found.report.metric(rule.metric) if rule.metric is not None else found.report.key
 
 
-def _ends(metric: MetricResult) -> str:
+def _ends(interval: Interval, greater_is_better: bool) -> str:
     """The interval of the gain: counted so that positive is better."""
-    if metric.interval is None:
-        return "no interval"
-    sign = 1 if metric.greater_is_better else -1
-    low, high = sorted((sign * metric.interval.low, sign * metric.interval.high))
-    return f"{_percent(metric.interval.confidence)} interval {low:+.4g} to {high:+.4g}"
+    sign = 1 if greater_is_better else -1
+    low, high = sorted((sign * interval.low, sign * interval.high))
+    return f"{_percent(interval.confidence)} interval {low:+.4g} to {high:+.4g}"
 
 
 def _percent(share: float) -> str:
