@@ -23,6 +23,14 @@ def kinds(signoff: Signoff) -> list[str]:
 
 
 def refusals_counted(signoff: Signoff) -> int:
-    """How many refusals there were in the windows that are open, repeats of one cause included."""
+    """How many refusals there ever were by the record: each told once, or counted in a window, closed or open.
+
+    A window's last word names all it counted, the first refusal included, which has an event of its own.
+    """
+    refused = [event for event in record(signoff) if event.kind.outcome == "refused"]
+    firsts = sum(event.get("repeats") is None for event in refused)
+    repeats = {event.get("first_event"): event.get("repeats") - 1 for event in refused if event.get("repeats")}
     with signoff.database.reading() as connection:
-        return int(connection.execute(sa.select(sa.func.sum(tables.refusal_windows.c.times))).scalar() or 0)
+        windows = connection.execute(sa.select(tables.refusal_windows.c.first_seq, tables.refusal_windows.c.times))
+        repeats |= {window.first_seq: window.times - 1 for window in windows}
+    return firsts + sum(repeats.values())
