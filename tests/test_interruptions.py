@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from services import caretaker
+from services.database import database_time
 from services.domain import VersionRef
 from services.errors import (
     BadInput,
@@ -21,7 +23,7 @@ from services.errors import (
 )
 from services.record import mirror
 from services.signoff import Signoff
-from services.steps import slots
+from services.steps import intents, slots
 from services.tables import events
 from services.tables import slots as slots_table
 from services.verbs import releases, reviews
@@ -67,6 +69,19 @@ def fails(error: Exception) -> Callable[[], None]:
         raise error
 
     return act
+
+
+def and_then(step: Callable[..., Any], act: Callable[[], None]) -> Callable[..., Any]:
+    """The step, with something happening right after it, the first time."""
+    left = iter([act])
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        found = step(*arguments, **options)
+        for happening in left:
+            happening()
+        return found
+
+    return wrapped
 
 
 class TestTheLease:
@@ -127,6 +142,40 @@ class TestTheLease:
         with pytest.raises(PromotionConflict):
             promote(signoff, ready)
 
+    def test_that_somebody_else_has_by_now_is_theirs_to_close_under(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def take_over() -> None:
+            lease_runs_out(signoff)
+            slots.take(signoff.database, "m", holder="b", purpose="a rollback")
+
+        monkeypatch.setattr(intents, "_outcome", and_then(intents._outcome, take_over))
+        with pytest.raises(OutcomeUnknown):
+            promote(signoff, ready)
+        assert kinds(signoff)[-1] == "promotion:intended"
+        assert not slot_is_free(signoff)
+
+    def test_does_not_let_a_change_be_closed_twice(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def conclude() -> None:
+            with signoff.database.reading() as connection:
+                (under_way,) = intents.in_flight(connection)
+            intents.conclude(signoff, under_way.id)
+
+        monkeypatch.setattr(intents, "_outcome", and_then(intents._outcome, conclude))
+        with pytest.raises(OutcomeUnknown):
+            promote(signoff, ready)
+        assert kinds(signoff)[-2:] == ["promotion:intended", "promotion:confirmed"]
+
+    def test_is_no_life_of_a_change_that_is_closed(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        promote(signoff, ready)
+        with signoff.database.writing() as connection:
+            connection.execute(slots_table.update().values(expires_at=database_time() + 60))
+            assert intents.alive(connection, record(signoff)[-1].body["closes"]) is None
+
 
 class TestALostAnswer:
     def test_is_never_followed_by_the_same_write_again(
@@ -170,6 +219,21 @@ class TestALostAnswer:
 
 
 class TestPuttingBack:
+    def test_leaves_alone_what_somebody_else_moved_meanwhile(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        other = registry.add_version("m", {"val_auc": 0.9})
+
+        def meddle() -> None:
+            registry.write_file(ready, "model.skops", b"swapped")
+            registry.set_alias(other, "challenger")
+
+        registry.after_write = on("no alias", meddle)
+        with pytest.raises(RegistryUnavailable, match="not changed as prescribed"):
+            promote(signoff, ready)
+        assert registry.model("m").aliases == {"champion": 1, "challenger": other.version}
+        assert kinds(signoff)[-1] == "promotion:aborted"
+
     def test_a_write_that_mlflow_does_not_accept_is_undone_in_full(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
     ) -> None:

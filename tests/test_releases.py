@@ -210,8 +210,9 @@ class TestConflict:
         old = slots.take(signoff.database, "m", holder="a", purpose="x", seconds=-1)
         new = slots.take(signoff.database, "m", holder="b", purpose="y")
         assert new.token > old.token
-        with signoff.database.writing() as connection, pytest.raises(PromotionConflict):
-            slots.require(connection, old)
+        for act in (slots.require, slots.renew):
+            with signoff.database.writing() as connection, pytest.raises(PromotionConflict):
+                act(connection, old)
         with signoff.database.writing() as connection:
             slots.release(connection, old)
         with pytest.raises(PromotionConflict, match="b acted first"):
