@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
-from services.domain import Action, Actor, Role, VersionRef
+from services.domain import Action, Actor, Metric, Role, VersionRef
 from services.evidence import Evidence, Facts, Finding, Severity, Waiver
 from services.gate import evaluate
 from services.policy import Policy, parse
@@ -135,7 +135,8 @@ def _of_evidence() -> Iterator[Verdict]:
 
 def _of_comparisons() -> Iterator[Verdict]:
     never_worse = metric("min_absolute_change: 0")
-    for mine, theirs in ((0.95, 0.92), (0.92, 0.92), (0.9, 0.92), (None, 0.92), (0.95, None)):
+    nan = float("nan")
+    for mine, theirs in ((0.95, 0.92), (0.92, 0.92), (0.9, 0.92), (None, 0.92), (nan, 0.92), (0.95, None), (0.95, nan)):
         yield evaluate(never_worse, facts(evidence(mine), champion(theirs)))
     yield evaluate(never_worse, facts(evidence(0.95)))
     for rules in (metric("min_absolute_change: 0.02"), metric("min_absolute_change: -0.02")):
@@ -148,6 +149,11 @@ def _of_comparisons() -> Iterator[Verdict]:
     yield evaluate(plain, facts(evidence(0.95, dataset=OTHER_DATA), champion()))
     yield evaluate(plain, facts(evidence(0.95, dataset=None), champion()))
     yield evaluate(plain, facts(evidence(0.95), champion(dataset=None)))
+    both = evidence(0.95, dataset=replace(OTHER_DATA, digest="bbbbbbbbb"))
+    assert both.run
+    second = Metric(name="val_f1", value=0.9, dataset_name="third", dataset_digest="cccccccc")
+    metrics = {**both.run.metrics, "val_f1": second}
+    yield evaluate(plain, facts(replace(both, run=replace(both.run, metrics=metrics)), champion()))
 
 
 def _of_agreement() -> Iterator[Verdict]:
@@ -162,7 +168,7 @@ def _of_agreement() -> Iterator[Verdict]:
     everything = replace(moved.decisions[0].binding, manifest="m", evidence="e", champion="c", policy="p")
     yield evaluate(plain, replace(moved, decisions=(replace(moved.decisions[0], binding=everything),)))
     expiring = policy(more="approvals_expire_after_days: 0.5\n")
-    yield evaluate(expiring, agreed(expiring, seen, "reviewer"))
+    yield evaluate(expiring, agreed(expiring, seen, "reviewer", "second"))
     signing = policy(more="signing: true\n")
     yield evaluate(signing, agreed(signing, seen, "reviewer"))
     for rules in (policy(more="risk: low\nautomation: true\n"), plain):
@@ -186,7 +192,8 @@ def _findings(candidate: Evidence) -> Iterator[tuple[Finding, ...]]:
     yield (grave,)
     yield (grave, replace(grave, due=date(2026, 12, 31)))
     yield (replace(grave, text=f"{'x' * 119}X", due=None), replace(grave, text="x" * 121, due=None))
-    yield (replace(grave, resolved_by="second"), replace(grave, severity=Severity.MAJOR))
+    resolved = replace(grave, resolved_by="second")
+    yield (resolved, resolved, replace(grave, severity=Severity.MAJOR))
 
 
 def _of_time() -> Iterator[Verdict]:
@@ -279,13 +286,16 @@ def _of_whoever_acts() -> Iterator[Verdict]:
     earlier = seen.candidate.manifest.digest
     yield evaluate(metric("threshold: 0.9\n    min_absolute_change: 0"), replace(seen, rollback_of=earlier))
     several = replace(MANAGER, roles=frozenset({Role.REVIEWER, Role.AUDITOR}))
+    back = replace(given, act=replace(act, action=Action.ROLLBACK))
+    yield evaluate(signing, replace(seen, rollback_of=earlier), actor=MANAGER, signature=back)
     for digest in ("another digest", ""):
         yield evaluate(plain, replace(seen, rollback_of=digest), actor=several)
     yield evaluate(plain, replace(seen, candidate=replace(seen.candidate, manifest=None), rollback_of=earlier))
 
 
 def _of_emergencies() -> Iterator[Verdict]:
-    rules = policy(more=f"{DEMANDING.replace('input_example: true', '')}break_glass: true\n")
+    asked = DEMANDING.replace("input_example: true", f"validation: {{holdout: '{HOLDOUT}'}}")
+    rules = policy(more=f"{asked}break_glass: true\n")
     seen = agreed(rules, facts(evidence(0.5), champion(0.99)), "reviewer", decision="changes_requested")
     waiver = Waiver(asked_by=HOLDER, confirmed_by=MANAGER, binding=seen.binding(rules.digest))
     yield evaluate(rules, seen, emergency=waiver)
