@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from services.database import Database
 from services.domain import Actor, Role, Source, VersionRef
 from services.errors import LedgerUnavailable
 from services.record import ledger
@@ -89,25 +91,27 @@ class TestTampering:
                 connection.exec_driver_sql(attempt)
 
     @pytest.mark.parametrize(
-        "statement",
+        ("statement", "found_at"),
         [
-            'UPDATE events SET body = replace(body, \'"comment":"3"\', \'"comment":"4"\') WHERE seq = 6',
-            "DELETE FROM events WHERE seq = 6",
-            "DELETE FROM events WHERE seq = 8",
-            "UPDATE events SET seq = 99 WHERE seq = 8",
-            "UPDATE ledger_head SET seq = 7",
-            "UPDATE events SET actor = 'somebody else' WHERE seq = 6",
-            "UPDATE events SET body = '{}' WHERE seq = 6",
+            ('UPDATE events SET body = replace(body, \'"comment":"3"\', \'"comment":"4"\') WHERE seq = 6', 6),
+            ("DELETE FROM events WHERE seq = 6", 6),
+            ("DELETE FROM events WHERE seq = 8", 8),
+            ("UPDATE events SET seq = 99 WHERE seq = 8", 8),
+            ("UPDATE ledger_head SET seq = 7", 9),
+            ("UPDATE events SET actor = 'somebody else' WHERE seq = 6", 6),
+            ("UPDATE events SET body = '{}' WHERE seq = 6", 6),
         ],
     )
-    def test_whoever_removes_the_trigger_is_still_found_out(self, signoff: Signoff, statement: str) -> None:
+    def test_whoever_removes_the_trigger_is_still_found_out(
+        self, signoff: Signoff, statement: str, found_at: int
+    ) -> None:
         add(signoff, *[entry(comment=str(number)) for number in range(1, 6)])
         with signoff.database.writing() as connection:
             for drop in TRIGGERS[connection.dialect.name]:
                 connection.exec_driver_sql(drop)
             connection.exec_driver_sql(statement)
         with signoff.database.reading() as connection:
-            assert ledger.broken_at(connection) is not None
+            assert ledger.broken_at(connection) == found_at
 
 
 class TestReading:
@@ -120,9 +124,28 @@ class TestReading:
             assert ledger.count(connection, Filter(since=datetime(2026, 11, 2, tzinfo=UTC), model="m")) == 2
             assert ledger.count(connection, Filter(until=datetime(2026, 11, 2, tzinfo=UTC), model="m")) == 1
             first = ledger.events(connection, Filter(model="m"), limit=2)
+            assert len(first) == 2
             rest = ledger.events(connection, Filter(model="m"), before=first[-1].seq)
             assert [event.seq for event in first + rest] == [6, 5, 4]
             assert ledger.per_day(connection, Filter(model="n")) == [("2026-11-03", Kind.PROMOTION_REFUSED, 1)]
+
+    def test_days_are_counted_by_kind_oldest_first(self, signoff: Signoff) -> None:
+        submitted = entry(Kind.SUBMISSION_CONFIRMED, day=2)
+        add(signoff, entry(day=2), entry(day=1), entry(day=2), submitted, entry(day=3))
+        with signoff.database.reading() as connection:
+            found = ledger.per_day(connection, Filter(model="m"))
+        assert [day for day, _, _ in found] == ["2026-11-01", "2026-11-02", "2026-11-02", "2026-11-03"]
+        given = [(day, times) for day, kind, times in found if kind is Kind.APPROVAL_GIVEN]
+        assert given == [("2026-11-01", 1), ("2026-11-02", 2), ("2026-11-03", 1)]
+        assert ("2026-11-02", Kind.SUBMISSION_CONFIRMED, 1) in found
+
+    def test_an_empty_record_has_a_head_and_is_whole(self, tmp_path: Path) -> None:
+        database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+        database.upgrade()
+        with database.reading() as connection:
+            assert ledger.head(connection) == (0, GENESIS)
+            assert ledger.events(connection) == []
+            assert ledger.broken_at(connection) is None
 
     def test_the_body_is_plain_json(self, signoff: Signoff) -> None:
         add(signoff, entry())
