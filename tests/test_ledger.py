@@ -65,6 +65,13 @@ class TestAppend:
             assert ledger.count(connection) == 23
             assert ledger.broken_at(connection) is None
 
+    def test_what_it_returns_is_what_is_read_back(self, signoff: Signoff) -> None:
+        with signoff.database.writing() as connection:
+            returned = ledger.append(connection, entry(comment="Looks right."))
+        with signoff.database.reading() as connection:
+            assert ledger.event(connection, returned.seq) == returned
+            assert ledger.head(connection) == (returned.seq, returned.hash)
+
     def test_a_transaction_that_fails_leaves_no_event(self, signoff: Signoff) -> None:
         def fail_after_appending() -> None:
             with signoff.database.writing() as connection:
