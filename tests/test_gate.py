@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.domain import Actor, Dataset, Metric, Role, VersionRef
 from services.evidence import Decision, Evidence, Facts, Submission
-from services.gate import Verdict, evaluate
+from services.gate import Verdict, automatic, evaluate, wanted
 from services.policy import Policy, parse
 from services.reading import Reader
 from tests.fakes import HOLDOUT, START, FakeRegistry
@@ -198,6 +198,44 @@ class TestApprovals:
         (check,) = verdict.failed
         assert check.id == "approvals"
         assert words in check.reason
+
+
+class TestWhoseApprovalIsWanted:
+    TWO = parse(GOOD.replace("  - role: reviewer", "  - role: reviewer\n  - role: release_manager"), "p.yaml")
+
+    def seen(self, *people: str) -> Facts:
+        """Submitted, and approved by these reviewers under `TWO`."""
+        found = approved(facts(evidence(0.95)), *people)
+        votes = tuple(replace(vote, binding=found.binding(self.TWO.digest)) for vote in found.decisions)
+        return replace(found, decisions=votes)
+
+    def actor(self, username: str, *roles: Role, automation: bool = False) -> Actor:
+        return Actor(username=username, name=username, roles=frozenset(roles), automation=automation)
+
+    def test_that_of_somebody_whose_role_is_missing(self) -> None:
+        assert wanted(self.actor("b", Role.RELEASE_MANAGER), self.TWO, self.seen("a"))
+        assert not wanted(self.actor("b", Role.REVIEWER), self.TWO, self.seen("a"))
+
+    def test_never_that_of_a_service_or_before_it_is_submitted(self) -> None:
+        assert not wanted(self.actor("b", Role.RELEASE_MANAGER, automation=True), self.TWO, self.seen("a"))
+        assert not wanted(self.actor("b", Role.RELEASE_MANAGER), self.TWO, facts(evidence(0.95)))
+
+    @pytest.mark.parametrize("username", ["scientist", "trainer"])
+    def test_never_that_of_submitter_or_author(self, username: str) -> None:
+        assert not wanted(self.actor(username, Role.RELEASE_MANAGER), self.TWO, self.seen("a"))
+
+    def test_never_a_second_one_of_the_same_person_not_even_in_a_new_role(self) -> None:
+        assert not wanted(self.actor("b", Role.RELEASE_MANAGER), self.TWO, self.seen("a", "b"))
+
+    def test_none_where_a_service_has_approved(self) -> None:
+        low = parse(GOOD + "risk: low\nautomation: true\n", "p.yaml")
+        found = approved(facts(evidence(0.95)), "pipeline", "a")
+        by_service, by_person = (replace(vote, binding=found.binding(low.digest)) for vote in found.decisions)
+        alone = replace(found, decisions=(replace(by_service, automation=True),))
+        assert automatic(low, alone)
+        assert not wanted(self.actor("b", Role.REVIEWER), low, alone)
+        assert not automatic(low, replace(alone, decisions=(*alone.decisions, by_person))), "people have agreed as well"
+        assert not automatic(low, replace(alone, decisions=()))
 
 
 def policy_with(extra: str) -> Policy:
