@@ -25,6 +25,7 @@ from services.domain import (
     VersionRef,
 )
 from services.errors import BadInput
+from services.place import Place
 from services.validation.record import Validation
 
 MAX_FINDING = 2000
@@ -75,6 +76,10 @@ class Evidence:
     """What ``MLmodel`` says, where that file was read and not all of them: enough to compare, never to decide."""
     run_files: tuple[str, ...] = ()
     """Paths of what the run logged beside the model; read only where a policy asks for an artifact."""
+    place: Place | None = None
+    """Where its files lie; None where that was not asked: enough to compare, never to decide."""
+    unreadable: str = ""
+    """Why its files cannot be read from there, in words; empty where they can, or were not asked for."""
 
     @property
     def ref(self) -> VersionRef:
@@ -125,12 +130,13 @@ class Evidence:
 
     @property
     def digest(self) -> str:
-        """sha256 over identity, source and every metric with its data set: what an approval is bound to."""
+        """sha256 over identity, source, place and every metric with its data set: what an approval is bound to."""
         return digest(
             {
                 "identity": self.version.identity,
                 "run": self.version.run_id,
                 "model": self.version.model_id,
+                "place": self.place.as_json() if self.place else None,
                 # Numbers as text: canonical JSON has no NaN, and evidence may.
                 "metrics": {m.name: [repr(m.value), m.dataset_name, m.dataset_digest] for m in self.metrics.values()},
             }
@@ -139,7 +145,7 @@ class Evidence:
 
 _CHANGED = {
     "manifest": "the model's files changed",
-    "evidence": "its metrics or their data sets changed",
+    "evidence": "its metrics, their data sets or the place of its files changed",
     "champion": "the champion it is compared with changed",
     "policy": "the policy changed",
 }

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
-from services.errors import NotFound
+from services.errors import FilesUnreadable, NotFound
 from services.evidence import Binding, Decision, Evidence, Facts, Finding, Severity, Submission
 from services.policy import Policy
 from services.signoff import Signoff
@@ -87,7 +87,10 @@ def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Ev
     """With the paths of what its run logged beside the model, where the policy asks for any artifact."""
     if not policy.rules.required_artifacts or candidate.run is None:
         return candidate
-    files = signoff.registry.run_files(candidate.run.run_id)
+    try:
+        files = signoff.registry.run_files(candidate.run.run_id)
+    except FilesUnreadable as error:
+        return replace(candidate, unreadable=candidate.unreadable or str(error))
     return replace(candidate, run_files=tuple(file.path for file in files))
 
 

@@ -6,6 +6,7 @@ from services.checks.approvals import approvals, automatic, barred, findings, vo
 from services.checks.emergency import emergency as emergency_checks
 from services.checks.emergency import waived
 from services.checks.evidence import evidence
+from services.checks.place import place
 from services.checks.release import promoter, released_before, timing
 from services.checks.signing import signed
 from services.checks.validation import validation
@@ -41,6 +42,7 @@ def evaluate(
     if emergency is not None:
         usual = (
             *evidence(policy, facts),
+            *place(policy, facts),
             *validation(policy, facts),
             *findings(facts),
             *timing(policy, facts),
@@ -52,6 +54,7 @@ def evaluate(
     return Verdict(
         checks=(
             *evidence(policy, facts),
+            *place(policy, facts),
             *validation(policy, facts),
             *findings(facts),
             *([released_before(facts)] if rollback else (*timing(policy, facts), *approvals(policy, facts))),

@@ -26,6 +26,7 @@ from services.domain import (
     VersionRef,
 )
 from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Submission
+from services.place import Place
 from services.policy import Policy
 from services.record import mirror
 from services.record.ledger import Event
@@ -52,6 +53,7 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "ready": candidate.version.ready,
         "has_run": run is not None,
         "has_logged_model": candidate.logged_model is not None,
+        **({"unreadable": candidate.unreadable} if candidate.unreadable else {}),
         "evidence_end": run.ended_at.isoformat() if run and run.ended_at else None,
         "signature": manifest is not None and manifest.signature is not None,
         "input_example": manifest is not None and manifest.has_input_example,
@@ -223,6 +225,8 @@ def _candidate(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, A
         version=version,
         run=run if kept["has_run"] or kept["has_logged_model"] else None,
         manifest=_manifest(details, kept),
+        place=Place.from_json(details["place"]) if details.get("place") else None,
+        unreadable=kept.get("unreadable", ""),
         run_files=tuple(kept["run_files"]["paths"]) if kept["run_files"] else (),
     )
 
