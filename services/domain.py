@@ -192,9 +192,10 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedModelFacts:
-    """What a logged model says: its own metrics with their data sets, and its params."""
+    """What a logged model says: its own metrics with their data sets, and its params. ``run_id`` is who made it."""
 
     model_id: str
+    run_id: str | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -270,6 +270,9 @@ class FakeRegistry:
             unguarded_because=why,
         )
 
+    def source_problem(self, version: ModelVersion) -> str:
+        return self._unreadable.get(version.ref, "")
+
     def _require_readable(self, ref: VersionRef) -> None:
         if ref in self._unreadable:
             raise FilesUnreadable(self._unreadable[ref])

@@ -23,7 +23,10 @@ from services.errors import BadInput, FilesUnreadable, NotFound, RegistryUnavail
 from services.mlflow.artifacts import described
 from services.mlflow.registry import MlflowRegistry
 from services.place import PlaceKind, foreign_run
+from services.policy import PolicyBook
 from services.registry import Registry, RunContents
+from services.settings import PROJECT
+from services.views.diagnosis import Cause, diagnose
 from tests.conftest import free_port
 from tests.fakes import FakeRegistry
 
@@ -330,6 +333,30 @@ class TestPlacesOnMlflow:
         ref = registered(mlflow_server, name, source)
         with pytest.raises(FilesUnreadable, match=f"cannot be read from {source}: .*{words}"):
             MlflowRegistry(mlflow_server).manifest(ref)
+
+    def test_a_diagnosis_finds_each_of_them_without_reading_a_file(
+        self, mlflow_server: str, name: str, trained: ModelVersion, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        registry, client, run = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server), trained.run_id or ""
+        for library in ("boto3", "botocore"):
+            monkeypatch.setitem(sys.modules, library, None)
+        elsewhere = registered(mlflow_server, name, BUCKET)
+        mismatch = registered(mlflow_server, name, trained.source, run_id="0" * 32, model_id=trained.model_id or "")
+        two = registered(mlflow_server, name, f"runs:/{run}/model", run_id=run)
+        client.log_text(run, "flavors: {}", "model/MLmodel")
+        deleted = registry.version(train(mlflow_server, name, {}))
+        client.delete_run(deleted.run_id or "")
+        for method in ("listing", "manifest", "version_file", "fetch", "run_files"):
+            monkeypatch.setattr(registry, method, None)
+        found = diagnose(registry, PolicyBook.load(PROJECT / "policies"))
+        assert {(one.cause, one.version) for one in found.symptoms if one.model == name} == {
+            (Cause.UNREADABLE, elsewhere.version),
+            (Cause.NO_RUN, elsewhere.version),
+            (Cause.OTHER_RUN, mismatch.version),
+            (Cause.DELETED_RUN, mismatch.version),
+            (Cause.TWO_PLACES, two.version),
+            (Cause.DELETED_RUN, deleted.ref.version),
+        }
 
 
 class TestMlflowOnly:

@@ -185,8 +185,12 @@ class MlflowConnection:
             raise
         except Exception as error:  # each store brings a library with errors of its own, which cannot be imported here
             log.warning("%s at %s: %r", what, stores.named(uri), error)
-            known = stores.scheme_of(uri) in {"drive", *get_registered_artifact_repositories()}
-            raise stores.translated(error, uri, what, known=known) from error
+            raise stores.translated(error, uri, what, known=self._known(uri)) from error
+
+    @staticmethod
+    def _known(uri: str) -> bool:
+        """Whether MLflow has a store for this scheme."""
+        return stores.scheme_of(uri) in {"drive", *get_registered_artifact_repositories()}
 
     def _got(self, path: str, query: Mapping[str, Any]) -> Any:
         """The answer, as JSON, of a route that MLflow's client has no method for."""

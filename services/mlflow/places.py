@@ -39,6 +39,18 @@ class MlflowPlaces(MlflowConnection):
         """
         return self._resolved(version.ref, version.run_id)[1]
 
+    def source_problem(self, version: ModelVersion) -> str:
+        """Why nobody here could read the files at its source, in words, as far as that shows without asking anybody."""
+        uri, what = version.source, f"the files of {version.ref}"
+        if stores.scheme_of(uri) in {"runs", "models", "mlflow-artifacts"}:
+            return ""
+        try:
+            stores.require_readable(uri, what)
+            stores.require_library(uri, what, known=self._known(uri))
+        except FilesUnreadable as error:
+            return str(error)
+        return ""
+
     def _folder(self, ref: VersionRef) -> str:
         """The folder that holds the files of a version."""
         uri = self._source(ref)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -35,6 +36,15 @@ _LIBRARIES = {
     "dbfs": ("", "a Databricks workspace as its MLflow server, which this one is not"),
 }
 """By scheme: the Python packages that MLflow's store needs, and what else."""
+_MODULES = {
+    **dict.fromkeys(("s3", "r2", "b2"), "boto3"),
+    **dict.fromkeys(("hdfs", "viewfs"), "pyarrow"),
+    "gs": "google.cloud.storage",
+    "wasbs": "azure.storage.blob",
+    "abfss": "azure.storage.filedatalake",
+    "sftp": "pysftp",
+}
+"""The module of that library, by scheme."""
 _UNREACHABLE = ("timeout", "timedout", "connect", "unreachable", "unavailable", "throttl", "slowdown", "resolution")
 _REGISTER_ANEW = "Log the model to this MLflow server and register it anew"
 
@@ -77,6 +87,23 @@ def require_readable(uri: str, what: str) -> None:
         raise unreadable(uri, what, "that is a relative path of the machine that registered it", _REGISTER_ANEW)
     if not Path(path).exists():
         raise unreadable(uri, what, "there is no such folder on the machine where Signoff runs", _REGISTER_ANEW)
+
+
+def require_library(uri: str, what: str, *, known: bool) -> None:
+    """Raise `FilesUnreadable` where MLflow has no store for this scheme, or not the library that it needs."""
+    scheme = scheme_of(uri)
+    if not known or scheme == "dbfs":
+        raise translated(ValueError(), uri, what, known=known)
+    module = _MODULES.get(scheme)
+    if module and not _installed(module):
+        raise translated(ModuleNotFoundError(name=module), uri, what)
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def unreadable(uri: str, what: str, why: str, advice: str) -> FilesUnreadable:
