@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from services.domain import Action, Actor, Metric, Role, VersionRef
-from services.evidence import Evidence, Facts, Finding, Severity, Waiver
+from services.evidence import Evidence, Facts, Finding, Manifest, Severity, Waiver
 from services.gate import evaluate
 from services.mlflow import stores
 from services.place import Place, PlaceKind
@@ -159,6 +159,7 @@ def _of_places() -> Iterator[Verdict]:
         yield evaluate(plain, facts(replace(good, version=replace(version, run_id=claimed), place=logged)))
     yield evaluate(plain, facts(replace(good, version=version, place=replace(logged, run_id=None))))
     yield evaluate(plain, facts(replace(good, version=replace(version, run_id=other), place=in_run)))
+    yield evaluate(plain, facts(replace(good, version=version, place=in_run, manifest=Manifest(files=()))))
     yield evaluate(guarded, facts(replace(good, place=None)))
     nowhere = Place(kind=PlaceKind.ELSEWHERE, uri="s3://bucket/model", unguarded_because="it is nobody's")
     missing = stores.translated(ModuleNotFoundError("No module named 'boto3'"), nowhere.uri, f"the files of {good.ref}")

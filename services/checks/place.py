@@ -33,6 +33,8 @@ def _one_place(facts: Facts) -> Check:
             "Which one wins depends on how it is loaded. Register the one that is meant by its own address, such as "
             "models:/m-…."
         )
+    elif candidate.manifest is None or not candidate.manifest.files:
+        problem = f"There is no file of {candidate.ref} in {found.words} ({found.uri})."
     else:
         problem = foreign_run(found, candidate.ref, version.run_id)
     return Check(
@@ -40,7 +42,7 @@ def _one_place(facts: Facts) -> Check:
         title="Files are in one place, made by its own run",
         passed=not problem,
         value=value,
-        threshold="one place that can be read, of the version's own run",
+        threshold="one place with files that can be read, of the version's own run",
         reason=problem or (f"Its files are {found.words}. {found.standing}" if found else ""),
     )
 
