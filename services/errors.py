@@ -54,6 +54,10 @@ class RegistryUnavailable(SignoffError):
     """MLflow did not answer, or not with what was asked for."""
 
 
+class StoreUnavailable(RegistryUnavailable):
+    """The store outside the MLflow server that holds a version's files did not answer: that says nothing of them."""
+
+
 class UnreadableModel(RegistryUnavailable):
     """A version's ``MLmodel`` file is there and makes no sense."""
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
-from services.errors import FilesUnreadable, NotFound
+from services.errors import FilesUnreadable, NotFound, SignoffError, StoreUnavailable
 from services.evidence import Binding, Decision, Evidence, Facts, Finding, Severity, Submission
 from services.policy import Policy
 from services.signoff import Signoff
@@ -74,7 +74,7 @@ def remembered(
     return policy, Facts(
         model=model,
         now=signoff.now(),
-        candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
+        candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version), StoreUnavailable),
         champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
         submission=submission,
         decisions=voted,
@@ -83,13 +83,17 @@ def remembered(
     )
 
 
-def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
-    """With the paths of what its run logged beside the model, where the policy asks for any artifact."""
+def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence, *shown: type[SignoffError]) -> Evidence:
+    """With the paths of what its run logged beside the model, where the policy asks for any artifact.
+
+    ``shown``: errors of which a page shows the words and a decision does not get past.
+    """
     if not policy.rules.required_artifacts or candidate.run is None:
         return candidate
+    words: tuple[type[SignoffError], ...] = (FilesUnreadable, *shown)
     try:
         files = signoff.registry.run_files(candidate.run.run_id)
-    except FilesUnreadable as error:
+    except words as error:
         return replace(candidate, unreadable=candidate.unreadable or str(error))
     return replace(candidate, run_files=tuple(file.path for file in files))
 

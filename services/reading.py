@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from services.domain import ArtifactEntry, Curve, Description, LoggedModelFacts, ModelVersion, RunFacts, VersionRef
-from services.errors import FilesUnreadable, NotFound, UnreadableModel
+from services.errors import FilesUnreadable, NotFound, StoreUnavailable, UnreadableModel
 from services.evidence import Evidence, Manifest
 from services.mlflow.artifacts import DESCRIPTION, described
 from services.place import Place
@@ -49,7 +49,7 @@ class Reader:
         """
         version = self._registry.version(ref)
         run_id, model_id = version.run_id, version.model_id
-        manifest, unreadable = _or_why(lambda: self._registry.manifest(ref))
+        manifest, unreadable = _or_why(lambda: self._registry.manifest(ref), fresh=True)
         found = Evidence(
             version=version,
             run=_or_none(lambda: self._registry.run(run_id)) if run_id else None,
@@ -65,7 +65,7 @@ class Reader:
         if found.manifest:
             listing = tuple(ArtifactEntry(path=file.path, size=file.size) for file in found.manifest.files)
             self._keep(("listing", version.identity), (listing, ""))
-            self._keep(("manifest", version.identity, repr(listing)), (found.manifest, ""))
+            self._keep(("manifest", version.identity, repr(listing)), found.manifest)
         return found
 
     def remembered(self, version: ModelVersion) -> Evidence:
@@ -170,7 +170,12 @@ class Reader:
         if listing is None:
             return None, why
         key = ("manifest", version.identity, repr(listing))
-        return self._recall(key, lambda: _or_why(lambda: self._registry.manifest(version.ref)), ttl=None)
+        if (kept := self._known(key, ttl=None)) is not _ABSENT:
+            return cast(Manifest, kept), ""
+        manifest, why = _or_why(lambda: self._registry.manifest(version.ref))
+        if manifest is not None:
+            self._keep(key, manifest)  # why there is none may be over by the next time
+        return manifest, why
 
     def _listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]:
         return tuple(sorted(self._registry.listing(ref), key=lambda entry: entry.path))
@@ -182,7 +187,7 @@ class Reader:
         """None where there is none that can be read: that keeps nobody from comparing the rest."""
         try:
             return described(ref, self._registry.version_file(ref, DESCRIPTION, MAX_FILE))
-        except (NotFound, FilesUnreadable, UnreadableModel):
+        except (NotFound, FilesUnreadable, StoreUnavailable, UnreadableModel):
             return None
 
     def _many(self, kind: str, ids: Iterable[str], read: Callable[[list[str]], Mapping[str, T]]) -> Mapping[str, T]:
@@ -230,11 +235,18 @@ def _or_none(read: Callable[[], T]) -> T | None:
         return None
 
 
-def _or_why(read: Callable[[], T]) -> tuple[T | None, str]:
-    """What is read; None for what does not exist, and for what cannot be read from here, then with the reason."""
+def _or_why(read: Callable[[], T], *, fresh: bool = False) -> tuple[T | None, str]:
+    """What is read; None for what does not exist, and for what cannot be read from here, then with the reason.
+
+    A store that does not answer is such a reason on a page; where something is decided (``fresh``) the error goes on.
+    """
     try:
         return read(), ""
     except NotFound:
         return None, ""
     except FilesUnreadable as error:
+        return None, str(error)
+    except StoreUnavailable as error:
+        if fresh:
+            raise
         return None, str(error)

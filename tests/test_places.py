@@ -8,7 +8,7 @@ import pytest
 
 from services import facts
 from services.domain import VersionRef
-from services.errors import FilesUnreadable, RegistryUnavailable
+from services.errors import FilesUnreadable, RegistryUnavailable, StoreUnavailable
 from services.gate import GateRefused, evaluate
 from services.place import Place, PlaceKind
 from services.policy import PolicyBook, parse
@@ -138,12 +138,24 @@ class TestFilesThatNobodyHereCanRead:
     def test_whose_store_does_not_answer_are_not_called_missing(
         self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def silent(ref: VersionRef) -> None:
-            raise RegistryUnavailable("The store of the files of m/v1 at s3://b does not answer.")
+        def silent(*_: object) -> None:
+            raise StoreUnavailable("The store of the files of m/v1 at s3://b does not answer.")
 
-        monkeypatch.setattr(registry, "manifest", silent)
+        registry.add_version("m", {"val_auc": 0.97})
+        for method in ("listing", "manifest", "version_file", "run_files"):
+            monkeypatch.setattr(registry, method, silent)
         with pytest.raises(RegistryUnavailable, match="does not answer"):
             facts.fresh(signoff, ref)
+        signoff.snapshot.refresh()
+        assert Rest(signoff).get("/models/m/versions/1/verdict", fresh="true").status_code == 503
+        at = opened(signoff, "viewer", "version", name="m", version="1")
+        assert not at.exception
+        assert "at s3://b does not answer" in text(at)
+        assert "val_auc" in text(at)
+        assert not opened(signoff, "viewer", "compare", versions="m:1,m:2").error
+        monkeypatch.undo()
+        signoff.reader.forget()
+        assert "does not answer" not in text(opened(signoff, "viewer", "version", name="m", version="1"))
 
 
 class TestTwoPlaces:

@@ -321,7 +321,7 @@ class TestPlacesOnMlflow:
         [
             ("gs://bucket/model", "pip install google-cloud-storage"),
             ("wasbs://c@a.blob.core.windows.net/model", "pip install azure-storage-blob azure-identity"),
-            ("dbfs:/databricks/mlflow/1/2/artifacts/model", "needs a Databricks workspace"),
+            ("dbfs:/databricks/mlflow/1/2/artifacts/model", "read through a Databricks workspace"),
             ("hf://org/model", "MLflow has no artifact store for hf:"),
         ],
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.errors import FilesUnreadable, RegistryUnavailable
+from services.errors import FilesUnreadable, RegistryUnavailable, StoreUnavailable
 from services.mlflow import stores
 from services.mlflow.registry import MlflowRegistry
 
@@ -46,6 +46,7 @@ class TestPathsOfOtherMachines:
             ("file://otherhost/srv/model", "a folder of another machine"),
             ("file:///nowhere/at/all", "no such folder on the machine where Signoff runs"),
             ("/nowhere/at/all", "no such folder on the machine where Signoff runs"),
+            ("dbfs:/databricks/mlflow/1", "read through a Databricks workspace"),
             ("runs:/0/model", "MLflow has no such run or model"),
             ("models:/gone/1", "MLflow has no such run or model"),
         ],
@@ -79,7 +80,6 @@ class TestErrors:
                 ClientError("AccessDenied"),
                 "its store answers ClientError: An error occurred (AccessDenied)",
             ),
-            ("dbfs:/databricks/m", ValueError("odd"), "a Databricks workspace as its MLflow server"),
             ("s3://b/m", PermissionError("denied"), "its store answers PermissionError: denied"),
         ],
     )
@@ -103,7 +103,7 @@ class TestErrors:
         ids=lambda error: type(error).__name__,
     )
     def test_a_store_that_does_not_answer_is_away_and_not_empty(self, error: Exception) -> None:
-        assert type(stores.translated(error, "s3://b/m", WHAT)) is RegistryUnavailable
+        assert type(stores.translated(error, "s3://b/m", WHAT)) is StoreUnavailable
 
     def test_a_password_in_a_source_is_not_told(self) -> None:
         found = stores.translated(ImportError(), "sftp://kim:hunter2@host/m", WHAT)

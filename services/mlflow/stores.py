@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from services.errors import FilesUnreadable, RegistryUnavailable, SignoffError
+from services.errors import FilesUnreadable, SignoffError, StoreUnavailable
 
 STORE_SECONDS = 20.0
 """How long a store outside may give nothing at all."""
@@ -33,7 +33,6 @@ _LIBRARIES = {
     "viewfs": ("pyarrow", "the settings of a Hadoop client"),
     "sftp": ("pysftp", "a key that may log in there"),
     "ftp": ("", "a user that may log in there"),
-    "dbfs": ("", "a Databricks workspace as its MLflow server, which this one is not"),
 }
 """By scheme: the Python packages that MLflow's store needs, and what else."""
 _MODULES = {
@@ -72,12 +71,16 @@ def scheme_of(uri: str) -> str:
 
 
 def require_readable(uri: str, what: str) -> None:
-    """Raise `FilesUnreadable` for what no store can read: a path of another machine."""
+    """Raise `FilesUnreadable` for what is not even tried: a path of another machine, or Databricks' own."""
     scheme = scheme_of(uri)
     if scheme == "drive":
         raise unreadable(uri, what, "that is a path on a Windows drive of another machine", _REGISTER_ANEW)
     if scheme in {"runs", "models"}:
         raise unreadable(uri, what, "MLflow has no such run or model", _REGISTER_ANEW)
+    if scheme == "dbfs":
+        raise unreadable(
+            uri, what, "dbfs: is read through a Databricks workspace, and this MLflow server is none", _REGISTER_ANEW
+        )
     if scheme not in {"", "file"}:
         return
     path = uri if not scheme else "/" + urlsplit(uri).path.lstrip("/")
@@ -92,7 +95,7 @@ def require_readable(uri: str, what: str) -> None:
 def require_library(uri: str, what: str, *, known: bool) -> None:
     """Raise `FilesUnreadable` where MLflow has no store for this scheme, or not the library that it needs."""
     scheme = scheme_of(uri)
-    if not known or scheme == "dbfs":
+    if not known:
         raise translated(ValueError(), uri, what, known=known)
     module = _MODULES.get(scheme)
     if module and not _installed(module):
@@ -131,8 +134,6 @@ def translated(error: BaseException, uri: str, what: str, *, known: bool = True)
             f"MLflow has no artifact store for {scheme}: here",
             f"Where Signoff runs, install the plugin of MLflow that has one, or l{_REGISTER_ANEW[1:]}",
         )
-    if scheme == "dbfs":
-        return unreadable(uri, what, f"{scheme}: needs {needs}", _REGISTER_ANEW)
     if isinstance(error, ImportError):
         wanted = packages or str(error.name or "").partition(".")[0] or "its library"
         return unreadable(
@@ -151,9 +152,9 @@ def translated(error: BaseException, uri: str, what: str, *, known: bool = True)
     return unreadable(uri, what, f"its store answers {words}", f"Give the process of Signoff {needs}")
 
 
-def silent(uri: str, what: str) -> RegistryUnavailable:
-    """The store did not answer: that says nothing about the files."""
-    return RegistryUnavailable(f"The store of {what} at {named(uri)} does not answer; it is asked again in a minute.")
+def silent(uri: str, what: str) -> StoreUnavailable:
+    """In one sentence, that the store did not answer."""
+    return StoreUnavailable(f"The store of {what} at {named(uri)} does not answer; it is asked again in a minute.")
 
 
 def _told(error: BaseException) -> tuple[str, str]:
@@ -183,7 +184,7 @@ class Patience:
             folder: what ``call`` writes into; as long as it grows there, the store answers.
 
         Raises:
-            RegistryUnavailable: nothing came for `STORE_SECONDS`, now or a moment ago.
+            StoreUnavailable: nothing came for `STORE_SECONDS`, now or a moment ago.
         """
         host = f"{scheme_of(uri)}://{urlsplit(uri).netloc}"
         if self._silent.get(host, 0.0) > time.monotonic():
