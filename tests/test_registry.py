@@ -360,6 +360,27 @@ class TestPlacesOnMlflow:
 
 
 class TestMlflowOnly:
+    def test_the_figures_of_a_run_of_ours_are_logged_where_its_artifacts_cannot_be(
+        self, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for library in ("boto3", "botocore"):
+            monkeypatch.setitem(sys.modules, library, None)
+        registry = MlflowRegistry(mlflow_server)
+        MlflowClient(mlflow_server).create_experiment(name, artifact_location=BUCKET)
+        run_id = registry.begin_run(name, "v2 against v1", {})
+        contents = RunContents(
+            at=datetime(2026, 11, 25, tzinfo=UTC),
+            metrics={"candidate_roc_auc": 0.97},
+            params={},
+            tags={},
+            dataset=Dataset(name="holdout", digest="12345678"),
+            documents={"report.json": "{}"},
+        )
+        registry.complete_run(run_id, contents)
+        found = registry.run(run_id)
+        assert (found.status, found.metrics["candidate_roc_auc"].value) == ("FINISHED", 0.97)
+        assert "the Python package boto3 is not installed" in found.tags["signoff.artifacts"]
+
     def test_many_logged_models_are_one_call(self, mlflow_server: str, name: str) -> None:
         registry = MlflowRegistry(mlflow_server)
         refs = [train(mlflow_server, name, {"val_auc": value}) for value in (0.8, 0.9)]

@@ -187,6 +187,11 @@ class MlflowConnection:
             log.warning("%s at %s: %r", what, stores.named(uri), error)
             raise stores.translated(error, uri, what, known=self._known(uri)) from error
 
+    def _proxied(self, uri: str) -> bool:
+        """Whether who writes there goes through this MLflow server, whose hook then sees it."""
+        scheme = stores.scheme_of(uri)
+        return scheme == "mlflow-artifacts" and (not urlsplit(uri).netloc or self._here(uri))
+
     @staticmethod
     def _known(uri: str) -> bool:
         """Whether MLflow has a store for this scheme."""

@@ -135,11 +135,6 @@ class MlflowPlaces(MlflowConnection):
         why = _NOT_PROXIED if not self._proxied(uri) else "" if self.gated() else _NO_HOOK
         return Place(kind=kind, uri=stores.named(uri), id=id, path=path, run_id=run_id, unguarded_because=why)
 
-    def _proxied(self, uri: str) -> bool:
-        """Whether who writes there goes through this MLflow server, whose hook then sees it."""
-        scheme = stores.scheme_of(uri)
-        return scheme == "mlflow-artifacts" and (not urlsplit(uri).netloc or self._here(uri))
-
     def _or_none(self, call: Callable[[], Any], what: str) -> Any:
         try:
             return self._read(call, what)
