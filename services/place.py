@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
 
-from services.domain import VersionRef
+from services.domain import ModelVersion, VersionRef
 
 
 class PlaceKind(StrEnum):
@@ -69,6 +70,11 @@ class Place:
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The inverse of `as_json`."""
         return cls(**{**value, "kind": PlaceKind(value["kind"]), "others": tuple(value["others"])})
+
+
+def may_move(version: ModelVersion) -> bool:
+    """Whether its source can come to mean another place: a ``runs:`` source, or a copy of a version that has one."""
+    return bool(re.match(r"runs:|models:/+[^/]+/[1-9][0-9]*$", version.source, re.IGNORECASE))
 
 
 def foreign_run(place: Place, ref: VersionRef, run_id: str | None) -> str:

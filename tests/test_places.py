@@ -10,7 +10,7 @@ from services import facts
 from services.domain import VersionRef
 from services.errors import FilesUnreadable, RegistryUnavailable, StoreUnavailable
 from services.gate import GateRefused, evaluate
-from services.place import Place, PlaceKind
+from services.place import Place, PlaceKind, may_move
 from services.policy import PolicyBook, parse
 from services.reconciliation import reconciler
 from services.record.deviations import open_deviations
@@ -272,3 +272,19 @@ class TestReconciling:
         registry.set_stage(hidden, "Production")
         reconciler.reconcile(signoff)
         assert reconciler.reconcile(signoff).events == ()
+
+
+class TestWhatCanComeToMeanAnotherPlace:
+    @pytest.mark.parametrize("source", ["runs:/1/model", "RUNS:/1/model", "runs:///1/model?a", "models:/m/1"])
+    def test_is_a_runs_source_or_a_copy_of_a_version(
+        self, registry: FakeRegistry, ref: VersionRef, source: str
+    ) -> None:
+        registry.source(ref, source)
+        assert may_move(registry.version(ref))
+
+    @pytest.mark.parametrize("source", [f"models:/m-{'a' * 32}", "mlflow-artifacts:/1/2/artifacts", "s3://b", "/runs:"])
+    def test_is_nothing_that_mlflow_fixed_at_registration(
+        self, registry: FakeRegistry, ref: VersionRef, source: str
+    ) -> None:
+        registry.source(ref, source)
+        assert not may_move(registry.version(ref))

@@ -21,7 +21,7 @@ from services.domain import ModelVersion, Stage, VersionRef
 from services.errors import FilesUnreadable, NotFound, RegistryUnavailable, UnreadableModel
 from services.evidence import Manifest
 from services.facts import OPEN
-from services.place import Place
+from services.place import Place, may_move
 from services.policy import PolicyBook
 from services.reconciliation import prescription
 from services.reconciliation.drift import Difference
@@ -151,7 +151,7 @@ def _listed(signoff: Signoff, looks: list[_Look]) -> list[_Look]:
     for one in looks:
         try:
             one.shown = _files(signoff, one.version.ref)
-            if one.version.source.lower().startswith("runs:"):
+            if may_move(one.version):
                 one.place = signoff.registry.place(one.version)
         except NotFound:
             one.shown = None

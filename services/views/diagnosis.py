@@ -14,13 +14,13 @@ from typing import Any
 from services.domain import LoggedModelFacts, ModelVersion, RegisteredModel, RunFacts
 from services.errors import InvalidSettings, NotFound
 from services.evidence import Evidence
-from services.place import Place, PlaceKind, foreign_run
+from services.place import Place, PlaceKind, foreign_run, may_move
 from services.policy import Policy, PolicyBook
 from services.registry import Registry
 from services.snapshot import champion_of
 
 MAX_RESOLVED = 200
-"""Versions with a ``runs:`` source that are resolved one by one; each costs MLflow a handful of requests."""
+"""Versions whose source may mean two places that are resolved one by one; each costs MLflow a handful of requests."""
 _RUN_FOLDER = re.compile(r"(?:^runs:/+|/)([0-9a-f]{32})(?:/|$)", re.IGNORECASE)
 
 
@@ -86,7 +86,7 @@ def diagnose(registry: Registry, policies: PolicyBook) -> Diagnosis:
     versions = [version for page in registry.all_versions() for version in page]
     runs = registry.runs(dict.fromkeys(v.run_id for v in versions if v.run_id))
     logged = registry.logged_models(dict.fromkeys(v.model_id for v in versions if v.model_id))
-    resolved = [v for v in versions if v.source.lower().startswith("runs:")]
+    resolved = [version for version in versions if may_move(version)]
     places = {v.ref: place for v in resolved[:MAX_RESOLVED] if (place := _place(registry, v))}
     symptoms = [
         *_of_models(models, versions, policies, runs, logged),
@@ -100,7 +100,8 @@ def diagnose(registry: Registry, policies: PolicyBook) -> Diagnosis:
     symptoms.sort(key=lambda one: (order.index(one.cause), one.model, one.version or 0))
     unseen = ["the files themselves, their signatures, and whether a store gives them to Signoff"]
     if len(resolved) > MAX_RESOLVED:
-        unseen.append(f"whether {len(resolved) - MAX_RESOLVED} more versions with a runs: source mean two places")
+        more = len(resolved) - MAX_RESOLVED
+        unseen.append(f"whether the source of {more} more versions, a runs: address or a copy, means two places")
     return Diagnosis(symptoms=tuple(symptoms), models=len(models), versions=len(versions), unseen=tuple(unseen))
 
 
