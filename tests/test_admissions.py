@@ -17,7 +17,7 @@ from services.errors import NotFound, PromotionConflict
 from services.reconciliation import reconciler
 from services.record import mirror
 from services.record.ledger import Kind
-from services.record.mirror import EVERYWHERE, OURS
+from services.record.mirror import OURS
 from services.signoff import Signoff
 from services.steps import intents
 from services.tables import slots as slots_table
@@ -430,12 +430,29 @@ class TestTags:
         answer = ask(signoff, self.tag(registry, spelled(key), "mine", 1))  # type: ignore[operator]
         assert "Signoff" in refused(signoff, answer)
 
-    @pytest.mark.parametrize("key", sorted(OURS))
-    def test_elsewhere_only_the_two_that_people_believe(
+    @pytest.mark.parametrize("key", [*sorted(OURS), "Signoff.anything", "SIGNOFF.registered_by"])
+    def test_elsewhere_all_but_a_reason(
         self, signoff: Signoff, registry: FakeRegistry, free: VersionRef, key: str
     ) -> None:
-        answer = ask(signoff, self.tag(registry, key, "mine", 2))
-        assert answer.allowed == (key not in EVERYWHERE)
+        """They would look like ours on a version that has no record."""
+        for asked in (
+            self.tag(registry, key, "mine", 2),
+            call(registry, What.VERSION_CREATED, tags={key: "mine"}),
+        ):
+            assert ask(signoff, asked).allowed == (key == "reason")
+
+    def test_of_who_registered_a_version_is_never_written_or_deleted_afterwards(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef, free: VersionRef
+    ) -> None:
+        for ref in (champion, free):
+            registry.tag(ref, "signoff.registered_by", "scientist")
+            for value in ("scientist", "reviewer", None):
+                answer = ask(signoff, self.tag(registry, "signoff.registered_by", value, ref.version))
+                assert f"says who registered {ref}" in answer.reason
+        approve(signoff, free)
+        assert mirror.flush(signoff) == 0
+        assert registry.version(free).tags["signoff.registered_by"] == "scientist"
+        assert registry.version(free).tags["approval_status"] == "approved"
 
     def test_that_the_record_prescribes_get_through_and_so_does_what_takes_others_away(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef

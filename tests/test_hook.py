@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,6 +33,8 @@ from tests.proxy import FAULTS
 
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts"
+BY_NOBODY = {"signoff.registered_by": ""}
+"""All tags of a version that a client without a login registered."""
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +160,16 @@ TRICKS: dict[str, tuple[str, str, Any]] = {
         f"{API}/model-versions/set-tag",
         {"name": "tricked", "version": "02", "key": "Approved_By", "value": "me"},
     ),
+    "tag, of a record that is not there": (
+        "POST",
+        f"{API}/model-versions/set-tag",
+        {"name": "tricked", "version": "2", "key": "promoted_by", "value": "me"},
+    ),
+    "tag, in our name": (
+        "POST",
+        f"{API}/model-versions/set-tag",
+        {"name": "tricked", "version": "2", "key": "Signoff.anything", "value": "approved"},
+    ),
     "tag, of the champion": (
         "POST",
         f"{API}/model-versions/set-tag",
@@ -245,7 +258,7 @@ class TestNoSpellingOfACall:
         answer = server.send(method, path, content=sent, headers={"Content-Type": f"application/json{charset}"})
         assert answer.status_code == (400 if trick == "transition, version as a number" else 403), answer.text
         assert server.meaning(model) == meant
-        assert server.tags(model, 2) == {}
+        assert server.tags(model, 2) == BY_NOBODY
         assert server.tags(model, 1)["approval_status"] == "approved"
 
     def test_has_more_to_say_than_403(self, server: Gated, model: str) -> None:
@@ -298,7 +311,7 @@ class TestNoSpellingOfACall:
             with pytest.raises(MlflowException):
                 call()
         assert server.meaning(model) == meant
-        assert server.tags(model, 2) == {}
+        assert server.tags(model, 2) == BY_NOBODY
 
     def test_copies_the_approval_of_a_version(self, server: Gated, model: str, meant: tuple[Any, ...]) -> None:
         """MLflow's client copies the tags as well, and a version is not approved for being like another."""
@@ -422,6 +435,40 @@ class TestFiles:
             server.proxy.heal()
 
 
+class TestWhoRegisteredAVersion:
+    """Without a login here; with one in test_hook_auth.py."""
+
+    def test_is_written_with_the_version_and_asks_nobody(self, server: Gated) -> None:
+        client = server.client
+        server.proxy.break_("down", lambda _method, _path: True)
+        try:
+            register(server.url, "registered", 1)
+            assert server.proxy.broken == 0
+        finally:
+            server.proxy.heal()
+        assert server.tags("registered", 1) == BY_NOBODY
+        client.copy_model_version("models:/registered/1", "copy_of_registered")
+        assert server.tags("copy_of_registered", 1) == BY_NOBODY
+        client.register_prompt("a_prompt", "Hello {{ x }}.")
+        prompt = server.send("GET", f"{API}/model-versions/get?name=a_prompt&version=1").json()["model_version"]
+        assert "signoff.registered_by" not in {tag["key"] for tag in prompt["tags"]}
+
+    def test_is_said_by_nobody_else(self, server: Gated) -> None:
+        client, name = server.client, "claimed"
+        register(server.url, name, 1)
+        for key in (
+            "signoff.registered_by",
+            "Signoff.Registered_By",
+            "\N{LATIN SMALL LETTER LONG S}ignoff.registered_by",
+        ):
+            made = partial(client.create_model_version, name, f"models:/{name}/1", tags={key: "reviewer"})
+            for call in (made, partial(client.set_model_version_tag, name, "1", key, "reviewer")):
+                assert "registered" in refusal(call)
+        assert "who registered" in refusal(lambda: client.delete_model_version_tag(name, "1", "signoff.registered_by"))
+        assert server.stages(name) == {1: "None"}
+        assert server.tags(name, 1) == BY_NOBODY
+
+
 class TestTheLifecycleDocument:
     """Its own lines, with plain `MlflowClient`."""
 
@@ -433,10 +480,14 @@ class TestTheLifecycleDocument:
         mlflow.set_tracking_uri(server.url)
         for stage in ("Staging", "Production"):
             assert mlflow.pyfunc.load_model(f"models:/{model_name}/{stage}").predict([1.0]) is not None
-        for key, value in (("approval_status", "approved"), ("approved_by", "julian.wang")):
+        for key, value in (
+            ("approval_status", "approved"),
+            ("approved_by", "julian.wang"),
+            ("approval_comment", "Better."),
+        ):
             why = refusal(lambda key=key, value=value: client.set_model_version_tag(model_name, version, key, value))  # type: ignore[misc]
             assert "in Signoff" in why
-        client.set_model_version_tag(name=model_name, version=version, key="approval_comment", value="Better.")
+        client.set_model_version_tag(name=model_name, version=version, key="reason", value="Better.")
         before = server.stages(model_name)
         why = refusal(
             lambda: client.transition_model_version_stage(

@@ -14,7 +14,7 @@ from services.domain import ModelVersion
 from services.errors import Refused
 from services.reconciliation.drift import Seen
 from services.record import mirror
-from services.record.mirror import EVERYWHERE, OURS
+from services.record.mirror import EVERYWHERE, OURS, REGISTERED_BY
 from services.signoff import Signoff
 from services.tables import known_models
 
@@ -37,7 +37,7 @@ def require(signoff: Signoff, call: Call) -> None:
         case What.VERSION_CREATED:
             for key in call.tags:
                 _not_hiding(call, key)
-                if key.casefold() in EVERYWHERE:
+                if _is_of_every_record(key):
                     raise Refused(f"A version is registered without {key}. {_hint(key)}")
         case What.MODEL_TAG_SET | What.MODEL_TAG_DELETED:
             _model_tag(call)
@@ -57,10 +57,17 @@ def _tag(signoff: Signoff, call: Call) -> None:
     if call.what is What.TAG_SET:
         _not_hiding(call, key)
     version = next(v for v in told.versions if v.ref.version == call.version)
-    if key.casefold() not in OURS or _is_as_recorded(signoff, version, call):
+    if key.casefold() == REGISTERED_BY:
+        raise Refused(f"{key} says who registered {version.ref}. It is written with the version, and stays.")
+    if not (_is_of_every_record(key) or key.casefold() in OURS) or _is_as_recorded(signoff, version, call):
         return
-    if key.casefold() in EVERYWHERE or standing.standings(signoff, told.model.name, [version]):
+    if _is_of_every_record(key) or standing.standings(signoff, told.model.name, [version]):
         raise Refused(f"{key} of {version.ref} is part of the public record, which only Signoff writes. {_hint(key)}")
+
+
+def _is_of_every_record(key: str) -> bool:
+    """Whether a tag says something of ours on any version, also on one that has no record."""
+    return key.casefold() in EVERYWHERE or key.casefold().startswith("signoff.")
 
 
 def _not_hiding(call: Call, key: str) -> None:
@@ -91,7 +98,7 @@ def _adopted(state: str | None, version: ModelVersion, key: str) -> str | None:
 
 def _hint(key: str) -> str:
     verb = next((words for start, words in _VERBS.items() if key.casefold().startswith(start)), None)
-    return f"To have it written, {verb} in Signoff." if verb else "It is written with the record."
+    return f"To have it written, {verb} in Signoff." if verb else "Only Signoff and its hook write it."
 
 
 def _model_tag(call: Call) -> None:
