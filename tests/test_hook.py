@@ -17,6 +17,7 @@ import httpx
 import mlflow
 import pytest
 import requests
+from mlflow.entities import LoggedModelStatus, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.request_header import registry as headers
 
@@ -423,6 +424,12 @@ class TestFiles:
             run = client.create_run("0")
             client.log_text(run.info.run_id, "text", "notes.txt")
             client.log_metric(run.info.run_id, "m", 1.0)
+            client.log_batch(run.info.run_id, params=[Param("a", "b")], tags=[RunTag("c", "d")])
+            client.update_run(run.info.run_id, "FINISHED", "named")
+            model = client.create_logged_model("0", "model", run.info.run_id, tags={"a": "b"})
+            client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+            client.log_metric(run.info.run_id, "m", 2.0, model_id=model.model_id)
+            client.delete_logged_model(model.model_id)
             assert server.send("DELETE", f"{ARTIFACTS}/artifacts/0/{run.info.run_id}/artifacts/notes.txt").is_success
             client.delete_run(run.info.run_id)
             client.create_registered_model("unasked", tags={"a": "b"})
@@ -467,6 +474,111 @@ class TestWhoRegisteredAVersion:
         assert "who registered" in refusal(lambda: client.delete_model_version_tag(name, "1", "signoff.registered_by"))
         assert server.stages(name) == {1: "None"}
         assert server.tags(name, 1) == BY_NOBODY
+
+
+SIGNATURE = dict.fromkeys(("inputs", "outputs"), '[{"type": "double", "name": "a"}]')
+
+
+class TestAChampionWhoseSourceIsItsRun:
+    """What `MlflowClient.create_model_version` stores when it is given ``runs:/…``, however that is written."""
+
+    @pytest.mark.parametrize("form", ["runs:/{}/model", "RUNS:///{}/model/?x=y#z"])
+    def test_stays_as_it_was_approved(self, server: Gated, form: str) -> None:
+        client, name = server.client, f"of_a_run_{len(form)}"
+        run = client.create_run("0")
+        run_id = run.info.run_id
+        client.log_metric(run_id, "val_auc", 0.93)
+        client.log_text(run_id, json.dumps({"flavors": {}, "signature": SIGNATURE}), "model/MLmodel")
+        client.create_registered_model(name)
+        client.create_model_version(name, form.format(run_id), run_id)
+        client.set_terminated(run_id)
+        ref = approve(server, name, 1)
+        client.transition_model_version_stage(name, "1", "Production")
+        before = server.meaning(name)
+        below, upload = f"0/{run_id}/artifacts", f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run_id}&path="
+        for method, path, more in (
+            ("PUT", f"{ARTIFACTS}/artifacts/{below}/model/MLmodel", {"content": b"mine"}),
+            ("PUT", f"{ARTIFACTS}/artifacts/{below}/model/new/file", {"content": b"mine"}),
+            ("POST", f"{upload}model/MLmodel", {"content": b"mine"}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{below}/model/MLmodel", {}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{below}", {}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/0/{run_id}", {}),
+            ("POST", f"{API}/runs/delete", {"json": {"run_id": run_id}}),
+            (
+                "POST",
+                f"{API}/logged-models",
+                {"json": {"experiment_id": "0", "name": "model", "source_run_id": run_id}},
+            ),
+        ):
+            answer = server.send(method, path, **more)
+            assert (answer.status_code, f"{ref}" in answer.text) == (403, True), (method, path, answer.text)
+        assert server.send("POST", f"{upload}other/file", content=b"fine").is_success
+        assert server.meaning(name) == before
+        assert client.get_run(run_id).info.lifecycle_stage == "active"
+        assert client.search_logged_models(["0"], f"source_run_id = '{run_id}'") == []
+
+    def test_and_that_another_one_replaced_stays_for_the_way_back(self, server: Gated) -> None:
+        name = released(server, "replaced")
+        releases.promote(server.signoff, approve(server, name, 2), by="release_manager", reason="Better.")
+        before, below = server.meaning(name), files_of(server, name, 1)
+        assert before[0] == {1: "Archived", 2: "Production"}
+        for method, more in (("PUT", {"content": b"mine"}), ("DELETE", {})):
+            answer = server.send(method, f"{ARTIFACTS}/artifacts/{below}/MLmodel", **more)
+            assert (answer.status_code, "was promoted and can be put back" in answer.text) == (403, True)
+        version = server.client.get_model_version(name, "1")
+        assert refusal(lambda: server.client.delete_logged_model(version.source.rpartition("/")[2]))
+        assert refusal(lambda: server.client.delete_run(str(version.run_id)))
+        assert server.meaning(name) == before
+        releases.rollback(server.signoff, name, by="release_manager", reason="v2 misses more.", version=1)
+        assert server.stages(name)[1] == "Production"
+
+
+class TestTheBar:
+    """What a champion was judged by: its run and its logged model, in MLflow, where anybody may log."""
+
+    def test_is_moved_by_nobody(self, server: Gated) -> None:
+        client, name = server.client, released(server, "the_bar")
+        version = client.get_model_version(name, "1")
+        run_id, model_id = str(version.run_id), version.source.rpartition("/")[2]
+        other = client.create_run("0").info.run_id
+        before = client.get_run(run_id).to_dictionary(), client.get_logged_model(model_id).to_dictionary()
+        metric = {"key": "val_auc", "value": 0.1, "timestamp": 1, "step": str(2**63 - 1)}
+        dataset = {"name": "d", "digest": "1", "source_type": "local", "source": "x"}
+        model = {"artifact_path": "model", "flavors": {}, "utc_time_created": "", "run_id": run_id}
+        logged = f"{API}/logged-models/{model_id}"
+        for method, path, body in (
+            ("POST", f"{API}/runs/log-metric", {"run_id": run_id, **metric}),
+            ("POST", f"{API}/runs/log-metric", {"run_uuid": run_id, **metric}),
+            ("POST", f"{API}/runs/log-metric", {"run_id": other, "model_id": model_id, **metric}),
+            ("POST", f"{API}/runs/log-batch", {"run_id": run_id, "metrics": [metric]}),
+            ("POST", f"{API}/runs/log-batch", {"run_id": other, "metrics": [{**metric, "model_id": model_id}]}),
+            ("POST", f"{API}/runs/log-parameter", {"run_id": run_id, "key": "a", "value": "b"}),
+            ("POST", f"{API}/runs/set-tag", {"run_id": run_id, "key": "mlflow.user", "value": "reviewer"}),
+            ("POST", f"{API}/runs/delete-tag", {"run_id": run_id, "key": "mlflow.user"}),
+            ("POST", f"{API}/runs/log-inputs", {"run_id": run_id, "datasets": [{"dataset": dataset}]}),
+            ("POST", f"{API}/runs/outputs", {"run_id": run_id, "models": [{"model_id": model_id, "step": 1}]}),
+            ("POST", f"{API}/runs/log-model", {"run_id": run_id, "model_json": json.dumps(model)}),
+            ("POST", f"{API}/runs/update", {"run_id": run_id, "run_name": "other", "end_time": 10**13}),
+            ("POST", f"{API}/runs/delete", {"run_id": run_id}),
+            ("POST", f"{logged}/params", {"model_id": model_id, "params": [{"key": "a", "value": "b"}]}),
+            ("PATCH", f"{logged}/tags", {"model_id": model_id, "tags": [{"key": "a", "value": "b"}]}),
+            ("PATCH", logged, {"model_id": model_id, "status": "LOGGED_MODEL_UPLOAD_FAILED"}),
+            ("DELETE", logged, {}),
+        ):
+            answer = server.send(method, path, json=body)
+            assert (answer.status_code, f"{name}/v1" in answer.text) == (403, True), (method, path, answer.text)
+        after = client.get_run(run_id).to_dictionary(), client.get_logged_model(model_id).to_dictionary()
+        assert after == before
+        assert client.get_run(other).data.metrics == {}
+
+    def test_is_anybodys_where_nothing_is_recorded(self, server: Gated) -> None:
+        """A version that was only registered keeps nobody from training on."""
+        client = server.client
+        register(server.url, "still_training", 1)
+        version = client.get_model_version("still_training", "1")
+        client.log_metric(str(version.run_id), "val_auc", 0.5, step=9)
+        client.set_tag(str(version.run_id), "note", "mine")
+        assert client.get_run(str(version.run_id)).data.metrics["val_auc"] == 0.5
 
 
 class TestTheLifecycleDocument:
