@@ -11,13 +11,13 @@ from services import caretaker
 from services.accounts import people
 from services.admission import admissions
 from services.admission.admissions import Answer
-from services.admission.calls import Call, What
+from services.admission.calls import BENEATH, Call, What
 from services.domain import Role, VersionRef
 from services.errors import NotFound, PromotionConflict
 from services.reconciliation import reconciler
 from services.record import mirror
 from services.record.ledger import Kind
-from services.record.mirror import EVERYWHERE, OURS
+from services.record.mirror import OURS
 from services.signoff import Signoff
 from services.steps import intents
 from services.tables import slots as slots_table
@@ -83,6 +83,13 @@ def refused(signoff: Signoff, answer: Answer, kind: str = "admission:refused") -
 def passes(signoff: Signoff, answer: Answer) -> None:
     """The answer is a plain yes, and nothing is recorded."""
     assert answer == admissions.ALLOWED
+
+
+def beneath(registry: FakeRegistry, what: What, version: int) -> Call:
+    """A change of something that this one version names."""
+    told = call(registry, what).told[0]
+    only = replace(told, versions=tuple(v for v in told.versions if v.ref.version == version))
+    return Call(what=what, path="1/models/x", told=(only,))
 
 
 class TestPromotion:
@@ -421,12 +428,29 @@ class TestTags:
         answer = ask(signoff, self.tag(registry, spelled(key), "mine", 1))  # type: ignore[operator]
         assert "Signoff" in refused(signoff, answer)
 
-    @pytest.mark.parametrize("key", sorted(OURS))
-    def test_elsewhere_only_the_two_that_people_believe(
+    @pytest.mark.parametrize("key", [*sorted(OURS), "Signoff.anything", "SIGNOFF.registered_by"])
+    def test_elsewhere_all_but_a_reason(
         self, signoff: Signoff, registry: FakeRegistry, free: VersionRef, key: str
     ) -> None:
-        answer = ask(signoff, self.tag(registry, key, "mine", 2))
-        assert answer.allowed == (key not in EVERYWHERE)
+        """They would look like ours on a version that has no record."""
+        for asked in (
+            self.tag(registry, key, "mine", 2),
+            call(registry, What.VERSION_CREATED, tags={key: "mine"}),
+        ):
+            assert ask(signoff, asked).allowed == (key == "reason")
+
+    def test_of_who_registered_a_version_is_never_written_or_deleted_afterwards(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef, free: VersionRef
+    ) -> None:
+        for ref in (champion, free):
+            registry.tag(ref, "signoff.registered_by", "scientist")
+            for value in ("scientist", "reviewer", None):
+                answer = ask(signoff, self.tag(registry, "signoff.registered_by", value, ref.version))
+                assert f"says who registered {ref}" in answer.reason
+        approve(signoff, free)
+        assert mirror.flush(signoff) == 0
+        assert registry.version(free).tags["signoff.registered_by"] == "scientist"
+        assert registry.version(free).tags["approval_status"] == "approved"
 
     def test_that_the_record_prescribes_get_through_and_so_does_what_takes_others_away(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
@@ -489,18 +513,48 @@ class TestNamesAndFiles:
         assert "has a record" in ask(signoff, call(registry, What.VERSION_DELETED, version=2)).reason
         passes(signoff, ask(signoff, call(registry, What.VERSION_DELETED, version=3)))
 
-    @pytest.mark.parametrize("what", [What.FILES_WRITTEN, What.FILES_DELETED])
-    def test_files_of_what_is_submitted_approved_or_serves_stay_as_they_are(
+    @pytest.mark.parametrize("what", sorted(BENEATH))
+    def test_what_a_version_is_made_of_stays_while_it_serves_or_is_submitted(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, what: What
     ) -> None:
-        for number, word in ((1, "in Production"), (2, "submitted for review")):
-            told = call(registry, what, path="1/models/x").told[0]
-            only = replace(told, versions=tuple(v for v in told.versions if v.ref.version == number))
-            answer = ask(signoff, Call(what=what, path="1/models/x", told=(only,)))
-            assert word in answer.reason
+        for number, words in (
+            (1, "m/v1, which is in Production"),
+            (2, "m/v2, which is submitted for review. Withdraw"),
+        ):
+            reason = ask(signoff, beneath(registry, what, number)).reason
+            assert words in reason.replace(" are there, which", ", which")
+            assert "1/models/x" in reason
+            assert (kinds(signoff)[-1], record(signoff)[-1].ref.version) == ("admission:refused", number)  # type: ignore[union-attr]
         reviews.withdraw(signoff, ready, by="scientist", comment="Not yet.")
-        answer = ask(signoff, Call(what=what, path="1/models/x", told=(replace(only, versions=only.versions[-1:]),)))
-        passes(signoff, answer)
+        passes(signoff, ask(signoff, beneath(registry, what, 2)))
+
+    @pytest.mark.parametrize("what", sorted(BENEATH))
+    def test_what_a_former_champion_is_made_of_stays_for_the_way_back(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, what: What
+    ) -> None:
+        releases.promote(signoff, ready, by="release_manager", reason="Fewer misses.")
+        assert stages(registry) == ["Archived", "Production"]
+        assert "m/v1" in refused(signoff, ask(signoff, beneath(registry, what, 1)))
+        releases.archive(signoff, ready, by="release_manager", reason="Nobody asks for it.")
+        assert "so all of it is kept" in ask(signoff, beneath(registry, what, 2)).reason
+
+    @pytest.mark.parametrize("what", sorted(BENEATH))
+    def test_what_nobody_submitted_is_free(
+        self, signoff: Signoff, registry: FakeRegistry, free: VersionRef, what: What
+    ) -> None:
+        passes(signoff, ask(signoff, beneath(registry, what, 2)))
+
+    def test_what_versions_of_several_models_share_stays_for_one_of_them(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        """The same run registered under another name frees nothing."""
+        registry.add_version("n", {})
+        told = (call(registry, What.EVIDENCE_WRITTEN, "n").told[0], call(registry, What.EVIDENCE_WRITTEN, "m").told[0])
+        answer = ask(signoff, Call(what=What.EVIDENCE_WRITTEN, path='The metric "val_auc" of the run 12', told=told))
+        assert refused(signoff, answer) == (
+            'The metric "val_auc" of the run 12 cannot be written: it would be evidence for m/v1, '
+            "which is in Production. Log to another run."
+        )
 
     def test_in_another_workspace_nothing_is_promoted(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
