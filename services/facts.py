@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,8 +22,18 @@ from services.validation.record import validations_of
 OPEN = tuple(status.value for status in Status if status.open)
 
 
-def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple[Policy, Facts]:
+def fresh(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    rollback: bool = False,
+    first: Callable[[Policy, Facts], object] = lambda *_: None,
+) -> tuple[Policy, Facts]:
     """Facts for a decision: everything read from MLflow at this moment.
+
+    Args:
+        first: called with the same facts but for the files, before they are read, which may take minutes; it may
+            raise what is certain by then.
 
     Raises:
         NotFound: no such model or version.
@@ -31,21 +42,40 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
     """
     model = signoff.registry.model(ref.name)
     policy = signoff.policies.match(model)
-    candidate = signoff.reader.fresh(ref)
+    candidate = signoff.reader.without_files(ref)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
+    seen = Facts(
+        model=model,
+        now=signoff.now(),
+        candidate=candidate,
+        champion=signoff.reader.without_files(champion.ref) if champion and champion.ref != ref else None,
+        rollback_of="" if rollback else None,
+    )
     with signoff.database.reading() as connection:
-        submission = open_submission(connection, candidate.version)
-        return policy, Facts(
-            model=model,
-            now=signoff.now(),
-            candidate=_with_artifacts(signoff, policy, candidate),
-            champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
-            submission=submission,
-            decisions=latest_decisions(connection, submission),
-            findings=findings_of(connection, candidate.version),
-            validations=validations_of(connection, candidate.version),
-            rollback_of=released_digest(connection, candidate.version, to_return_to=True) if rollback else None,
-        )
+        cheap = again(connection, seen, now=signoff.now())
+    first(policy, cheap)
+    seen = replace(
+        seen,
+        candidate=_with_artifacts(signoff, policy, signoff.reader.with_files(candidate)),
+        champion=signoff.reader.with_files(seen.champion) if seen.champion else None,
+    )
+    with signoff.database.reading() as connection:
+        return policy, again(connection, seen, now=signoff.now())
+
+
+def again(connection: Connection, seen: Facts, *, now: datetime) -> Facts:
+    """The same facts at this moment, as far as they are in our own tables; what was read of MLflow stays as it is."""
+    version = seen.candidate.version
+    submission = open_submission(connection, version)
+    return replace(
+        seen,
+        now=now,
+        submission=submission,
+        decisions=latest_decisions(connection, submission),
+        findings=findings_of(connection, version),
+        validations=validations_of(connection, version),
+        rollback_of=None if seen.rollback_of is None else released_digest(connection, version, to_return_to=True),
+    )
 
 
 def shown(signoff: Signoff, ref: VersionRef) -> tuple[Policy, Facts]:
@@ -66,21 +96,14 @@ def remembered(
         raise NotFound(f"There is no {ref} in the registry.")
     policy = signoff.policies.match(model)
     champion = _champion(policy, model, versions)
-    with signoff.database.reading() as connection:
-        submission = open_submission(connection, version)
-        voted = latest_decisions(connection, submission)
-        found = findings_of(connection, version)
-        validated = validations_of(connection, version)
-    return policy, Facts(
+    seen = Facts(
         model=model,
         now=signoff.now(),
         candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
         champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
-        submission=submission,
-        decisions=voted,
-        findings=found,
-        validations=validated,
     )
+    with signoff.database.reading() as connection:
+        return policy, again(connection, seen, now=seen.now)
 
 
 def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:

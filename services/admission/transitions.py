@@ -9,6 +9,7 @@ from services.errors import PromotionConflict
 from services.record.ledger import Event
 from services.signoff import Signoff
 from services.steps import changes, intents
+from services.steps.intents import Judged
 from services.verbs.common import refusals_recorded, slot_held
 
 WORDS = "Moved by an MLflow client."
@@ -45,7 +46,6 @@ def move(signoff: Signoff, wanted: Move, *, actor: Actor) -> Event:
             slot,
             subject="transition",
             change=change,
-            actor=actor,
             comment=WORDS,
-            context={"identity": version.identity},
+            judge=lambda _: Judged(actor=actor, context={"identity": version.identity}),
         )

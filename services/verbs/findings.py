@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import facts
-from services.accounts import people, permissions
 from services.domain import Action, ModelVersion, Source, VersionRef
 from services.errors import NotFound, Refused
 from services.evidence import Finding
@@ -18,7 +17,7 @@ from services.record import ledger, mirror
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
 from services.tables import findings, submissions
-from services.verbs.common import acting, refusals_recorded, words
+from services.verbs.common import acting, refusals_recorded, still_may, words
 from services.verbs.reviews import Outcome
 
 
@@ -80,7 +79,8 @@ def _settle(
     actor = acting(signoff, by, source, action, ref, "finding")
     with refusals_recorded(signoff, "finding", actor, ref), signoff.database.writing() as connection:
         row = connection.execute(sa.select(findings).where(findings.c.id == number).with_for_update()).one()
-        permissions.require(people.acting(connection, by, source), action)
+        ledger.lock(connection)
+        actor = still_may(signoff, connection, actor, action)
         if by in _people_of(connection, row):
             raise Refused(f"{by} trained or submitted {ref}; somebody else must say whether a finding is answered.")
         if facts.finding_from(row).open is not resolving:
