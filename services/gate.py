@@ -104,7 +104,7 @@ def before_files(
         unsigned: nobody is going to sign, so that check is certain too.
     """
     told = evaluate(policy, facts, actor=actor, emergency=emergency)
-    left_out = set() if unsigned else {"signed"}
+    left_out = {"as_asked"} if unsigned else {"as_asked", "signed"}
     if facts.candidate.manifest is None:
         left_out |= {check.family for check in told.checks} - _WITHOUT_FILES
         if not facts.decisions:

@@ -130,10 +130,12 @@ def _run(
 ) -> _Ending:
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="scratch-", dir=workspace.resolve()))
-        pipes = {name: os.pipe() for name in ("output", "result", "status")}
-        for ends in pipes.values():
-            stack.callback(_close, *ends)
-        theirs = {name: ends[1] for name, ends in pipes.items()}
+        ours, theirs = dict[str, int](), dict[str, int]()
+        lent = stack.enter_context(ExitStack())
+        for name in ("output", "result", "status"):
+            ours[name], theirs[name] = os.pipe()
+            stack.callback(os.close, ours[name])
+            lent.callback(os.close, theirs[name])
         order = {
             "command": [*_python(), _start(code), json.dumps({**arguments, "result_fd": theirs["result"]})],
             "environment": _environment(scratch),
@@ -157,8 +159,9 @@ def _run(
             start_new_session=True,
         )
         stack.callback(_end, jail)
-        _close(*theirs.values())
-        return _collected({name: ends[0] for name, ends in pipes.items()}, limits, cancelled)
+        # The jail has copies. Each end is closed once: a moment later its number may belong to another thread's file.
+        lent.close()
+        return _collected(ours, limits, cancelled)
 
 
 def _collected(ends: dict[str, int], limits: Limits, cancelled: Callable[[], bool]) -> _Ending:
@@ -249,12 +252,6 @@ def _libraries() -> list[str]:
 
 def _never() -> bool:
     return False
-
-
-def _close(*ends: int) -> None:
-    for end in ends:
-        with suppress(OSError):
-            os.close(end)
 
 
 def _end(jail: subprocess.Popen[bytes]) -> None:
