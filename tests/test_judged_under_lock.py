@@ -70,17 +70,15 @@ class TestAtTheLast:
         if verb == "rollback":
             promote(signoff, second)
         number = ask_for_emergency(signoff, second) if verb == "emergency" else 0
+        verbs = {
+            "promotion": lambda: promote(signoff, second),
+            "rollback": lambda: releases.rollback(signoff, "m", by="release_manager", reason="Back."),
+            "archival": lambda: releases.archive(signoff, first, by="release_manager", reason="Retired."),
+            "emergency": lambda: break_glass.confirm(signoff, number, by="release_manager", comment="Agreed."),
+        }
         at_the_last(registry).meanwhile(lambda: loses_role(signoff, "release_manager"))
         with refused_once(signoff, registry, verb, "account:changed"), pytest.raises(NotAllowed):
-            match verb:
-                case "promotion":
-                    promote(signoff, second)
-                case "rollback":
-                    releases.rollback(signoff, "m", by="release_manager", reason="Back.")
-                case "archival":
-                    releases.archive(signoff, first, by="release_manager", reason="Retired.")
-                case _:
-                    break_glass.confirm(signoff, number, by="release_manager", comment="Agreed.")
+            verbs[verb]()
         assert roles_named(signoff) == ["viewer"]
 
 
