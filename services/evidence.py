@@ -296,12 +296,16 @@ class Facts:
     champion: Evidence | None
     now: datetime
     """When it is judged, in UTC; freezes, ages and expiry count from it."""
+    bars: Mapping[str, str]
+    """Everybody whose own this version is, as `services.bars` tells it: id or name → why, in words."""
     submission: Submission | None = None
     decisions: tuple[Decision, ...] = field(default=())
     findings: tuple[Finding, ...] = ()
     """Whatever reviewers found in exactly this version, in any round, resolved or not; oldest first."""
     validations: tuple[Validation, ...] = ()
     """Of exactly this version, newest first; whether one counts is for the gate to say."""
+    no_emergency_under: str | None = None
+    """Name of a policy that judged the model before and knows no emergencies; None where there is no such."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from services.bars import barred_from
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import NotFound
 from services.evidence import Binding, Decision, Evidence, Facts, Finding, Severity, Submission
-from services.policy import Policy
+from services.policy import Policy, PolicyBook
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, emergencies, findings, promotions, submissions
+from services.tables import decisions, emergencies, findings, policies, promotions, submissions
 from services.validation.record import validations_of
 
 OPEN = tuple(status.value for status in Status if status.open)
@@ -49,10 +50,11 @@ def fresh(
         now=signoff.now(),
         candidate=candidate,
         champion=signoff.reader.without_files(champion.ref) if champion and champion.ref != ref else None,
+        bars={},
         rollback_of="" if rollback else None,
     )
     with signoff.database.reading() as connection:
-        cheap = again(connection, seen, now=signoff.now())
+        cheap = again(signoff, connection, seen)
     first(policy, cheap)
     seen = replace(
         seen,
@@ -60,16 +62,18 @@ def fresh(
         champion=signoff.reader.with_files(seen.champion) if seen.champion else None,
     )
     with signoff.database.reading() as connection:
-        return policy, again(connection, seen, now=signoff.now())
+        return policy, again(signoff, connection, seen)
 
 
-def again(connection: Connection, seen: Facts, *, now: datetime) -> Facts:
+def again(signoff: Signoff, connection: Connection, seen: Facts) -> Facts:
     """The same facts at this moment, as far as they are in our own tables; what was read of MLflow stays as it is."""
     version = seen.candidate.version
     submission = open_submission(connection, version)
     return replace(
         seen,
-        now=now,
+        now=signoff.now(),
+        bars=barred_from(connection, version.ref, version.identity, claimed=seen.candidate.claimed_author),
+        no_emergency_under=_no_emergency_under(connection, signoff.policies, version.ref.name),
         submission=submission,
         decisions=latest_decisions(connection, submission),
         findings=findings_of(connection, version),
@@ -101,9 +105,10 @@ def remembered(
         now=signoff.now(),
         candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
         champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
+        bars={},
     )
     with signoff.database.reading() as connection:
-        return policy, again(connection, seen, now=seen.now)
+        return policy, again(signoff, connection, seen)
 
 
 def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
@@ -117,6 +122,20 @@ def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Ev
 def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
     target = policy.rules.champion
     return champion_of(model, versions, alias=target.alias, stage=target.stage)
+
+
+def _no_emergency_under(connection: Connection, book: PolicyBook, name: str) -> str | None:
+    """The policy that judged a submission or a release of this model and allows no emergency, as its rules are now.
+
+    Else it would be enough to take away the tag that had chosen it.
+    """
+    digests = sa.select(submissions.c.binding["policy"].as_string()).where(submissions.c.model == name)
+    judged = sa.select(policies.c.name).where(policies.c.digest.in_(digests))
+    labels = sa.select(promotions.c.policy).where(promotions.c.model == name).distinct()
+    names = set(connection.execute(judged).scalars())
+    names |= {str(label).rpartition("@")[0] for label in connection.execute(labels).scalars()}
+    found = (p.rules.name for p in book.policies if p.rules.name in names and not p.rules.break_glass)
+    return next(found, None)
 
 
 def open_submission(connection: Connection, version: ModelVersion) -> Submission | None:

@@ -68,6 +68,7 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         }
         if submission
         else None,
+        "bars": dict(seen.bars),
         "rollback_of": seen.rollback_of,
     }
 
@@ -186,6 +187,7 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
         now=datetime.fromisoformat(kept["judged_at"]) if kept else event.at,
         candidate=_candidate(ref, details, kept),
         champion=_champion(ref.name, details, kept),
+        bars=kept["bars"] if kept else {},
         submission=_submission(ref, details, kept),
     )
     if event.kind.subject == "rollback":

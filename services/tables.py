@@ -236,7 +236,7 @@ emergencies = Table(
     Column("reason", Text, nullable=False),
     Column("asked_at", String(32), nullable=False),
     Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
-    Column("own", JSON, nullable=False),  # its author as claimed and its submitter: they neither confirm nor review
+    Column("own", JSON, nullable=False),  # who was barred when it was asked for: id or name → why
     Column("state", String(16), nullable=False),  # asked, replaced, withdrawn, released, reviewed
     Column("confirmed_by", String(256)),
     Column("confirmed_by_id", PERSON),

@@ -32,7 +32,9 @@ def evidence(value: float | None, **options: object) -> Evidence:
 def facts(candidate: Evidence, champion: Evidence | None = None, **more: object) -> Facts:
     registry = FakeRegistry()
     registry.add_model("m")
-    return Facts(model=registry.model("m"), now=NOW, candidate=candidate, champion=champion, **more)  # type: ignore[arg-type]
+    bars = {"id-scientist": "scientist submitted it on 2026-01-01", "trainer": "trainer is recorded as its author"}
+    kept = {"bars": bars, **more}
+    return Facts(model=registry.model("m"), now=NOW, candidate=candidate, champion=champion, **kept)  # type: ignore[arg-type]
 
 
 def champion(value: float | None = 0.92, **options: object) -> Evidence:

@@ -41,15 +41,16 @@ def expired(decision: Decision, policy: Policy, facts: Facts) -> bool:
     return decision.expired or facts.now - datetime.fromisoformat(decision.at) > timedelta(days=limit)
 
 
-def barred(person: str | None, username: str, facts: Facts) -> bool:
-    """Whether a person may not approve because the version is their own: author (as claimed) or submitter.
+def barred(person: str | None, username: str, facts: Facts) -> str | None:
+    """Why a person may not approve, in words: the version is their own. None when they may.
 
     Args:
         person: the immutable id; None is nobody's, and may do nothing.
         username: what a training client may have claimed.
     """
-    submitted_by = facts.submission.submitted_by_id if facts.submission else None
-    return person is None or person == submitted_by or username == facts.candidate.claimed_author
+    if person is None:
+        return f"{username} is nobody's account"
+    return facts.bars.get(person) or facts.bars.get(username)
 
 
 def findings(facts: Facts) -> Iterator[Check]:

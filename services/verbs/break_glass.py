@@ -123,7 +123,7 @@ def ask(
                     reason=reason,
                     asked_at=event.body["at"],
                     expires_at=expires_at,
-                    own=_own(now),
+                    own=dict(now.bars),
                     state=emergencies.ASKED,
                 )
             )
@@ -239,8 +239,8 @@ def review(
     actor = acting(signoff, by, source, Action.REVIEW_EMERGENCY, ref, "emergency")
     with refusals_recorded(signoff, "emergency", actor, ref):
         found = _found(signoff, number)
-        if found.partial(actor):
-            raise Refused(f"{actor.username} had a hand in this emergency of {ref}; somebody else must review it.")
+        if why := found.partial(actor):
+            raise Refused(f"{why}; somebody else must review the emergency of {ref}.")
         if found.state == emergencies.REVIEWED:
             return Outcome(ref=ref, event=None, message=f"The emergency of {ref} was reviewed already.")
         if not found.unreviewed:
@@ -279,12 +279,6 @@ def _still_waits(request: Emergency) -> None:
         )
 
 
-def _own(now: Facts) -> list[str]:
-    """Whose version it is: neither of them may confirm or review."""
-    submitter = now.submission.submitted_by if now.submission else None
-    return sorted({person for person in (now.candidate.claimed_author, submitter) if person})
-
-
 def _details(request: Emergency, policy: Policy, now: Facts) -> dict[str, object]:
     counting = {vote.seq for vote in now.decisions if not gate.void_reasons(vote, policy, now)}
     approvals = [approval for approval in context(policy, now)["approvals"] if approval["seq"] in counting]
@@ -295,7 +289,7 @@ def _details(request: Emergency, policy: Policy, now: Facts) -> dict[str, object
             "asked_by": request.asked_by,
             "asked_at": request.asked_at,
             "reason": request.reason,
-            "own": sorted({*request.own, *_own(now)}),
+            "own": dict(now.bars),
         },
     }
 

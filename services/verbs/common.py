@@ -108,7 +108,7 @@ def judged_again(
     def judged(connection: Connection) -> Judged:
         activation.require_in_force(connection, policy)
         who = still_may(signoff, connection, actor, action)
-        now = facts.again(connection, seen, now=signoff.now())
+        now = facts.again(signoff, connection, seen)
         verdict, details = judge(connection, now, who)
         return Judged(actor=who, context={**context(policy, now, signature), **details}, verdict=verdict)
 

@@ -7,9 +7,9 @@ of review and in every later one.
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from services import facts
+from services.bars import barred_from
 from services.domain import Action, ModelVersion, Source, VersionRef
 from services.errors import NotFound, Refused
 from services.evidence import Finding
@@ -81,8 +81,9 @@ def _settle(
         row = connection.execute(sa.select(findings).where(findings.c.id == number).with_for_update()).one()
         ledger.lock(connection)
         actor = still_may(signoff, connection, actor, action)
-        if {actor.person, actor.username} & _people_of(connection, row):
-            raise Refused(f"{by} trained or submitted {ref}; somebody else must say whether a finding is answered.")
+        bars = barred_from(connection, ref, row.identity, claimed=None)
+        if why := bars.get(actor.person or "") or bars.get(actor.username):
+            raise Refused(f"{why}; somebody else must say whether a finding in {ref} is answered.")
         if facts.finding_from(row).open is not resolving:
             state = "resolved" if resolving else "open"
             return Outcome(ref=ref, event=None, message=f"The finding in {ref} is {state} already.")
@@ -129,15 +130,3 @@ def _require_in(signoff: Signoff, ref: VersionRef, number: int) -> None:
         row = connection.execute(query).one_or_none()
     if row is None or (row.model, row.version) != (ref.name, ref.version):
         raise NotFound(f"There is no finding {number} in {ref}.")
-
-
-def _people_of(connection: Connection, row: sa.Row[tuple[object, ...]]) -> set[str | None]:
-    """Ids of those who submitted exactly this version in any round, and who, as claimed, trained it."""
-    rounds = connection.execute(
-        sa.select(submissions.c.submitted_by_id, submissions.c.taken_by_id, submissions.c.claimed_author).where(
-            submissions.c.model == row.model,
-            submissions.c.version == row.version,
-            submissions.c.identity == row.identity,
-        )
-    )
-    return {person for of_round in rounds for person in of_round if person}

@@ -198,8 +198,8 @@ def _decide(
         def judge(now: Facts, who: Actor) -> Submission:
             _asked(policy, who, action)
             submission = _submitted(now)
-            if action is Action.APPROVE and gate.barred(who.person, who.username, now):
-                raise SelfApproval(f"{who.username} trained or submitted {ref}; somebody else must approve it.")
+            if action is Action.APPROVE and (why := gate.barred(who.person, who.username, now)):
+                raise SelfApproval(f"{why}; somebody else must approve {ref}.")
             return submission
 
         policy, seen = facts.fresh(signoff, ref)
@@ -239,7 +239,7 @@ def _decide(
             )
             effects.vote(connection, submission.id, event, vote, now.as_json())
             effects.raise_findings(connection, submission, event, found)
-            effects.set_status(connection, ref, _status(policy, facts.again(connection, seen, now=signoff.now())))
+            effects.set_status(connection, ref, _status(policy, facts.again(signoff, connection, seen)))
             mirror.ask(connection, ref, event.seq)
     mirror.flush(signoff)
     done = "sent back with changes requested" if action is Action.REQUEST_CHANGES else "approved"

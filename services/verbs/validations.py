@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from services.checks.approvals import barred
+from services.bars import barred_from
 from services.domain import Action, Actor, ModelVersion, Source, VersionRef
 from services.errors import BadInput, NotFound, Refused
-from services.evidence import Evidence, Facts
-from services.facts import open_submission
 from services.record import ledger
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
@@ -139,14 +137,8 @@ def _not_their_own(signoff: Signoff, version: ModelVersion, actor: Actor) -> Non
         run = signoff.registry.run(version.run_id) if version.run_id else None
     except NotFound:
         run = None
+    claimed = (run.user if run else None) or version.user
     with signoff.database.reading() as connection:
-        submission = open_submission(connection, version)
-    facts = Facts(
-        model=signoff.registry.model(version.ref.name),
-        now=signoff.now(),
-        candidate=Evidence(version=version, run=run),
-        champion=None,
-        submission=submission,
-    )
-    if barred(actor.person, actor.username, facts):
-        raise Refused(f"{actor.username} trained or submitted {version.ref}; somebody else must consent to its code.")
+        bars = barred_from(connection, version.ref, version.identity, claimed=claimed)
+    if why := bars.get(actor.person or "") or bars.get(actor.username):
+        raise Refused(f"{why}; somebody else must consent to the code of {version.ref}.")
