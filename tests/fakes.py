@@ -132,6 +132,11 @@ class FakeRegistry:
         run_id = self._versions[ref].run_id or ""
         self._runs[run_id] = replace(self._runs[run_id], tags={**self._runs[run_id].tags, **tags})
 
+    def claim_author(self, ref: VersionRef, user: str) -> None:
+        """As ``mlflow.user`` of the run, which anybody may write."""
+        run_id = self._versions[ref].run_id or ""
+        self._runs[run_id] = replace(self._runs[run_id], user=user)
+
     def drop_run(self, ref: VersionRef) -> None:
         del self._runs[self._versions[ref].run_id or ""]
 
