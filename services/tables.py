@@ -317,6 +317,9 @@ slots = Table(
     Column("holder", String(256)),  # null: free
     Column("purpose", String(256)),
     Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
+    Column("rank", Integer, nullable=False, server_default="0"),  # of the holder
+    Column("wanted_rank", Integer, nullable=False, server_default="0"),  # of who waits for a lower holder to end
+    Column("wanted_until", Float, nullable=False, server_default="0"),  # so long nobody of a lower rank may take it
 )
 
 idempotency_keys = Table(

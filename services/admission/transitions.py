@@ -25,7 +25,7 @@ def move(signoff: Signoff, wanted: Move, *, actor: Actor) -> Event:
     ref = wanted.ref
     with (
         refusals_recorded(signoff, "transition", actor, ref),
-        slot_held(signoff, ref, actor, f"moving v{ref.version}") as slot,
+        slot_held(signoff, ref, actor, f"moving v{ref.version}", free=True) as slot,
     ):
         model, versions = signoff.registry.model(ref.name), signoff.registry.versions(ref.name)
         now = scene(signoff, model, versions)

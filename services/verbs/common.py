@@ -36,7 +36,7 @@ from services.signing import Act, ElectronicSignature
 from services.signoff import Signoff
 from services.steps import intents, slots
 from services.steps.intents import Judge, Judged
-from services.steps.slots import Slot
+from services.steps.slots import Rank, Slot
 
 MAX_COMMENT = 10_000
 
@@ -159,12 +159,19 @@ def require_as_seen(binding: Binding | None, policy: Policy, seen: Facts, advice
 
 
 @contextmanager
-def slot_held(signoff: Signoff, ref: VersionRef, actor: Actor, purpose: str) -> Iterator[Slot]:
+def slot_held(
+    signoff: Signoff, ref: VersionRef, actor: Actor, purpose: str, *, free: bool = False, proposes: bool = False
+) -> Iterator[Slot]:
     """Hold the model's slot; what an earlier holder left open is closed first.
+
+    ``free``: anybody may do it. ``proposes``: so may a client that did not authenticate. Both give way to the rest.
 
     The slot is given back whatever happens, except when the outcome of a change is unknown: then it runs out.
     """
-    slot = slots.take(signoff.database, ref.name, holder=actor.username, purpose=purpose)
+    rank = Rank.CLIENT if actor.username == people.MLFLOW_CLIENT else Rank.PERSON
+    if free or (proposes and rank is Rank.CLIENT):
+        rank = Rank.ANYBODY
+    slot = slots.take(signoff.database, ref.name, holder=actor.username, purpose=purpose, rank=rank)
     try:
         if intents.recover(signoff, slot):
             mirror.flush(signoff)

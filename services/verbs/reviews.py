@@ -56,7 +56,7 @@ def submit(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: 
     actor = acting(signoff, by, source, Action.SUBMIT, ref, "submission")
     with (
         refusals_recorded(signoff, "submission", actor, ref),
-        slot_held(signoff, ref, actor, f"submitting v{ref.version}") as slot,
+        slot_held(signoff, ref, actor, f"submitting v{ref.version}", proposes=True) as slot,
     ):
         policy, seen = facts.fresh(signoff, ref)
         if _pending(seen):
@@ -261,7 +261,7 @@ def _end(
     actor = acting(signoff, by, source, action, ref, subject)
     with (
         refusals_recorded(signoff, subject, actor, ref),
-        slot_held(signoff, ref, actor, f"the {subject} of v{ref.version}") as slot,
+        slot_held(signoff, ref, actor, f"the {subject} of v{ref.version}", proposes=True) as slot,
     ):
 
         def judge(now: Facts, who: Actor) -> Submission:
