@@ -47,26 +47,44 @@ class Reader:
 
         What was found is remembered for pages, so that a page never shows less than the last decision saw.
         """
+        return self.with_files(self.without_files(ref))
+
+    def without_files(self, ref: VersionRef) -> Evidence:
+        """The same but for manifest and place: what is read in no time, however large the files are."""
         version = self._registry.version(ref)
         run_id, model_id = version.run_id, version.model_id
-        manifest, unreadable = _or_why(lambda: self._registry.manifest(ref), fresh=True)
         found = Evidence(
             version=version,
             run=_or_none(lambda: self._registry.run(run_id)) if run_id else None,
             logged_model=_or_none(lambda: self._registry.logged_model(model_id)) if model_id else None,
-            manifest=manifest,
-            place=_or_none(lambda: self._registry.place(version)),  # after the files: a second place is then seen
-            unreadable=unreadable,
         )
-        self._keep(("place", version.identity), found.place)
         for key, value in ((("run", run_id), found.run), (("model", model_id), found.logged_model)):
             if key[1]:
                 self._keep((key[0], key[1]), value)
-        if found.manifest:
-            listing = tuple(ArtifactEntry(path=file.path, size=file.size) for file in found.manifest.files)
-            self._keep(("listing", version.identity), (listing, ""))
-            self._keep(("manifest", version.identity, repr(listing)), found.manifest)
         return found
+
+    def with_files(self, evidence: Evidence) -> Evidence:
+        """The same evidence with the manifest, from the bytes of the files as they are now, and where they lie.
+
+        The place is looked up last: one that came to be while they were read is then seen.
+        """
+        identity = evidence.version.identity
+        manifest, unreadable = _or_why(lambda: self._registry.manifest(evidence.ref), fresh=True)
+        if manifest:
+            listing = tuple(ArtifactEntry(path=file.path, size=file.size) for file in manifest.files)
+            self._keep(("listing", identity), (listing, ""))
+            self._keep(("manifest", identity, repr(listing)), manifest)
+        place = _or_none(lambda: self._registry.place(evidence.version))
+        self._keep(("place", identity), place)
+        return replace(evidence, manifest=manifest, place=place, unreadable=unreadable)
+
+    def with_known_files(self, evidence: Evidence) -> Evidence:
+        """The same evidence with manifest and place, where one of files of the same names and sizes is remembered."""
+        listing, _ = _or_why(lambda: self._listing(evidence.ref))
+        known = self._known(("manifest", evidence.version.identity, repr(listing)), ttl=None)
+        if known is _ABSENT:
+            return evidence
+        return replace(evidence, manifest=known, place=_or_none(lambda: self._registry.place(evidence.version)))
 
     def remembered(self, version: ModelVersion) -> Evidence:
         """The same for a page that shows ``version``."""
