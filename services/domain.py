@@ -87,19 +87,37 @@ class Dataset:
     source: str = field(default="", compare=False)
 
 
+class MetricSource(StrEnum):
+    """Who says a metric: policies choose by these words where the two say different values."""
+
+    RUN = "run"
+    LOGGED_MODEL = "logged_model"
+
+    @property
+    def words(self) -> str:
+        """In a sentence."""
+        return self.value.replace("_", " ")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """The last value of one metric and, where MLflow recorded it, the data set it was measured on."""
+    """One value of one metric: who says it, when it was logged, and on which data set it was measured, where known.
+
+    ``doubtful``: a 0 of a logged model that its run does not confirm. MLflow keeps NaN as 0 there.
+    """
 
     name: str
     value: float
     dataset_name: str | None = None
     dataset_digest: str | None = None
+    source: MetricSource = MetricSource.RUN
+    at: datetime | None = None
+    doubtful: bool = False
 
     @property
     def usable(self) -> bool:
-        """Whether the value is a number one may compare: neither NaN nor infinite."""
-        return math.isfinite(self.value)
+        """Whether the value is a number one may compare: neither NaN nor infinite, nor a 0 that may stand for NaN."""
+        return math.isfinite(self.value) and not self.doubtful
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,10 +210,13 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedModelFacts:
-    """What a logged model says: its own metrics with their data sets, and its params."""
+    """What a logged model says: its own metrics with their data sets, and its params.
+
+    One name can have several values: one for each data set, and more where several were logged at the last step.
+    """
 
     model_id: str
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import rfc8785
@@ -18,6 +19,7 @@ from services.domain import (
     Description,
     LoggedModelFacts,
     Metric,
+    MetricSource,
     ModelVersion,
     RegisteredModel,
     RunFacts,
@@ -25,6 +27,7 @@ from services.domain import (
     VersionRef,
 )
 from services.errors import BadInput
+from services.measurements import Measurement, measurements
 from services.validation.record import Validation
 
 MAX_FINDING = 2000
@@ -75,16 +78,29 @@ class Evidence:
     """What ``MLmodel`` says, where that file was read and not all of them: enough to compare, never to decide."""
     run_files: tuple[str, ...] = ()
     """Paths of what the run logged beside the model; read only where a policy asks for an artifact."""
+    preferred: MetricSource | None = None
+    """Who is believed where run and logged model say different values; None: nobody said."""
 
     @property
     def ref(self) -> VersionRef:
         """The version this is about."""
         return self.version.ref
 
-    @property
+    def preferring(self, source: MetricSource | None) -> Evidence:
+        """The same, read as a policy with this ``metric_source`` reads it."""
+        return self if source is self.preferred else replace(self, preferred=source)
+
+    @cached_property
+    def measured(self) -> Mapping[str, Measurement]:
+        """Everything that run and logged model say of each metric, by name."""
+        return measurements(
+            self.run.metrics.values() if self.run else (), self.logged_model.metrics if self.logged_model else ()
+        )
+
+    @cached_property
     def metrics(self) -> Mapping[str, Metric]:
-        """Metrics by name; where run and logged model both have one, the logged model's own wins."""
-        return {**(self.run.metrics if self.run else {}), **(self.logged_model.metrics if self.logged_model else {})}
+        """One value of each metric by name; where values differ and nobody said which counts, the run's is shown."""
+        return {name: found.counting(self.preferred) or found.values[0] for name, found in self.measured.items()}
 
     @property
     def params(self) -> Mapping[str, str]:
@@ -106,15 +122,9 @@ class Evidence:
     @property
     def holdout(self) -> tuple[Dataset, ...]:
         """The data sets the metrics were measured on: those named by metrics, else logged as eval/test input."""
-        by_metric = {
-            (metric.dataset_name, metric.dataset_digest): Dataset(
-                name=metric.dataset_name or "", digest=metric.dataset_digest, context="eval"
-            )
-            for metric in self.metrics.values()
-            if metric.dataset_digest
-        }
+        by_metric = {dataset for found in self.measured.values() for dataset in found.datasets(self.preferred)}
         if by_metric:
-            return tuple(sorted(by_metric.values(), key=lambda dataset: (dataset.name, dataset.digest)))
+            return tuple(sorted(by_metric, key=lambda dataset: (dataset.name, dataset.digest)))
         logged = self.run.datasets if self.run else ()
         return tuple(d for d in logged if d.context.lower() in {"eval", "evaluation", "test", "validation", "holdout"})
 
@@ -131,8 +141,7 @@ class Evidence:
                 "identity": self.version.identity,
                 "run": self.version.run_id,
                 "model": self.version.model_id,
-                # Numbers as text: canonical JSON has no NaN, and evidence may.
-                "metrics": {m.name: [repr(m.value), m.dataset_name, m.dataset_digest] for m in self.metrics.values()},
+                "metrics": {name: found.as_json() for name, found in self.measured.items()},
             }
         )
 

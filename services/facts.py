@@ -38,8 +38,10 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
         return policy, Facts(
             model=model,
             now=signoff.now(),
-            candidate=_with_artifacts(signoff, policy, candidate),
-            champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
+            candidate=_read_for(signoff, policy, candidate),
+            champion=signoff.reader.fresh(champion.ref).preferring(policy.rules.metric_source)
+            if champion and champion.ref != ref
+            else None,
             submission=submission,
             decisions=latest_decisions(connection, submission),
             findings=findings_of(connection, candidate.version),
@@ -74,8 +76,10 @@ def remembered(
     return policy, Facts(
         model=model,
         now=signoff.now(),
-        candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
-        champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
+        candidate=_read_for(signoff, policy, signoff.reader.remembered(version)),
+        champion=signoff.reader.remembered(champion).preferring(policy.rules.metric_source)
+        if champion and champion.ref != ref
+        else None,
         submission=submission,
         decisions=voted,
         findings=found,
@@ -83,8 +87,9 @@ def remembered(
     )
 
 
-def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
-    """With the paths of what its run logged beside the model, where the policy asks for any artifact."""
+def _read_for(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
+    """As the policy reads it, with the paths of what its run logged beside the model where it asks for any artifact."""
+    candidate = candidate.preferring(policy.rules.metric_source)
     if not policy.rules.required_artifacts or candidate.run is None:
         return candidate
     files = signoff.registry.run_files(candidate.run.run_id)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
-from services.domain import Action, Actor, Metric, Role, VersionRef
+from services.domain import Action, Actor, LoggedModelFacts, Metric, MetricSource, Role, VersionRef
 from services.evidence import Evidence, Facts, Finding, Severity, Waiver
 from services.gate import evaluate
 from services.policy import Policy, parse
@@ -72,6 +72,7 @@ min_hours_in_staging: 24
 freezes:
   - {title: Year end, time_zone: Europe/Berlin, from: 2026-12-18 17:00:00, until: 2027-01-04 08:00:00}
 """
+LOGGED_MODEL = MetricSource.LOGGED_MODEL
 HOLDOUT = "9" * 64
 MANAGER = Actor(username="manager", name="Mara", roles=frozenset({Role.RELEASE_MANAGER}))
 HOLDER = Actor(username="holder", name="Hanna", roles=frozenset({Role.BREAK_GLASS}))
@@ -127,10 +128,32 @@ def _of_evidence() -> Iterator[Verdict]:
     yield evaluate(demanding, facts(replace(good, version=replace(good.version, tags={"owner": "x" * 81}), run=None)))
     gone = replace(good, version=replace(good.version, ready=False), run=None)
     yield evaluate(plain, facts(gone))
-    for value in (0.5, float("nan"), None):
+    for value in (0.5, float("nan"), float("inf"), float("-inf"), None):
         yield evaluate(plain, facts(evidence(value)))
+    yield from _of_two_values()
     yield evaluate(losing("threshold: 0.3"), facts(evidence(0.3)))
     yield evaluate(losing("threshold: 0.3"), facts(evidence(0.31)))
+
+
+def _of_two_values() -> Iterator[Verdict]:
+    """Of one metric, on run and logged model."""
+    plain, said = policy(), evidence(0.61)
+    copied, elsewhere = (
+        Metric(name="val_auc", value=value, dataset_name=name, dataset_digest=name and "c" * 9, source=LOGGED_MODEL)
+        for value, name in ((0.97, None), (0.99, "train"))
+    )
+
+    def with_model(found: Evidence, *metrics: Metric) -> Evidence:
+        return replace(found, logged_model=LoggedModelFacts(model_id="m-1", metrics=metrics))
+
+    yield evaluate(plain, facts(with_model(said, copied)))
+    yield evaluate(policy(more="metric_source: run\n"), facts(with_model(said, copied)))
+    yield evaluate(plain, facts(with_model(said, copied, elsewhere)))
+    only = [replace(copied, value=value) for value in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    for count in (4, 5):
+        yield evaluate(plain, facts(with_model(evidence(None), *only[:count])))
+    yield evaluate(plain, facts(with_model(evidence(None), replace(copied, value=0.0))))
+    yield evaluate(metric("min_absolute_change: 0"), facts(evidence(0.95), with_model(champion(0.92), copied)))
 
 
 def _of_comparisons() -> Iterator[Verdict]:

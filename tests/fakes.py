@@ -20,6 +20,7 @@ from services.domain import (
     Dataset,
     LoggedModelFacts,
     Metric,
+    MetricSource,
     ModelVersion,
     RegisteredModel,
     RunFacts,
@@ -54,6 +55,7 @@ class FakeRegistry:
         self._signed: dict[VersionRef, Signature | None] = {}
         self._with_example: set[VersionRef] = set()
         self._runs: dict[str, RunFacts] = {}
+        self._logged_models: dict[str, LoggedModelFacts] = {}
         self._curves: dict[tuple[str, str], Curve] = {}
         self._run_files: dict[str, dict[str, bytes]] = {}
         self.curves_asked: list[str] = []
@@ -114,6 +116,27 @@ class FakeRegistry:
             ref=ref, created_at=now, updated_at=now, run_id=run_id, source=f"models:/m-{run_id}", user=author
         )
         return ref
+
+    def log_on_run(self, ref: VersionRef, metric: str, value: float) -> None:
+        """Another last value of a metric of the version's run, which says of no metric on which data set."""
+        run_id, found = self._versions[ref].run_id or "", Metric(name=metric, value=value, at=self._tick())
+        self._runs[run_id] = replace(self._runs[run_id], metrics={**self._runs[run_id].metrics, metric: found})
+
+    def log_on_model(self, ref: VersionRef, metric: str, value: float, dataset: Dataset | None = None) -> None:
+        """One more value that the version's logged model says."""
+        version = self._versions[ref]
+        model_id = version.model_id or f"m-{version.run_id}"
+        self._versions[ref] = replace(version, model_id=model_id)
+        said = Metric(
+            name=metric,
+            value=value,
+            dataset_name=dataset.name if dataset else None,
+            dataset_digest=dataset.digest if dataset else None,
+            source=MetricSource.LOGGED_MODEL,
+            at=self._tick(),
+        )
+        before = self._logged_models.get(model_id, LoggedModelFacts(model_id=model_id))
+        self._logged_models[model_id] = replace(before, metrics=(*before.metrics, said))
 
     def log_curve(self, ref: VersionRef, metric: str, points: Curve) -> None:
         """Values of one metric of the version's run, step by step."""
@@ -224,11 +247,13 @@ class FakeRegistry:
 
     def logged_model(self, model_id: str) -> LoggedModelFacts:
         self.calls += 1
-        raise NotFound(f"MLflow does not know the logged model {model_id}.")
+        if model_id not in self._logged_models:
+            raise NotFound(f"MLflow does not know the logged model {model_id}.")
+        return self._logged_models[model_id]
 
     def logged_models(self, model_ids: Iterable[str]) -> dict[str, LoggedModelFacts]:
         self.calls += 1
-        return {}
+        return {model_id: self._logged_models[model_id] for model_id in model_ids if model_id in self._logged_models}
 
     def curves(self, run_ids: Iterable[str], metric: str, limit: int) -> dict[str, Curve]:
         self.calls += 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from services.domain import (
     Dataset,
     LoggedModelFacts,
     Metric,
+    MetricSource,
     ModelVersion,
     RegisteredModel,
     RunFacts,
@@ -23,6 +25,8 @@ from services.domain import (
 
 MAX_TEXT = 8000
 """Longest tag or description we keep: MLflow's own limit for tags; a longer one is cut for display."""
+INFINITE = 1.797e308
+"""What MLflow's SQL store keeps for infinity is 1.7976931348623157e308; no metric of a model comes near."""
 
 
 def model_id_in(source: str) -> str | None:
@@ -74,7 +78,7 @@ def run(entity: Any) -> RunFacts:
         ended_at=utc_from_ms(info.end_time) if info.end_time else None,
         status=info.status,
         # `data.metrics` holds bare numbers; the objects behind it know their data set.
-        metrics=_metrics(data._metric_objs),
+        metrics={metric.key: _metric(metric, MetricSource.RUN) for metric in data._metric_objs},
         params=dict(data.params),
         tags=_cut(data.tags),
         datasets=tuple(
@@ -93,7 +97,7 @@ def logged_model(entity: Any) -> LoggedModelFacts:
     """A ``LoggedModel`` of MLflow's."""
     return LoggedModelFacts(
         model_id=entity.model_id,
-        metrics=_metrics(entity.metrics or ()),
+        metrics=_last(entity.metrics or ()),
         params=dict(entity.params or {}),
         tags=_cut(entity.tags),
     )
@@ -132,16 +136,34 @@ def _place(source: str | None) -> str:
     return place if isinstance(place, str) else ""
 
 
-def _metrics(entities: Any) -> dict[str, Metric]:
-    return {
-        metric.key: Metric(
-            name=metric.key,
-            value=float(metric.value),
-            dataset_name=getattr(metric, "dataset_name", None),
-            dataset_digest=getattr(metric, "dataset_digest", None),
-        )
-        for metric in entities
-    }
+def value(stored: float) -> float:
+    """A metric's value as it was logged: MLflow stores infinity as the largest number there is."""
+    return math.copysign(math.inf, stored) if abs(stored) >= INFINITE else float(stored)
+
+
+def _metric(entity: Any, source: MetricSource) -> Metric:
+    return Metric(
+        name=entity.key,
+        value=value(entity.value),
+        dataset_name=getattr(entity, "dataset_name", None),
+        dataset_digest=getattr(entity, "dataset_digest", None),
+        source=source,
+        at=utc_from_ms(entity.timestamp),
+    )
+
+
+def _last(entities: Iterable[Any]) -> tuple[Metric, ...]:
+    """Of everything a logged model was told: for each metric and data set the different values of the last step.
+
+    MLflow lists every value ever logged. Two values of one step are no course of training, so none of them is left out.
+    """
+    rows = sorted(entities, key=lambda row: (row.key, row.timestamp))
+    steps: dict[tuple[str, str | None], int] = {}
+    for row in rows:
+        steps[row.key, row.dataset_digest] = max(row.step, steps.get((row.key, row.dataset_digest), row.step))
+    last = [row for row in rows if row.step == steps[row.key, row.dataset_digest]]
+    newest = {(row.key, row.dataset_digest, repr(row.value)): row for row in last}
+    return tuple(_metric(row, MetricSource.LOGGED_MODEL) for row in newest.values())
 
 
 def _cut(tags: Mapping[str, str] | None) -> dict[str, str]:

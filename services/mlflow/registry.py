@@ -171,7 +171,7 @@ class MlflowRegistry(MlflowFiles, RunWriting):
             asked = {"run_ids": wanted[start : start + RUNS_PER_CURVE_CALL], "metric_key": metric, "max_results": limit}
             what = f"the curves of {metric[:100]}"
             for point in self._read(lambda asked=asked: self._got(CURVES_PATH, asked), what).get("metrics", ()):  # type: ignore[misc]
-                points[point["run_id"]].append((int(point.get("step", 0)), float(point["value"])))
+                points[point["run_id"]].append((int(point.get("step", 0)), read.value(float(point["value"]))))
         return {run_id: tuple(sorted(found)) for run_id, found in points.items()}
 
     # ---- writing -------------------------------------------------------------------------------------------

@@ -142,7 +142,9 @@ def _conclusion(comparison: Comparison, position: int) -> Conclusion:
 
     # A metric that only one of the two has says nothing about them, unless the policy asks for it.
     missing = tuple(
-        (row, cell) for row, cell in standing(Standing.NO_EVIDENCE) if row.cells[0].value is not None or row.wanted
+        (row, cell)
+        for row, cell in standing(Standing.NO_EVIDENCE, Standing.SEVERAL)
+        if row.cells[0].value is not None or row.wanted
     )
     label, base = comparison.labels[position], comparison.labels[0]
     return Conclusion(
