@@ -21,11 +21,13 @@ router = APIRouter(tags=["ledger"])
 class EventAnswer(BaseModel):
     """One event, whole: ``hash`` is the sha256 of all the rest as canonical JSON."""
 
+    format: int
     seq: int
     previous: str
     at: Recorded
     kind: str
     actor: str
+    actor_id: str | None
     actor_name: str
     roles: list[str]
     source: str

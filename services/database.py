@@ -12,12 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from services.errors import LedgerUnavailable
+from services.errors import LedgerUnavailable, OtherSchema
 from services.settings import PROJECT
 
 BUSY_SECONDS = 5.0
@@ -55,10 +57,22 @@ class Database:
         """Called with every event that `ledger.append` appends, inside its transaction; None: with none."""
 
     def upgrade(self) -> None:
-        """Bring the schema to the newest revision; raises `LedgerUnavailable` when it cannot."""
+        """Bring the schema to the newest revision.
+
+        Raises:
+            OtherSchema: a Signoff with a schema that this one does not know made the database; it stays as it is.
+            LedgerUnavailable: the database cannot be used.
+        """
         config = Config()
         config.set_main_option("script_location", str(PROJECT / "migrations"))
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         with self.writing(alone=True) as connection:
+            if made := set(MigrationContext.configure(connection).get_current_heads()) - known:
+                raise OtherSchema(
+                    f"Signoff's database has the schema {', '.join(sorted(made))} of another version of Signoff. "
+                    "Export its record with that version, then bring it into an empty SIGNOFF_HOME with "
+                    "'signoff ledger import'."
+                )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 

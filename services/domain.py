@@ -311,6 +311,8 @@ class Actor:
     source: Source = Source.BROWSER
     automation: bool = False
     """A service, not a person: it never counts as somebody who looked."""
+    person: str | None = None
+    """The immutable id of the person or service that the account belongs to; None for nobody's account."""
 
 
 @dataclass(frozen=True, kw_only=True)

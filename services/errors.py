@@ -59,5 +59,9 @@ class LedgerUnavailable(SignoffError):
     """The database cannot be read or written; nothing was changed."""
 
 
+class OtherSchema(LedgerUnavailable):
+    """The database was made by a Signoff with another schema, that this one cannot bring up to date."""
+
+
 class LedgerBroken(SignoffError):
     """The record is not what was recorded; nothing is signed over it. Names the event where it was seen."""

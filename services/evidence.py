@@ -174,9 +174,10 @@ class Binding:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """One person's vote on a submission. ``at`` is ISO 8601 UTC."""
+    """One person's vote on a submission. ``at`` is ISO 8601 UTC; ``person`` is the username, ``person_id`` the id."""
 
     person: str
+    person_id: str
     roles: frozenset[str]
     decision: str
     comment: str
@@ -193,18 +194,22 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A version proposed for Production."""
+    """A version proposed for Production. Usernames are shown; ids say who it was."""
 
     id: int
     ref: VersionRef
     identity: str
     status: str
     submitted_by: str
+    submitted_by_id: str | None
     submitted_at: str
     comment: str
     claimed_author: str | None
     binding: Binding
     seq: int
+    manifest: str | None = None
+    run_id: str | None = None
+    model_id: str | None = None
 
 
 class Severity(StrEnum):

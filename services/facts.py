@@ -120,7 +120,7 @@ def latest_decisions(connection: Connection, submission: Submission | None) -> t
     rows = connection.execute(
         sa.select(decisions).where(decisions.c.submission == submission.id).order_by(decisions.c.seq)
     )
-    last = {row.person: row for row in rows}
+    last = {row.person_id: row for row in rows}
     return tuple(decision_from(row) for row in sorted(last.values(), key=lambda row: row.seq))
 
 
@@ -163,11 +163,15 @@ def submission_from(row: Any) -> Submission:
         identity=row.identity,
         status=row.status,
         submitted_by=row.submitted_by,
+        submitted_by_id=row.submitted_by_id,
         submitted_at=row.submitted_at,
         comment=row.comment,
         claimed_author=row.claimed_author,
         binding=Binding(**row.binding),
         seq=row.seq,
+        manifest=row.manifest,
+        run_id=row.run_id,
+        model_id=row.model_id,
     )
 
 
@@ -175,6 +179,7 @@ def decision_from(row: Any) -> Decision:
     """A row of ``decisions``."""
     return Decision(
         person=row.person,
+        person_id=row.person_id,
         roles=frozenset(row.roles),
         decision=row.decision,
         comment=row.comment,

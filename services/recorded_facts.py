@@ -65,7 +65,13 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "model_tags": _tags(seen.model.tags, policy),
         "champion_datasets": _datasets(seen.champion),
         "validations": [one.as_json() for one in seen.validations if not outdated(one, seen)][:MAX_VALIDATIONS],
-        "submission": {"by": submission.submitted_by, "at": submission.submitted_at} if submission else None,
+        "submission": {
+            "by": submission.submitted_by,
+            "by_id": submission.submitted_by_id,
+            "at": submission.submitted_at,
+        }
+        if submission
+        else None,
         "rollback_of": seen.rollback_of,
     }
 
@@ -102,6 +108,7 @@ def votes(policy: Policy, seen: Facts, decision: str) -> list[dict[str, Any]]:
     return [
         {
             "person": vote.person,
+            "person_id": vote.person_id,
             "roles": sorted(vote.roles),
             "seq": vote.seq,
             "comment": vote.comment if len(vote.comment) <= MAX_WORDS else vote.comment[: MAX_WORDS - 1] + "…",
@@ -212,7 +219,12 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
         facts = replace(facts, rollback_of=manifest.digest if same and manifest else "another one")
     binding = facts.binding(policy.digest)
     given = [_vote(vote, kind, binding) for kind, vote in _given(details)] if kept else []
-    actor = Actor(username=event.actor, name=event.body["actor_name"], roles=_roles(event.body["roles"]))
+    actor = Actor(
+        username=event.actor,
+        name=event.body["actor_name"],
+        roles=_roles(event.body["roles"]),
+        person=event.person,
+    )
     ordered = tuple(sorted(given, key=lambda vote: vote.seq))
     facts = replace(facts, decisions=ordered, validations=_validations(facts, kept))
     return Rebuilt(facts=facts, actor=actor, details=details, kept=kept)
@@ -289,6 +301,7 @@ def _submission(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, 
         identity=details["identity"],
         status="",
         submitted_by=kept["submission"]["by"],
+        submitted_by_id=kept["submission"]["by_id"],
         submitted_at=kept["submission"]["at"],
         comment="",
         claimed_author=details["claimed_author"],
@@ -316,6 +329,7 @@ def _given(details: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 def _vote(vote: Mapping[str, Any], decision: str, binding: Binding) -> Decision:
     return Decision(
         person=vote["person"],
+        person_id=vote["person_id"],
         roles=frozenset(vote["roles"]),
         decision=decision,
         comment=vote["comment"],

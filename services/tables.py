@@ -26,6 +26,9 @@ metadata = MetaData(
     }
 )
 
+PERSON = String(32)
+"""The immutable id of a person or service; a username is how its account is called (`accounts`)."""
+
 events = Table(
     "events",
     metadata,
@@ -33,6 +36,7 @@ events = Table(
     Column("at", String(32), nullable=False),
     Column("kind", String(64), nullable=False),
     Column("actor", String(256), nullable=False),
+    Column("actor_id", PERSON),  # null: the actor is nobody's account
     Column("model", String(512)),
     Column("version", Integer),
     Column("intent", String(64)),
@@ -105,13 +109,24 @@ submissions = Table(
     Column("identity", Text, nullable=False),
     Column("status", String(32), nullable=False),
     Column("submitted_by", String(256), nullable=False),
+    Column("submitted_by_id", PERSON),  # null: a client that nobody authenticated
+    Column("proposal", Boolean, nullable=False, server_default=text("false")),  # of an MLflow client
+    Column("taken_by", String(256)),  # who answers for the proposal; null until somebody does
+    Column("taken_by_id", PERSON),
     Column("submitted_at", String(32), nullable=False),
     Column("comment", Text, nullable=False),
-    Column("claimed_author", String(256)),
+    Column("claimed_author", String(256)),  # as first seen
+    Column("registered_by", String(256)),  # whom MLflow authenticated when the version was made
     Column("binding", JSON, nullable=False),
+    Column("manifest", String(64)),  # this and the next two: what it is known by under other names
+    Column("run_id", String(64)),
+    Column("model_id", String(64)),
     Column("seq", BigInteger, nullable=False),
     Index("ix_submissions_status", "status", "submitted_at"),
     Index("ix_submissions_model", "model", "version"),
+    Index("ix_submissions_manifest", "manifest"),
+    Index("ix_submissions_run_id", "run_id"),
+    Index("ix_submissions_model_id", "model_id"),
     # A version has one open submission at most, whoever clicks at once.
     Index(
         "uq_submissions_open",
@@ -129,6 +144,7 @@ decisions = Table(
     Column("id", Integer, primary_key=True),
     Column("submission", Integer, nullable=False, index=True),
     Column("person", String(256), nullable=False),
+    Column("person_id", PERSON, nullable=False),
     Column("roles", JSON, nullable=False),
     Column("decision", String(32), nullable=False),
     Column("comment", Text, nullable=False),
@@ -152,13 +168,21 @@ findings = Table(  # what reviewers found in a version
     Column("owner", String(256), nullable=False),
     Column("due", String(10)),
     Column("raised_by", String(256), nullable=False),
+    Column("raised_by_id", PERSON, nullable=False),
     Column("raised_at", String(32), nullable=False),
+    Column("manifest", String(64)),  # this and the next two: of the submission it was raised in
+    Column("run_id", String(64)),
+    Column("model_id", String(64)),
     Column("seq", BigInteger, nullable=False),  # the event it was raised with
     Column("resolved_by", String(256)),  # this and what follows: null while it is open
+    Column("resolved_by_id", PERSON),
     Column("resolved_at", String(32)),
     Column("resolution", Text),
     Index("ix_findings_model", "model", "version"),
     Index("ix_findings_owner", "owner"),
+    Index("ix_findings_manifest", "manifest"),
+    Index("ix_findings_run_id", "run_id"),
+    Index("ix_findings_model_id", "model_id"),
 )
 
 intents = Table(
@@ -189,6 +213,7 @@ promotions = Table(
     Column("identity", Text, nullable=False),
     Column("replaced", Integer),
     Column("by", String(256), nullable=False),
+    Column("by_id", PERSON),  # null: a client that nobody authenticated
     Column("reason", Text, nullable=False),
     Column("at", String(32), nullable=False),
     Column("manifest_digest", String(64)),
@@ -207,16 +232,19 @@ emergencies = Table(
     Column("identity", Text, nullable=False),
     Column("binding", JSON, nullable=False),
     Column("asked_by", String(256), nullable=False),
+    Column("asked_by_id", PERSON, nullable=False),
     Column("reason", Text, nullable=False),
     Column("asked_at", String(32), nullable=False),
     Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
     Column("own", JSON, nullable=False),  # its author as claimed and its submitter: they neither confirm nor review
     Column("state", String(16), nullable=False),  # asked, replaced, withdrawn, released, reviewed
     Column("confirmed_by", String(256)),
+    Column("confirmed_by_id", PERSON),
     Column("released_at", String(32)),
     Column("released_seq", BigInteger),
     Column("waived", JSON),  # titles of the checks it went past
     Column("reviewed_by", String(256)),
+    Column("reviewed_by_id", PERSON),
     Column("justified", Boolean),
     Column("reviewed_seq", BigInteger),
     Index("ix_emergencies_state", "state"),
@@ -241,6 +269,7 @@ validation_jobs = Table(
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
     Column("asked_by", String(256), nullable=False),
+    Column("asked_by_id", PERSON, nullable=False),
     Column("asked_at", String(32), nullable=False),
     Column("request", JSON, nullable=False),  # holdout, target, confidence, consent
     Column("place", String(512), nullable=False),  # machine and folder that have what was uploaded
@@ -271,6 +300,7 @@ validations = Table(  # what counts as evidence; follows from the events that co
     Column("champion_identity", Text),
     Column("champion_manifest", String(64)),
     Column("by", String(256), nullable=False),
+    Column("by_id", PERSON, nullable=False),
     Column("at", String(32), nullable=False),
     Column("consent", Boolean, nullable=False),
     Column("run_id", String(64), nullable=False),
@@ -434,7 +464,8 @@ policies = Table(
 accounts = Table(
     "accounts",
     metadata,
-    Column("username", String(256), primary_key=True),
+    Column("username", String(256), primary_key=True),  # never given out again
+    Column("person", PERSON, nullable=False, index=True),  # whose account it is; a person may come to have several
     Column("name", String(256), nullable=False),
     Column("email", String(256), nullable=False, server_default=""),
     Column("password", String(256), nullable=False),  # bcrypt, as streamlit-authenticator writes it

@@ -85,11 +85,10 @@ def _free(host: str, port: int, setting: str) -> None:
 
 def database(settings: Settings) -> None:
     """Bring Signoff's database to the newest schema and activate the policies, or raise `CannotStart`."""
-    from alembic.util import CommandError
     from sqlalchemy import make_url
 
     from services.database import Database
-    from services.errors import LedgerUnavailable, SignoffError
+    from services.errors import LedgerUnavailable, OtherSchema, SignoffError
     from services.policy import PolicyBook
     from services.record.activation import activate
 
@@ -103,11 +102,11 @@ def database(settings: Settings) -> None:
     try:
         place.upgrade()
         activate(place, policies, at=datetime.now(UTC))  # here, so that it is done once and not by two children at once
+    except OtherSchema as error:
+        raise CannotStart(str(error)) from error
     except LedgerUnavailable as error:
         url = make_url(settings.database_url).render_as_string()  # without the password
         raise CannotStart(f"{str(error).removesuffix('; nothing was changed.')}: {url}.") from error
-    except CommandError as error:
-        raise CannotStart(f"Signoff's database is not of this version of Signoff: {error}") from error
 
 
 def mlflow(settings: Settings) -> None:

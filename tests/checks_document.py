@@ -74,8 +74,8 @@ freezes:
 """
 LOGGED_MODEL = MetricSource.LOGGED_MODEL
 HOLDOUT = "9" * 64
-MANAGER = Actor(username="manager", name="Mara", roles=frozenset({Role.RELEASE_MANAGER}))
-HOLDER = Actor(username="holder", name="Hanna", roles=frozenset({Role.BREAK_GLASS}))
+MANAGER = Actor(username="manager", name="Mara", roles=frozenset({Role.RELEASE_MANAGER}), person="id-manager")
+HOLDER = Actor(username="holder", name="Hanna", roles=frozenset({Role.BREAK_GLASS}), person="id-holder")
 
 
 def policy(*, more: str = "", **changes: str) -> Policy:
@@ -329,7 +329,7 @@ def _of_emergencies() -> Iterator[Verdict]:
     )
     yield evaluate(rules, seen, emergency=moved)
     for name, role in (("trainer", Role.RELEASE_MANAGER), ("second", Role.AUDITOR)):
-        second = Actor(username=name, name=name, roles=frozenset({role}))
+        second = Actor(username=name, name=name, roles=frozenset({role}), person=f"id-{name}")
         yield evaluate(rules, seen, emergency=replace(waiver, confirmed_by=second))
 
 

@@ -49,6 +49,7 @@ def approved(seen: Facts, *people: str, role: str = "reviewer", decision: str = 
         identity=seen.candidate.version.identity,
         status="pending",
         submitted_by="scientist",
+        submitted_by_id="id-scientist",
         submitted_at="2026-01-01T00:00:00+00:00",
         comment="",
         claimed_author="trainer",
@@ -58,6 +59,7 @@ def approved(seen: Facts, *people: str, role: str = "reviewer", decision: str = 
     votes = tuple(
         Decision(
             person=p,
+            person_id=f"id-{p}",
             roles=frozenset({role}),
             decision=decision,
             comment="",
@@ -171,9 +173,9 @@ class TestApprovals:
         binding = seen.binding(two.digest)
         both = replace(seen.decisions[0], roles=frozenset({"reviewer", "release_manager"}), binding=binding)
         assert failed(evaluate(two, replace(seen, decisions=(both,)))) == {"approvals:release_manager"}
-        assert evaluate(two, replace(seen, decisions=(both, replace(both, person="b")))).allowed
+        assert evaluate(two, replace(seen, decisions=(both, replace(both, person="b", person_id="id-b")))).allowed
         for role in ("reviewer", "release_manager"):
-            other = replace(both, person="b", roles=frozenset({role}))
+            other = replace(both, person="b", person_id="id-b", roles=frozenset({role}))
             for order in ((both, other), (other, both)):
                 assert evaluate(two, replace(seen, decisions=order)).allowed, "who of two roles counts as what is free"
 
@@ -210,7 +212,13 @@ class TestWhoseApprovalIsWanted:
         return replace(found, decisions=votes)
 
     def actor(self, username: str, *roles: Role, automation: bool = False) -> Actor:
-        return Actor(username=username, name=username, roles=frozenset(roles), automation=automation)
+        return Actor(
+            username=username,
+            name=username,
+            roles=frozenset(roles),
+            automation=automation,
+            person=f"id-{username}",
+        )
 
     def test_that_of_somebody_whose_role_is_missing(self) -> None:
         assert wanted(self.actor("b", Role.RELEASE_MANAGER), self.TWO, self.seen("a"))

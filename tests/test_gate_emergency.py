@@ -33,7 +33,7 @@ def policy(more: str = "", *, break_glass: bool = True) -> Policy:
 
 
 def person(username: str, *roles: Role) -> Actor:
-    return Actor(username=username, name=username, roles=frozenset(roles))
+    return Actor(username=username, name=username, roles=frozenset(roles), person=f"id-{username}")
 
 
 ASKER, SECOND = person("a", Role.BREAK_GLASS), person("b", Role.RELEASE_MANAGER)

@@ -78,11 +78,18 @@ class TestStart:
             f"Signoff's database cannot be used (file is not a database): sqlite:///{tmp_path / 'signoff.db'}."
         )
 
-    def test_a_database_of_a_newer_version_is_refused(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("schema", ["0001", "0013", "9999"])
+    def test_a_database_of_another_version_is_refused_and_stays_as_it_is(self, tmp_path: Path, schema: str) -> None:
         with sqlite3.connect(tmp_path / "signoff.db") as connection:
             connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
-            connection.execute("INSERT INTO alembic_version VALUES ('9999')")
-        assert self.refusal(tmp_path).startswith("Signoff's database is not of this version of Signoff")
+            connection.execute("INSERT INTO alembic_version VALUES (?)", (schema,))
+        assert self.refusal(tmp_path) == (
+            f"Signoff's database has the schema {schema} of another version of Signoff. Export its record with that "
+            "version, then bring it into an empty SIGNOFF_HOME with 'signoff ledger import'."
+        )
+        with sqlite3.connect(tmp_path / "signoff.db") as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        assert tables == [("alembic_version",)]
 
     def test_a_broken_database_of_mlflow_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "mlflow").mkdir()

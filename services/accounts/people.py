@@ -1,4 +1,6 @@
-"""Who there is and as what: the accounts.
+"""Who there is and as what: the accounts. Each belongs to a person or service with an id that never changes.
+
+A username is how an account is called, and is never given out twice: an account is disabled, not deleted.
 
 Passwords are hashed and checked by whoever calls (`Passwords`), because the library that does it imports Streamlit.
 Roles are never remembered: `acting` and `sessions.session_user` read them again each time, so a change bites at once.
@@ -7,6 +9,7 @@ Roles are never remembered: `acting` and `sessions.session_user` read them again
 from __future__ import annotations
 
 import unicodedata
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,6 +103,7 @@ def _add(
         connection.execute(
             accounts.insert().values(
                 username=username,
+                person=uuid.uuid4().hex,
                 name=name,
                 email=email,
                 password=hashed,
@@ -208,7 +212,14 @@ def acting(place: Database | Connection, username: str, source: Source) -> Actor
 def actor_of(row: Row[Any], source: Source) -> Actor:
     known = {role.value for role in Role}
     roles = frozenset(Role(role) for role in row.roles if role in known)
-    return Actor(username=row.username, name=row.name, roles=roles, source=source, automation=row.automation)
+    return Actor(
+        username=row.username,
+        name=row.name,
+        roles=roles,
+        source=source,
+        automation=row.automation,
+        person=row.person,
+    )
 
 
 def account_of(connection: Connection, username: str) -> Row[Any] | None:

@@ -15,9 +15,9 @@ APPROVED = "approved"
 CHANGES_REQUESTED = "changes_requested"
 
 Votes: TypeAlias = Mapping[str, frozenset[str]]
-"""Person → the roles their approval was given with."""
+"""Id of a person → the roles their approval was given with."""
 Seats: TypeAlias = Mapping[str, Role]
-"""Person → the one role their approval counts for."""
+"""Id of a person → the one role their approval counts for."""
 
 
 def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str, ...]:
@@ -41,10 +41,15 @@ def expired(decision: Decision, policy: Policy, facts: Facts) -> bool:
     return decision.expired or facts.now - datetime.fromisoformat(decision.at) > timedelta(days=limit)
 
 
-def barred(person: str, facts: Facts) -> bool:
-    """Whether a person may not approve because the version is their own: author (as claimed) or submitter."""
-    submitted_by = facts.submission.submitted_by if facts.submission else None
-    return person in {submitted_by, facts.candidate.claimed_author}
+def barred(person: str | None, username: str, facts: Facts) -> bool:
+    """Whether a person may not approve because the version is their own: author (as claimed) or submitter.
+
+    Args:
+        person: the immutable id; None is nobody's, and may do nothing.
+        username: what a training client may have claimed.
+    """
+    submitted_by = facts.submission.submitted_by_id if facts.submission else None
+    return person is None or person == submitted_by or username == facts.candidate.claimed_author
 
 
 def findings(facts: Facts) -> Iterator[Check]:
@@ -103,10 +108,11 @@ def wanted(actor: Actor, policy: Policy, facts: Facts) -> bool:
     votes = _counting(policy, facts)
     if actor.automation or automation(policy, facts):
         return False
-    if facts.submission is None or barred(actor.username, facts) or actor.username in votes:
+    person = actor.person
+    if facts.submission is None or person is None or barred(person, actor.username, facts) or person in votes:
         return False
     rules, mine = policy.rules.approvals, frozenset(role.value for role in actor.roles)
-    return len(_seats(rules, {**votes, actor.username: mine})) > len(_seats(rules, votes))
+    return len(_seats(rules, {**votes, person: mine})) > len(_seats(rules, votes))
 
 
 def automation(policy: Policy, facts: Facts) -> Decision | None:
@@ -126,7 +132,8 @@ def automatic(policy: Policy, facts: Facts) -> bool:
 
 
 def _approved(rule: ApprovalRule, seats: Seats, automatic: Decision | None, policy: Policy, facts: Facts) -> Check:
-    voters = [person for person, role in seats.items() if role == rule.role]
+    called = {decision.person_id: decision.person for decision in facts.decisions}
+    voters = [called[person] for person, role in seats.items() if role == rule.role]
     role = rule.role.replace("_", " ")
     asked = f"{rule.count} by {'a ' if rule.count == 1 else ''}{role}{'' if rule.count == 1 else 's'}"
     void = [
@@ -156,11 +163,11 @@ def _approved(rule: ApprovalRule, seats: Seats, automatic: Decision | None, poli
 def _counting(policy: Policy, facts: Facts) -> Votes:
     """The approvals that count now, in the order they were given."""
     return {
-        decision.person: decision.roles
+        decision.person_id: decision.roles
         for decision in facts.decisions
         if decision.decision == APPROVED
         and not decision.automation
-        and not barred(decision.person, facts)
+        and not barred(decision.person_id, decision.person, facts)
         and not void_reasons(decision, policy, facts)
     }
 

@@ -73,9 +73,9 @@ def _asked(person: Actor) -> Check:
 
 
 def _second(facts: Facts, first: Actor, second: Actor) -> Check:
-    if second.username == first.username:
+    if second.person == first.person:
         problem = f"{second.username} asked for it; another person must confirm"
-    elif barred(second.username, facts):
+    elif barred(second.person, second.username, facts):
         problem = f"{second.username} trained or submitted {facts.candidate.ref}; another person must confirm"
     elif not permissions.may(second, Action.CONFIRM_EMERGENCY):
         problem = f"{second.username} may not confirm an emergency"

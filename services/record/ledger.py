@@ -20,6 +20,8 @@ from verifier import verify
 from verifier.canonical import canonical
 from verifier.verify import Chain, Tampered
 
+FORMAT = 1
+"""The ``format`` of the events that are written: what their parts mean. Readers take every format there ever was."""
 GENESIS = verify.GENESIS
 """The ``previous`` of the first event."""
 
@@ -185,6 +187,12 @@ class Event:
         return str(self.body["actor"])
 
     @property
+    def person(self) -> str | None:
+        """Who, by the immutable id; None for what is nobody's account."""
+        found: str | None = self.body["actor_id"]
+        return found
+
+    @property
     def ref(self) -> VersionRef | None:
         """Which version; None for events about no version."""
         if self.body["model"] is None:
@@ -229,7 +237,7 @@ _LOCKED_HEAD = _HEAD.with_for_update()
 _INSERT = tables.events.insert()
 _FIRST_HEAD = tables.ledger_head.insert()
 _NEXT_HEAD = tables.ledger_head.update().values(seq=sa.bindparam("new_seq"), hash=sa.bindparam("new_hash"))
-_REPEATED = ("at", "kind", "actor", "model", "version", "intent", "closes")
+_REPEATED = ("at", "kind", "actor", "actor_id", "model", "version", "intent", "closes")
 """What an event says and the columns repeat, to be searched by."""
 
 
@@ -241,11 +249,13 @@ def append(connection: Connection, entry: Entry) -> Event:
     last = connection.execute(_LOCKED_HEAD).one_or_none()
     seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
     body = {
+        "format": FORMAT,
         "seq": seq,
         "previous": previous,
         "at": entry.at.isoformat(timespec="milliseconds"),
         "kind": entry.kind.value,
         "actor": entry.actor.username,
+        "actor_id": entry.actor.person,
         "actor_name": entry.actor.name,
         "roles": sorted(entry.actor.roles),
         "source": entry.actor.source.value,

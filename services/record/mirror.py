@@ -127,7 +127,7 @@ def prescribed(connection: Connection, ref: VersionRef, identity: str) -> dict[s
         votes = connection.execute(
             sa.select(decisions).where(decisions.c.submission == submission.id).order_by(decisions.c.seq)
         ).all()
-        last = {vote.person: vote for vote in votes}
+        last = {vote.person_id: vote for vote in votes}
         approvals = [vote for vote in last.values() if vote.decision == Status.APPROVED.value]
         if votes:
             tags["approval_comment"] = _cut(votes[-1].comment)

@@ -146,6 +146,7 @@ def _last(entry: Entry) -> dict[str, Any]:
         "last_at": entry.at.timestamp(),
         "actor": {
             "name": actor.name,
+            "person": actor.person,
             "roles": sorted(actor.roles),
             "source": actor.source.value,
             "automation": actor.automation,
@@ -174,6 +175,7 @@ def _tell(connection: Connection, window: sa.Row[Any]) -> None:
             kind=Kind(window.kind),
             actor=Actor(
                 username=window.person,
+                person=window.actor["person"],
                 name=window.actor["name"],
                 roles=frozenset(Role(role) for role in window.actor["roles"]),
                 source=Source(window.actor["source"]),

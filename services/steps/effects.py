@@ -37,10 +37,14 @@ def _submitted(connection: Connection, intent: Intent, event: Event) -> None:
             identity=intent.context["identity"],
             status=Status.PENDING.value,
             submitted_by=intent.actor.username,
+            submitted_by_id=intent.actor.person,
             submitted_at=event.body["at"],
             comment=intent.comment,
             claimed_author=intent.context["claimed_author"],
             binding=intent.context["binding"],
+            manifest=intent.context["manifest_digest"],
+            run_id=intent.context["run_id"],
+            model_id=intent.context["model_id"],
             seq=event.seq,
         )
     )
@@ -70,6 +74,7 @@ def _released(connection: Connection, intent: Intent, event: Event, *, reason: s
             identity=intent.context["identity"],
             replaced=replaced,
             by=intent.actor.username,
+            by_id=intent.actor.person,
             reason=reason or intent.comment,
             at=event.body["at"],
             manifest_digest=intent.context["manifest_digest"],
@@ -103,6 +108,7 @@ def _broken_glass(connection: Connection, intent: Intent, event: Event) -> None:
         .values(
             state="released",
             confirmed_by=intent.actor.username,
+            confirmed_by_id=intent.actor.person,
             released_at=event.body["at"],
             released_seq=event.seq,
             waived=[check.title for check in waived],
@@ -153,6 +159,7 @@ def vote(connection: Connection, submission: int, event: Event, decision: str, b
         decisions.insert().values(
             submission=submission,
             person=event.actor,
+            person_id=event.person,
             roles=event.body["roles"],
             decision=decision,
             comment=event.comment,
@@ -176,7 +183,11 @@ def raise_findings(
                 version=submission.ref.version,
                 identity=submission.identity,
                 **draft.as_json(),
+                manifest=submission.manifest,
+                run_id=submission.run_id,
+                model_id=submission.model_id,
                 raised_by=event.actor,
+                raised_by_id=event.person,
                 raised_at=event.body["at"],
                 seq=event.seq,
             )

@@ -179,6 +179,7 @@ def _open(signoff: Signoff, slot: Slot, intent: Intent) -> Event:
                     "checks": intent.verdict.as_json() if intent.verdict else [],
                     "comment": intent.comment,
                     "actor": intent.actor.username,
+                    "actor_id": intent.actor.person,
                     "actor_name": intent.actor.name,
                     "roles": sorted(intent.actor.roles),
                     "source": intent.actor.source.value,
@@ -311,6 +312,7 @@ def _from(row: Any) -> Intent:
     verdict = Verdict.from_json(context.pop("checks"))
     actor = Actor(
         username=context.pop("actor"),
+        person=context.pop("actor_id"),
         name=context.pop("actor_name"),
         roles=frozenset(Role(role) for role in context.pop("roles")),
         source=Source(context.pop("source")),

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services.database import Database, database_time
-from services.domain import Source, VersionRef
+from services.domain import Actor, Source, VersionRef
 from services.errors import BadInput, LedgerUnavailable, NotFound, PromotionConflict
 from services.tables import validation_jobs as table
 
@@ -131,9 +131,8 @@ def add(
     *,
     ref: VersionRef,
     identity: str,
-    by: str,
+    by: Actor,
     at: datetime,
-    source: Source,
     wanted: Wanted,
     consent: bool,
     place: str,
@@ -149,9 +148,10 @@ def add(
             model=ref.name,
             version=ref.version,
             identity=identity,
-            asked_by=by,
+            asked_by=by.username,
+            asked_by_id=by.person,
             asked_at=moment,
-            request={"wanted": wanted.as_json(), "consent": consent, "source": source.value},
+            request={"wanted": wanted.as_json(), "consent": consent, "source": by.source.value},
             place=place,
             state=State.QUEUED,
             log=[[moment, "Waiting for its turn"]],

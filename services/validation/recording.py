@@ -83,6 +83,7 @@ def record(
     connection.execute(
         validations.insert().values(
             **kept,
+            by_id=actor.person,
             model=version.ref.name,
             version=version.ref.version,
             identity=version.identity,

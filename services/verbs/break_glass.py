@@ -95,6 +95,7 @@ def ask(
                     identity=now.candidate.version.identity,
                     binding=binding.as_json(),
                     asked_by=actor.username,
+                    asked_by_id=actor.person,
                     reason=reason,
                     asked_at=event.body["at"],
                     expires_at=expires_at,
@@ -171,7 +172,7 @@ def withdraw(signoff: Signoff, number: int, *, by: str, comment: str, source: So
         slot_held(signoff, ref, actor, f"withdrawing the emergency of v{ref.version}") as slot,
     ):
         request = _found(signoff, number)
-        if actor.username != request.asked_by:
+        if actor.person != request.asked_by_id:
             raise Refused(f"Only {request.asked_by}, who asked for it, may withdraw it.")
         if request.state == emergencies.WITHDRAWN:
             return Outcome(ref=ref, event=None, message=f"The emergency of {ref} is withdrawn already.")
@@ -198,7 +199,7 @@ def review(
     actor = acting(signoff, by, source, Action.REVIEW_EMERGENCY, ref, "emergency")
     with refusals_recorded(signoff, "emergency", actor, ref):
         found = _found(signoff, number)
-        if found.partial(actor.username):
+        if found.partial(actor):
             raise Refused(f"{actor.username} had a hand in this emergency of {ref}; somebody else must review it.")
         if found.state == emergencies.REVIEWED:
             return Outcome(ref=ref, event=None, message=f"The emergency of {ref} was reviewed already.")
@@ -216,6 +217,7 @@ def review(
                 emergencies.RELEASED,
                 state=emergencies.REVIEWED,
                 reviewed_by=actor.username,
+                reviewed_by_id=actor.person,
                 justified=justified,
                 reviewed_seq=event.seq,
             )

@@ -33,6 +33,7 @@ class Emergency:
     identity: str
     binding: Binding
     asked_by: str
+    asked_by_id: str
     reason: str
     asked_at: str
     expires_at: datetime
@@ -42,6 +43,7 @@ class Emergency:
     """Its author, as claimed, and its submitter."""
     state: str
     confirmed_by: str | None
+    confirmed_by_id: str | None
     released_at: str | None
     released_seq: int | None
     waived: tuple[str, ...]
@@ -59,20 +61,20 @@ class Emergency:
 
     def may_confirm(self, actor: Actor) -> bool:
         """Whether this person could be the second one; the gate judges it again."""
-        own = actor.username in {self.asked_by, *self.own}
+        own = actor.person == self.asked_by_id or actor.username in self.own
         return self.waits and not own and permissions.may(actor, Action.CONFIRM_EMERGENCY)
 
     def may_withdraw(self, actor: Actor) -> bool:
         """Whether this person may take it back: whoever asked, and nobody else."""
-        return self.waits and actor.username == self.asked_by and permissions.may(actor, Action.WITHDRAW_EMERGENCY)
+        return self.waits and actor.person == self.asked_by_id and permissions.may(actor, Action.WITHDRAW_EMERGENCY)
 
-    def partial(self, person: str) -> bool:
+    def partial(self, actor: Actor) -> bool:
         """Whether a person had a hand in it, and so may not review it."""
-        return person in {self.asked_by, self.confirmed_by, *self.own}
+        return actor.person in {self.asked_by_id, self.confirmed_by_id} or actor.username in self.own
 
     def may_review(self, actor: Actor) -> bool:
         """Whether this person may review it now."""
-        return self.unreviewed and not self.partial(actor.username) and permissions.may(actor, Action.REVIEW_EMERGENCY)
+        return self.unreviewed and not self.partial(actor) and permissions.may(actor, Action.REVIEW_EMERGENCY)
 
 
 def open_emergencies(signoff: Signoff) -> list[Emergency]:
@@ -109,6 +111,7 @@ def _from(row: Any) -> Emergency:
         identity=row.identity,
         binding=Binding(**row.binding),
         asked_by=row.asked_by,
+        asked_by_id=row.asked_by_id,
         reason=row.reason,
         asked_at=row.asked_at,
         expires_at=datetime.fromtimestamp(row.expires_at, tz=UTC),
@@ -116,6 +119,7 @@ def _from(row: Any) -> Emergency:
         own=tuple(row.own),
         state=row.state,
         confirmed_by=row.confirmed_by,
+        confirmed_by_id=row.confirmed_by_id,
         released_at=row.released_at,
         released_seq=row.released_seq,
         waived=tuple(row.waived or ()),

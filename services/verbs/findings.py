@@ -81,7 +81,7 @@ def _settle(
     with refusals_recorded(signoff, "finding", actor, ref), signoff.database.writing() as connection:
         row = connection.execute(sa.select(findings).where(findings.c.id == number).with_for_update()).one()
         permissions.require(people.acting(connection, by, source), action)
-        if by in _people_of(connection, row):
+        if {actor.person, actor.username} & _people_of(connection, row):
             raise Refused(f"{by} trained or submitted {ref}; somebody else must say whether a finding is answered.")
         if facts.finding_from(row).open is not resolving:
             state = "resolved" if resolving else "open"
@@ -112,6 +112,7 @@ def _settle(
             .where(findings.c.id == number)
             .values(
                 resolved_by=by if resolving else None,
+                resolved_by_id=actor.person if resolving else None,
                 resolved_at=event.body["at"] if resolving else None,
                 resolution=comment if resolving else None,
             )
@@ -131,12 +132,12 @@ def _require_in(signoff: Signoff, ref: VersionRef, number: int) -> None:
 
 
 def _people_of(connection: Connection, row: sa.Row[tuple[object, ...]]) -> set[str | None]:
-    """Who submitted exactly this version in any round, and who, as claimed, trained it."""
+    """Ids of those who submitted exactly this version in any round, and who, as claimed, trained it."""
     rounds = connection.execute(
-        sa.select(submissions.c.submitted_by, submissions.c.claimed_author).where(
+        sa.select(submissions.c.submitted_by_id, submissions.c.taken_by_id, submissions.c.claimed_author).where(
             submissions.c.model == row.model,
             submissions.c.version == row.version,
             submissions.c.identity == row.identity,
         )
     )
-    return {person for of_round in rounds for person in of_round}
+    return {person for of_round in rounds for person in of_round if person}

@@ -192,13 +192,14 @@ def _decide(
         policy, seen = facts.fresh(signoff, ref)
         _asked(policy, actor, action)
         submission = _submitted(seen)
-        if action is Action.APPROVE and gate.barred(actor.username, seen):
+        if action is Action.APPROVE and gate.barred(actor.person, actor.username, seen):
             raise SelfApproval(f"{actor.username} trained or submitted {ref}; somebody else must approve it.")
         require_as_seen(binding, policy, seen, "Look again, then decide.")
         found = _addressed(signoff, findings, seen, submission, by)
         now = seen.binding(policy.digest)
         if not found and any(
-            d.person == by and d.decision == vote and not gate.void_reasons(d, policy, seen) for d in seen.decisions
+            d.person_id == actor.person and d.decision == vote and not gate.void_reasons(d, policy, seen)
+            for d in seen.decisions
         ):
             return Outcome(ref=ref, event=None, message=f"{by} has already decided so on {ref}.")
         signature = signature_needed(signoff, policy, seen, actor, action, password)
@@ -297,7 +298,7 @@ def _submitted(seen: Facts) -> Submission:
 
 
 def _own(actor: Actor, submission: Submission) -> None:
-    if actor.username != submission.submitted_by and not permissions.may(actor, Action.PROMOTE):
+    if actor.person != submission.submitted_by_id and not permissions.may(actor, Action.PROMOTE):
         raise Refused(f"Only {submission.submitted_by}, who submitted it, or a release manager may withdraw it.")
 
 

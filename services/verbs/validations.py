@@ -76,9 +76,8 @@ def _queued(
                 event.seq,
                 ref=version.ref,
                 identity=version.identity,
-                by=actor.username,
+                by=actor,
                 at=at,
-                source=actor.source,
                 wanted=wanted,
                 consent=consent,
                 place=uploads.place(signoff.settings),
@@ -149,5 +148,5 @@ def _not_their_own(signoff: Signoff, version: ModelVersion, actor: Actor) -> Non
         champion=None,
         submission=submission,
     )
-    if barred(actor.username, facts):
+    if barred(actor.person, actor.username, facts):
         raise Refused(f"{actor.username} trained or submitted {version.ref}; somebody else must consent to its code.")

@@ -138,7 +138,7 @@ class Dossier:
             Action.REQUEST_CHANGES: vote,
             Action.REJECT: vote,
             Action.PROMOTE: not released,
-            Action.WITHDRAW: submission is not None and actor.username == submission.submitted_by,
+            Action.WITHDRAW: submission is not None and actor.person == submission.submitted_by_id,
             Action.ROLLBACK: not released and any(release.returnable for release in self.releases),
             Action.ARCHIVE: self.version.stage != Stage.ARCHIVED,
             Action.BREAK_GLASS: not released and self.request is None and self.policy.rules.break_glass,
@@ -152,7 +152,7 @@ class Dossier:
         """In one sentence, why somebody who has a vote here is not asked to approve; empty when they are."""
         if gate.wanted(actor, self.policy, self.facts):
             return ""
-        if gate.barred(actor.username, self.facts):
+        if gate.barred(actor.person, actor.username, self.facts):
             return "It is your own: you may not approve it, only ask for changes or reject it."
         return "Your approval is not missing; you can still ask for changes or reject it."
 

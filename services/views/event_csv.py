@@ -13,7 +13,7 @@ from services.views.history import action
 COLUMNS = (
     "record", "at", "action", "kind", "person", "name", "roles", "through", "model", "version", "comment", "policy",
     "policy_digest", "files_digest", "run", "metrics", "champion", "champion_metrics", "failed_checks", "approved_by",
-    "signature", "before", "after", "hash", "previous",
+    "signature", "before", "after", "hash", "previous", "person_id",
 )  # fmt: skip
 FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What spreadsheets take for the beginning of a formula; the wide forms are turned into the narrow ones by some."""
@@ -61,6 +61,7 @@ def _cells(event: Event) -> list[Any]:
         _json(get("after")),
         event.hash,
         body["previous"],
+        event.person,
     ]
 
 
