@@ -26,6 +26,7 @@ _MARKS = {
 def header(dossier: Dossier, mlflow_uri: str) -> None:
     """Name, stage and status, where it comes from and what it proposes."""
     ref, version, run = dossier.ref, dossier.version, dossier.facts.candidate.run
+    problem = dossier.facts.candidate.run_problem
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.title(f"{escaped(ref.name, 80)} / v{ref.version}", anchor=False, width="content")
         badges.stage(version.stage)
@@ -38,7 +39,8 @@ def header(dossier: Dossier, mlflow_uri: str) -> None:
     by = f" by {markup.text(author, 60)} (as the client claimed)" if author else ""
     markup.caption(
         f"registered {markup.when(version.created_at)}{by}",
-        f"run {markup.outside(run.name, links.mlflow_run(mlflow_uri, run))}" if run else "its run no longer exists",
+        *([f"run {markup.outside(run.name, links.mlflow_run(mlflow_uri, run))}"] if run else []),
+        *([problem] if problem else []),
         _proposal(dossier),
     )
 

@@ -140,10 +140,14 @@ class Signature:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a version's ``MLmodel`` file says; ``signature`` is None where it names none."""
+    """What a version's ``MLmodel`` file says; ``signature`` is None where it names none.
+
+    ``named`` are the files and folders without which the model cannot be loaded, or its example not be read.
+    """
 
     signature: Signature | None = None
     has_input_example: bool = False
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,7 +197,10 @@ class RegisteredModel:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What a run says: last metrics, params, tags, data sets. ``user`` is what the client claimed."""
+    """What a run says: last metrics, params, tags, data sets. ``user`` is what the client claimed.
+
+    ``deleted``: MLflow still answers, but the run can be removed for good at any moment, and its files with it.
+    """
 
     run_id: str
     name: str
@@ -206,6 +213,7 @@ class RunFacts:
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     datasets: tuple[Dataset, ...] = ()
+    deleted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any
 
 import rfc8785
@@ -46,11 +47,20 @@ def digest(value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Every file of a version, sorted by path. ``signature`` and ``has_input_example`` come from ``MLmodel``."""
+    """Every file of a version, sorted by path. ``signature`` and what follows it come from ``MLmodel``."""
 
     files: tuple[ArtifactFile, ...]
     signature: Signature | None = None
     has_input_example: bool = False
+    named: tuple[str, ...] = ()
+    """Paths of files and folders that ``MLmodel`` names."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What ``MLmodel`` names and is not there."""
+        there = {file.path for file in self.files}
+        folders = {folder.as_posix() for path in there for folder in PurePosixPath(path).parents}
+        return tuple(path for path in self.named if path not in there | folders)
 
     @property
     def digest(self) -> str:
@@ -85,6 +95,13 @@ class Evidence:
     def ref(self) -> VersionRef:
         """The version this is about."""
         return self.version.ref
+
+    @property
+    def run_problem(self) -> str:
+        """What is wrong with its run, in half a sentence; empty when nothing is."""
+        if self.run is not None:
+            return "its run is deleted in MLflow" if self.run.deleted else ""
+        return "its run no longer exists" if self.version.run_id or not self.logged_model else ""
 
     def preferring(self, source: MetricSource | None) -> Evidence:
         """The same, read as a policy with this ``metric_source`` reads it."""

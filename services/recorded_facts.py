@@ -55,6 +55,8 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "judged_at": seen.now.isoformat(),
         "ready": candidate.version.ready,
         "has_run": run is not None,
+        "run_deleted": run is not None and run.deleted,
+        "missing_files": list(manifest.missing[:MAX_PATHS]) if manifest else [],
         "has_logged_model": candidate.logged_model is not None,
         "evidence_end": run.ended_at.isoformat() if run and run.ended_at else None,
         "signature": manifest is not None and manifest.signature is not None,
@@ -64,6 +66,7 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "tags": _tags(candidate.version.tags, policy),
         "model_tags": _tags(seen.model.tags, policy),
         "champion_datasets": _datasets(seen.champion),
+        "champion_run_deleted": bool(seen.champion and seen.champion.run and seen.champion.run.deleted),
         "validations": [one.as_json() for one in seen.validations if not outdated(one, seen)][:MAX_VALIDATIONS],
         "submission": {
             "by": submission.submitted_by,
@@ -252,13 +255,16 @@ def _candidate(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, A
         status="",
         metrics=_by_run(details["metrics"]),
         datasets=_logged(details.get("datasets", ())),
+        deleted=bool(kept and kept["run_deleted"]),
     )
     logged_model = _by_logged_model(details["metrics"])
     if kept is None:
         return Evidence(version=version, run=run, logged_model=logged_model)
+    if logged_model is None and kept["has_logged_model"]:
+        logged_model = LoggedModelFacts(model_id=details["model_id"] or "")
     return Evidence(
         version=version,
-        run=run if kept["has_run"] or kept["has_logged_model"] else None,
+        run=run if kept["has_run"] else None,
         logged_model=logged_model,
         manifest=_manifest(details, kept),
         run_files=tuple(kept["run_files"]["paths"]) if kept["run_files"] else (),
@@ -279,6 +285,7 @@ def _champion(name: str, details: Mapping[str, Any], kept: Mapping[str, Any] | N
         status="",
         metrics=_by_run(details["champion_metrics"]),
         datasets=_logged(kept["champion_datasets"] if kept else ()),
+        deleted=bool(kept and kept["champion_run_deleted"]),
     )
     version = ModelVersion(ref=ref, created_at=_NEVER, updated_at=_NEVER)
     return Evidence(version=version, run=run, logged_model=_by_logged_model(details["champion_metrics"]))
@@ -318,6 +325,7 @@ def _manifest(details: Mapping[str, Any], kept: Mapping[str, Any]) -> Manifest |
         files=tuple(ArtifactFile(path=path, size=0, sha256="") for path in paths),
         signature=Signature(inputs=(), outputs=()) if kept["signature"] else None,
         has_input_example=kept["input_example"],
+        named=tuple(kept["missing_files"]),
     )
 
 

@@ -128,6 +128,12 @@ def _of_evidence() -> Iterator[Verdict]:
     yield evaluate(demanding, facts(replace(good, version=replace(good.version, tags={"owner": "x" * 81}), run=None)))
     gone = replace(good, version=replace(good.version, ready=False), run=None)
     yield evaluate(plain, facts(gone))
+    assert good.manifest
+    deleted = replace(good, run=replace(good.run, deleted=True))
+    yield evaluate(metric("min_absolute_change: 0"), facts(deleted, replace(deleted, version=champion().version)))
+    yield evaluate(plain, facts(evidence(0.95), replace(champion(), run=None)))
+    for names in (("model.pkl",), ("conda.yaml", "model.pkl")):
+        yield evaluate(plain, facts(replace(good, manifest=replace(good.manifest, named=names))))
     for value in (0.5, float("nan"), float("inf"), float("-inf"), None):
         yield evaluate(plain, facts(evidence(value)))
     yield from _of_two_values()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,7 @@ from services.domain import (
 )
 from services.errors import BadInput, NotFound, UnreadableModel
 from services.evidence import Manifest
-from services.mlflow.artifacts import saved
+from services.mlflow.artifacts import described, saved
 from services.progress import Progress, tell
 from services.registry import RunContents
 
@@ -152,6 +152,11 @@ class FakeRegistry:
 
     def drop_run(self, ref: VersionRef) -> None:
         del self._runs[self._versions[ref].run_id or ""]
+
+    def delete_run(self, ref: VersionRef, *, deleted: bool = True) -> None:
+        """Deleted as MLflow does it: it can be restored, and is answered until then."""
+        run_id = self._versions[ref].run_id or ""
+        self._runs[run_id] = replace(self._runs[run_id], deleted=deleted)
 
     def write_file(self, ref: VersionRef, path: str, content: bytes) -> None:
         self._files[ref][path] = content
@@ -292,7 +297,14 @@ class FakeRegistry:
             ),
             signature=self._signed[ref],
             has_input_example=ref in self._with_example,
+            named=self._named(ref),
         )
+
+    def _named(self, ref: VersionRef) -> tuple[str, ...]:
+        """What ``MLmodel`` names; nothing where a test wrote something else into it."""
+        with suppress(UnreadableModel):
+            return described(ref, self._files[ref].get("MLmodel") or b"{}").named
+        return ()
 
     def fetch(self, ref: VersionRef, folder: Path, *, max_bytes: int) -> Manifest:
         found = self.manifest(ref)

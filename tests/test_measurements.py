@@ -149,7 +149,7 @@ class TestTwoValues:
         other = beside(champion(0.97, dataset=None), on_model(0.61))
         check = judged(ruled(), evidence(0.98), other, "champion:val_auc:absolute")
         assert not check.passed
-        assert "The champion m/v7 cannot be compared with: its val_auc has different values" in check.reason
+        assert "The champion m/v7 cannot be compared with: val_auc has different values" in check.reason
         assert "`metric_source: run`" in check.reason
 
     def test_that_are_equal_are_one_and_the_data_set_is_that_of_whoever_knows_it(self) -> None:

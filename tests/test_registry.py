@@ -275,13 +275,27 @@ class TestMlflowOnly:
         with pytest.raises(BadInput):
             MlflowRegistry(mlflow_server).versions("a'b\"c")
 
-    def test_a_deleted_run_is_not_found(self, mlflow_server: str, name: str) -> None:
-        registry = MlflowRegistry(mlflow_server)
-        run_id = registry.version(train(mlflow_server, name, {})).run_id
+    def test_a_deleted_run_says_so_until_it_is_restored(self, mlflow_server: str, name: str) -> None:
+        registry, client = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server)
+        run_id = registry.version(train(mlflow_server, name, {"val_auc": 0.9})).run_id
         assert run_id
-        MlflowClient(mlflow_server).delete_run(run_id)
-        with pytest.raises(NotFound, match="deleted"):
-            registry.run(run_id)
+        client.delete_run(run_id)
+        for found in (registry.run(run_id), registry.runs([run_id])[run_id]):
+            assert (found.deleted, found.metrics["val_auc"].value) == (True, 0.9)
+        client.restore_run(run_id)
+        assert not registry.run(run_id).deleted
+
+    def test_a_file_that_mlmodel_names_and_that_is_gone_is_missing(
+        self, mlflow_server: str, mlflow_folder: Path, name: str
+    ) -> None:
+        registry = MlflowRegistry(mlflow_server)
+        ref = train(mlflow_server, name, {})
+        whole = registry.manifest(ref)
+        assert {"python_model.pkl", "conda.yaml", "python_env.yaml", "input_example.json"} <= set(whole.named)
+        assert whole.missing == ()
+        (file,) = (mlflow_folder / "artifacts").rglob(f"{registry.version(ref).model_id}/**/python_model.pkl")
+        file.unlink()
+        assert registry.manifest(ref).missing == ("python_model.pkl",)
 
     def test_a_deleted_run_still_witnesses_and_the_next_checkpoint_gets_another(self, mlflow_server: str) -> None:
         registry, ledger, client = MlflowRegistry(mlflow_server), uuid4().hex, MlflowClient(mlflow_server)

@@ -40,28 +40,39 @@ def evidence(policy: Policy, facts: Facts) -> Iterator[Check]:
 
 
 def _intact(facts: Facts) -> Check:
-    """The version is whole: MLflow finished registering it, its run exists, its files could be read."""
+    """The version is whole: MLflow finished registering it, its run exists, its files are there and could be read."""
     candidate = facts.candidate
+    missing = candidate.manifest.missing if candidate.manifest else ()
     problems = [
         *([] if candidate.version.ready else ["MLflow has not finished registering it"]),
-        *([] if candidate.run or candidate.logged_model else ["its run no longer exists"]),
+        *([candidate.run_problem] if candidate.run_problem else []),
         *([] if candidate.manifest and candidate.manifest.files else ["its files could not be read"]),
+        *(
+            [f"its MLmodel names {_listed(list(missing))}, which {'is' if len(missing) == 1 else 'are'} not there"]
+            if missing
+            else []
+        ),
     ]
+    hint = f" {_restoring(candidate)}" if candidate.run and candidate.run.deleted else ""
     return Check(
         id="intact",
         title="Version is complete",
         passed=not problems,
         value="; ".join(problems) or "complete",
         threshold="registered, run and files present",
-        reason=f"{candidate.ref} is not complete: {' and '.join(problems)}."
+        reason=f"{candidate.ref} is not complete: {' and '.join(problems)}.{hint}"
         if problems
         else "Run and files are there.",
     )
 
 
+def _restoring(evidence: Evidence) -> str:
+    return f"MlflowClient().restore_run({evidence.version.run_id!r}) brings the run back."
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Judged:
-    """The number that a rule judges; where there is none, ``value`` and ``problem`` say why."""
+    """The number that a rule judges; where there is none, why, as shown and as a clause, and what helps."""
 
     number: float | None = None
     value: str = ""
@@ -70,21 +81,29 @@ class _Judged:
 
 
 def _judged(name: str, policy: Policy, evidence: Evidence) -> _Judged:
-    measured, source = evidence.measured.get(name), policy.rules.metric_source
+    measured = evidence.measured.get(name)
     if measured is None:
-        return _Judged(value="no evidence", problem="has no evidence")
-    metric = measured.counting(source)
+        why = f"; {evidence.run_problem}" if evidence.run_problem else ""
+        return _Judged(value="no evidence", problem=f"{name} has no evidence{why}")
+    metric = measured.counting(policy.rules.metric_source)
     if metric is None:
-        return _conflict(measured, policy)
+        return _conflict(name, measured, policy)
     if metric.doubtful:
-        doubt = "is 0 on the logged model, where MLflow keeps NaN as 0, and its run does not say 0"
+        doubt = f"{name} is 0 on the logged model, where MLflow keeps NaN as 0, and its run does not say 0"
         return _Judged(value="0, or NaN", problem=doubt)
     if not metric.usable:
-        return _Judged(value=_number(metric.value), problem=f"is {_number(metric.value)}")
+        return _Judged(value=_number(metric.value), problem=f"{name} is {_number(metric.value)}")
     return _Judged(number=metric.value, value=_number(metric.value))
 
 
-def _conflict(measured: Measurement, policy: Policy) -> _Judged:
+def _of_champion(name: str, policy: Policy, champion: Evidence) -> _Judged:
+    """The same of the champion, whose run must not be deleted: what is left of it is evidence no longer."""
+    if champion.run and champion.run.deleted:
+        return _Judged(value="run deleted", problem=champion.run_problem, advice=f" {_restoring(champion)}")
+    return _judged(name, policy, champion)
+
+
+def _conflict(name: str, measured: Measurement, policy: Policy) -> _Judged:
     """Two values and nobody who said which counts: each with its source, and the line that would say it."""
     source = policy.rules.metric_source
     found = measured.of(source)
@@ -93,7 +112,7 @@ def _conflict(measured: Measurement, policy: Policy) -> _Judged:
     advice = f" Add the line `{'` or `'.join(lines)}` to policy {policy.rules.name} to say which counts."
     return _Judged(
         value=_listed(list(dict.fromkeys(_number(metric.value) for metric in found))),
-        problem=f"has different values: {_listed(said)}",
+        problem=f"{name} has different values: {_listed(said)}",
         advice=advice if lines else " Log it once, on one data set.",
     )
 
@@ -112,7 +131,7 @@ def _listed(found: list[str]) -> str:
 
 def _metric(rule: MetricRule, policy: Policy, facts: Facts) -> Iterator[Check]:
     mine = _judged(rule.name, policy, facts.candidate)
-    theirs = _judged(rule.name, policy, facts.champion) if facts.champion else None
+    theirs = _of_champion(rule.name, policy, facts.champion) if facts.champion else None
     if rule.threshold is not None:
         yield _threshold(rule, rule.threshold, mine)
     if rule.min_absolute_change is not None:
@@ -126,7 +145,7 @@ def _threshold(rule: MetricRule, threshold: float, metric: _Judged) -> Check:
     wanted = f"{sign} {_number(threshold)}"
     value = metric.value
     if metric.number is None:
-        passed, reason = False, f"{rule.name} {metric.problem}; {wanted} is needed.{metric.advice}"
+        passed, reason = False, f"{metric.problem}; {wanted} is needed.{metric.advice}"
     else:
         passed = metric.number >= threshold if rule.greater_is_better else metric.number <= threshold
         reason = f"{rule.name} is {value}; {wanted} is needed." if not passed else f"{rule.name} {value} {wanted}."
@@ -158,9 +177,9 @@ def _change(
     if facts.champion is None or theirs is None:
         return answer(True, "no champion", "There is no champion to compare with.")
     if mine.number is None:
-        return answer(False, mine.value, f"{rule.name} {mine.problem}, so it cannot be compared.{mine.advice}")
+        return answer(False, mine.value, f"{mine.problem}, so it cannot be compared.{mine.advice}")
     if theirs.number is None:
-        words = f"The champion {facts.champion.ref} cannot be compared with: its {rule.name} {theirs.problem}."
+        words = f"The champion {facts.champion.ref} cannot be compared with: {theirs.problem}."
         return answer(False, theirs.value, words + theirs.advice)
     gain = (mine.number - theirs.number) * (1 if rule.greater_is_better else -1)
     if relative:
@@ -194,6 +213,9 @@ def _same_dataset(policy: Policy, facts: Facts) -> Check:
         return answer(True, "waived", "Waived: a rollback returns to a version that was released before.")
     if facts.champion is None:
         return answer(True, _datasets(mine), "There is no champion to compare with.")
+    if facts.champion.run and facts.champion.run.deleted:
+        words = f"The champion {facts.champion.ref} cannot be compared with: {facts.champion.run_problem}."
+        return answer(False, _datasets(mine), f"{words} {_restoring(facts.champion)}")
     if not mine:
         return answer(False, "no evidence", f"{facts.candidate.ref} says not on which data set it was measured.")
     if not theirs:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from services.domain import (
@@ -25,6 +26,8 @@ from services.domain import (
 
 MAX_TEXT = 8000
 """Longest tag or description we keep: MLflow's own limit for tags; a longer one is cut for display."""
+LOADED = ("data", "model_path", "model_data", "model_binary", "pickled_model", "python_model", "code")
+"""Keys of a flavor in ``MLmodel`` whose value is the path of a file or folder of the version."""
 INFINITE = 1.797e308
 """What MLflow's SQL store keeps for infinity is 1.7976931348623157e308; no metric of a model comes near."""
 
@@ -90,6 +93,7 @@ def run(entity: Any) -> RunFacts:
             )
             for item in inputs
         ),
+        deleted=info.lifecycle_stage != "active",
     )
 
 
@@ -112,6 +116,24 @@ def signature(document: Mapping[str, Any] | None) -> Signature | None:
         outputs=_columns(document.get("outputs")),
         params=tuple(replace(column, required=False) for column in _columns(document.get("params"))),
     )
+
+
+def named(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files and folders that an ``MLmodel`` document names, relative to it: what its flavors load, and its example.
+
+    Anything else than a plain relative path is left out: it names nothing inside the version.
+    """
+    found: list[Any] = []
+    for flavor in (document.get("flavors") or {}).values():
+        environment = flavor.get("env")
+        found += [flavor.get(key) for key in LOADED]
+        found += environment.values() if isinstance(environment, Mapping) else [environment]
+        found += [artifact.get("path") for artifact in (flavor.get("artifacts") or {}).values()]
+    example = document.get("saved_input_example_info") or {}
+    found += [example.get("artifact_path"), example.get("serving_input_path")]
+    paths = (PurePosixPath(path) for path in found if isinstance(path, str) and "://" not in path)
+    inside = (path for path in paths if path.parts and not path.is_absolute() and ".." not in path.parts)
+    return tuple(dict.fromkeys(path.as_posix() for path in inside))
 
 
 def _columns(text: str | None) -> tuple[Column, ...]:

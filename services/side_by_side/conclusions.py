@@ -192,7 +192,7 @@ def _silent(candidate: Evidence, baseline: Evidence, label: str, base: str) -> s
         (baseline, f"{base} has no evidence to compare with"),
     ):
         if evidence.run is None and evidence.logged_model is None:
-            return f"{words}: its run no longer exists"
+            return f"{words}: {evidence.run_problem}"
         if not any(metric.usable and says_how_good(metric.name) for metric in evidence.metrics.values()):
             return words
     return f"{label} and {base} have no metric in common that says how good they are"
