@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -31,6 +31,8 @@ from services.errors import BadInput
 from services.measurements import Measurement, measurements
 from services.validation.record import Validation
 
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far the clocks of two machines may be apart; what is further ahead than this lies in the future."""
 MAX_FINDING = 2000
 """Characters of one finding."""
 
@@ -330,6 +332,10 @@ class Facts:
     """Of exactly this version, newest first; whether one counts is for the gate to say."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
+
+    def ahead(self, moment: datetime) -> bool:
+        """Whether a time lies in the future, by more than the clocks of two machines may differ."""
+        return moment - self.now > CLOCK_SKEW
 
     def binding(self, policy_digest: str) -> Binding:
         """What a decision made now is bound to."""

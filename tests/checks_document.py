@@ -125,6 +125,7 @@ def _of_evidence() -> Iterator[Verdict]:
     for days, limit in ((1, "1"), (1.00002, "1"), (0.5, "0.5"), (0.50001, "0.5")):
         aged = replace(good, run=replace(good.run, ended_at=NOW - timedelta(days=days)))
         yield evaluate(policy(more=f"max_evidence_age_days: {limit}\n"), facts(aged))
+    yield evaluate(demanding, facts(replace(good, run=replace(good.run, ended_at=NOW + timedelta(days=3650)))))
     yield evaluate(demanding, facts(replace(good, version=replace(good.version, tags={"owner": "x" * 81}), run=None)))
     gone = replace(good, version=replace(good.version, ready=False), run=None)
     yield evaluate(plain, facts(gone))
@@ -230,7 +231,7 @@ def _of_time() -> Iterator[Verdict]:
     seen = facts(evidence(0.95))
     waiting = agreed(demanding, seen)
     assert waiting.submission
-    for hours, limit in ((23.999, 24), (24, 24), (0.5, 1), (1, 1)):
+    for hours, limit in ((23.999, 24), (24, 24), (0.5, 1), (1, 1), (-24, 24)):
         since = (NOW - timedelta(hours=hours)).isoformat()
         waited = replace(waiting, submission=replace(waiting.submission, submitted_at=since))
         yield evaluate(policy(more=f"min_hours_in_staging: {limit}\n"), waited)

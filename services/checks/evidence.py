@@ -224,7 +224,7 @@ def _same_dataset(policy: Policy, facts: Facts) -> Check:
         )
     same = {dataset.digest for dataset in mine} == {dataset.digest for dataset in theirs}
     reason = (
-        f"Both were measured on {_datasets(mine)}."
+        f"Both were measured on {_datasets(mine)}, by MLflow's digest: it covers the first 10,000 rows and is no proof."
         if same
         else f"Measured on {_datasets(mine)}, the champion {facts.champion.ref} on {_datasets(theirs)}."
     )
@@ -282,13 +282,19 @@ def _required_artifact(pattern: str, facts: Facts) -> Check:
 
 
 def _age(limit: float, facts: Facts) -> Check:
-    """Measured from the end of the run; one that never ended says not how old its evidence is."""
+    """Measured from the end of the run; one that never ended, or ends in the future, does not say how old it is."""
     measured = facts.candidate.run.ended_at if facts.candidate.run else None
-    seconds = (facts.now - measured).total_seconds() if measured else None
-    passed = seconds is not None and seconds <= limit * DAY
-    # Rounded up, so that what is shown is over the limit exactly when the age is.
-    value = f"{math.ceil(seconds / (DAY / 10)) / 10} days" if seconds is not None else "unknown"
-    reason = f"Its evidence is {value} old" if seconds is not None else "Its run does not say when it ended"
+    if measured is None:
+        passed, value, reason = False, "unknown", "Its run does not say when it ended"
+    elif facts.ahead(measured):
+        passed, value = False, "in the future"
+        reason = f"Its run ends on {measured:%Y-%m-%d at %H:%M}, which lies in the future"
+    else:
+        seconds = max((facts.now - measured).total_seconds(), 0.0)
+        passed = seconds <= limit * DAY
+        # Rounded up, so that what is shown is over the limit exactly when the age is.
+        value = f"{math.ceil(seconds / (DAY / 10)) / 10} days"
+        reason = f"Its evidence is {value} old"
     allowed = f"{_number(limit)} day{'' if limit == 1 else 's'}"
     return Check(
         id="evidence_age",
