@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -9,20 +10,31 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from services import bars
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import NotFound
-from services.evidence import Binding, Decision, Evidence, Facts, Finding, Severity, Submission
-from services.policy import Policy
+from services.evidence import Binding, Decision, Evidence, Facts, Finding, Known, Severity, Submission
+from services.policy import Policy, PolicyBook
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, emergencies, findings, promotions, submissions
+from services.tables import decisions, emergencies, findings, policies, promotions, submissions
 from services.validation.record import validations_of
 
 OPEN = tuple(status.value for status in Status if status.open)
 
 
-def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple[Policy, Facts]:
+def fresh(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    rollback: bool = False,
+    first: Callable[[Policy, Facts], object] = lambda *_: None,
+) -> tuple[Policy, Facts]:
     """Facts for a decision: everything read from MLflow at this moment.
+
+    Args:
+        first: called with the same facts but for the files, before they are read, which may take minutes; it may
+            raise what is certain by then.
 
     Raises:
         NotFound: no such model or version.
@@ -31,21 +43,45 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
     """
     model = signoff.registry.model(ref.name)
     policy = signoff.policies.match(model)
-    candidate = signoff.reader.fresh(ref)
+    candidate = signoff.reader.without_files(ref)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
+    seen = Facts(
+        model=model,
+        now=signoff.now(),
+        candidate=candidate,
+        champion=signoff.reader.without_files(champion.ref) if champion and champion.ref != ref else None,
+        bars={},
+        rollback_of="" if rollback else None,
+    )
     with signoff.database.reading() as connection:
-        submission = open_submission(connection, candidate.version)
-        return policy, Facts(
-            model=model,
-            now=signoff.now(),
-            candidate=_with_artifacts(signoff, policy, candidate),
-            champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
-            submission=submission,
-            decisions=latest_decisions(connection, submission),
-            findings=findings_of(connection, candidate.version),
-            validations=validations_of(connection, candidate.version),
-            rollback_of=released_digest(connection, candidate.version, to_return_to=True) if rollback else None,
-        )
+        cheap = again(signoff, connection, seen)
+    first(policy, cheap)
+    seen = replace(
+        seen,
+        candidate=_with_artifacts(signoff, policy, signoff.reader.with_files(candidate)),
+        champion=signoff.reader.with_files(seen.champion) if seen.champion else None,
+    )
+    with signoff.database.reading() as connection:
+        return policy, again(signoff, connection, seen)
+
+
+def again(signoff: Signoff, connection: Connection, seen: Facts) -> Facts:
+    """The same facts at this moment, as far as they are in our own tables; what was read of MLflow stays as it is."""
+    version, known = seen.candidate.version, Known.of(seen.candidate)
+    submission = open_submission(connection, version)
+    return replace(
+        seen,
+        now=signoff.now(),
+        author=bars.author_of(connection, seen.candidate),
+        bars=bars.of_candidate(connection, seen.candidate),
+        no_emergency_under=_no_emergency_under(connection, signoff.policies, version.ref.name),
+        submission=submission,
+        decisions=latest_decisions(connection, submission),
+        findings=_findings(connection, bars.same(known, findings)),
+        elsewhere=bars.elsewhere(connection, known),
+        validations=validations_of(connection, version),
+        rollback_of=None if seen.rollback_of is None else released_digest(connection, version, to_return_to=True),
+    )
 
 
 def shown(signoff: Signoff, ref: VersionRef) -> tuple[Policy, Facts]:
@@ -66,21 +102,15 @@ def remembered(
         raise NotFound(f"There is no {ref} in the registry.")
     policy = signoff.policies.match(model)
     champion = _champion(policy, model, versions)
-    with signoff.database.reading() as connection:
-        submission = open_submission(connection, version)
-        voted = latest_decisions(connection, submission)
-        found = findings_of(connection, version)
-        validated = validations_of(connection, version)
-    return policy, Facts(
+    seen = Facts(
         model=model,
         now=signoff.now(),
         candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
         champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
-        submission=submission,
-        decisions=voted,
-        findings=found,
-        validations=validated,
+        bars={},
     )
+    with signoff.database.reading() as connection:
+        return policy, again(signoff, connection, seen)
 
 
 def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
@@ -94,6 +124,20 @@ def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Ev
 def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
     target = policy.rules.champion
     return champion_of(model, versions, alias=target.alias, stage=target.stage)
+
+
+def _no_emergency_under(connection: Connection, book: PolicyBook, name: str) -> str | None:
+    """The policy that judged a submission or a release of this model and allows no emergency, as its rules are now.
+
+    Else it would be enough to take away the tag that had chosen it.
+    """
+    digests = sa.select(submissions.c.binding["policy"].as_string()).where(submissions.c.model == name)
+    judged = sa.select(policies.c.name).where(policies.c.digest.in_(digests))
+    labels = sa.select(promotions.c.policy).where(promotions.c.model == name).distinct()
+    names = set(connection.execute(judged).scalars())
+    names |= {str(label).rpartition("@")[0] for label in connection.execute(labels).scalars()}
+    found = (p.rules.name for p in book.policies if p.rules.name in names and not p.rules.break_glass)
+    return next(found, None)
 
 
 def open_submission(connection: Connection, version: ModelVersion) -> Submission | None:
@@ -120,16 +164,17 @@ def latest_decisions(connection: Connection, submission: Submission | None) -> t
 
 
 def findings_of(connection: Connection, version: ModelVersion) -> tuple[Finding, ...]:
-    """Whatever reviewers found in exactly this version, oldest first."""
-    rows = connection.execute(
-        sa.select(findings)
-        .where(
-            findings.c.model == version.ref.name,
-            findings.c.version == version.ref.version,
-            findings.c.identity == version.identity,
-        )
-        .order_by(findings.c.id)
+    """All that reviewers found in exactly this version, oldest first."""
+    exactly = (
+        findings.c.model == version.ref.name,
+        findings.c.version == version.ref.version,
+        findings.c.identity == version.identity,
     )
+    return _findings(connection, *exactly)
+
+
+def _findings(connection: Connection, *which: sa.ColumnElement[bool]) -> tuple[Finding, ...]:
+    rows = connection.execute(sa.select(findings).where(*which).order_by(findings.c.id))
     return tuple(finding_from(row) for row in rows)
 
 
@@ -159,14 +204,14 @@ def submission_from(row: Any) -> Submission:
         status=row.status,
         submitted_by=row.submitted_by,
         submitted_by_id=row.submitted_by_id,
+        proposal=row.proposal and row.taken_by_id is None,
+        taken_by=row.taken_by,
+        taken_by_id=row.taken_by_id,
         submitted_at=row.submitted_at,
         comment=row.comment,
         claimed_author=row.claimed_author,
         binding=Binding(**row.binding),
         seq=row.seq,
-        manifest=row.manifest,
-        run_id=row.run_id,
-        model_id=row.model_id,
     )
 
 

@@ -64,10 +64,12 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "submission": {
             "by": submission.submitted_by,
             "by_id": submission.submitted_by_id,
+            "proposal": submission.proposal,
             "at": submission.submitted_at,
         }
         if submission
         else None,
+        "bars": dict(seen.bars),
         "rollback_of": seen.rollback_of,
     }
 
@@ -186,6 +188,7 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
         now=datetime.fromisoformat(kept["judged_at"]) if kept else event.at,
         candidate=_candidate(ref, details, kept),
         champion=_champion(ref.name, details, kept),
+        bars=kept["bars"] if kept else {},
         submission=_submission(ref, details, kept),
     )
     if event.kind.subject == "rollback":
@@ -275,6 +278,7 @@ def _submission(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, 
         status="",
         submitted_by=kept["submission"]["by"],
         submitted_by_id=kept["submission"]["by_id"],
+        proposal=kept["submission"]["proposal"],
         submitted_at=kept["submission"]["at"],
         comment="",
         claimed_author=details["claimed_author"],

@@ -36,6 +36,7 @@ class Kind(StrEnum):
     SUBMISSION_ABORTED = "submission:aborted"
     SUBMISSION_UNKNOWN = "submission:unknown"
     SUBMISSION_REFUSED = "submission:refused"
+    SUBMISSION_TAKEN_OVER = "submission:taken_over"
 
     APPROVAL_GIVEN = "approval:given"
     APPROVAL_REFUSED = "approval:refused"
@@ -239,6 +240,15 @@ _FIRST_HEAD = tables.ledger_head.insert()
 _NEXT_HEAD = tables.ledger_head.update().values(seq=sa.bindparam("new_seq"), hash=sa.bindparam("new_hash"))
 _REPEATED = ("at", "kind", "actor", "actor_id", "model", "version", "intent", "closes")
 """What an event says and the columns repeat, to be searched by."""
+
+
+def lock(connection: Connection) -> None:
+    """Lock the head, as `append` does: until this transaction ends nobody else appends an event.
+
+    Every verb that changes an account, a vote, a finding or a submission appends one. What is read after this lies
+    behind all of them that have ended, and none of the others can end before this transaction does.
+    """
+    connection.execute(_LOCKED_HEAD).one_or_none()
 
 
 def append(connection: Connection, entry: Entry) -> Event:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from services.checks.approvals import barred
+from services import bars
 from services.domain import Action, Actor, ModelVersion, Source, VersionRef
 from services.errors import BadInput, NotFound, Refused
-from services.evidence import Evidence, Facts
-from services.facts import open_submission
+from services.evidence import Evidence
 from services.record import ledger
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
@@ -140,13 +139,6 @@ def _not_their_own(signoff: Signoff, version: ModelVersion, actor: Actor) -> Non
     except NotFound:
         run = None
     with signoff.database.reading() as connection:
-        submission = open_submission(connection, version)
-    facts = Facts(
-        model=signoff.registry.model(version.ref.name),
-        now=signoff.now(),
-        candidate=Evidence(version=version, run=run),
-        champion=None,
-        submission=submission,
-    )
-    if barred(actor.person, actor.username, facts):
-        raise Refused(f"{actor.username} trained or submitted {version.ref}; somebody else must consent to its code.")
+        barred = bars.of_candidate(connection, Evidence(version=version, run=run))
+    if why := barred.get(actor.person or "") or barred.get(actor.username):
+        raise Refused(f"{why}; somebody else must consent to the code of {version.ref}.")
