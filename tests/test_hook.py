@@ -662,7 +662,14 @@ class TestAnIntent:
         assert opened
         intent = str(opened.body["intent"])
         body = {"name": name, "version": "2", "stage": "Production", "archive_existing_versions": True}
-        sent = {"X-Signoff-Intent": intent}
+        sent = {"X-Signoff-Intent": intents.proof(server.signoff, intent)}
+        assert (
+            server.send(
+                "POST", f"{API}/model-versions/transition-stage", json=body, headers={"X-Signoff-Intent": intent}
+            ).status_code
+            == 403
+        )  # what anybody can read in the record
+        assert (server.stages(name), server.aliases(name)) == before
         assert server.send("POST", f"{API}/model-versions/transition-stage", json=body, headers=sent).is_success
         assert server.stages(name) == {1: "Archived", 2: "Production"}
         server.artifacts.joinpath(files_of(server, name, 2), "new").write_text("past everybody")
