@@ -43,13 +43,15 @@ def fresh(
     """
     model = signoff.registry.model(ref.name)
     policy = signoff.policies.match(model)
-    candidate = signoff.reader.without_files(ref)
+    candidate = signoff.reader.without_files(ref).preferring(policy.rules.metric_source)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
     seen = Facts(
         model=model,
         now=signoff.now(),
         candidate=candidate,
-        champion=signoff.reader.without_files(champion.ref) if champion and champion.ref != ref else None,
+        champion=signoff.reader.without_files(champion.ref).preferring(policy.rules.metric_source)
+        if champion and champion.ref != ref
+        else None,
         bars={},
         rollback_of="" if rollback else None,
     )
@@ -58,7 +60,7 @@ def fresh(
     first(policy, cheap)
     seen = replace(
         seen,
-        candidate=_with_artifacts(signoff, policy, signoff.reader.with_files(candidate)),
+        candidate=_read_for(signoff, policy, signoff.reader.with_files(candidate)),
         champion=signoff.reader.with_files(seen.champion) if seen.champion else None,
     )
     with signoff.database.reading() as connection:
@@ -105,16 +107,19 @@ def remembered(
     seen = Facts(
         model=model,
         now=signoff.now(),
-        candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
-        champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
+        candidate=_read_for(signoff, policy, signoff.reader.remembered(version)),
+        champion=signoff.reader.remembered(champion).preferring(policy.rules.metric_source)
+        if champion and champion.ref != ref
+        else None,
         bars={},
     )
     with signoff.database.reading() as connection:
         return policy, again(signoff, connection, seen)
 
 
-def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
-    """With the paths of what its run logged beside the model, where the policy asks for any artifact."""
+def _read_for(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
+    """As the policy reads it, with the paths of what its run logged beside the model where it asks for any artifact."""
+    candidate = candidate.preferring(policy.rules.metric_source)
     if not policy.rules.required_artifacts or candidate.run is None:
         return candidate
     files = signoff.registry.run_files(candidate.run.run_id)

@@ -24,7 +24,7 @@ from pydantic import (
 
 from services import documents
 from services.accounts.permissions import ROLES_FOR, named
-from services.domain import Action, RegisteredModel, Role, Stage
+from services.domain import Action, MetricSource, RegisteredModel, Role, Stage
 from services.errors import InvalidSettings
 from services.validation.rule import ValidationRule
 
@@ -145,6 +145,8 @@ class Rules(_Strict):
     candidate: Target = Target(stage=Stage.STAGING, alias="challenger")
     champion: Target = Target(stage=Stage.PRODUCTION, alias="champion")
     metrics: tuple[MetricRule, ...] = Field(min_length=1, strict=False)
+    metric_source: MetricSource | None = Field(default=None, strict=False)
+    """Whose value counts where run and logged model say different ones of one metric; None: a conflict is refused."""
     same_dataset: bool
     validation: ValidationRule | None = None
     signature: bool

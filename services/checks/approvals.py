@@ -26,6 +26,8 @@ def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str,
     if expired(decision, policy, facts):
         days = policy.rules.approvals_expire_after_days
         reasons.append(f"it expired after {days:g} day{'' if days == 1 else 's'}")
+    elif facts.ahead(datetime.fromisoformat(decision.at)):
+        reasons.append(f"its time, {decision.at[:16]}, lies in the future")
     if decision.automation and not policy.rules.automation:
         reasons.append(f"policy {policy.rules.name} lets no automation approve")
     if policy.rules.signing and decision.decision == APPROVED and not decision.signed:

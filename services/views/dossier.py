@@ -229,9 +229,9 @@ def _lifecycle(dossier: Dossier) -> tuple[Step, ...]:
     run = candidate.run
     trained = Step(
         title="Train",
-        mark=Mark.DONE if run else Mark.FAILED,
+        mark=Mark.FAILED if candidate.run_problem else Mark.DONE,
         at=(run.ended_at or run.started_at) if run else None,
-        detail=run.name if run else "its run no longer exists",
+        detail=candidate.run_problem or (run.name if run else ""),
         run=run,
     )
     registered = Step(title="Register", mark=Mark.DONE, at=version.created_at, detail=f"as v{version.ref.version}")
