@@ -360,7 +360,7 @@ class TestFiles:
         client.create_registered_model("legacy")
         client.create_model_version("legacy", f"{run.info.artifact_uri}/model", run.info.run_id)
         upload = f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run.info.run_id}&path="
-        assert server.send("POST", f"{upload}model/MLmodel", content=b"flavors: {x: 1}").status_code == 200
+        assert server.send("POST", f"{upload}model/MLmodel", content=b"flavors: {x: {}}").status_code == 200
         ref = VersionRef(name="legacy", version=1)
         reviews.submit(server.signoff, ref, by="scientist", comment="Please review.")
         before = server.signoff.registry.manifest(ref)
@@ -597,17 +597,16 @@ class TestTheLifecycleDocument:
             ("approval_status", "approved"),
             ("approved_by", "julian.wang"),
             ("approval_comment", "Better."),
+            ("reason", "Better."),  # moved to Staging it is proposed, and has a record
         ):
             why = refusal(lambda key=key, value=value: client.set_model_version_tag(model_name, version, key, value))  # type: ignore[misc]
             assert "in Signoff" in why
-        client.set_model_version_tag(name=model_name, version=version, key="reason", value="Better.")
         before = server.stages(model_name)
         why = refusal(
             lambda: client.transition_model_version_stage(
                 name=model_name, version=version, stage="Production", archive_existing_versions=True
             )
         )
-        assert "not submitted" in why
         assert "0 of 1 approvals" in why
         assert server.stages(model_name) == before
         assert server.events(model_name)[-1] == "promotion:refused"
@@ -663,7 +662,14 @@ class TestAnIntent:
         assert opened
         intent = str(opened.body["intent"])
         body = {"name": name, "version": "2", "stage": "Production", "archive_existing_versions": True}
-        sent = {"X-Signoff-Intent": intent}
+        sent = {"X-Signoff-Intent": intents.proof(server.signoff, intent)}
+        assert (
+            server.send(
+                "POST", f"{API}/model-versions/transition-stage", json=body, headers={"X-Signoff-Intent": intent}
+            ).status_code
+            == 403
+        )  # what anybody can read in the record
+        assert (server.stages(name), server.aliases(name)) == before
         assert server.send("POST", f"{API}/model-versions/transition-stage", json=body, headers=sent).is_success
         assert server.stages(name) == {1: "Archived", 2: "Production"}
         server.artifacts.joinpath(files_of(server, name, 2), "new").write_text("past everybody")
