@@ -25,6 +25,7 @@ from services.domain import (
     VersionRef,
 )
 from services.errors import BadInput
+from services.policy import Assignment
 from services.validation.record import Validation
 
 MAX_FINDING = 2000
@@ -302,6 +303,8 @@ class Facts:
     """Whatever reviewers found in exactly this version, in any round, resolved or not; oldest first."""
     validations: tuple[Validation, ...] = ()
     """Of exactly this version, newest first; whether one counts is for the gate to say."""
+    assigned: Assignment | None = None
+    """Which policy was assigned to the model; None where none was yet, and its tags and name choose."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
 

@@ -9,10 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from services import assignments
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import NotFound
 from services.evidence import Binding, Decision, Evidence, Facts, Finding, Severity, Submission
-from services.policy import Policy
+from services.policy import Assignment, Policy
 from services.signoff import Signoff
 from services.snapshot import champion_of
 from services.tables import decisions, emergencies, findings, promotions, submissions
@@ -30,7 +31,7 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
         InvalidSettings: no policy, or more than one, judges this model.
     """
     model = signoff.registry.model(ref.name)
-    policy = signoff.policies.match(model)
+    policy, assignment = _judging(signoff, model)
     candidate = signoff.reader.fresh(ref)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
     with signoff.database.reading() as connection:
@@ -45,6 +46,7 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
             findings=findings_of(connection, candidate.version),
             validations=validations_of(connection, candidate.version),
             rollback_of=released_digest(connection, candidate.version, to_return_to=True) if rollback else None,
+            assigned=assignment,
         )
 
 
@@ -64,7 +66,7 @@ def remembered(
     version = next((version for version in versions if version.ref == ref), None)
     if version is None:
         raise NotFound(f"There is no {ref} in the registry.")
-    policy = signoff.policies.match(model)
+    policy, assignment = _judging(signoff, model)
     champion = _champion(policy, model, versions)
     with signoff.database.reading() as connection:
         submission = open_submission(connection, version)
@@ -80,12 +82,19 @@ def remembered(
         decisions=voted,
         findings=found,
         validations=validated,
+        assigned=assignment,
     )
+
+
+def _judging(signoff: Signoff, model: RegisteredModel) -> tuple[Policy, Assignment | None]:
+    with signoff.database.reading() as connection:
+        assignment = assignments.assigned(connection, model.name)
+    return signoff.policies.judging(model, assignment), assignment
 
 
 def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
     """With the paths of what its run logged beside the model, where the policy asks for any artifact."""
-    if not policy.rules.required_artifacts or candidate.run is None:
+    if candidate.run is None or not any(one.rules.required_artifacts for one in policy.each):
         return candidate
     files = signoff.registry.run_files(candidate.run.run_id)
     return replace(candidate, run_files=tuple(file.path for file in files))

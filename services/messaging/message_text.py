@@ -22,6 +22,7 @@ Tone = Literal["info", "success", "warning", "failure"]
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|~>])")
 _LINKED = re.compile(r"(?<=\w)[.。．｡](?=[^\W\d_]{2})")
 _WHAT = {
+    "policy:assigned": "has a policy that judges it",
     "submission:confirmed": "waits for review",
     "approval:given": "was approved",
     "approval:expired": "has an approval that expired",

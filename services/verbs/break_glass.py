@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import expiry, facts, gate
+from services import assignments, expiry, facts, gate
 from services.accounts import people, permissions
 from services.database import database_time
 from services.domain import Action, Actor, Source, VersionRef
@@ -66,6 +66,7 @@ def ask(
         require_as_seen(seen, policy, now, "Look again.")
         binding = now.binding(policy.digest)
         verdict = allowed(policy, now, gate.evaluate(policy, now, emergency=Waiver(asked_by=actor, binding=binding)))
+        assignments.at_first_sight(signoff, now.model, ref, actor)
         with signoff.database.reading() as connection:
             before = emergencies.waiting(connection, ref, now.candidate.version.identity)
         if before and not before.binding.differences(binding):

@@ -87,7 +87,7 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
             ref=ref,
             reason=str(error),
             verdict=refused.verdict if refused else None,
-            details=refused.context if refused else {},
+            details=error.context if isinstance(error, Refused) else {},
             at=signoff.now(),
         )
         if ref and signoff.acts:  # else no page was looked at, and MLflow itself waits for this answer
