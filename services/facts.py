@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import assignments
+from services import assignments, bars
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import NotFound
-from services.evidence import Binding, Decision, Evidence, Facts, Finding, Severity, Submission
+from services.evidence import Binding, Decision, Evidence, Facts, Finding, Known, Severity, Submission
 from services.policy import Assignment, Policy
 from services.signoff import Signoff
 from services.snapshot import champion_of
@@ -34,20 +34,34 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
     policy, assignment = _judging(signoff, model)
     candidate = signoff.reader.fresh(ref)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
+    seen = Facts(
+        model=model,
+        now=signoff.now(),
+        candidate=_with_artifacts(signoff, policy, candidate),
+        champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
+        assigned=assignment,
+    )
     with signoff.database.reading() as connection:
-        submission = open_submission(connection, candidate.version)
-        return policy, Facts(
-            model=model,
-            now=signoff.now(),
-            candidate=_with_artifacts(signoff, policy, candidate),
-            champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
-            submission=submission,
-            decisions=latest_decisions(connection, submission),
-            findings=findings_of(connection, candidate.version),
-            validations=validations_of(connection, candidate.version),
-            rollback_of=released_digest(connection, candidate.version, to_return_to=True) if rollback else None,
-            assigned=assignment,
-        )
+        seen = of_the_record(connection, seen)
+        if rollback:
+            seen = replace(seen, rollback_of=released_digest(connection, candidate.version, to_return_to=True))
+    return policy, seen
+
+
+def of_the_record(connection: Connection, seen: Facts) -> Facts:
+    """With all that our own tables know of the candidate at this moment; MLflow is not asked."""
+    candidate, known = seen.candidate, Known.of(seen.candidate)
+    submission = open_submission(connection, candidate.version)
+    return replace(
+        seen,
+        submission=submission,
+        decisions=latest_decisions(connection, submission),
+        author=bars.author_of(connection, candidate),
+        bars=bars.of_candidate(connection, candidate),
+        findings=_findings(connection, bars.same(known, findings)),
+        elsewhere=bars.elsewhere(connection, known),
+        validations=validations_of(connection, candidate.version),
+    )
 
 
 def shown(signoff: Signoff, ref: VersionRef) -> tuple[Policy, Facts]:
@@ -68,22 +82,15 @@ def remembered(
         raise NotFound(f"There is no {ref} in the registry.")
     policy, assignment = _judging(signoff, model)
     champion = _champion(policy, model, versions)
-    with signoff.database.reading() as connection:
-        submission = open_submission(connection, version)
-        voted = latest_decisions(connection, submission)
-        found = findings_of(connection, version)
-        validated = validations_of(connection, version)
-    return policy, Facts(
+    seen = Facts(
         model=model,
         now=signoff.now(),
         candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
         champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
-        submission=submission,
-        decisions=voted,
-        findings=found,
-        validations=validated,
         assigned=assignment,
     )
+    with signoff.database.reading() as connection:
+        return policy, of_the_record(connection, seen)
 
 
 def _judging(signoff: Signoff, model: RegisteredModel) -> tuple[Policy, Assignment | None]:
@@ -129,16 +136,17 @@ def latest_decisions(connection: Connection, submission: Submission | None) -> t
 
 
 def findings_of(connection: Connection, version: ModelVersion) -> tuple[Finding, ...]:
-    """Whatever reviewers found in exactly this version, oldest first."""
-    rows = connection.execute(
-        sa.select(findings)
-        .where(
-            findings.c.model == version.ref.name,
-            findings.c.version == version.ref.version,
-            findings.c.identity == version.identity,
-        )
-        .order_by(findings.c.id)
+    """All that reviewers found in exactly this version, oldest first."""
+    exactly = (
+        findings.c.model == version.ref.name,
+        findings.c.version == version.ref.version,
+        findings.c.identity == version.identity,
     )
+    return _findings(connection, *exactly)
+
+
+def _findings(connection: Connection, *which: sa.ColumnElement[bool]) -> tuple[Finding, ...]:
+    rows = connection.execute(sa.select(findings).where(*which).order_by(findings.c.id))
     return tuple(finding_from(row) for row in rows)
 
 
@@ -168,14 +176,14 @@ def submission_from(row: Any) -> Submission:
         status=row.status,
         submitted_by=row.submitted_by,
         submitted_by_id=row.submitted_by_id,
+        proposal=row.proposal and row.taken_by_id is None,
+        taken_by=row.taken_by,
+        taken_by_id=row.taken_by_id,
         submitted_at=row.submitted_at,
         comment=row.comment,
         claimed_author=row.claimed_author,
         binding=Binding(**row.binding),
         seq=row.seq,
-        manifest=row.manifest,
-        run_id=row.run_id,
-        model_id=row.model_id,
     )
 
 

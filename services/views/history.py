@@ -31,6 +31,7 @@ _DONE = {
     Kind.POLICY_ACTIVATED: "Policy activated",
     Kind.POLICY_ASSIGNED: "Policy assigned",
     Kind.SUBMISSION_CONFIRMED: "Submitted",
+    Kind.SUBMISSION_TAKEN_OVER: "Proposal submitted",
     Kind.APPROVAL_GIVEN: "Approved",
     Kind.CHANGES_REQUESTED: "Changes requested",
     Kind.FINDING_RESOLVED: "Finding resolved",
