@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -13,7 +14,7 @@ from services import assignments, bars
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import NotFound
 from services.evidence import Binding, Decision, Evidence, Facts, Finding, Known, Severity, Submission
-from services.policy import Assignment, Policy
+from services.policy import Policy
 from services.signoff import Signoff
 from services.snapshot import champion_of
 from services.tables import decisions, emergencies, findings, promotions, submissions
@@ -22,8 +23,18 @@ from services.validation.record import validations_of
 OPEN = tuple(status.value for status in Status if status.open)
 
 
-def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple[Policy, Facts]:
+def fresh(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    rollback: bool = False,
+    first: Callable[[Policy, Facts], object] = lambda *_: None,
+) -> tuple[Policy, Facts]:
     """Facts for a decision: everything read from MLflow at this moment.
+
+    Args:
+        first: called with the same facts but for the files, before they are read, which may take minutes; it may
+            raise what is certain by then.
 
     Raises:
         NotFound: no such model or version.
@@ -31,36 +42,47 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
         InvalidSettings: no policy, or more than one, judges this model.
     """
     model = signoff.registry.model(ref.name)
-    policy, assignment = _judging(signoff, model)
-    candidate = signoff.reader.fresh(ref)
+    policy = assignments.judging(signoff, model)
+    candidate = signoff.reader.without_files(ref).preferring(policy.metric_source)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
     seen = Facts(
         model=model,
         now=signoff.now(),
-        candidate=_with_artifacts(signoff, policy, candidate),
-        champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
-        assigned=assignment,
+        candidate=candidate,
+        champion=signoff.reader.without_files(champion.ref).preferring(policy.metric_source)
+        if champion and champion.ref != ref
+        else None,
+        bars={},
+        rollback_of="" if rollback else None,
     )
     with signoff.database.reading() as connection:
-        seen = of_the_record(connection, seen)
-        if rollback:
-            seen = replace(seen, rollback_of=released_digest(connection, candidate.version, to_return_to=True))
-    return policy, seen
+        cheap = again(signoff, connection, seen)
+    first(policy, cheap)
+    seen = replace(
+        seen,
+        candidate=_read_for(signoff, policy, signoff.reader.with_files(candidate)),
+        champion=signoff.reader.with_files(seen.champion) if seen.champion else None,
+    )
+    with signoff.database.reading() as connection:
+        return policy, again(signoff, connection, seen)
 
 
-def of_the_record(connection: Connection, seen: Facts) -> Facts:
-    """With all that our own tables know of the candidate at this moment; MLflow is not asked."""
-    candidate, known = seen.candidate, Known.of(seen.candidate)
-    submission = open_submission(connection, candidate.version)
+def again(signoff: Signoff, connection: Connection, seen: Facts) -> Facts:
+    """The same facts at this moment, as far as they are in our own tables; what was read of MLflow stays as it is."""
+    version, known = seen.candidate.version, Known.of(seen.candidate)
+    submission = open_submission(connection, version)
     return replace(
         seen,
+        now=signoff.now(),
+        author=bars.author_of(connection, seen.candidate),
+        bars=bars.of_candidate(connection, seen.candidate),
+        assigned=assignments.assigned(connection, version.ref.name),
         submission=submission,
         decisions=latest_decisions(connection, submission),
-        author=bars.author_of(connection, candidate),
-        bars=bars.of_candidate(connection, candidate),
         findings=_findings(connection, bars.same(known, findings)),
         elsewhere=bars.elsewhere(connection, known),
-        validations=validations_of(connection, candidate.version),
+        validations=validations_of(connection, version),
+        rollback_of=None if seen.rollback_of is None else released_digest(connection, version, to_return_to=True),
     )
 
 
@@ -80,27 +102,24 @@ def remembered(
     version = next((version for version in versions if version.ref == ref), None)
     if version is None:
         raise NotFound(f"There is no {ref} in the registry.")
-    policy, assignment = _judging(signoff, model)
+    policy = assignments.judging(signoff, model)
     champion = _champion(policy, model, versions)
     seen = Facts(
         model=model,
         now=signoff.now(),
-        candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
-        champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
-        assigned=assignment,
+        candidate=_read_for(signoff, policy, signoff.reader.remembered(version)),
+        champion=signoff.reader.remembered(champion).preferring(policy.metric_source)
+        if champion and champion.ref != ref
+        else None,
+        bars={},
     )
     with signoff.database.reading() as connection:
-        return policy, of_the_record(connection, seen)
+        return policy, again(signoff, connection, seen)
 
 
-def _judging(signoff: Signoff, model: RegisteredModel) -> tuple[Policy, Assignment | None]:
-    with signoff.database.reading() as connection:
-        assignment = assignments.assigned(connection, model.name)
-    return signoff.policies.judging(model, assignment), assignment
-
-
-def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
-    """With the paths of what its run logged beside the model, where the policy asks for any artifact."""
+def _read_for(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
+    """As the policy reads it, with the paths of what its run logged beside the model where it asks for any artifact."""
+    candidate = candidate.preferring(policy.metric_source)
     if candidate.run is None or not any(one.rules.required_artifacts for one in policy.each):
         return candidate
     files = signoff.registry.run_files(candidate.run.run_id)

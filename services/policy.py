@@ -25,7 +25,7 @@ from pydantic import (
 
 from services import documents
 from services.accounts.permissions import ROLES_FOR, named
-from services.domain import Action, RegisteredModel, Role, Stage
+from services.domain import Action, MetricSource, RegisteredModel, Role, Stage
 from services.errors import InvalidSettings
 from services.validation.rule import ValidationRule
 
@@ -146,6 +146,8 @@ class Rules(_Strict):
     candidate: Target = Target(stage=Stage.STAGING, alias="challenger")
     champion: Target = Target(stage=Stage.PRODUCTION, alias="champion")
     metrics: tuple[MetricRule, ...] = Field(min_length=1, strict=False)
+    metric_source: MetricSource | None = Field(default=None, strict=False)
+    """Whose value counts where run and logged model say different ones of one metric; None: a conflict is refused."""
     same_dataset: bool
     validation: ValidationRule | None = None
     signature: bool
@@ -247,6 +249,12 @@ class Policy:
     def names(self) -> str:
         """What they are called, in a sentence."""
         return " and ".join(one.rules.name for one in self.each)
+
+    @property
+    def metric_source(self) -> MetricSource | None:
+        """Whose value counts where run and logged model disagree; None where two policies do: that is a conflict."""
+        wanted = {one.rules.metric_source for one in self.each}
+        return wanted.pop() if len(wanted) == 1 else None
 
     @property
     def voters(self) -> frozenset[Role]:

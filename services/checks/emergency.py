@@ -14,7 +14,7 @@ from services.verdict import Check, Verdict
 
 WAIVABLE = frozenset(
     {
-        *("submitted", "changes", "elsewhere", "approvals"),  # what others said
+        *("submitted", "changes", "approvals"),  # what others said
         *("freeze", "staging_time", "evidence_age"),  # when
         *("metric", "champion", "same_dataset", "validation"),  # how good it is
         *("tag", "artifact"),  # its papers
@@ -73,9 +73,8 @@ def _asked(person: Actor) -> Check:
 def _second(facts: Facts, first: Actor, second: Actor) -> Check:
     if second.person == first.person:
         problem = f"{second.username} asked for it; another person must confirm"
-    elif barred(second.person, facts):
-        had_a_hand = facts.bars.get(second.person or "", "has no account here")
-        problem = f"{second.username} {had_a_hand}; another person must confirm"
+    elif why := barred(second.person, second.username, facts):
+        problem = f"{why}; another person must confirm the emergency of {facts.candidate.ref}"
     elif not permissions.may(second, Action.CONFIRM_EMERGENCY):
         problem = f"{second.username} may not confirm an emergency"
     else:

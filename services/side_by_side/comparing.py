@@ -148,6 +148,7 @@ def _verdict(signoff: Signoff, candidate: Evidence, champion: Evidence | None) -
         candidate=candidate,
         champion=champion if champion and champion.ref != candidate.ref else None,
         now=signoff.now(),
+        bars={},
     )
     return united(assignments.judging(signoff, model), lambda one: checks_of(one, facts))
 

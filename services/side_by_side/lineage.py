@@ -64,7 +64,10 @@ class Lineage:
         """What run and logged model say about each version, without its files."""
         return {
             version.ref: Evidence(
-                version=version, run=self.run(version), logged_model=self.logged_models.get(version.model_id or "")
+                version=version,
+                run=self.run(version),
+                logged_model=self.logged_models.get(version.model_id or ""),
+                preferred=self.policy.rules.metric_source,
             )
             for version in self.versions
         }

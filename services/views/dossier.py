@@ -154,9 +154,8 @@ class Dossier:
         """In one sentence, why somebody who has a vote here is not asked to approve; empty when they are."""
         if gate.wanted(actor, self.policy, self.facts):
             return ""
-        if gate.barred(actor.person, self.facts):
-            done = self.facts.bars.get(actor.person or "", "have no account here")
-            return f"You {done}: you may not approve it, only ask for changes or reject it."
+        if why := gate.barred(actor.person, actor.username, self.facts):
+            return f"It is your own ({why}): you may not approve it, only ask for changes or reject it."
         return "Your approval is not missing; you can still ask for changes or reject it."
 
     @property
@@ -231,9 +230,9 @@ def _lifecycle(dossier: Dossier) -> tuple[Step, ...]:
     run = candidate.run
     trained = Step(
         title="Train",
-        mark=Mark.DONE if run else Mark.FAILED,
+        mark=Mark.FAILED if candidate.run_problem else Mark.DONE,
         at=(run.ended_at or run.started_at) if run else None,
-        detail=run.name if run else "its run no longer exists",
+        detail=candidate.run_problem or (run.name if run else ""),
         run=run,
     )
     registered = Step(title="Register", mark=Mark.DONE, at=version.created_at, detail=f"as v{version.ref.version}")
