@@ -323,6 +323,31 @@ class TestNoSpellingOfACall:
         assert server.meaning(model) == meant
 
 
+class TestTheTagsThatChooseAPolicy:
+    """MLflow's own `set_registered_model_tag`, on a model that Signoff has seen."""
+
+    def test_are_refused_where_another_policy_would_judge_and_others_are_free(self, server: Gated) -> None:
+        name = "chosen_once"
+        register(server.url, name, 1)
+        reviews.submit(server.signoff, VersionRef(name=name, version=1), by="scientist", comment="Please review.")
+        why = refusal(lambda: server.client.set_registered_model_tag(name, "task", "regression"))
+        assert "policy default was assigned to it" in why
+        assert f"signoff policy assign {name} --policy regression" in why
+        server.client.set_registered_model_tag(name, "owner", "crm")
+        assert server.client.get_registered_model(name).tags == {"owner": "crm"}
+        server.client.delete_registered_model_tag(name, "owner")
+
+    def test_are_free_while_a_model_is_made_and_stay_then(self, server: Gated) -> None:
+        name = "made_with_it"
+        server.client.create_registered_model(name, tags={"task": "regression"})
+        register(server.url, name, 1)
+        reviews.submit(server.signoff, VersionRef(name=name, version=1), by="scientist", comment="Please review.")
+        assert "policy default would judge it too" in refusal(
+            lambda: server.client.delete_registered_model_tag(name, "task")
+        )
+        assert server.client.get_registered_model(name).tags == {"task": "regression"}
+
+
 class TestFiles:
     def paths(self, server: Gated, model: str) -> list[tuple[str, str, dict[str, Any]]]:
         below = files_of(server, model, 1)
