@@ -50,7 +50,7 @@ class Reader:
         return self.with_files(self.without_files(ref))
 
     def without_files(self, ref: VersionRef) -> Evidence:
-        """The same but for manifest and place: what is read in no time, however large the files are."""
+        """The same but for the manifest: what is read in no time, however large the files are."""
         version = self._registry.version(ref)
         run_id, model_id = version.run_id, version.model_id
         found = Evidence(
@@ -64,27 +64,23 @@ class Reader:
         return found
 
     def with_files(self, evidence: Evidence) -> Evidence:
-        """The same evidence with the manifest, from the bytes of the files as they are now, and where they lie.
-
-        The place is looked up last: one that came to be while they were read is then seen.
-        """
-        identity = evidence.version.identity
-        manifest, unreadable = _or_why(lambda: self._registry.manifest(evidence.ref), fresh=True)
+        """The same evidence with the manifest, from the bytes of the files as they are now, and where they lie."""
+        version = evidence.version
+        manifest, unreadable = _or_why(lambda: self._registry.manifest(version.ref), fresh=True)
         if manifest:
             listing = tuple(ArtifactEntry(path=file.path, size=file.size) for file in manifest.files)
-            self._keep(("listing", identity), (listing, ""))
-            self._keep(("manifest", identity, repr(listing)), manifest)
-        place = _or_none(lambda: self._registry.place(evidence.version))
-        self._keep(("place", identity), place)
+            self._keep(("listing", version.identity), (listing, ""))
+            self._keep(("manifest", version.identity, repr(listing)), manifest)
+        place = _or_none(lambda: self._registry.place(version))  # after the files: a second place is then seen
+        self._keep(("place", version.identity), place)
         return replace(evidence, manifest=manifest, place=place, unreadable=unreadable)
 
     def with_known_files(self, evidence: Evidence) -> Evidence:
-        """The same evidence with manifest and place, where one of files of the same names and sizes is remembered."""
-        listing, _ = _or_why(lambda: self._listing(evidence.ref))
-        known = self._known(("manifest", evidence.version.identity, repr(listing)), ttl=None)
-        if known is _ABSENT:
-            return evidence
-        return replace(evidence, manifest=known, place=_or_none(lambda: self._registry.place(evidence.version)))
+        """The same evidence with the manifest, where one of files of the same names and sizes is remembered."""
+        version = evidence.version
+        listing, _ = _or_why(lambda: self._listing(version.ref))
+        known = self._known(("manifest", version.identity, repr(listing)), ttl=None)
+        return evidence if known is _ABSENT else replace(evidence, manifest=known, place=self._place(version))
 
     def remembered(self, version: ModelVersion) -> Evidence:
         """The same for a page that shows ``version``."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
-from services.domain import Action, Actor, Metric, Role, VersionRef
+from services.domain import Action, Actor, LoggedModelFacts, Metric, MetricSource, Role, VersionRef
 from services.evidence import Elsewhere, Evidence, Facts, Finding, Manifest, Severity, Waiver
 from services.gate import evaluate
 from services.mlflow import stores
@@ -35,8 +35,9 @@ Every check a policy can ask for, as people read it on a page, in a message, in 
 record: with its value, its threshold and one sentence. These are the gate's own answers to made-up versions: this file
 is written by `python -m tests.checks_document`, and a test fails while it says anything else than the gate.
 
-An id is the family of the check and, where there can be several, what it is about. A policy's keys are explained by the
-policies in `policies/` and `policies/examples/`.
+An id is the family of the check and, where there can be several, what it is about. Where two policies judge a model,
+each asks its own checks, and the id begins with the name of the policy: `strict/metric:val_auc`. A policy's keys are
+explained by the policies in `policies/` and `policies/examples/`.
 """
 TITLES = {
     "intact": "Evidence: `intact`",
@@ -77,6 +78,7 @@ min_hours_in_staging: 24
 freezes:
   - {title: Year end, time_zone: Europe/Berlin, from: 2026-12-18 17:00:00, until: 2027-01-04 08:00:00}
 """
+LOGGED_MODEL = MetricSource.LOGGED_MODEL
 HOLDOUT = "9" * 64
 MANAGER = Actor(username="manager", name="Mara", roles=frozenset({Role.RELEASE_MANAGER}), person="id-manager")
 HOLDER = Actor(username="holder", name="Hanna", roles=frozenset({Role.BREAK_GLASS}), person="id-holder")
@@ -130,13 +132,42 @@ def _of_evidence() -> Iterator[Verdict]:
     for days, limit in ((1, "1"), (1.00002, "1"), (0.5, "0.5"), (0.50001, "0.5")):
         aged = replace(good, run=replace(good.run, ended_at=NOW - timedelta(days=days)))
         yield evaluate(policy(more=f"max_evidence_age_days: {limit}\n"), facts(aged))
+    yield evaluate(demanding, facts(replace(good, run=replace(good.run, ended_at=NOW + timedelta(days=3650)))))
     yield evaluate(demanding, facts(replace(good, version=replace(good.version, tags={"owner": "x" * 81}), run=None)))
     gone = replace(good, version=replace(good.version, ready=False), run=None)
     yield evaluate(plain, facts(gone))
-    for value in (0.5, float("nan"), None):
+    assert good.manifest
+    deleted = replace(good, run=replace(good.run, deleted=True))
+    yield evaluate(metric("min_absolute_change: 0"), facts(deleted, replace(deleted, version=champion().version)))
+    yield evaluate(plain, facts(evidence(0.95), replace(champion(), run=None)))
+    for names in (("model.pkl",), ("conda.yaml", "model.pkl")):
+        yield evaluate(plain, facts(replace(good, manifest=replace(good.manifest, named=names))))
+    for value in (0.5, float("nan"), float("inf"), float("-inf"), None):
         yield evaluate(plain, facts(evidence(value)))
+    yield from _of_two_values()
     yield evaluate(losing("threshold: 0.3"), facts(evidence(0.3)))
     yield evaluate(losing("threshold: 0.3"), facts(evidence(0.31)))
+
+
+def _of_two_values() -> Iterator[Verdict]:
+    """Of one metric, on run and logged model."""
+    plain, said = policy(), evidence(0.61)
+    copied, elsewhere = (
+        Metric(name="val_auc", value=value, dataset_name=name, dataset_digest=name and "c" * 9, source=LOGGED_MODEL)
+        for value, name in ((0.97, None), (0.99, "train"))
+    )
+
+    def with_model(found: Evidence, *metrics: Metric) -> Evidence:
+        return replace(found, logged_model=LoggedModelFacts(model_id="m-1", metrics=metrics))
+
+    yield evaluate(plain, facts(with_model(said, copied)))
+    yield evaluate(policy(more="metric_source: run\n"), facts(with_model(said, copied)))
+    yield evaluate(plain, facts(with_model(said, copied, elsewhere)))
+    only = [replace(copied, value=value) for value in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    for count in (4, 5):
+        yield evaluate(plain, facts(with_model(evidence(None), *only[:count])))
+    yield evaluate(plain, facts(with_model(evidence(None), replace(copied, value=0.0))))
+    yield evaluate(metric("min_absolute_change: 0"), facts(evidence(0.95), with_model(champion(0.92), copied)))
 
 
 def _of_places() -> Iterator[Verdict]:
@@ -248,7 +279,7 @@ def _of_time() -> Iterator[Verdict]:
     seen = facts(evidence(0.95))
     waiting = agreed(demanding, seen)
     assert waiting.submission
-    for hours, limit in ((23.999, 24), (24, 24), (0.5, 1), (1, 1)):
+    for hours, limit in ((23.999, 24), (24, 24), (0.5, 1), (1, 1), (-24, 24)):
         since = (NOW - timedelta(hours=hours)).isoformat()
         waited = replace(waiting, submission=replace(waiting.submission, submitted_at=since))
         yield evaluate(policy(more=f"min_hours_in_staging: {limit}\n"), waited)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from services.domain import (
     Dataset,
     LoggedModelFacts,
     Metric,
+    MetricSource,
     ModelVersion,
     RegisteredModel,
     RunFacts,
@@ -30,7 +31,7 @@ from services.domain import (
 from services.errors import BadInput, FilesUnreadable, NotFound, UnreadableModel
 from services.evidence import Manifest
 from services.mlflow import stores
-from services.mlflow.artifacts import saved
+from services.mlflow.artifacts import described, saved
 from services.place import Place, PlaceKind
 from services.progress import Progress, tell
 from services.registry import RunContents
@@ -63,6 +64,7 @@ class FakeRegistry:
         self._signed: dict[VersionRef, Signature | None] = {}
         self._with_example: set[VersionRef] = set()
         self._runs: dict[str, RunFacts] = {}
+        self._logged_models: dict[str, LoggedModelFacts] = {}
         self._curves: dict[tuple[str, str], Curve] = {}
         self._run_files: dict[str, dict[str, bytes]] = {}
         self.curves_asked: list[str] = []
@@ -124,6 +126,27 @@ class FakeRegistry:
         )
         return ref
 
+    def log_on_run(self, ref: VersionRef, metric: str, value: float) -> None:
+        """Another last value of a metric of the version's run, which says of no metric on which data set."""
+        run_id, found = self._versions[ref].run_id or "", Metric(name=metric, value=value, at=self._tick())
+        self._runs[run_id] = replace(self._runs[run_id], metrics={**self._runs[run_id].metrics, metric: found})
+
+    def log_on_model(self, ref: VersionRef, metric: str, value: float, dataset: Dataset | None = None) -> None:
+        """One more value that the version's logged model says."""
+        version = self._versions[ref]
+        model_id = version.model_id or f"m-{version.run_id}"
+        self._versions[ref] = replace(version, model_id=model_id)
+        said = Metric(
+            name=metric,
+            value=value,
+            dataset_name=dataset.name if dataset else None,
+            dataset_digest=dataset.digest if dataset else None,
+            source=MetricSource.LOGGED_MODEL,
+            at=self._tick(),
+        )
+        before = self._logged_models.get(model_id, LoggedModelFacts(model_id=model_id))
+        self._logged_models[model_id] = replace(before, metrics=(*before.metrics, said))
+
     def log_curve(self, ref: VersionRef, metric: str, points: Curve) -> None:
         """Values of one metric of the version's run, step by step."""
         self._curves[self._versions[ref].run_id or "", metric] = points
@@ -143,6 +166,11 @@ class FakeRegistry:
 
     def drop_run(self, ref: VersionRef) -> None:
         del self._runs[self._versions[ref].run_id or ""]
+
+    def delete_run(self, ref: VersionRef, *, deleted: bool = True) -> None:
+        """Deleted as MLflow does it: it can be restored, and is answered until then."""
+        run_id = self._versions[ref].run_id or ""
+        self._runs[run_id] = replace(self._runs[run_id], deleted=deleted)
 
     def write_file(self, ref: VersionRef, path: str, content: bytes) -> None:
         self._files[ref][path] = content
@@ -252,11 +280,13 @@ class FakeRegistry:
 
     def logged_model(self, model_id: str) -> LoggedModelFacts:
         self.calls += 1
-        raise NotFound(f"MLflow does not know the logged model {model_id}.")
+        if model_id not in self._logged_models:
+            raise NotFound(f"MLflow does not know the logged model {model_id}.")
+        return self._logged_models[model_id]
 
     def logged_models(self, model_ids: Iterable[str]) -> dict[str, LoggedModelFacts]:
         self.calls += 1
-        return {}
+        return {model_id: self._logged_models[model_id] for model_id in model_ids if model_id in self._logged_models}
 
     def curves(self, run_ids: Iterable[str], metric: str, limit: int) -> dict[str, Curve]:
         self.calls += 1
@@ -307,8 +337,8 @@ class FakeRegistry:
 
     def manifest(self, ref: VersionRef) -> Manifest:
         self.calls += 1
-        self._require_readable(ref)
         self.while_reading("files")
+        self._require_readable(ref)
         if ref not in self._files:
             raise NotFound(f"MLflow does not know the files of {ref}.")
         total = sum(map(len, self._files[ref].values()))
@@ -320,7 +350,14 @@ class FakeRegistry:
             ),
             signature=self._signed[ref],
             has_input_example=ref in self._with_example,
+            named=self._named(ref),
         )
+
+    def _named(self, ref: VersionRef) -> tuple[str, ...]:
+        """What ``MLmodel`` names; nothing where a test wrote something else into it."""
+        with suppress(UnreadableModel):
+            return described(ref, self._files[ref].get("MLmodel") or b"{}").named
+        return ()
 
     def fetch(self, ref: VersionRef, folder: Path, *, max_bytes: int) -> Manifest:
         found = self.manifest(ref)

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import mlflow
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
@@ -24,6 +25,7 @@ from services.mlflow.artifacts import described
 from services.mlflow.registry import MlflowRegistry
 from services.place import PlaceKind, foreign_run
 from services.policy import PolicyBook
+from services.reading import Reader
 from services.registry import Registry, RunContents
 from services.settings import PROJECT
 from services.views.diagnosis import Cause, diagnose
@@ -392,6 +394,39 @@ class TestMlflowOnly:
         assert found == {model_id: registry.logged_model(model_id) for model_id in ids}
         assert set(registry.logged_models([*ids, "m-" + "0" * 32])) == set(ids)
 
+    def test_nan_and_infinity_are_read_as_they_were_logged(self, mlflow_server: str, name: str) -> None:
+        """MLflow keeps 0 for NaN on a logged model, and the largest number there is for infinity everywhere."""
+        odd = {"nan": math.nan, "zero": 0.0, "high": math.inf, "low": -math.inf}
+        found = Reader(MlflowRegistry(mlflow_server)).fresh(train(mlflow_server, name, odd))
+        assert found.logged_model
+        assert {m.name: m.value for m in found.logged_model.metrics} == odd | {"nan": 0.0}, "so MLflow keeps them"
+        assert {key: str(metric.value) for key, metric in found.metrics.items()} == {k: str(v) for k, v in odd.items()}
+        assert [key for key, metric in found.metrics.items() if metric.usable] == ["zero"]
+
+    def test_what_is_logged_after_the_model_and_on_other_data_is_a_value_of_its_own(
+        self, mlflow_server: str, name: str
+    ) -> None:
+        mlflow.set_tracking_uri(mlflow_server)
+        train_set, test_set = (
+            mlflow.data.from_pandas(pd.DataFrame({"x": [float(ord(name))]}), name=name) for name in "ab"
+        )
+        with mlflow.start_run() as run:
+            mlflow.log_metric("val_auc", 0.97)
+            info = mlflow.pyfunc.log_model(name="model", python_model=_Constant(), pip_requirements=["mlflow"])
+            for step in range(3):  # a course: only its end is a value
+                mlflow.log_metric("val_loss", 0.5 - step / 10, step=step, model_id=info.model_id)
+            mlflow.log_metric("val_f1", 0.99, dataset=train_set, model_id=info.model_id)
+            mlflow.log_metric("val_f1", 0.6, dataset=test_set, model_id=info.model_id)
+        MlflowClient(mlflow_server).log_metric(run.info.run_id, "val_auc", 0.61, step=1)
+        version = mlflow.register_model(info.model_uri, name).version
+        found = Reader(MlflowRegistry(mlflow_server)).fresh(VersionRef(name=name, version=int(version))).measured
+        said = {key: {(m.source.value, m.value, m.dataset_name) for m in found[key].values} for key in found}
+        assert said == {
+            "val_auc": {("run", 0.61, None), ("logged_model", 0.97, None)},
+            "val_loss": {("run", 0.3, None), ("logged_model", 0.3, None)},
+            "val_f1": {("run", 0.6, None), ("logged_model", 0.99, "a"), ("logged_model", 0.6, "b")},
+        }
+
     def test_a_run_in_an_experiment_that_is_new_is_found(self, mlflow_server: str, name: str) -> None:
         registry = MlflowRegistry(mlflow_server)
         registry.runs(["0" * 32])
@@ -422,13 +457,27 @@ class TestMlflowOnly:
         with pytest.raises(BadInput):
             MlflowRegistry(mlflow_server).versions("a'b\"c")
 
-    def test_a_deleted_run_is_not_found(self, mlflow_server: str, name: str) -> None:
-        registry = MlflowRegistry(mlflow_server)
-        run_id = registry.version(train(mlflow_server, name, {})).run_id
+    def test_a_deleted_run_says_so_until_it_is_restored(self, mlflow_server: str, name: str) -> None:
+        registry, client = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server)
+        run_id = registry.version(train(mlflow_server, name, {"val_auc": 0.9})).run_id
         assert run_id
-        MlflowClient(mlflow_server).delete_run(run_id)
-        with pytest.raises(NotFound, match="deleted"):
-            registry.run(run_id)
+        client.delete_run(run_id)
+        for found in (registry.run(run_id), registry.runs([run_id])[run_id]):
+            assert (found.deleted, found.metrics["val_auc"].value) == (True, 0.9)
+        client.restore_run(run_id)
+        assert not registry.run(run_id).deleted
+
+    def test_a_file_that_mlmodel_names_and_that_is_gone_is_missing(
+        self, mlflow_server: str, mlflow_folder: Path, name: str
+    ) -> None:
+        registry = MlflowRegistry(mlflow_server)
+        ref = train(mlflow_server, name, {})
+        whole = registry.manifest(ref)
+        assert {"python_model.pkl", "conda.yaml", "python_env.yaml", "input_example.json"} <= set(whole.named)
+        assert whole.missing == ()
+        (file,) = (mlflow_folder / "artifacts").rglob(f"{registry.version(ref).model_id}/**/python_model.pkl")
+        file.unlink()
+        assert registry.manifest(ref).missing == ("python_model.pkl",)
 
     def test_a_deleted_run_still_witnesses_and_the_next_checkpoint_gets_another(self, mlflow_server: str) -> None:
         registry, ledger, client = MlflowRegistry(mlflow_server), uuid4().hex, MlflowClient(mlflow_server)
