@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from mlflow_gate import caller
+from mlflow_gate.letters import skeleton
 
 PROTOCOL = 1
 CONNECT_SECONDS = 2.0
@@ -131,15 +132,15 @@ class Gate:
             raise Denied(reason)
 
     def protects(self, alias: str) -> bool:
-        """Whether an alias is one that a policy names, without letter case; any is, until the names are known."""
+        """Whether an alias is one that a policy names, or looks like one; any is, until the names are known."""
         if time.monotonic() - self._read_at > NAMES_SECONDS:
             self._read_names()
-        return self._aliases is None or alias.casefold() in self._aliases
+        return self._aliases is None or skeleton(alias) in self._aliases
 
     def _read_names(self) -> None:
         try:
             names = self._send("GET", "/names", None, seconds=CONNECT_SECONDS)["aliases"]
-            self._aliases = frozenset(str(name).casefold() for name in names)
+            self._aliases = frozenset(skeleton(str(name)) for name in names)
         except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
             log.warning("the protected names cannot be read: %s", error)
         self._read_at = time.monotonic()  # also after a failure: the calls that come now must not all wait for it

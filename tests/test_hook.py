@@ -150,6 +150,21 @@ TRICKS: dict[str, tuple[str, str, Any]] = {
         f"{API}/registered-models/alias",
         {"name": "tricked", "alias": "Champion", "version": "2"},
     ),
+    "alias, a look-alike": (
+        "POST",
+        f"{API}/registered-models/alias",
+        {"name": "tricked", "alias": "champ\N{LATIN SMALL LETTER DOTLESS I}on", "version": "2"},
+    ),
+    "alias, in full width": (
+        "POST",
+        f"{API}/registered-models/alias",
+        {"name": "tricked", "alias": "\uff43\uff48\uff41\uff4d\uff50\uff49\uff4f\uff4e", "version": "2"},
+    ),
+    "tag, a look-alike": (
+        "POST",
+        f"{API}/model-versions/set-tag",
+        {"name": "tricked", "version": "2", "key": "appr\N{CYRILLIC SMALL LETTER O}ved_by", "value": "me"},
+    ),
     "alias deleted": ("DELETE", f"{API}/registered-models/alias", {"name": "tricked", "alias": "champion"}),
     "tag": (
         "POST",
