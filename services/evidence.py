@@ -29,6 +29,8 @@ from services.domain import (
 )
 from services.errors import BadInput
 from services.measurements import Measurement, measurements
+from services.place import Place
+from services.policy import Assignment
 from services.validation.record import Validation
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -92,6 +94,10 @@ class Evidence:
     """Paths of what the run logged beside the model; read only where a policy asks for an artifact."""
     preferred: MetricSource | None = None
     """Who is believed where run and logged model say different values; None: nobody said."""
+    place: Place | None = None
+    """Where its files lie; None where that was not asked: enough to compare, never to decide."""
+    unreadable: str = ""
+    """Why its files cannot be read from there, in words; empty where they can, or were not asked for."""
 
     @property
     def ref(self) -> VersionRef:
@@ -154,12 +160,13 @@ class Evidence:
 
     @property
     def digest(self) -> str:
-        """sha256 over identity, source and every metric with its data set: what an approval is bound to."""
+        """sha256 over identity, source, place and every metric with its data set: what an approval is bound to."""
         return digest(
             {
                 "identity": self.version.identity,
                 "run": self.version.run_id,
                 "model": self.version.model_id,
+                "place": self.place.as_json() if self.place else None,
                 "metrics": {name: found.as_json() for name, found in self.measured.items()},
             }
         )
@@ -167,7 +174,7 @@ class Evidence:
 
 _CHANGED = {
     "manifest": "the model's files changed",
-    "evidence": "its metrics or their data sets changed",
+    "evidence": "its metrics, their data sets or the place of its files changed",
     "champion": "the champion it is compared with changed",
     "policy": "the policy changed",
 }
@@ -382,8 +389,8 @@ class Facts:
     """What was decided on the same bytes under another name or number, newest first."""
     validations: tuple[Validation, ...] = ()
     """Of exactly this version, newest first; whether one counts is for the gate to say."""
-    no_emergency_under: str | None = None
-    """Name of a policy that judged the model before and knows no emergencies; None where there is no such."""
+    assigned: Assignment | None = None
+    """Which policy was assigned to the model; None where none was yet, and its tags and name choose."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
 

@@ -10,14 +10,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import bars
+from services import assignments, bars
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
-from services.errors import NotFound
+from services.errors import FilesUnreadable, NotFound, SignoffError, StoreUnavailable
 from services.evidence import Binding, Decision, Evidence, Facts, Finding, Known, Severity, Submission
-from services.policy import Policy, PolicyBook
+from services.policy import Policy
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, emergencies, findings, policies, promotions, submissions
+from services.tables import decisions, emergencies, findings, promotions, submissions
 from services.validation.record import validations_of
 
 OPEN = tuple(status.value for status in Status if status.open)
@@ -42,14 +42,14 @@ def fresh(
         InvalidSettings: no policy, or more than one, judges this model.
     """
     model = signoff.registry.model(ref.name)
-    policy = signoff.policies.match(model)
-    candidate = signoff.reader.without_files(ref).preferring(policy.rules.metric_source)
+    policy = assignments.judging(signoff, model)
+    candidate = signoff.reader.without_files(ref).preferring(policy.metric_source)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
     seen = Facts(
         model=model,
         now=signoff.now(),
         candidate=candidate,
-        champion=signoff.reader.without_files(champion.ref).preferring(policy.rules.metric_source)
+        champion=signoff.reader.without_files(champion.ref).preferring(policy.metric_source)
         if champion and champion.ref != ref
         else None,
         bars={},
@@ -76,7 +76,7 @@ def again(signoff: Signoff, connection: Connection, seen: Facts) -> Facts:
         now=signoff.now(),
         author=bars.author_of(connection, seen.candidate),
         bars=bars.of_candidate(connection, seen.candidate),
-        no_emergency_under=_no_emergency_under(connection, signoff.policies, version.ref.name),
+        assigned=assignments.assigned(connection, version.ref.name),
         submission=submission,
         decisions=latest_decisions(connection, submission),
         findings=_findings(connection, bars.same(known, findings)),
@@ -102,13 +102,13 @@ def remembered(
     version = next((version for version in versions if version.ref == ref), None)
     if version is None:
         raise NotFound(f"There is no {ref} in the registry.")
-    policy = signoff.policies.match(model)
+    policy = assignments.judging(signoff, model)
     champion = _champion(policy, model, versions)
     seen = Facts(
         model=model,
         now=signoff.now(),
-        candidate=_read_for(signoff, policy, signoff.reader.remembered(version)),
-        champion=signoff.reader.remembered(champion).preferring(policy.rules.metric_source)
+        candidate=_read_for(signoff, policy, signoff.reader.remembered(version), StoreUnavailable),
+        champion=signoff.reader.remembered(champion).preferring(policy.metric_source)
         if champion and champion.ref != ref
         else None,
         bars={},
@@ -117,32 +117,25 @@ def remembered(
         return policy, again(signoff, connection, seen)
 
 
-def _read_for(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
-    """As the policy reads it, with the paths of what its run logged beside the model where it asks for any artifact."""
-    candidate = candidate.preferring(policy.rules.metric_source)
-    if not policy.rules.required_artifacts or candidate.run is None:
+def _read_for(signoff: Signoff, policy: Policy, candidate: Evidence, *shown: type[SignoffError]) -> Evidence:
+    """As the policy reads it, with the paths of what its run logged beside the model where it asks for any artifact.
+
+    ``shown``: errors of which a page shows the words and a decision does not get past.
+    """
+    candidate = candidate.preferring(policy.metric_source)
+    if candidate.run is None or not any(one.rules.required_artifacts for one in policy.each):
         return candidate
-    files = signoff.registry.run_files(candidate.run.run_id)
+    words: tuple[type[SignoffError], ...] = (FilesUnreadable, *shown)
+    try:
+        files = signoff.registry.run_files(candidate.run.run_id)
+    except words as error:
+        return replace(candidate, unreadable=candidate.unreadable or str(error))
     return replace(candidate, run_files=tuple(file.path for file in files))
 
 
 def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
     target = policy.rules.champion
     return champion_of(model, versions, alias=target.alias, stage=target.stage)
-
-
-def _no_emergency_under(connection: Connection, book: PolicyBook, name: str) -> str | None:
-    """The policy that judged a submission or a release of this model and allows no emergency, as its rules are now.
-
-    Else it would be enough to take away the tag that had chosen it.
-    """
-    digests = sa.select(submissions.c.binding["policy"].as_string()).where(submissions.c.model == name)
-    judged = sa.select(policies.c.name).where(policies.c.digest.in_(digests))
-    labels = sa.select(promotions.c.policy).where(promotions.c.model == name).distinct()
-    names = set(connection.execute(judged).scalars())
-    names |= {str(label).rpartition("@")[0] for label in connection.execute(labels).scalars()}
-    found = (p.rules.name for p in book.policies if p.rules.name in names and not p.rules.break_glass)
-    return next(found, None)
 
 
 def open_submission(connection: Connection, version: ModelVersion) -> Submission | None:

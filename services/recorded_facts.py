@@ -28,7 +28,8 @@ from services.domain import (
     VersionRef,
 )
 from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Submission
-from services.policy import Policy
+from services.place import Place
+from services.policy import Assignment, Policy
 from services.record import mirror
 from services.record.ledger import Event
 from services.validation.record import Validation
@@ -58,11 +59,14 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "run_deleted": run is not None and run.deleted,
         "missing_files": list(manifest.missing[:MAX_PATHS]) if manifest else [],
         "has_logged_model": candidate.logged_model is not None,
+        **({"unreadable": candidate.unreadable} if candidate.unreadable else {}),
         "evidence_end": run.ended_at.isoformat() if run and run.ended_at else None,
         "signature": manifest is not None and manifest.signature is not None,
         "input_example": manifest is not None and manifest.has_input_example,
         "files": _paths([file.path for file in manifest.files] if manifest else [], policy),
-        "run_files": _paths(candidate.run_files, policy) if policy.rules.required_artifacts else None,
+        "run_files": _paths(candidate.run_files, policy)
+        if any(one.rules.required_artifacts for one in policy.each)
+        else None,
         "tags": _tags(candidate.version.tags, policy),
         "model_tags": _tags(seen.model.tags, policy),
         "champion_datasets": _datasets(seen.champion),
@@ -78,6 +82,7 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         else None,
         "bars": dict(seen.bars),
         "rollback_of": seen.rollback_of,
+        **({"assigned": [seen.assigned.policy, seen.assigned.passed_over]} if seen.assigned else {}),
     }
 
 
@@ -138,7 +143,7 @@ def _datasets(champion: Evidence | None) -> list[dict[str, str]]:
 
 def _tags(tags: Mapping[str, str], policy: Policy) -> dict[str, Any]:
     """Those the policy names first, without those that repeat our record. MLflow's can have 8,000 characters each."""
-    named = {*policy.rules.required_tags, *policy.rules.applies_to.tags}
+    named = {key for one in policy.each for key in (*one.rules.required_tags, *one.rules.applies_to.tags)}
     ours = {key: tags[key] for key in sorted(tags.keys() - mirror.OURS, key=lambda key: (key not in named, key))}
     kept = dict([(key, value) for key, value in ours.items() if _fits(key, MAX_TAG) and _fits(value)][:MAX_TAGS])
     found: dict[str, Any] = {"values": {key: value[:MAX_TAG] for key, value in kept.items()}}
@@ -149,7 +154,7 @@ def _tags(tags: Mapping[str, str], policy: Policy) -> dict[str, Any]:
 
 def _paths(paths: Iterable[str], policy: Policy) -> dict[str, Any]:
     """Those the policy asks for first, then what lies highest."""
-    patterns = policy.rules.required_artifacts
+    patterns = [pattern for one in policy.each for pattern in one.rules.required_artifacts]
     every = list(paths)
     wanted = sorted(every, key=lambda p: (not any(fnmatchcase(p, x) for x in patterns), p.count("/"), p))
     kept = [path for path in wanted if _fits(path, MAX_PATH)][:MAX_PATHS]
@@ -218,6 +223,7 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
         champion=_champion(ref.name, details, kept),
         bars=kept["bars"] if kept else {},
         submission=_submission(ref, details, kept),
+        assigned=_assigned(kept),
     )
     if event.kind.subject == "rollback":
         manifest = facts.candidate.manifest
@@ -270,6 +276,8 @@ def _candidate(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, A
         run=run if kept["has_run"] else None,
         logged_model=logged_model,
         manifest=_manifest(details, kept),
+        place=Place.from_json(details["place"]) if details.get("place") else None,
+        unreadable=kept.get("unreadable", ""),
         run_files=tuple(kept["run_files"]["paths"]) if kept["run_files"] else (),
     )
 
@@ -319,6 +327,11 @@ def _submission(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, 
         binding=Binding(**details["binding"]),
         seq=0,
     )
+
+
+def _assigned(kept: Mapping[str, Any] | None) -> Assignment | None:
+    found = (kept or {}).get("assigned")
+    return Assignment(policy=found[0], passed_over=found[1], by="", at="", seq=0) if found else None
 
 
 def _manifest(details: Mapping[str, Any], kept: Mapping[str, Any]) -> Manifest | None:

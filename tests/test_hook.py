@@ -24,6 +24,7 @@ from mlflow.tracking.request_header import registry as headers
 from services import caretaker
 from services.domain import VersionRef
 from services.mlflow.registry import MlflowRegistry
+from services.place import PlaceKind
 from services.steps import intents
 from services.tables import slots as slots_table
 from services.verbs import releases, reviews
@@ -335,6 +336,31 @@ class TestNoSpellingOfACall:
             server.client.copy_model_version(f"models:/{model}/1", "copied")
         assert server.client.search_model_versions("name='copied'") == []
         assert server.meaning(model) == meant
+
+
+class TestTheTagsThatChooseAPolicy:
+    """MLflow's own `set_registered_model_tag`, on a model that Signoff has seen."""
+
+    def test_are_refused_where_another_policy_would_judge_and_others_are_free(self, server: Gated) -> None:
+        name = "chosen_once"
+        register(server.url, name, 1)
+        reviews.submit(server.signoff, VersionRef(name=name, version=1), by="scientist", comment="Please review.")
+        why = refusal(lambda: server.client.set_registered_model_tag(name, "task", "regression"))
+        assert "policy default was assigned to it" in why
+        assert f"signoff policy assign {name} --policy regression" in why
+        server.client.set_registered_model_tag(name, "owner", "crm")
+        assert server.client.get_registered_model(name).tags == {"owner": "crm"}
+        server.client.delete_registered_model_tag(name, "owner")
+
+    def test_are_free_while_a_model_is_made_and_stay_then(self, server: Gated) -> None:
+        name = "made_with_it"
+        server.client.create_registered_model(name, tags={"task": "regression"})
+        register(server.url, name, 1)
+        reviews.submit(server.signoff, VersionRef(name=name, version=1), by="scientist", comment="Please review.")
+        assert "policy default would judge it too" in refusal(
+            lambda: server.client.delete_registered_model_tag(name, "task")
+        )
+        assert server.client.get_registered_model(name).tags == {"task": "regression"}
 
 
 class TestFiles:
@@ -797,6 +823,11 @@ class TestAServer:
     def test_says_that_it_has_the_hook(self, server: Gated) -> None:
         assert server.signoff.registry.gated()
         assert server.send("GET", "/api/2.0/signoff/gate").json() == {"protocol": 1, "gate": server.proxy.url}
+
+    def test_guards_the_files_that_go_through_it(self, server: Gated) -> None:
+        registry, name = server.signoff.registry, released(server, "guarded", 1)
+        place = registry.place(registry.version(VersionRef(name=name, version=1)))
+        assert (place.kind, place.guarded) == (PlaceKind.LOGGED_MODEL, True)
 
     def test_without_it_is_known_for_that(self, mlflow_server: str) -> None:
         assert not MlflowRegistry(mlflow_server).gated()

@@ -20,6 +20,7 @@ from services.database import database_time
 from services.domain import Actor, Role, Source
 from services.errors import (
     BadInput,
+    FilesUnreadable,
     LedgerUnavailable,
     NotFound,
     OutcomeUnknown,
@@ -27,6 +28,7 @@ from services.errors import (
     RegistryUnavailable,
 )
 from services.gate import Verdict
+from services.place import Place
 from services.record import ledger, mirror
 from services.record.activation import SYSTEM
 from services.record.ledger import Entry, Event, Kind
@@ -304,13 +306,21 @@ def _outcome(signoff: Signoff, intent: Intent, sender: Sender, *, lost: bool) ->
 
 
 def _changed_files(signoff: Signoff, intent: Intent) -> str | None:
-    """In words, that the version's files are not those it was judged with; None when they are."""
-    manifest = intent.context.get("manifest_digest") if intent.subject in _VOUCHES else None
+    """In words, that the version's files are not those it was judged with, or elsewhere; None when they are."""
+    if intent.subject not in _VOUCHES:
+        return None
+    manifest, judged = intent.context.get("manifest_digest"), intent.context.get("place")
     try:
-        same = not manifest or signoff.registry.manifest(intent.ref).digest == manifest
+        if manifest and signoff.registry.manifest(intent.ref).digest != manifest:
+            return "the model's files changed meanwhile"
+        now = signoff.registry.place(signoff.registry.version(intent.ref)) if judged else None
     except NotFound:
         return "the model's files are gone"
-    return None if same else "the model's files changed meanwhile"
+    except FilesUnreadable as error:
+        return f"the model's files can no longer be read ({error})" if manifest else None
+    if now and judged and now.folder != Place.from_json(judged).folder:
+        return f"MLflow now reads its files from another place, {now.words}"
+    return None
 
 
 def _entry(

@@ -110,6 +110,8 @@ def judged_again(
         activation.require_in_force(connection, policy)
         who = still_may(signoff, connection, actor, action) if action else actor
         now = facts.again(signoff, connection, seen)
+        if signoff.policies.judging(now.model, now.assigned) != policy:
+            raise StaleDecision(f"Which policy judges {now.model.name} was decided meanwhile. Look again.")
         verdict, details = judge(connection, now, who)
         return Judged(actor=who, context={**context(policy, now, signature), **details}, verdict=verdict)
 
@@ -144,7 +146,7 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
             ref=ref,
             reason=str(error),
             verdict=refused.verdict if refused else None,
-            details=refused.context if refused else {},
+            details=error.context if isinstance(error, Refused) else {},
             at=signoff.now(),
         )
         if ref and signoff.acts:  # else no page was looked at, and MLflow itself waits for this answer
@@ -236,6 +238,7 @@ def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None =
         "run_id": candidate.version.run_id,
         "model_id": candidate.version.model_id,
         "source_uri": candidate.version.source,
+        "place": candidate.place.as_json() if candidate.place else None,
         "claimed_author": seen.author,
         "registered_by": candidate.version.tags.get(REGISTERED_BY) or None,
         "manifest_digest": candidate.manifest.digest if candidate.manifest else None,
