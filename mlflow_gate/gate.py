@@ -65,9 +65,10 @@ class Gate:
         self.url = url.rstrip("/")
         self._token = token
         self._seconds = seconds
-        # Moves are judged by reading MLflow, and may make Signoff write tags: what that asks must not wait for them.
-        self._moves, self._others = _Turns(in_flight), _Turns(in_flight)
-        self._pool = urllib3.PoolManager(maxsize=2 * in_flight, block=False)
+        # Moves are judged by reading MLflow, and may make Signoff write tags: what that asks must not wait for them,
+        # and neither for a training that logs to a run of the record, thousands of times a minute.
+        self._moves, self._beneath, self._others = _Turns(in_flight), _Turns(in_flight), _Turns(in_flight)
+        self._pool = urllib3.PoolManager(maxsize=3 * in_flight, block=False)
         self._aliases: frozenset[str] | None = None
         self._model_tags: frozenset[str] | None = None
         self._read_at = 0.0
@@ -85,8 +86,11 @@ class Gate:
     @contextmanager
     def turn(self, change: Mapping[str, Any]) -> Iterator[None]:
         """Hold one of the places for questions; raises `Denied` when too many wait already."""
-        outside = change["kind"] in MOVES and caller.intent() is None
-        with (self._moves if outside else self._others).taken():
+        if "path" in change:
+            turns = self._beneath
+        else:
+            turns = self._moves if change["kind"] in MOVES and caller.intent() is None else self._others
+        with turns.taken():
             yield
 
     def ask(self, change: Mapping[str, Any], models: Sequence[Mapping[str, Any]], workspace: str) -> Answer:

@@ -17,7 +17,7 @@ import httpx
 import mlflow
 import pytest
 import requests
-from mlflow.entities import LoggedModelStatus, Param, RunTag
+from mlflow.entities import LoggedModelInput, LoggedModelStatus, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.request_header import registry as headers
 
@@ -611,6 +611,8 @@ class TestTheBar:
         after = client.get_run(run_id).to_dictionary(), client.get_logged_model(model_id).to_dictionary()
         assert after == before
         assert client.get_run(other).data.metrics == {}
+        client.log_inputs(other, models=[LoggedModelInput(model_id)])  # as the runs of our validations do
+        client.log_metric(other, "candidate_roc_auc", 0.9)
 
     def test_is_anybodys_where_nothing_is_recorded(self, server: Gated) -> None:
         """A version that was only registered keeps nobody from training on."""
