@@ -80,7 +80,7 @@ class Question(_Message):
 
     protocol: Literal[1]
     user: str | None = Field(default=None, min_length=1, max_length=256)
-    intent: str | None = Field(default=None, max_length=64)
+    intent: str | None = Field(default=None, max_length=128)
     patience: float = Field(gt=0, le=600)
     workspace: str = Field(max_length=256)
     change: ChangeMessage

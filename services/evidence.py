@@ -29,6 +29,7 @@ from services.domain import (
 )
 from services.errors import BadInput
 from services.measurements import Measurement, measurements
+from services.place import Place
 from services.policy import Assignment
 from services.validation.record import Validation
 
@@ -93,6 +94,10 @@ class Evidence:
     """Paths of what the run logged beside the model; read only where a policy asks for an artifact."""
     preferred: MetricSource | None = None
     """Who is believed where run and logged model say different values; None: nobody said."""
+    place: Place | None = None
+    """Where its files lie; None where that was not asked: enough to compare, never to decide."""
+    unreadable: str = ""
+    """Why its files cannot be read from there, in words; empty where they can, or were not asked for."""
 
     @property
     def ref(self) -> VersionRef:
@@ -155,12 +160,13 @@ class Evidence:
 
     @property
     def digest(self) -> str:
-        """sha256 over identity, source and every metric with its data set: what an approval is bound to."""
+        """sha256 over identity, source, place and every metric with its data set: what an approval is bound to."""
         return digest(
             {
                 "identity": self.version.identity,
                 "run": self.version.run_id,
                 "model": self.version.model_id,
+                "place": self.place.as_json() if self.place else None,
                 "metrics": {name: found.as_json() for name, found in self.measured.items()},
             }
         )
@@ -168,7 +174,7 @@ class Evidence:
 
 _CHANGED = {
     "manifest": "the model's files changed",
-    "evidence": "its metrics or their data sets changed",
+    "evidence": "its metrics, their data sets or the place of its files changed",
     "champion": "the champion it is compared with changed",
     "policy": "the policy changed",
 }

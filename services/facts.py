@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from services import assignments, bars
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
-from services.errors import NotFound
+from services.errors import FilesUnreadable, NotFound, SignoffError, StoreUnavailable
 from services.evidence import Binding, Decision, Evidence, Facts, Finding, Known, Severity, Submission
 from services.policy import Policy
 from services.signoff import Signoff
@@ -107,7 +107,7 @@ def remembered(
     seen = Facts(
         model=model,
         now=signoff.now(),
-        candidate=_read_for(signoff, policy, signoff.reader.remembered(version)),
+        candidate=_read_for(signoff, policy, signoff.reader.remembered(version), StoreUnavailable),
         champion=signoff.reader.remembered(champion).preferring(policy.metric_source)
         if champion and champion.ref != ref
         else None,
@@ -117,12 +117,19 @@ def remembered(
         return policy, again(signoff, connection, seen)
 
 
-def _read_for(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
-    """As the policy reads it, with the paths of what its run logged beside the model where it asks for any artifact."""
+def _read_for(signoff: Signoff, policy: Policy, candidate: Evidence, *shown: type[SignoffError]) -> Evidence:
+    """As the policy reads it, with the paths of what its run logged beside the model where it asks for any artifact.
+
+    ``shown``: errors of which a page shows the words and a decision does not get past.
+    """
     candidate = candidate.preferring(policy.metric_source)
     if candidate.run is None or not any(one.rules.required_artifacts for one in policy.each):
         return candidate
-    files = signoff.registry.run_files(candidate.run.run_id)
+    words: tuple[type[SignoffError], ...] = (FilesUnreadable, *shown)
+    try:
+        files = signoff.registry.run_files(candidate.run.run_id)
+    except words as error:
+        return replace(candidate, unreadable=candidate.unreadable or str(error))
     return replace(candidate, run_files=tuple(file.path for file in files))
 
 

@@ -8,6 +8,7 @@ from services.checks.approvals import approvals, automatic, barred, elsewhere, f
 from services.checks.emergency import emergency as emergency_checks
 from services.checks.emergency import waived
 from services.checks.evidence import evidence
+from services.checks.place import place
 from services.checks.release import promoter, released_before, timing
 from services.checks.signing import signed
 from services.checks.validation import validation
@@ -82,20 +83,23 @@ def _evaluate(
 ) -> Verdict:
     """What one policy asks, whether it judges alone or beside another."""
     if emergency is not None:
-        usual = (*evidence(policy, facts), *validation(policy, facts), *findings(facts), *_usual(policy, facts))
+        usual = (
+            *evidence(policy, facts),
+            *place(policy, facts),
+            *validation(policy, facts),
+            *findings(facts),
+            *_usual(policy, facts),
+        )
         return Verdict(checks=(*waived(Verdict(checks=usual)).checks, *emergency_checks(policy, facts, emergency)))
     rollback = facts.rollback_of is not None
     action = Action.ROLLBACK if rollback else Action.PROMOTE
     return Verdict(
         checks=(
             *evidence(policy, facts),
+            *place(policy, facts),
             *validation(policy, facts),
             *findings(facts),
-            *(
-                [released_before(facts)]
-                if rollback
-                else (*elsewhere(facts), *timing(policy, facts), *approvals(policy, facts))
-            ),
+            *([released_before(facts)] if rollback else _usual(policy, facts)),
             *([promoter(policy, actor)] if actor else []),
             *(
                 [signed(Act.of(action, policy, facts), actor, signature, facts.now)]

@@ -28,9 +28,11 @@ from services.domain import (
     VersionRef,
     Witness,
 )
-from services.errors import BadInput, NotFound, UnreadableModel
+from services.errors import BadInput, FilesUnreadable, NotFound, UnreadableModel
 from services.evidence import Manifest
+from services.mlflow import stores
 from services.mlflow.artifacts import described, saved
+from services.place import Place, PlaceKind
 from services.progress import Progress, tell
 from services.registry import RunContents
 
@@ -57,6 +59,8 @@ class FakeRegistry:
         self._models: dict[str, RegisteredModel] = {}
         self._versions: dict[VersionRef, ModelVersion] = {}
         self._files: dict[VersionRef, dict[str, bytes]] = {}
+        self._places: dict[VersionRef, Place] = {}
+        self._unreadable: dict[VersionRef, str] = {}
         self._signed: dict[VersionRef, Signature | None] = {}
         self._with_example: set[VersionRef] = set()
         self._runs: dict[str, RunFacts] = {}
@@ -195,6 +199,19 @@ class FakeRegistry:
             self._versions[ref] = replace(self._versions.pop(version.ref), ref=ref)
             self._files[ref], self._signed[ref] = self._files.pop(version.ref), self._signed.pop(version.ref)
 
+    def source(self, ref: VersionRef, source: str, *, run_id: str | None = None, place: Place | None = None) -> None:
+        """What a client said when it registered the version; ``place`` is what that resolves to."""
+        version = self._versions[ref]
+        self._versions[ref] = replace(version, source=source, run_id=run_id or version.run_id)
+        if place:
+            self._places[ref] = place
+
+    def hide_files(self, ref: VersionRef, source: str, why: str) -> None:
+        """The version is said to lie where nobody here can read; the sentence is the one of the real adapter."""
+        nowhere = Place(kind=PlaceKind.ELSEWHERE, uri=source, unguarded_because="they lie elsewhere")
+        self.source(ref, source, place=nowhere)
+        self._unreadable[ref] = str(stores.unreadable(source, f"the files of {ref}", why, "Install it"))
+
     def remove_file(self, ref: VersionRef, path: str) -> None:
         del self._files[ref][path]
 
@@ -280,8 +297,30 @@ class FakeRegistry:
         found = self._runs[run_id].metrics.get(metric) if run_id in self._runs else None
         return self._curves.get((run_id, metric)) or (((0, found.value),) if found else ())
 
+    def place(self, version: ModelVersion) -> Place:
+        self.calls += 1
+        if version.ref not in self._versions:
+            raise NotFound(f"MLflow does not know {version.ref}.")
+        model_id = version.source.removeprefix("models:/")
+        why = "" if self.hooked else "the MLflow server has no hook that asks Signoff"
+        return self._places.get(version.ref) or Place(
+            kind=PlaceKind.LOGGED_MODEL,
+            uri=f"mlflow-artifacts:/1/models/{model_id}/artifacts",
+            id=model_id,
+            run_id=model_id.removeprefix("m-"),
+            unguarded_because=why,
+        )
+
+    def source_problem(self, version: ModelVersion) -> str:
+        return self._unreadable.get(version.ref, "")
+
+    def _require_readable(self, ref: VersionRef) -> None:
+        if ref in self._unreadable:
+            raise FilesUnreadable(self._unreadable[ref])
+
     def version_file(self, ref: VersionRef, path: str, limit: int) -> bytes:
         self.calls += 1
+        self._require_readable(ref)
         if path not in self._files.get(ref, {}):
             raise NotFound(f"MLflow does not know {path} of {ref}.")
         content = self._files[ref][path]
@@ -293,11 +332,13 @@ class FakeRegistry:
 
     def listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]:
         self.calls += 1
+        self._require_readable(ref)
         return tuple(ArtifactEntry(path=path, size=len(data)) for path, data in sorted(self._files[ref].items()))
 
     def manifest(self, ref: VersionRef) -> Manifest:
         self.calls += 1
         self.while_reading("files")
+        self._require_readable(ref)
         if ref not in self._files:
             raise NotFound(f"MLflow does not know the files of {ref}.")
         total = sum(map(len, self._files[ref].values()))

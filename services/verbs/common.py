@@ -238,6 +238,7 @@ def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None =
         "run_id": candidate.version.run_id,
         "model_id": candidate.version.model_id,
         "source_uri": candidate.version.source,
+        "place": candidate.place.as_json() if candidate.place else None,
         "claimed_author": seen.author,
         "registered_by": candidate.version.tags.get(REGISTERED_BY) or None,
         "manifest_digest": candidate.manifest.digest if candidate.manifest else None,
