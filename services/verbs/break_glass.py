@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from services import expiry, facts, gate
 from services.accounts import people, permissions
+from services.checks.bound import bound
 from services.database import database_time
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import PromotionConflict, Refused
@@ -64,11 +65,11 @@ def ask(
         if is_champion(policy, now):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
         require_as_seen(seen, policy, now, "Look again.")
-        binding = now.binding(policy.digest)
+        binding = bound(policy, now)
         verdict = allowed(policy, now, gate.evaluate(policy, now, emergency=Waiver(asked_by=actor, binding=binding)))
         with signoff.database.reading() as connection:
             before = emergencies.waiting(connection, ref, now.candidate.version.identity)
-        if before and not before.binding.differences(binding):
+        if before and not before.binding.differences(binding, substance=True):
             return Outcome(ref=ref, event=None, message=f"{before.asked_by} has asked for {ref} already.")
         with signoff.database.writing() as connection:
             _still_ours(connection, slot, actor, Action.BREAK_GLASS)

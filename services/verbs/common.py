@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from services import gate, signing
 from services.accounts import people, permissions, sessions
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED
+from services.checks.bound import bound
 from services.checks.signing import signed
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import (
@@ -98,7 +99,7 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
 
 def require_as_seen(binding: Binding | None, policy: Policy, seen: Facts, advice: str) -> None:
     """Raise `StaleDecision` when anything of what was on screen, if anything was, has changed since."""
-    if binding and (changed := binding.differences(seen.binding(policy.digest))):
+    if binding and (changed := binding.differences(bound(policy, seen))):
         raise StaleDecision(f"Since you opened {seen.candidate.ref}, {' and '.join(changed)}. {advice}")
 
 
@@ -181,7 +182,7 @@ def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None =
         "champion": champion.ref.version if champion else None,
         "champion_metrics": metrics(champion) if champion else {},
         **({"approved_automatically": True} if gate.automatic(policy, seen) else {}),
-        "binding": seen.binding(policy.digest).as_json(),
+        "binding": bound(policy, seen).as_json(),
         "approvals": votes(policy, seen, APPROVED),
         **({"changes_requested": asked} if (asked := votes(policy, seen, CHANGES_REQUESTED)) else {}),
         "facts": recorded(policy, seen),

@@ -109,7 +109,7 @@ def _from(row: Any) -> Emergency:
         seq=row.seq,
         ref=VersionRef(name=row.model, version=row.version),
         identity=row.identity,
-        binding=Binding(**row.binding),
+        binding=Binding.from_json(row.binding),
         asked_by=row.asked_by,
         asked_by_id=row.asked_by_id,
         reason=row.reason,
