@@ -87,10 +87,11 @@ class MetricAnswer(MetricValue):
 
 
 class SubmissionAnswer(BaseModel):
-    """The open submission."""
+    """The open submission. A ``proposal`` was made by an MLflow client, and nobody answers for it yet."""
 
     status: str
     submitted_by: str
+    proposal: bool
     submitted_at: Recorded
     comment: str
     event: int
@@ -265,7 +266,8 @@ def _value(metric: Metric) -> dict[str, Any]:
 def _submission(submission: Submission) -> SubmissionAnswer:
     return SubmissionAnswer(
         status=submission.status,
-        submitted_by=submission.submitted_by,
+        submitted_by=submission.owner,
+        proposal=submission.proposal,
         submitted_at=submission.submitted_at,
         comment=submission.comment,
         event=submission.seq,

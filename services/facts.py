@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
+from fnmatch import fnmatchcase
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from services import bars
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import NotFound
-from services.evidence import Binding, Decision, Evidence, Facts, Finding, Severity, Submission
+from services.evidence import Binding, Decision, Evidence, Facts, Finding, Known, Severity, Submission
 from services.policy import Policy
 from services.signoff import Signoff
 from services.snapshot import champion_of
 from services.tables import decisions, emergencies, findings, promotions, submissions
 from services.validation.record import validations_of
 
+MAX_ARTIFACTS, MAX_ARTIFACT = 20, 1_000_000
+"""Of the artifacts that a policy asks for, how many are read, and of how many bytes each."""
 OPEN = tuple(status.value for status in Status if status.open)
 
 
@@ -33,21 +39,35 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
     policy = signoff.policies.match(model)
     candidate = signoff.reader.fresh(ref)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
+    seen = Facts(
+        model=model,
+        now=signoff.now(),
+        candidate=_read_for(signoff, policy, candidate, signoff.registry.run_file),
+        champion=signoff.reader.fresh(champion.ref).preferring(policy.rules.metric_source)
+        if champion and champion.ref != ref
+        else None,
+    )
     with signoff.database.reading() as connection:
-        submission = open_submission(connection, candidate.version)
-        return policy, Facts(
-            model=model,
-            now=signoff.now(),
-            candidate=_read_for(signoff, policy, candidate),
-            champion=signoff.reader.fresh(champion.ref).preferring(policy.rules.metric_source)
-            if champion and champion.ref != ref
-            else None,
-            submission=submission,
-            decisions=latest_decisions(connection, submission),
-            findings=findings_of(connection, candidate.version),
-            validations=validations_of(connection, candidate.version),
-            rollback_of=released_digest(connection, candidate.version, to_return_to=True) if rollback else None,
-        )
+        seen = of_the_record(connection, seen)
+        if rollback:
+            seen = replace(seen, rollback_of=released_digest(connection, candidate.version, to_return_to=True))
+    return policy, seen
+
+
+def of_the_record(connection: Connection, seen: Facts) -> Facts:
+    """With all that our own tables know of the candidate at this moment; MLflow is not asked."""
+    candidate, known = seen.candidate, Known.of(seen.candidate)
+    submission = open_submission(connection, candidate.version)
+    return replace(
+        seen,
+        submission=submission,
+        decisions=latest_decisions(connection, submission),
+        author=bars.author_of(connection, candidate),
+        bars=bars.of_candidate(connection, candidate),
+        findings=_findings(connection, bars.same(known, findings)),
+        elsewhere=bars.elsewhere(connection, known),
+        validations=validations_of(connection, candidate.version),
+    )
 
 
 def shown(signoff: Signoff, ref: VersionRef) -> tuple[Policy, Facts]:
@@ -68,32 +88,36 @@ def remembered(
         raise NotFound(f"There is no {ref} in the registry.")
     policy = signoff.policies.match(model)
     champion = _champion(policy, model, versions)
-    with signoff.database.reading() as connection:
-        submission = open_submission(connection, version)
-        voted = latest_decisions(connection, submission)
-        found = findings_of(connection, version)
-        validated = validations_of(connection, version)
-    return policy, Facts(
+    seen = Facts(
         model=model,
         now=signoff.now(),
-        candidate=_read_for(signoff, policy, signoff.reader.remembered(version)),
+        candidate=_read_for(signoff, policy, signoff.reader.remembered(version), signoff.reader.run_file),
         champion=signoff.reader.remembered(champion).preferring(policy.rules.metric_source)
         if champion and champion.ref != ref
         else None,
-        submission=submission,
-        decisions=voted,
-        findings=found,
-        validations=validated,
     )
+    with signoff.database.reading() as connection:
+        return policy, of_the_record(connection, seen)
 
 
-def _read_for(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
-    """As the policy reads it, with the paths of what its run logged beside the model where it asks for any artifact."""
-    candidate = candidate.preferring(policy.rules.metric_source)
-    if not policy.rules.required_artifacts or candidate.run is None:
+def _read_for(signoff: Signoff, policy: Policy, candidate: Evidence, read: Callable[[str, str], bytes]) -> Evidence:
+    """As the policy reads it, with what its run logged beside the model where it asks for any artifact.
+
+    ``read`` gives the content of one of them: what the policy asks for is bound by content, not by name alone.
+    """
+    candidate, patterns = candidate.preferring(policy.rules.metric_source), policy.rules.required_artifacts
+    if not patterns or candidate.run is None:
         return candidate
-    files = signoff.registry.run_files(candidate.run.run_id)
-    return replace(candidate, run_files=tuple(file.path for file in files))
+    run_id = candidate.run.run_id
+    files = signoff.registry.run_files(run_id)
+    asked = [file for file in files if any(fnmatchcase(file.path, pattern) for pattern in patterns)][:MAX_ARTIFACTS]
+    digests = {
+        file.path: f"{file.size} bytes"
+        if file.size > MAX_ARTIFACT
+        else hashlib.sha256(read(run_id, file.path)).hexdigest()
+        for file in asked
+    }
+    return replace(candidate, run_files=tuple(file.path for file in files), run_digests=digests)
 
 
 def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
@@ -125,16 +149,17 @@ def latest_decisions(connection: Connection, submission: Submission | None) -> t
 
 
 def findings_of(connection: Connection, version: ModelVersion) -> tuple[Finding, ...]:
-    """Whatever reviewers found in exactly this version, oldest first."""
-    rows = connection.execute(
-        sa.select(findings)
-        .where(
-            findings.c.model == version.ref.name,
-            findings.c.version == version.ref.version,
-            findings.c.identity == version.identity,
-        )
-        .order_by(findings.c.id)
+    """All that reviewers found in exactly this version, oldest first."""
+    exactly = (
+        findings.c.model == version.ref.name,
+        findings.c.version == version.ref.version,
+        findings.c.identity == version.identity,
     )
+    return _findings(connection, *exactly)
+
+
+def _findings(connection: Connection, *which: sa.ColumnElement[bool]) -> tuple[Finding, ...]:
+    rows = connection.execute(sa.select(findings).where(*which).order_by(findings.c.id))
     return tuple(finding_from(row) for row in rows)
 
 
@@ -164,14 +189,14 @@ def submission_from(row: Any) -> Submission:
         status=row.status,
         submitted_by=row.submitted_by,
         submitted_by_id=row.submitted_by_id,
+        proposal=row.proposal and row.taken_by_id is None,
+        taken_by=row.taken_by,
+        taken_by_id=row.taken_by_id,
         submitted_at=row.submitted_at,
         comment=row.comment,
         claimed_author=row.claimed_author,
         binding=Binding.from_json(row.binding),
         seq=row.seq,
-        manifest=row.manifest,
-        run_id=row.run_id,
-        model_id=row.model_id,
     )
 
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.checks.bound import bound, questions
+from services.checks.bound import ALWAYS, bound, questions
 from services.checks.view import OF_THE_MOMENT, Question, UndeclaredFact, View, answered
 from services.domain import (
     Actor,
@@ -45,6 +45,7 @@ RULES = policy(
 """A policy that asks everything that approvals are bound to."""
 
 
+@cache
 def whole() -> Facts:
     """A version that passes everything `RULES` ask, and a champion it is compared with."""
     mine = evidence(0.95, input_example=True, dataset=None, files={"MLmodel": b"", "weights": b"1"})
@@ -86,6 +87,10 @@ def _signature(seen: Facts) -> Facts:
     return _with(seen, "candidate", change)
 
 
+def _described(seen: Facts) -> Facts:
+    return replace(seen, model=replace(seen.model, description="For everybody."))
+
+
 def metric(value: float, side: str = "candidate") -> Callable[[Facts], Facts]:
     return of_run(side, metrics={"val_auc": Metric(name="val_auc", value=value)})
 
@@ -104,6 +109,7 @@ CHANGES: Mapping[str, tuple[Callable[[Facts], Facts], ...]] = {
     "artifact:*model_card.md": (
         lambda seen: _with(seen, "candidate", partial(replace, run_files=())),
         lambda seen: _with(seen, "candidate", partial(replace, run_files=("another_model_card.md",))),
+        lambda seen: _with(seen, "candidate", partial(replace, run_digests={"docs/model_card.md": "1" * 64})),
     ),
     "champion": (of_version("champion", source="elsewhere"), lambda seen: replace(seen, champion=None)),
     "champion_run": (of_run("champion", deleted=True),),
@@ -115,6 +121,7 @@ CHANGES: Mapping[str, tuple[Callable[[Facts], Facts], ...]] = {
         lambda seen: replace(seen, validations=(replace(seen.validations[0], seq=42),)),
     ),
     "policy": (lambda seen: seen,),
+    "description": (of_version("candidate", description="For everybody."), _described),
 }
 """By the name of a declared fact, ways in which it can become another one."""
 OTHER_POLICY = policy(
@@ -134,7 +141,7 @@ def approvals(verdict: Verdict) -> Check:
 class TestEveryDeclaredFact:
     def test_is_changed_here_one_after_another(self) -> None:
         declared = {name for question in questions(RULES) for name in question.reads} - OF_THE_MOMENT.keys()
-        assert CHANGES.keys() == declared | {"policy"}
+        assert CHANGES.keys() == declared | ALWAYS
 
     def test_passes_as_it_was_approved(self) -> None:
         verdict = judged(agreed(RULES, whole(), "reviewer"))
@@ -227,6 +234,21 @@ class TestEvidenceThatArrivesLater:
         late = of_run("candidate", datasets=(DATA,))(given)
         assert "changes" in {check.id for check in judged(late).failed}
 
+    def test_a_model_card_that_is_rewritten_is_named_beside_the_approval(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        rules = policy(more="required_artifacts: ['*model_card.md']\n")
+        signoff = replace(signoff, policies=PolicyBook(policies=(rules,)))
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        registry.log_file(ref, "model_card.md", b"For adults.")
+        reviews.submit(signoff, ref, by="scientist", comment="Please.")
+        reviews.approve(signoff, ref, by="reviewer", comment="For adults.")
+        registry.log_file(ref, "model_card.md", b"For anyone.")
+        event = releases.promote(signoff, ref, by="release_manager", reason="Go.").event
+        assert event
+        (said,) = [check.reason for check in event.verdict.checks if check.id == "approvals"]
+        assert said == "Approved by reviewer; since then the artifacts *model_card.md changed."
+
     def test_a_data_set_that_a_stranger_logs_after_the_approval_does_not_promote(
         self, signoff: Signoff, registry: FakeRegistry
     ) -> None:
@@ -279,7 +301,17 @@ class TestEveryCheck:
 
     def test_of_the_gate_is_bound_or_of_the_moment(self) -> None:
         """A new check must declare what it reads, or be listed here as one about the moment."""
-        moment = {"findings", "submitted", "changes", "approvals", "promoter", "signed", "freeze", "staging_time"}
+        moment = {
+            "findings",
+            "elsewhere",
+            "submitted",
+            "changes",
+            "approvals",
+            "promoter",
+            "signed",
+            "freeze",
+            "staging_time",
+        }
         asked = {question.id for question in questions(RULES)}
         actor = Actor(username="x", name="X", roles=frozenset({Role.RELEASE_MANAGER}))
         for check in evaluate(RULES, agreed(RULES, whole(), "reviewer"), actor=actor).checks:

@@ -7,8 +7,8 @@ from services.checks.view import Question, View, answered
 from services.evidence import Binding, Facts
 from services.policy import Policy
 
-ALWAYS = frozenset({"version", "files", "champion", "policy"})
-"""Bound whether a check reads it or not: the decision is about exactly this."""
+ALWAYS = frozenset({"version", "files", "champion", "policy", "description"})
+"""Bound whether a check reads it or not: a decision is about exactly this, and who decides has read the description."""
 
 
 def questions(policy: Policy) -> tuple[Question, ...]:

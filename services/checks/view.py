@@ -25,6 +25,8 @@ OF_THE_MOMENT: Mapping[str, str] = {
     "submission": "Who submitted, and when, is said by our own record; a new submission asks for new approvals.",
     "decisions": "The votes are what is bound; one that is taken back, or asks for changes, counts at once.",
     "findings": "A finding that is raised or reopened after an approval must stop it, one that is resolved lets it go.",
+    "elsewhere": "A request for changes of the same bytes under another name stops them at once, and so does its end.",
+    "bars": "Who had a hand in a version is said by our own record, and found again whenever a vote is counted.",
     "actor": "Roles and accounts are those of the person who acts, when that person acts.",
     "electronic_signature": "It is made for the act itself, on what was read just then.",
 }
@@ -103,7 +105,8 @@ class View:
 
     def artifacts(self, pattern: str) -> tuple[str, ...]:
         """Paths of what the run logged beside the model and fits the pattern."""
-        return self.fact(f"artifact:{pattern}")  # type: ignore[no-any-return]
+        found: Mapping[str, str] = self.fact(f"artifact:{pattern}")
+        return tuple(found)
 
     @property
     def validations(self) -> tuple[Validation, ...]:
@@ -184,6 +187,12 @@ def _tag(facts: Facts, key: str) -> str:
     return facts.candidate.version.tags.get(key) or facts.model.tags.get(key) or ""
 
 
+def _artifacts(evidence: Evidence, pattern: str) -> Mapping[str, str]:
+    """Path → digest; empty where the content was not read."""
+    found = (path for path in evidence.run_files if fnmatchcase(path, pattern))
+    return {path: evidence.run_digests.get(path, "") for path in found}
+
+
 def _champion(facts: Facts) -> ModelVersion | None:
     return facts.champion.version if facts.champion else None
 
@@ -198,7 +207,8 @@ _READ: Mapping[str, Callable[[Policy, Facts, str], Any]] = {
     "metric": lambda _, facts, name: _measured(facts.candidate, name),
     "datasets": lambda policy, facts, _: _datasets(policy, facts.candidate),
     "tag": lambda _, facts, key: _tag(facts, key),
-    "artifact": lambda _, facts, pattern: tuple(p for p in facts.candidate.run_files if fnmatchcase(p, pattern)),
+    "artifact": lambda _, facts, pattern: _artifacts(facts.candidate, pattern),
+    "description": lambda _, facts, __: (facts.candidate.version.description, facts.model.description),
     "champion": lambda _, facts, __: _champion(facts),
     "champion_run": lambda _, facts, __: Run.of(facts.champion),
     "champion_files": lambda _, facts, __: facts.champion.manifest if facts.champion else None,
@@ -237,7 +247,8 @@ _AS_JSON: Mapping[str, Callable[[Any], Any]] = {
     "metric": _said,
     "datasets": _named,
     "tag": str,
-    "artifact": list,
+    "artifact": dict,
+    "description": list,
     "champion": _identity,
     "champion_run": lambda run: run.problem,
     "champion_files": _files,
