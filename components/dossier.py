@@ -141,10 +141,13 @@ def _metrics(candidate: Evidence) -> None:
 
 
 def _files(dossier: Dossier) -> None:
-    manifest = dossier.facts.candidate.manifest
+    candidate, manifest = dossier.facts.candidate, dossier.facts.candidate.manifest
     st.subheader("Files", anchor=False)
+    if candidate.place:
+        st.caption(f"{escaped(candidate.place.words, 300)}. {escaped(candidate.place.standing, 300)}")
     if manifest is None:
-        st.error("The files of this version cannot be read.", icon=":material/folder_off:")
+        words = candidate.unreadable or "The files of this version are gone."
+        st.error(escaped(words, 1000), icon=":material/folder_off:")
         return
     st.caption(f"{len(manifest.files)} files, {size(manifest.size)} · manifest `{manifest.digest}`")
     st.table(

@@ -218,12 +218,13 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedModelFacts:
-    """What a logged model says: its own metrics with their data sets, and its params.
+    """What a logged model says: its own metrics with their data sets, and its params. ``run_id`` is who made it.
 
     One name can have several values: one for each data set, and more where several were logged at the last step.
     """
 
     model_id: str
+    run_id: str | None = None
     metrics: tuple[Metric, ...] = ()
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -31,6 +31,13 @@ class SelfApproval(Refused):
     """An author or submitter tried to approve their own version."""
 
 
+class FilesUnreadable(Refused):
+    """A version's files cannot be read where its source says they are. Names the source, what is missing, what helps.
+
+    It is no outage: the same is answered until somebody installs, configures or registers something.
+    """
+
+
 class StaleDecision(Refused):
     """What the decision was made on has changed since it was on screen."""
 
@@ -45,6 +52,10 @@ class PromotionConflict(SignoffError):
 
 class RegistryUnavailable(SignoffError):
     """MLflow did not answer, or not with what was asked for."""
+
+
+class StoreUnavailable(RegistryUnavailable):
+    """The store outside the MLflow server that holds a version's files did not answer: that says nothing of them."""
 
 
 class UnreadableModel(RegistryUnavailable):

@@ -29,6 +29,7 @@ from services.domain import (
 )
 from services.errors import BadInput
 from services.measurements import Measurement, measurements
+from services.place import Place
 from services.validation.record import Validation
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -94,6 +95,10 @@ class Evidence:
     """Of those that a policy asks for: path → sha256 of the content; of a large file its size."""
     preferred: MetricSource | None = None
     """Who is believed where run and logged model say different values; None: nobody said."""
+    place: Place | None = None
+    """Where its files lie; None where that was not asked: enough to compare, never to decide."""
+    unreadable: str = ""
+    """Why its files cannot be read from there, in words; empty where they can, or were not asked for."""
 
     @property
     def ref(self) -> VersionRef:
@@ -164,6 +169,8 @@ _CHANGED = {
     "version": "the version is another one",
     "registered": "MLflow finished registering it, or began anew",
     "files": "the model's files changed",
+    "place": "the place of its files changed",
+    "unreadable": "its files became readable, or no longer are",
     "signature": "its signature changed",
     "run": "its run was deleted or restored",
     "run_end": "the end of its run changed",
@@ -181,7 +188,7 @@ _CHANGED = {
     "policy": "the policy changed",
 }
 """What to say when a fact is another one than then, by its kind."""
-_SUBSTANCE = frozenset({"version", "files", "metric", "champion", "policy"})
+_SUBSTANCE = frozenset({"version", "files", "place", "metric", "champion", "policy"})
 """Kinds of facts that a decision is about: when one changes, it no longer counts. The others may arrive later, from
 anybody; see `Binding.voided`."""
 
@@ -429,18 +436,20 @@ class Facts:
     champion: Evidence | None
     now: datetime
     """When it is judged, in UTC; freezes, ages and expiry count from it."""
+    bars: Mapping[str, str]
+    """Everybody whose own this version is, as `services.bars` tells it: id or name → why, in words."""
     submission: Submission | None = None
     decisions: tuple[Decision, ...] = field(default=())
     author: str | None = None
     """Who trained it, as claimed when the run was first submitted."""
-    bars: Mapping[str, str] = field(default_factory=dict)
-    """Id of each person who had a hand in this version → what that was, in words that follow a username."""
     findings: tuple[Finding, ...] = ()
     """All that reviewers found in this version or in the same bytes, in any round, resolved or not; oldest first."""
     elsewhere: tuple[Elsewhere, ...] = ()
     """What was decided on the same bytes under another name or number, newest first."""
     validations: tuple[Validation, ...] = ()
     """Of exactly this version, newest first; whether one counts is for the gate to say."""
+    no_emergency_under: str | None = None
+    """Name of a policy that judged the model before and knows no emergencies; None where there is no such."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
     bindings: dict[str, Binding] = field(init=False, default_factory=dict, compare=False, repr=False)

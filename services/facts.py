@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date
 from fnmatch import fnmatchcase
@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import bars
-from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
-from services.errors import NotFound
+from services.domain import ArtifactEntry, ModelVersion, RegisteredModel, Status, VersionRef
+from services.errors import FilesUnreadable, NotFound, SignoffError, StoreUnavailable
 from services.evidence import Binding, Decision, Evidence, Facts, Finding, Known, Severity, Submission
-from services.policy import Policy
+from services.policy import Policy, PolicyBook
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, emergencies, findings, promotions, submissions
+from services.tables import decisions, emergencies, findings, policies, promotions, submissions
 from services.validation.record import validations_of
 
 MAX_ARTIFACTS, MAX_ARTIFACT = 20, 1_000_000
@@ -27,8 +27,18 @@ MAX_ARTIFACTS, MAX_ARTIFACT = 20, 1_000_000
 OPEN = tuple(status.value for status in Status if status.open)
 
 
-def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple[Policy, Facts]:
+def fresh(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    rollback: bool = False,
+    first: Callable[[Policy, Facts], object] = lambda *_: None,
+) -> tuple[Policy, Facts]:
     """Facts for a decision: everything read from MLflow at this moment.
+
+    Args:
+        first: called with the same facts but for the files, before they are read, which may take minutes; it may
+            raise what is certain by then.
 
     Raises:
         NotFound: no such model or version.
@@ -37,36 +47,46 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
     """
     model = signoff.registry.model(ref.name)
     policy = signoff.policies.match(model)
-    candidate = signoff.reader.fresh(ref)
+    candidate = signoff.reader.without_files(ref).preferring(policy.rules.metric_source)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
     seen = Facts(
         model=model,
         now=signoff.now(),
-        candidate=_read_for(signoff, policy, candidate, signoff.registry.run_file),
-        champion=signoff.reader.fresh(champion.ref).preferring(policy.rules.metric_source)
+        candidate=candidate,
+        champion=signoff.reader.without_files(champion.ref).preferring(policy.rules.metric_source)
         if champion and champion.ref != ref
         else None,
+        bars={},
+        rollback_of="" if rollback else None,
     )
     with signoff.database.reading() as connection:
-        seen = of_the_record(connection, seen)
-        if rollback:
-            seen = replace(seen, rollback_of=released_digest(connection, candidate.version, to_return_to=True))
-    return policy, seen
+        cheap = again(signoff, connection, seen)
+    first(policy, cheap)
+    seen = replace(
+        seen,
+        candidate=_read_for(signoff, policy, signoff.reader.with_files(candidate), signoff.registry.run_file),
+        champion=signoff.reader.with_files(seen.champion) if seen.champion else None,
+    )
+    with signoff.database.reading() as connection:
+        return policy, again(signoff, connection, seen)
 
 
-def of_the_record(connection: Connection, seen: Facts) -> Facts:
-    """With all that our own tables know of the candidate at this moment; MLflow is not asked."""
-    candidate, known = seen.candidate, Known.of(seen.candidate)
-    submission = open_submission(connection, candidate.version)
+def again(signoff: Signoff, connection: Connection, seen: Facts) -> Facts:
+    """The same facts at this moment, as far as they are in our own tables; what was read of MLflow stays as it is."""
+    version, known = seen.candidate.version, Known.of(seen.candidate)
+    submission = open_submission(connection, version)
     return replace(
         seen,
+        now=signoff.now(),
+        author=bars.author_of(connection, seen.candidate),
+        bars=bars.of_candidate(connection, seen.candidate),
+        no_emergency_under=_no_emergency_under(connection, signoff.policies, version.ref.name),
         submission=submission,
         decisions=latest_decisions(connection, submission),
-        author=bars.author_of(connection, candidate),
-        bars=bars.of_candidate(connection, candidate),
         findings=_findings(connection, bars.same(known, findings)),
         elsewhere=bars.elsewhere(connection, known),
-        validations=validations_of(connection, candidate.version),
+        validations=validations_of(connection, version),
+        rollback_of=None if seen.rollback_of is None else released_digest(connection, version, to_return_to=True),
     )
 
 
@@ -91,38 +111,70 @@ def remembered(
     seen = Facts(
         model=model,
         now=signoff.now(),
-        candidate=_read_for(signoff, policy, signoff.reader.remembered(version), signoff.reader.run_file),
+        candidate=_read_for(
+            signoff, policy, signoff.reader.remembered(version), signoff.reader.run_file, StoreUnavailable
+        ),
         champion=signoff.reader.remembered(champion).preferring(policy.rules.metric_source)
         if champion and champion.ref != ref
         else None,
+        bars={},
     )
     with signoff.database.reading() as connection:
-        return policy, of_the_record(connection, seen)
+        return policy, again(signoff, connection, seen)
 
 
-def _read_for(signoff: Signoff, policy: Policy, candidate: Evidence, read: Callable[[str, str], bytes]) -> Evidence:
+def _read_for(
+    signoff: Signoff,
+    policy: Policy,
+    candidate: Evidence,
+    read: Callable[[str, str], bytes],
+    *shown: type[SignoffError],
+) -> Evidence:
     """As the policy reads it, with what its run logged beside the model where it asks for any artifact.
 
     ``read`` gives the content of one of them: what the policy asks for is bound by content, not by name alone.
+    ``shown``: errors of which a page shows the words and a decision does not get past.
     """
-    candidate, patterns = candidate.preferring(policy.rules.metric_source), policy.rules.required_artifacts
-    if not patterns or candidate.run is None:
+    candidate = candidate.preferring(policy.rules.metric_source)
+    if not policy.rules.required_artifacts or candidate.run is None:
         return candidate
     run_id = candidate.run.run_id
-    files = signoff.registry.run_files(run_id)
-    asked = [file for file in files if any(fnmatchcase(file.path, pattern) for pattern in patterns)][:MAX_ARTIFACTS]
-    digests = {
-        file.path: f"{file.size} bytes"
-        if file.size > MAX_ARTIFACT
-        else hashlib.sha256(read(run_id, file.path)).hexdigest()
-        for file in asked
-    }
+    words: tuple[type[SignoffError], ...] = (FilesUnreadable, *shown)
+    try:
+        files = signoff.registry.run_files(run_id)
+        digests = {
+            file.path: f"{file.size} bytes"
+            if file.size > MAX_ARTIFACT
+            else hashlib.sha256(read(run_id, file.path)).hexdigest()
+            for file in _asked(policy, files)
+        }
+    except words as error:
+        return replace(candidate, unreadable=candidate.unreadable or str(error))
     return replace(candidate, run_files=tuple(file.path for file in files), run_digests=digests)
+
+
+def _asked(policy: Policy, files: Iterable[ArtifactEntry]) -> list[ArtifactEntry]:
+    patterns = policy.rules.required_artifacts
+    return [file for file in files if any(fnmatchcase(file.path, pattern) for pattern in patterns)][:MAX_ARTIFACTS]
 
 
 def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
     target = policy.rules.champion
     return champion_of(model, versions, alias=target.alias, stage=target.stage)
+
+
+def _no_emergency_under(connection: Connection, book: PolicyBook, name: str) -> str | None:
+    """The policy that judged a submission or a release of this model and allows no emergency, as its rules are now.
+
+    Else it would be enough to take away the tag that had chosen it.
+    """
+    digests = sa.select(submissions.c.binding["policy"].as_string()).where(submissions.c.model == name)
+    judged = sa.select(policies.c.name).where(policies.c.digest.in_(digests))
+    labels = sa.select(promotions.c.policy).where(promotions.c.model == name).distinct()
+    names = set(connection.execute(judged).scalars())
+    names |= {str(label).rpartition("@")[0] for label in connection.execute(labels).scalars()}
+    found = (p.rules.name for p in book.policies if p.rules.name in names and not p.rules.break_glass)
+    return next(found, None)
 
 
 def open_submission(connection: Connection, version: ModelVersion) -> Submission | None:

@@ -8,6 +8,7 @@ from services.checks.approvals import approvals, automatic, barred, elsewhere, f
 from services.checks.emergency import emergency as emergency_checks
 from services.checks.emergency import waived
 from services.checks.evidence import evidence
+from services.checks.place import place
 from services.checks.release import promoter, released_before, timing
 from services.checks.signing import signed
 from services.checks.validation import validation
@@ -17,7 +18,29 @@ from services.policy import Policy
 from services.signing import Act, ElectronicSignature, asked
 from services.verdict import Check, GateRefused, Verdict
 
-__all__ = ["Check", "GateRefused", "Verdict", "automatic", "barred", "evaluate", "void_reasons", "waived", "wanted"]
+__all__ = [
+    "Check",
+    "GateRefused",
+    "Verdict",
+    "automatic",
+    "barred",
+    "before_files",
+    "evaluate",
+    "void_reasons",
+    "waived",
+    "wanted",
+]
+
+_CERTAIN = frozenset({"findings", "freeze", "promoter", "break_glass", "asked_by", "second_person"})
+"""Families of checks of people and time that refuse at once: what one of them says, no file can change.
+
+Not among them: that it was not submitted. Then the refusal tells all that is missing, so that it can be seen to.
+"""
+_WITHOUT_FILES = _CERTAIN | {
+    *("submitted", "staging_time", "signed"),
+    *("metric", "champion", "same_dataset", "tag", "evidence_age"),
+}
+"""Families of checks that no file of the version is needed for."""
 
 
 def evaluate(
@@ -41,20 +64,23 @@ def evaluate(
             not (see `services.checks.emergency`) is asked in addition. Who may promote is then for them to say.
     """
     if emergency is not None:
-        usual = (*evidence(policy, facts), *validation(policy, facts), *findings(facts), *_usual(policy, facts))
+        usual = (
+            *evidence(policy, facts),
+            *place(policy, facts),
+            *validation(policy, facts),
+            *findings(facts),
+            *_usual(policy, facts),
+        )
         return Verdict(checks=(*waived(Verdict(checks=usual)).checks, *emergency_checks(policy, facts, emergency)))
     rollback = facts.rollback_of is not None
     action = Action.ROLLBACK if rollback else Action.PROMOTE
     return Verdict(
         checks=(
             *evidence(policy, facts),
+            *place(policy, facts),
             *validation(policy, facts),
             *findings(facts),
-            *(
-                [released_before(facts)]
-                if rollback
-                else (*elsewhere(facts), *timing(policy, facts), *approvals(policy, facts))
-            ),
+            *([released_before(facts)] if rollback else _usual(policy, facts)),
             *([promoter(policy, actor)] if actor else []),
             *(
                 [signed(Act.of(action, policy, facts), actor, signature, facts.now)]
@@ -70,3 +96,29 @@ def _usual(policy: Policy, facts: Facts) -> Iterator[Check]:
     yield from elsewhere(facts)
     yield from timing(policy, facts)
     yield from approvals(policy, facts)
+
+
+def before_files(
+    policy: Policy,
+    facts: Facts,
+    *,
+    actor: Actor | None = None,
+    unsigned: bool = False,
+    emergency: Waiver | None = None,
+) -> Verdict | None:
+    """The refusal that is certain before the version's files are read; None where nothing is certain yet.
+
+    Where the files are not known it has the checks that need none. Votes are bound to the files, so they are left out
+    then where there are any.
+
+    Args:
+        unsigned: nobody is going to sign, so that check is certain too.
+    """
+    told = evaluate(policy, facts, actor=actor, emergency=emergency)
+    left_out = {"as_asked"} if unsigned else {"as_asked", "signed"}
+    if facts.candidate.manifest is None:
+        left_out |= {check.family for check in told.checks} - _WITHOUT_FILES
+        if not facts.decisions:
+            left_out -= {"approvals", "changes"}
+    verdict = Verdict(checks=tuple(check for check in told.checks if check.family not in left_out))
+    return verdict if any(check.family in _CERTAIN for check in verdict.failed) else None

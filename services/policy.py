@@ -154,6 +154,8 @@ class Rules(_Strict):
     input_example: bool = False
     required_tags: tuple[Text, ...] = Field(default=(), strict=False)
     required_artifacts: tuple[Text, ...] = Field(default=(), strict=False)
+    guarded_files: Literal["shown", "required"] = "shown"
+    """Whether files may lie where the hook in the MLflow server does not see every change of them."""
     max_evidence_age_days: Days | None = None
     min_hours_in_staging: Days | None = None
     freezes: tuple[Freeze, ...] = Field(default=(), strict=False)

@@ -29,6 +29,7 @@ from services.domain import (
     VersionRef,
 )
 from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Submission
+from services.place import Place
 from services.policy import Policy
 from services.record import mirror
 from services.record.ledger import Event
@@ -59,6 +60,7 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "run_deleted": run is not None and run.deleted,
         "missing_files": list(manifest.missing[:MAX_PATHS]) if manifest else [],
         "has_logged_model": candidate.logged_model is not None,
+        **({"unreadable": candidate.unreadable} if candidate.unreadable else {}),
         "evidence_end": run.ended_at.isoformat() if run and run.ended_at else None,
         "signature": manifest is not None and manifest.signature is not None,
         "input_example": manifest is not None and manifest.has_input_example,
@@ -80,8 +82,8 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         }
         if submission
         else None,
+        "bars": dict(seen.bars),
         "rollback_of": seen.rollback_of,
-        "barred": dict(seen.bars),
     }
 
 
@@ -219,8 +221,8 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
         now=datetime.fromisoformat(kept["judged_at"]) if kept else event.at,
         candidate=_candidate(ref, details, kept),
         champion=_champion(ref.name, details, kept),
+        bars=kept["bars"] if kept else {},
         submission=_submission(ref, details, kept),
-        bars=kept["barred"] if kept else {},
     )
     if event.kind.subject == "rollback":
         manifest = facts.candidate.manifest
@@ -274,6 +276,8 @@ def _candidate(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, A
         run=run if kept["has_run"] else None,
         logged_model=logged_model,
         manifest=_manifest(details, kept),
+        place=Place.from_json(details["place"]) if details.get("place") else None,
+        unreadable=kept.get("unreadable", ""),
         run_files=tuple(kept["run_files"]["paths"]) if kept["run_files"] else (),
     )
 

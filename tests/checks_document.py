@@ -12,8 +12,10 @@ from pathlib import Path
 
 from services.checks.bound import bound
 from services.domain import Action, Actor, LoggedModelFacts, Metric, MetricSource, Role, VersionRef
-from services.evidence import Binding, Elsewhere, Evidence, Facts, Finding, Severity, Waiver
+from services.evidence import Binding, Elsewhere, Evidence, Facts, Finding, Manifest, Severity, Waiver
 from services.gate import evaluate
+from services.mlflow import stores
+from services.place import Place, PlaceKind
 from services.policy import Policy, parse
 from services.settings import PROJECT
 from services.signing import Act, ElectronicSignature
@@ -39,6 +41,8 @@ policies in `policies/` and `policies/examples/`.
 """
 TITLES = {
     "intact": "Evidence: `intact`",
+    "place": "Where its files are: `place`",
+    "guarded_files": "Where its files are: `guarded_files`",
     "metric": "Evidence: `metric`",
     "champion": "Evidence: `champion`",
     "same_dataset": "Evidence: `same_dataset`",
@@ -108,6 +112,7 @@ def agreed(rules: Policy, seen: Facts, *people: str, role: str = "reviewer", dec
 def verdicts() -> Iterator[Verdict]:
     """What the gate answers to one made-up version after another."""
     yield from _of_evidence()
+    yield from _of_places()
     yield from _of_comparisons()
     yield from _of_agreement()
     yield from _of_time()
@@ -163,6 +168,34 @@ def _of_two_values() -> Iterator[Verdict]:
         yield evaluate(plain, facts(with_model(evidence(None), *only[:count])))
     yield evaluate(plain, facts(with_model(evidence(None), replace(copied, value=0.0))))
     yield evaluate(metric("min_absolute_change: 0"), facts(evidence(0.95), with_model(champion(0.92), copied)))
+
+
+def _of_places() -> Iterator[Verdict]:
+    plain, guarded = policy(), policy(more="guarded_files: required\n")
+    good = evidence(0.95)
+    assert good.place
+    model, run, other = "m-1f00b91c2d484ed9a2c8b4d1a3f4e5d6", "0b5e" * 8, "c4ab" * 8
+    version = replace(good.version, run_id=run, source=f"models:/{model}")
+    logged = replace(good.place, id=model, run_id=run, uri="mlflow-artifacts:/1/models/…", unguarded_because="")
+    in_run = replace(logged, kind=PlaceKind.RUN, id=run, path="model", uri=f"mlflow-artifacts:/1/{run}/artifacts/model")
+    bucket = replace(
+        in_run,
+        uri=f"s3://bucket/1/{run}/artifacts/model",
+        unguarded_because="that store does not ask the MLflow server",
+    )
+    for place in (logged, in_run, bucket):
+        yield evaluate(guarded, facts(replace(good, version=version, place=place)))
+    two = replace(in_run, others=(logged.words,))
+    yield evaluate(plain, facts(replace(good, version=replace(version, source=f"runs:/{run}/model"), place=two)))
+    for claimed in (other, None):
+        yield evaluate(plain, facts(replace(good, version=replace(version, run_id=claimed), place=logged)))
+    yield evaluate(plain, facts(replace(good, version=version, place=replace(logged, run_id=None))))
+    yield evaluate(plain, facts(replace(good, version=replace(version, run_id=other), place=in_run)))
+    yield evaluate(plain, facts(replace(good, version=version, place=in_run, manifest=Manifest(files=()))))
+    yield evaluate(guarded, facts(replace(good, place=None)))
+    nowhere = Place(kind=PlaceKind.ELSEWHERE, uri="s3://bucket/model", unguarded_because="it is nobody's")
+    missing = stores.translated(ModuleNotFoundError("No module named 'boto3'"), nowhere.uri, f"the files of {good.ref}")
+    yield evaluate(plain, facts(replace(good, place=nowhere, manifest=None, unreadable=str(missing))))
 
 
 def _of_comparisons() -> Iterator[Verdict]:

@@ -28,9 +28,11 @@ from services.domain import (
     VersionRef,
     Witness,
 )
-from services.errors import BadInput, NotFound, UnreadableModel
+from services.errors import BadInput, FilesUnreadable, NotFound, UnreadableModel
 from services.evidence import Manifest
+from services.mlflow import stores
 from services.mlflow.artifacts import described, saved
+from services.place import Place, PlaceKind
 from services.progress import Progress, tell
 from services.registry import RunContents
 
@@ -40,7 +42,11 @@ SIGNATURE = Signature(inputs=(Column(name="x", type="double"),), outputs=(Column
 
 
 class FakeRegistry:
-    """`services.registry.Registry` on dictionaries. ``before_write`` is called before each write, and may raise."""
+    """`services.registry.Registry` on dictionaries.
+
+    ``before_write`` is called before each write, and may raise; ``while_reading`` before the files of a version, or
+    the versions of a model, are read.
+    """
 
     def __init__(self) -> None:
         self.calls = 0
@@ -49,9 +55,12 @@ class FakeRegistry:
         self.intent: str | None = None
         self.before_write: Callable[[str], None] = lambda _: None
         self.after_write: Callable[[str], None] = lambda _: None
+        self.while_reading: Callable[[str], None] = lambda _: None
         self._models: dict[str, RegisteredModel] = {}
         self._versions: dict[VersionRef, ModelVersion] = {}
         self._files: dict[VersionRef, dict[str, bytes]] = {}
+        self._places: dict[VersionRef, Place] = {}
+        self._unreadable: dict[VersionRef, str] = {}
         self._signed: dict[VersionRef, Signature | None] = {}
         self._with_example: set[VersionRef] = set()
         self._runs: dict[str, RunFacts] = {}
@@ -155,6 +164,11 @@ class FakeRegistry:
         run_id = self._versions[ref].run_id or ""
         self._runs[run_id] = replace(self._runs[run_id], tags={**self._runs[run_id].tags, **tags})
 
+    def claim_author(self, ref: VersionRef, user: str) -> None:
+        """As ``mlflow.user`` of the run, which anybody may write."""
+        run_id = self._versions[ref].run_id or ""
+        self._runs[run_id] = replace(self._runs[run_id], user=user)
+
     def drop_run(self, ref: VersionRef) -> None:
         del self._runs[self._versions[ref].run_id or ""]
 
@@ -189,6 +203,19 @@ class FakeRegistry:
             ref = replace(version.ref, name=new)
             self._versions[ref] = replace(self._versions.pop(version.ref), ref=ref)
             self._files[ref], self._signed[ref] = self._files.pop(version.ref), self._signed.pop(version.ref)
+
+    def source(self, ref: VersionRef, source: str, *, run_id: str | None = None, place: Place | None = None) -> None:
+        """What a client said when it registered the version; ``place`` is what that resolves to."""
+        version = self._versions[ref]
+        self._versions[ref] = replace(version, source=source, run_id=run_id or version.run_id)
+        if place:
+            self._places[ref] = place
+
+    def hide_files(self, ref: VersionRef, source: str, why: str) -> None:
+        """The version is said to lie where nobody here can read; the sentence is the one of the real adapter."""
+        nowhere = Place(kind=PlaceKind.ELSEWHERE, uri=source, unguarded_because="they lie elsewhere")
+        self.source(ref, source, place=nowhere)
+        self._unreadable[ref] = str(stores.unreadable(source, f"the files of {ref}", why, "Install it"))
 
     def remove_file(self, ref: VersionRef, path: str) -> None:
         del self._files[ref][path]
@@ -233,6 +260,7 @@ class FakeRegistry:
 
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
         self.calls += 1
+        self.while_reading("versions")
         return self._of(name)
 
     def all_versions(self, *, newest_first: bool = False) -> Iterator[list[ModelVersion]]:
@@ -274,8 +302,30 @@ class FakeRegistry:
         found = self._runs[run_id].metrics.get(metric) if run_id in self._runs else None
         return self._curves.get((run_id, metric)) or (((0, found.value),) if found else ())
 
+    def place(self, version: ModelVersion) -> Place:
+        self.calls += 1
+        if version.ref not in self._versions:
+            raise NotFound(f"MLflow does not know {version.ref}.")
+        model_id = version.source.removeprefix("models:/")
+        why = "" if self.hooked else "the MLflow server has no hook that asks Signoff"
+        return self._places.get(version.ref) or Place(
+            kind=PlaceKind.LOGGED_MODEL,
+            uri=f"mlflow-artifacts:/1/models/{model_id}/artifacts",
+            id=model_id,
+            run_id=model_id.removeprefix("m-"),
+            unguarded_because=why,
+        )
+
+    def source_problem(self, version: ModelVersion) -> str:
+        return self._unreadable.get(version.ref, "")
+
+    def _require_readable(self, ref: VersionRef) -> None:
+        if ref in self._unreadable:
+            raise FilesUnreadable(self._unreadable[ref])
+
     def version_file(self, ref: VersionRef, path: str, limit: int) -> bytes:
         self.calls += 1
+        self._require_readable(ref)
         if path not in self._files.get(ref, {}):
             raise NotFound(f"MLflow does not know {path} of {ref}.")
         content = self._files[ref][path]
@@ -287,10 +337,13 @@ class FakeRegistry:
 
     def listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]:
         self.calls += 1
+        self._require_readable(ref)
         return tuple(ArtifactEntry(path=path, size=len(data)) for path, data in sorted(self._files[ref].items()))
 
     def manifest(self, ref: VersionRef) -> Manifest:
         self.calls += 1
+        self.while_reading("files")
+        self._require_readable(ref)
         if ref not in self._files:
             raise NotFound(f"MLflow does not know the files of {ref}.")
         total = sum(map(len, self._files[ref].values()))

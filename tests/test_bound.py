@@ -87,6 +87,12 @@ def _signature(seen: Facts) -> Facts:
     return _with(seen, "candidate", change)
 
 
+def _moved(seen: Facts) -> Facts:
+    place = seen.candidate.place
+    assert place
+    return _with(seen, "candidate", partial(replace, place=replace(place, uri="elsewhere")))
+
+
 def _described(seen: Facts) -> Facts:
     return replace(seen, model=replace(seen.model, description="For everybody."))
 
@@ -101,6 +107,8 @@ CHANGES: Mapping[str, tuple[Callable[[Facts], Facts], ...]] = {
     "registered": (of_version("candidate", ready=False),),
     "files": (_files("candidate"),),
     "signature": (_signature,),
+    "place": (_moved,),
+    "unreadable": (lambda seen: _with(seen, "candidate", partial(replace, unreadable="There is no driver.")),),
     "run": (of_run("candidate", deleted=True),),
     "run_end": (of_run("candidate", ended_at=None), of_run("candidate", ended_at=NOW - timedelta(hours=1))),
     "metric:val_auc": tuple(metric(value) for value in (0.99, 0.5, math.nan)),
@@ -156,7 +164,7 @@ class TestEveryDeclaredFact:
         verdict = judged(seen, fact)
         assert not verdict.allowed or "since then" in approvals(verdict).reason
 
-    @pytest.mark.parametrize("fact", ["version", "files", "metric:val_auc", "champion", "policy"])
+    @pytest.mark.parametrize("fact", ["version", "files", "place", "metric:val_auc", "champion", "policy"])
     def test_that_the_decision_is_about_voids_the_approval_whatever_it_is_now(self, fact: str) -> None:
         given = agreed(RULES, whole(), "reviewer")
         for change in CHANGES[fact]:

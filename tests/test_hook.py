@@ -24,6 +24,7 @@ from mlflow.tracking.request_header import registry as headers
 from services import caretaker
 from services.domain import VersionRef
 from services.mlflow.registry import MlflowRegistry
+from services.place import PlaceKind
 from services.steps import intents
 from services.tables import slots as slots_table
 from services.verbs import releases, reviews
@@ -776,6 +777,11 @@ class TestAServer:
     def test_says_that_it_has_the_hook(self, server: Gated) -> None:
         assert server.signoff.registry.gated()
         assert server.send("GET", "/api/2.0/signoff/gate").json() == {"protocol": 1, "gate": server.proxy.url}
+
+    def test_guards_the_files_that_go_through_it(self, server: Gated) -> None:
+        registry, name = server.signoff.registry, released(server, "guarded", 1)
+        place = registry.place(registry.version(VersionRef(name=name, version=1)))
+        assert (place.kind, place.guarded) == (PlaceKind.LOGGED_MODEL, True)
 
     def test_without_it_is_known_for_that(self, mlflow_server: str) -> None:
         assert not MlflowRegistry(mlflow_server).gated()

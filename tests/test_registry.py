@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,15 +17,22 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 
-from services.domain import Dataset, VersionRef
-from services.errors import BadInput, NotFound, RegistryUnavailable, UnreadableModel
+from services.domain import Dataset, ModelVersion, VersionRef
+from services.errors import BadInput, FilesUnreadable, NotFound, RegistryUnavailable, UnreadableModel
 from services.mlflow.artifacts import described
 from services.mlflow.registry import MlflowRegistry
+from services.place import PlaceKind, foreign_run
+from services.policy import PolicyBook
 from services.reading import Reader
 from services.registry import Registry, RunContents
+from services.settings import PROJECT
+from services.views.diagnosis import Cause, diagnose
 from tests.conftest import free_port
 from tests.fakes import FakeRegistry
+
+BUCKET = "s3://bucket/model"
 
 
 @dataclass
@@ -32,6 +41,8 @@ class World:
 
     registry: Registry
     add_version: Callable[..., VersionRef]
+    hide_files: Callable[[str], VersionRef]
+    """Registers a version under this name whose source, ``s3://bucket/model``, nobody here can read."""
 
 
 class _Constant(mlflow.pyfunc.PythonModel):
@@ -60,9 +71,27 @@ def world(request: pytest.FixtureRequest) -> World:
     """The same tests run on both."""
     if request.param == "fake":
         fake = FakeRegistry()
-        return World(registry=fake, add_version=fake.add_version)
+        return World(registry=fake, add_version=fake.add_version, hide_files=lambda name: _hidden(fake, name))
     uri = request.getfixturevalue("mlflow_server")
-    return World(registry=MlflowRegistry(uri), add_version=lambda name, metrics: train(uri, name, metrics))
+    return World(
+        registry=MlflowRegistry(uri),
+        add_version=lambda name, metrics: train(uri, name, metrics),
+        hide_files=lambda name: registered(uri, name, BUCKET),
+    )
+
+
+def _hidden(fake: FakeRegistry, name: str) -> VersionRef:
+    ref = fake.add_version(name, {})
+    fake.hide_files(ref, BUCKET, "the Python package boto3 is not installed")
+    return ref
+
+
+def registered(uri: str, name: str, source: str, **more: str) -> VersionRef:
+    """A version as a client names it, without training anything."""
+    client = MlflowClient(uri)
+    with contextlib.suppress(MlflowException):
+        client.create_registered_model(name)
+    return VersionRef(name=name, version=int(client.create_model_version(name, source, **more).version))
 
 
 @pytest.fixture
@@ -144,6 +173,32 @@ class TestContract:
             world.registry.fetch(ref, tmp_path / "other", max_bytes=10)
         assert not (tmp_path / "other").exists()
 
+    def test_the_place_of_its_files_is_the_logged_model_that_its_run_made(self, world: World, name: str) -> None:
+        version = world.registry.version(world.add_version(name, {}))
+        place = world.registry.place(version)
+        assert (place.kind, place.run_id, place.path, place.others) == (PlaceKind.LOGGED_MODEL, version.run_id, "", ())
+        assert place.id == version.source.removeprefix("models:/")
+        assert not place.guarded
+        assert "no hook" in place.unguarded_because
+
+    def test_files_in_a_store_that_nobody_here_can_read_say_what_is_missing(
+        self, world: World, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for library in ("boto3", "botocore"):
+            monkeypatch.setitem(sys.modules, library, None)
+        ref = world.hide_files(name)
+        registry = world.registry
+        for read in (
+            lambda: registry.listing(ref),
+            lambda: registry.manifest(ref),
+            lambda: registry.fetch(ref, tmp_path, max_bytes=10),
+            lambda: registry.version_file(ref, "MLmodel", 10),
+        ):
+            with pytest.raises(FilesUnreadable, match=f"cannot be read from {BUCKET}: the Python package boto3 is not"):
+                read()
+        place = registry.place(registry.version(ref))
+        assert (place.kind, place.uri, place.guarded) == (PlaceKind.ELSEWHERE, BUCKET, False)
+
     def test_a_run_of_ours_is_begun_empty_and_completed_once_whatever_is_repeated(
         self, world: World, name: str, tmp_path: Path
     ) -> None:
@@ -200,7 +255,134 @@ class TestContract:
         assert world.registry.calls == before + 2
 
 
+class TestPlacesOnMlflow:
+    """What the sources that clients write resolve to."""
+
+    @pytest.fixture
+    def trained(self, mlflow_server: str, name: str) -> ModelVersion:
+        return MlflowRegistry(mlflow_server).version(train(mlflow_server, name, {}))
+
+    @pytest.mark.parametrize("source", ["runs:/{run}/model", "RUNS:/{run}/model", "runs:///{run}/model?a=1"])
+    def test_a_runs_source_is_the_newest_logged_model_of_that_name(
+        self, mlflow_server: str, name: str, trained: ModelVersion, source: str
+    ) -> None:
+        registry, run = MlflowRegistry(mlflow_server), trained.run_id or ""
+        ref = registered(mlflow_server, name, source.format(run=run), run_id=run)
+        place = registry.place(registry.version(ref))
+        assert (place.kind, place.id, place.run_id) == (PlaceKind.LOGGED_MODEL, trained.model_id, run)
+        assert registry.manifest(ref) == registry.manifest(trained.ref)
+        with mlflow.start_run(run_id=run):
+            newer = mlflow.pyfunc.log_model(name="model", python_model=_Constant(), pip_requirements=["mlflow"])
+        assert registry.place(registry.version(ref)).id == newer.model_id
+
+    def test_files_in_the_runs_folder_and_in_a_logged_model_are_two_places(
+        self, mlflow_server: str, name: str, trained: ModelVersion
+    ) -> None:
+        registry, run = MlflowRegistry(mlflow_server), trained.run_id or ""
+        ref = registered(mlflow_server, name, f"runs:/{run}/model", run_id=run)
+        MlflowClient(mlflow_server).log_text(run, "flavors: {}", "model/MLmodel")
+        place = registry.place(registry.version(ref))
+        assert (place.kind, place.id, place.path) == (PlaceKind.RUN, run, "model")
+        assert place.others == (f"logged model {trained.model_id}",)
+        assert [file.path for file in registry.manifest(ref).files] == ["MLmodel"]
+
+    def test_the_run_beside_a_logged_model_is_what_the_client_says_and_not_the_run_that_made_it(
+        self, mlflow_server: str, name: str, trained: ModelVersion
+    ) -> None:
+        registry, claimed = MlflowRegistry(mlflow_server), uuid4().hex
+        ref = registered(mlflow_server, name, trained.source, run_id=claimed, model_id=trained.model_id or "")
+        version = registry.version(ref)
+        assert version.run_id == claimed
+        assert f"which run {trained.run_id} made; the version claims run {claimed}" in foreign_run(
+            registry.place(version), ref, version.run_id
+        )
+
+    def test_a_copy_of_a_version_is_where_its_original_is(
+        self, mlflow_server: str, name: str, trained: ModelVersion
+    ) -> None:
+        registry, run = MlflowRegistry(mlflow_server), trained.run_id or ""
+        ref = registered(mlflow_server, f"{name}_copy", f"models:/{name}/{trained.ref.version}", run_id=run)
+        assert registry.place(registry.version(ref)) == registry.place(trained)
+        assert foreign_run(registry.place(trained), ref, run) == ""
+
+    def test_files_beside_the_model_lie_in_the_folder_of_their_run(
+        self, mlflow_server: str, name: str, trained: ModelVersion
+    ) -> None:
+        registry, client, run = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server), trained.run_id or ""
+        client.log_text(run, "flavors: {}", "old/style/MLmodel")
+        ref = registered(mlflow_server, name, f"{client.get_run(run).info.artifact_uri}/old/style", run_id=run)
+        place = registry.place(registry.version(ref))
+        assert (place.kind, place.id, place.path, place.run_id) == (PlaceKind.RUN, run, "old/style", run)
+        assert [file.path for file in registry.manifest(ref).files] == ["MLmodel"]
+        assert ("old/style/MLmodel", 11) not in [(one.path, one.size) for one in registry.run_files(run)]
+        client.log_text(run, "For whom.", "model_card.md")
+        assert registry.run_file(run, "model_card.md") == b"For whom."
+
+    @pytest.mark.parametrize(
+        ("source", "words"),
+        [
+            ("gs://bucket/model", "pip install google-cloud-storage"),
+            ("wasbs://c@a.blob.core.windows.net/model", "pip install azure-storage-blob azure-identity"),
+            ("dbfs:/databricks/mlflow/1/2/artifacts/model", "read through a Databricks workspace"),
+            ("hf://org/model", "MLflow has no artifact store for hf:"),
+        ],
+    )
+    def test_a_source_elsewhere_says_what_is_missing(
+        self, mlflow_server: str, name: str, source: str, words: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for library in ("google.cloud", "azure"):
+            monkeypatch.setitem(sys.modules, library, None)
+        ref = registered(mlflow_server, name, source)
+        with pytest.raises(FilesUnreadable, match=f"cannot be read from {source}: .*{words}"):
+            MlflowRegistry(mlflow_server).manifest(ref)
+
+    def test_a_diagnosis_finds_each_of_them_without_reading_a_file(
+        self, mlflow_server: str, name: str, trained: ModelVersion, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        registry, client, run = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server), trained.run_id or ""
+        for library in ("boto3", "botocore"):
+            monkeypatch.setitem(sys.modules, library, None)
+        elsewhere = registered(mlflow_server, name, BUCKET)
+        mismatch = registered(mlflow_server, name, trained.source, run_id="0" * 32, model_id=trained.model_id or "")
+        two = registered(mlflow_server, name, f"runs:/{run}/model", run_id=run)
+        client.log_text(run, "flavors: {}", "model/MLmodel")
+        deleted = registry.version(train(mlflow_server, name, {}))
+        client.delete_run(deleted.run_id or "")
+        for method in ("listing", "manifest", "version_file", "fetch", "run_files"):
+            monkeypatch.setattr(registry, method, None)
+        found = diagnose(registry, PolicyBook.load(PROJECT / "policies"))
+        assert {(one.cause, one.version) for one in found.symptoms if one.model == name} == {
+            (Cause.UNREADABLE, elsewhere.version),
+            (Cause.NO_RUN, elsewhere.version),
+            (Cause.OTHER_RUN, mismatch.version),
+            (Cause.DELETED_RUN, mismatch.version),
+            (Cause.TWO_PLACES, two.version),
+            (Cause.DELETED_RUN, deleted.ref.version),
+        }
+
+
 class TestMlflowOnly:
+    def test_the_figures_of_a_run_of_ours_are_logged_where_its_artifacts_cannot_be(
+        self, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for library in ("boto3", "botocore"):
+            monkeypatch.setitem(sys.modules, library, None)
+        registry = MlflowRegistry(mlflow_server)
+        MlflowClient(mlflow_server).create_experiment(name, artifact_location=BUCKET)
+        run_id = registry.begin_run(name, "v2 against v1", {})
+        contents = RunContents(
+            at=datetime(2026, 11, 25, tzinfo=UTC),
+            metrics={"candidate_roc_auc": 0.97},
+            params={},
+            tags={},
+            dataset=Dataset(name="holdout", digest="12345678"),
+            documents={"report.json": "{}"},
+        )
+        registry.complete_run(run_id, contents)
+        found = registry.run(run_id)
+        assert (found.status, found.metrics["candidate_roc_auc"].value) == ("FINISHED", 0.97)
+        assert "the Python package boto3 is not installed" in found.tags["signoff.artifacts"]
+
     def test_many_logged_models_are_one_call(self, mlflow_server: str, name: str) -> None:
         registry = MlflowRegistry(mlflow_server)
         refs = [train(mlflow_server, name, {"val_auc": value}) for value in (0.8, 0.9)]

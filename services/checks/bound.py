@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from services.checks import evidence, validation
+from services.checks import evidence, place, validation
 from services.checks.view import Question, View, answered
 from services.evidence import Binding, Facts
 from services.policy import Policy
 
-ALWAYS = frozenset({"version", "files", "champion", "policy", "description"})
+ALWAYS = frozenset({"version", "files", "place", "champion", "policy", "description"})
 """Bound whether a check reads it or not: a decision is about exactly this, and who decides has read the description."""
 
 
 def questions(policy: Policy) -> tuple[Question, ...]:
     """Every check of a policy that reads what approvals are bound to."""
-    return (*evidence.questions(policy), *validation.questions(policy))
+    return (*evidence.questions(policy), *place.questions(policy), *validation.questions(policy))
 
 
 def bound(policy: Policy, facts: Facts) -> Binding:

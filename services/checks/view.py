@@ -15,6 +15,7 @@ from typing import Any
 from services.domain import Dataset, ModelVersion, Signature, VersionRef
 from services.evidence import Evidence, Facts, Manifest, digest
 from services.measurements import Measurement
+from services.place import Place
 from services.policy import Policy
 from services.validation.record import Validation
 from services.verdict import Check
@@ -59,6 +60,28 @@ class View:
         """The version that is judged."""
         version: ModelVersion = self.fact("version")
         return version.ref
+
+    @property
+    def source(self) -> str:
+        """What it was registered from."""
+        version: ModelVersion = self.fact("version")
+        return version.source
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that it names."""
+        version: ModelVersion = self.fact("version")
+        return version.run_id
+
+    @property
+    def place(self) -> Place | None:
+        """Where its files lie; None where MLflow does not say."""
+        return self.fact("place")  # type: ignore[no-any-return]
+
+    @property
+    def unreadable(self) -> str:
+        """Why its files cannot be read, in words; empty where they can."""
+        return self.fact("unreadable")  # type: ignore[no-any-return]
 
     @property
     def manifest(self) -> Manifest | None:
@@ -201,6 +224,8 @@ _READ: Mapping[str, Callable[[Policy, Facts, str], Any]] = {
     "version": lambda _, facts, __: facts.candidate.version,
     "registered": lambda _, facts, __: facts.candidate.version.ready,
     "files": lambda _, facts, __: facts.candidate.manifest,
+    "place": lambda _, facts, __: facts.candidate.place,
+    "unreadable": lambda _, facts, __: facts.candidate.unreadable,
     "signature": lambda _, facts, __: facts.candidate.signature,
     "run": lambda _, facts, __: Run.of(facts.candidate),
     "run_end": lambda _, facts, __: facts.candidate.run.ended_at if facts.candidate.run else None,
@@ -241,6 +266,8 @@ _AS_JSON: Mapping[str, Callable[[Any], Any]] = {
     "version": _identity,
     "registered": bool,
     "files": _files,
+    "place": lambda place: place.as_json() if place else None,
+    "unreadable": bool,
     "signature": lambda signature: asdict(signature) if signature else None,
     "run": lambda run: run.problem,
     "run_end": lambda at: at.isoformat() if at else None,

@@ -101,6 +101,7 @@ def logged_model(entity: Any) -> LoggedModelFacts:
     """A ``LoggedModel`` of MLflow's."""
     return LoggedModelFacts(
         model_id=entity.model_id,
+        run_id=entity.source_run_id or None,
         metrics=_last(entity.metrics or ()),
         params=dict(entity.params or {}),
         tags=_cut(entity.tags),

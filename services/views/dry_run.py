@@ -214,7 +214,10 @@ def _compared(
     return Decided.NOT_RECORDED if Answer.NOT_RECORDED in answers else Decided.ALLOWED, differences
 
 
-_SAME_UNDER_EVERY_POLICY = {"intact", "signature", "input_example", "submitted", "released_before", "tag", "artifact"}
+_SAME_UNDER_EVERY_POLICY = {
+    *("intact", "place", "signature", "input_example"),
+    *("submitted", "released_before", "tag", "artifact"),
+}
 _ASKED_BY_NO_POLICY = {"findings"}
 """Checks that hold whatever the policy, and of facts that only their own answer of then is kept of."""
 _KEPT_SINCE = {  # checks whose facts are in no event of before they were kept, and what is lacking there
@@ -238,6 +241,8 @@ def _unrecorded(check: str, rebuilt: Rebuilt) -> str:
         return ""
     if family in _KEPT_SINCE:
         return "" if rebuilt.kept is not None else _KEPT_SINCE[family]
+    if family in {"place", "guarded_files"}:
+        return "" if rebuilt.facts.candidate.place else "where its files lay"
     special = {"same_dataset": _data, "tag": _tag, "artifact": _artifact, "validation": _validation}.get(family)
     return special(about, rebuilt) if special else "what this check asks"
 
