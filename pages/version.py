@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from components import comparison, conversation, decision, dossier, emergencies, findings, record, validating
+from components import comparison, conversation, decision, dossier, emergencies, findings, policies, record, validating
 from components.acting import act_and_move_on, outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
@@ -22,6 +22,8 @@ def render(session: Session) -> None:
         dossier.summary(found)
         outcome_shown()
         emergencies.panel(session, found.emergencies, found)
+        if request := policies.panel(found, session.user):
+            act_and_move_on(session, request)
         if request := decision.decision_box(found, session.user) or confirmed:
             act_and_move_on(session, request)
         if request := findings.panel(found, session.user):

@@ -16,7 +16,7 @@ from services.evidence import Binding, FindingDraft
 from services.reconciliation import reconciler
 from services.signoff import Signoff
 from services.validation.jobs import Wanted
-from services.verbs import automation, break_glass, findings, idempotency, releases, reviews, validations
+from services.verbs import automation, break_glass, findings, idempotency, policies, releases, reviews, validations
 from services.verbs.common import refusals_recorded
 from services.verbs.reviews import Outcome
 
@@ -44,6 +44,7 @@ SUBJECTS = {
     Action.VALIDATE: "validation",
     Action.VALIDATE_WITH_CONSENT: "validation",
     Action.CANCEL_VALIDATION: "validation",
+    Action.ASSIGN_POLICY: "policy",
     Action.RESOLVE: "finding",
     Action.REOPEN: "finding",
 }
@@ -65,7 +66,8 @@ class Request:
     ``deviation`` the change past Signoff that is to be restored or adopted. ``emergency`` is the record that asked
     for one, when it is to be confirmed, withdrawn or reviewed; ``justified`` is what the review found. ``password``
     is what the person signs with, where the policy asks for it; it is shown, kept and recorded nowhere. ``wanted`` is
-    what a version is to be validated on, and ``validation`` the one that is to be cancelled.
+    what a version is to be validated on, and ``validation`` the one that is to be cancelled. ``policy`` is the
+    name of the one that is to judge the model.
     """
 
     action: Action
@@ -78,6 +80,7 @@ class Request:
     emergency: int = 0
     justified: bool = False
     wanted: Wanted | None = None
+    policy: str = ""
     validation: int = 0
     password: SecretStr | None = field(default=None, repr=False, compare=False)
 
@@ -146,6 +149,7 @@ def _as_json(request: Request) -> dict[str, Any]:
         "justified": request.justified,
         **({"wanted": request.wanted.told} if request.wanted else {}),
         **({"validation": request.validation} if request.validation else {}),
+        **({"policy": request.policy} if request.policy else {}),
     }
 
 
@@ -198,6 +202,9 @@ def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Out
         return _emergency(signoff, request, by, source)
     if request.action in _VALIDATIONS:
         return _validation(signoff, request, by, source)
+    if request.action is Action.ASSIGN_POLICY:
+        policy, reason = request.policy, request.words
+        return policies.assign(signoff, request.ref, policy=policy, by=by, reason=reason, source=source)
     if request.action is Action.RESOLVE:
         return findings.resolve(signoff, request.ref, request.finding, by=by, comment=request.words, source=source)
     if request.action is Action.REOPEN:

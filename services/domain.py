@@ -277,6 +277,7 @@ class Action(StrEnum):
     REVIEW_EMERGENCY = "review_emergency"
     RECONCILE = "reconcile"
     TRY_POLICIES = "try_policies"
+    ASSIGN_POLICY = "assign_policy"
     EXPORT_LEDGER = "export_ledger"
     RETRY_MESSAGES = "retry_messages"
     MANAGE_PEOPLE = "manage_people"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class SignoffError(Exception):
     """Base of all named errors; ``str(error)`` is one clear sentence, safe to show to anyone."""
@@ -20,7 +23,16 @@ class NotFound(SignoffError):
 
 
 class Refused(SignoffError):
-    """The gate, a role or the state of things does not allow it; nothing was changed."""
+    """The gate, a role or the state of things does not allow it; nothing was changed.
+
+    ``context`` is what the record keeps of it beside these words, as plain JSON.
+    """
+
+    context: Mapping[str, Any]
+
+    def __init__(self, message: str, context: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.context = context or {}
 
 
 class NotAllowed(Refused):

@@ -30,6 +30,7 @@ from services.domain import (
 from services.errors import BadInput
 from services.measurements import Measurement, measurements
 from services.place import Place
+from services.policy import Assignment
 from services.validation.record import Validation
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -448,8 +449,8 @@ class Facts:
     """What was decided on the same bytes under another name or number, newest first."""
     validations: tuple[Validation, ...] = ()
     """Of exactly this version, newest first; whether one counts is for the gate to say."""
-    no_emergency_under: str | None = None
-    """Name of a policy that judged the model before and knows no emergencies; None where there is no such."""
+    assigned: Assignment | None = None
+    """Which policy was assigned to the model; None where none was yet, and its tags and name choose."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
     bindings: dict[str, Binding] = field(init=False, default_factory=dict, compare=False, repr=False)

@@ -12,14 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import bars
+from services import assignments, bars
 from services.domain import ArtifactEntry, ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import FilesUnreadable, NotFound, SignoffError, StoreUnavailable
 from services.evidence import Binding, Decision, Evidence, Facts, Finding, Known, Severity, Submission
-from services.policy import Policy, PolicyBook
+from services.policy import Policy
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, emergencies, findings, policies, promotions, submissions
+from services.tables import decisions, emergencies, findings, promotions, submissions
 from services.validation.record import validations_of
 
 MAX_ARTIFACTS, MAX_ARTIFACT = 20, 1_000_000
@@ -46,14 +46,14 @@ def fresh(
         InvalidSettings: no policy, or more than one, judges this model.
     """
     model = signoff.registry.model(ref.name)
-    policy = signoff.policies.match(model)
-    candidate = signoff.reader.without_files(ref).preferring(policy.rules.metric_source)
+    policy = assignments.judging(signoff, model)
+    candidate = signoff.reader.without_files(ref).preferring(policy.metric_source)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
     seen = Facts(
         model=model,
         now=signoff.now(),
         candidate=candidate,
-        champion=signoff.reader.without_files(champion.ref).preferring(policy.rules.metric_source)
+        champion=signoff.reader.without_files(champion.ref).preferring(policy.metric_source)
         if champion and champion.ref != ref
         else None,
         bars={},
@@ -80,7 +80,7 @@ def again(signoff: Signoff, connection: Connection, seen: Facts) -> Facts:
         now=signoff.now(),
         author=bars.author_of(connection, seen.candidate),
         bars=bars.of_candidate(connection, seen.candidate),
-        no_emergency_under=_no_emergency_under(connection, signoff.policies, version.ref.name),
+        assigned=assignments.assigned(connection, version.ref.name),
         submission=submission,
         decisions=latest_decisions(connection, submission),
         findings=_findings(connection, bars.same(known, findings)),
@@ -106,7 +106,7 @@ def remembered(
     version = next((version for version in versions if version.ref == ref), None)
     if version is None:
         raise NotFound(f"There is no {ref} in the registry.")
-    policy = signoff.policies.match(model)
+    policy = assignments.judging(signoff, model)
     champion = _champion(policy, model, versions)
     seen = Facts(
         model=model,
@@ -114,7 +114,7 @@ def remembered(
         candidate=_read_for(
             signoff, policy, signoff.reader.remembered(version), signoff.reader.run_file, StoreUnavailable
         ),
-        champion=signoff.reader.remembered(champion).preferring(policy.rules.metric_source)
+        champion=signoff.reader.remembered(champion).preferring(policy.metric_source)
         if champion and champion.ref != ref
         else None,
         bars={},
@@ -135,8 +135,8 @@ def _read_for(
     ``read`` gives the content of one of them: what the policy asks for is bound by content, not by name alone.
     ``shown``: errors of which a page shows the words and a decision does not get past.
     """
-    candidate = candidate.preferring(policy.rules.metric_source)
-    if not policy.rules.required_artifacts or candidate.run is None:
+    candidate = candidate.preferring(policy.metric_source)
+    if candidate.run is None or not any(one.rules.required_artifacts for one in policy.each):
         return candidate
     run_id = candidate.run.run_id
     words: tuple[type[SignoffError], ...] = (FilesUnreadable, *shown)
@@ -154,27 +154,13 @@ def _read_for(
 
 
 def _asked(policy: Policy, files: Iterable[ArtifactEntry]) -> list[ArtifactEntry]:
-    patterns = policy.rules.required_artifacts
+    patterns = [pattern for one in policy.each for pattern in one.rules.required_artifacts]
     return [file for file in files if any(fnmatchcase(file.path, pattern) for pattern in patterns)][:MAX_ARTIFACTS]
 
 
 def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
     target = policy.rules.champion
     return champion_of(model, versions, alias=target.alias, stage=target.stage)
-
-
-def _no_emergency_under(connection: Connection, book: PolicyBook, name: str) -> str | None:
-    """The policy that judged a submission or a release of this model and allows no emergency, as its rules are now.
-
-    Else it would be enough to take away the tag that had chosen it.
-    """
-    digests = sa.select(submissions.c.binding["policy"].as_string()).where(submissions.c.model == name)
-    judged = sa.select(policies.c.name).where(policies.c.digest.in_(digests))
-    labels = sa.select(promotions.c.policy).where(promotions.c.model == name).distinct()
-    names = set(connection.execute(judged).scalars())
-    names |= {str(label).rpartition("@")[0] for label in connection.execute(labels).scalars()}
-    found = (p.rules.name for p in book.policies if p.rules.name in names and not p.rules.break_glass)
-    return next(found, None)
 
 
 def open_submission(connection: Connection, version: ModelVersion) -> Submission | None:

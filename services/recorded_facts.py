@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED, void_reasons
-from services.checks.bound import bound, questions
+from services.checks.bound import asked, bound
 from services.checks.validation import outdated
 from services.domain import (
     Actor,
@@ -30,7 +30,7 @@ from services.domain import (
 )
 from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Submission
 from services.place import Place
-from services.policy import Policy
+from services.policy import Assignment, Policy
 from services.record import mirror
 from services.record.ledger import Event
 from services.validation.record import Validation
@@ -65,7 +65,9 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "signature": manifest is not None and manifest.signature is not None,
         "input_example": manifest is not None and manifest.has_input_example,
         "files": _paths([file.path for file in manifest.files] if manifest else [], policy),
-        "run_files": _paths(candidate.run_files, policy) if policy.rules.required_artifacts else None,
+        "run_files": _paths(candidate.run_files, policy)
+        if any(one.rules.required_artifacts for one in policy.each)
+        else None,
         "tags": _tags(candidate.version.tags, policy),
         "model_tags": _tags(seen.model.tags, policy),
         "inputs": _inputs(candidate),
@@ -84,6 +86,7 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         else None,
         "bars": dict(seen.bars),
         "rollback_of": seen.rollback_of,
+        **({"assigned": [seen.assigned.policy, seen.assigned.passed_over]} if seen.assigned else {}),
     }
 
 
@@ -143,7 +146,7 @@ def _inputs(evidence: Evidence | None) -> list[dict[str, str]]:
 
 def _tags(tags: Mapping[str, str], policy: Policy) -> dict[str, Any]:
     """Those the policy names first, without those that repeat our record. MLflow's can have 8,000 characters each."""
-    named = {*policy.rules.required_tags, *policy.rules.applies_to.tags}
+    named = {key for one in policy.each for key in (*one.rules.required_tags, *one.rules.applies_to.tags)}
     ours = {key: tags[key] for key in sorted(tags.keys() - mirror.OURS, key=lambda key: (key not in named, key))}
     kept = dict([(key, value) for key, value in ours.items() if _fits(key, MAX_TAG) and _fits(value)][:MAX_TAGS])
     found: dict[str, Any] = {"values": {key: value[:MAX_TAG] for key, value in kept.items()}}
@@ -154,7 +157,7 @@ def _tags(tags: Mapping[str, str], policy: Policy) -> dict[str, Any]:
 
 def _paths(paths: Iterable[str], policy: Policy) -> dict[str, Any]:
     """Those the policy asks for first, then what lies highest."""
-    patterns = policy.rules.required_artifacts
+    patterns = [pattern for one in policy.each for pattern in one.rules.required_artifacts]
     every = list(paths)
     wanted = sorted(every, key=lambda p: (not any(fnmatchcase(p, x) for x in patterns), p.count("/"), p))
     kept = [path for path in wanted if _fits(path, MAX_PATH)][:MAX_PATHS]
@@ -223,14 +226,14 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
         champion=_champion(ref.name, details, kept),
         bars=kept["bars"] if kept else {},
         submission=_submission(ref, details, kept),
+        assigned=_assigned(kept),
     )
     if event.kind.subject == "rollback":
         manifest = facts.candidate.manifest
         same = kept is not None and kept["rollback_of"] == details["manifest_digest"]
         facts = replace(facts, rollback_of=manifest.digest if same and manifest else "another one")
     binding = bound(policy, facts)
-    asked = {question.id for question in questions(policy)}
-    given = [_vote(vote, kind, binding, asked) for kind, vote in _given(details)] if kept else []
+    given = [_vote(vote, kind, binding, asked(policy)) for kind, vote in _given(details)] if kept else []
     actor = Actor(
         username=event.actor,
         name=event.body["actor_name"],
@@ -329,6 +332,11 @@ def _submission(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, 
     )
 
 
+def _assigned(kept: Mapping[str, Any] | None) -> Assignment | None:
+    found = (kept or {}).get("assigned")
+    return Assignment(policy=found[0], passed_over=found[1], by="", at="", seq=0) if found else None
+
+
 def _manifest(details: Mapping[str, Any], kept: Mapping[str, Any]) -> Manifest | None:
     if details["manifest_digest"] is None:
         return None
@@ -346,9 +354,9 @@ def _given(details: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return [*((APPROVED, vote) for vote in details["approvals"]), *asked]
 
 
-def _vote(vote: Mapping[str, Any], decision: str, binding: Binding, asked: Set[str]) -> Decision:
+def _vote(vote: Mapping[str, Any], decision: str, binding: Binding, known: Set[str]) -> Decision:
     then = {name: "of then" for name in vote.get("changed", ()) if name in binding.facts}
-    failed = tuple(check for check in vote.get("failed", ()) if check in asked)
+    failed = tuple(check for check in vote.get("failed", ()) if check in known)
     return Decision(
         person=vote["person"],
         person_id=vote["person_id"],

@@ -36,8 +36,9 @@ Every check a policy can ask for, as people read it on a page, in a message, in 
 record: with its value, its threshold and one sentence. These are the gate's own answers to made-up versions: this file
 is written by `python -m tests.checks_document`, and a test fails while it says anything else than the gate.
 
-An id is the family of the check and, where there can be several, what it is about. A policy's keys are explained by the
-policies in `policies/` and `policies/examples/`.
+An id is the family of the check and, where there can be several, what it is about. Where two policies judge a model,
+each asks its own checks, and the id begins with the name of the policy: `strict/metric:val_auc`. A policy's keys are
+explained by the policies in `policies/` and `policies/examples/`.
 """
 TITLES = {
     "intact": "Evidence: `intact`",

@@ -126,7 +126,7 @@ CHANGES: Mapping[str, tuple[Callable[[Facts], Facts], ...]] = {
     "champion_datasets": (of_run("champion", datasets=(OTHER_DATA,)), of_run("champion", datasets=())),
     "validations": (
         lambda seen: replace(seen, validations=()),
-        lambda seen: replace(seen, validations=(replace(seen.validations[0], seq=42),)),
+        lambda seen: replace(seen, validations=tuple(replace(one, seq=42) for one in seen.validations)),
     ),
     "policy": (lambda seen: seen,),
     "description": (of_version("candidate", description="For everybody."), _described),

@@ -139,6 +139,7 @@ def requests(signoff: Signoff, registry: FakeRegistry) -> dict[str, Request]:
         **{name: release(signoff, version(name)) for name in ("archive", "restore", "restore_tags", "adopt")},
         **{action.value: version(action.value, 0.5) for action in Action if "emergency" in action},
         "break_glass": version("break_glass", 0.5),
+        "assign_policy": version("assign_policy"),
         **{action.value: version(action.value) for action in Action if "valid" in action},
     }
     wanted = Wanted(origin=Origin.PLACE, name="/data/holdout.csv", target="y")
@@ -167,6 +168,7 @@ def requests(signoff: Signoff, registry: FakeRegistry) -> dict[str, Request]:
             justified=True,
             wanted=wanted,
             validation=waiting,
+            policy="regression",
         )
         for name, ref in refs.items()
     }

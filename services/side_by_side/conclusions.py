@@ -166,7 +166,7 @@ def _conclusion(comparison: Comparison, position: int) -> Conclusion:
 
 def _failed(comparison: Comparison, candidate: Evidence) -> tuple[Check, ...]:
     verdict = comparison.verdicts.get(candidate.ref)
-    return tuple(check for check in verdict.failed if check.id.split(":")[0] in COMPARED) if verdict else ()
+    return tuple(check for check in verdict.failed if check.family in COMPARED) if verdict else ()
 
 
 def _data_sets(candidate: Evidence, baseline: Evidence, label: str, base: str) -> str:

@@ -5,6 +5,8 @@ A crash anywhere leaves an intent whose lease runs out; whoever takes the model'
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import uuid
 from collections.abc import Callable, Mapping
@@ -144,6 +146,18 @@ def conclude(signoff: Signoff, intent: str) -> Event:
     return _close(signoff, slot, _from(row), _sender(signoff, slot, intent), lost=False)
 
 
+def proof(signoff: Signoff, intent: str) -> str:
+    """What our writes of an intent carry: its id, which the record shows to many, and what only we can add to it."""
+    code = hmac.new(signoff.settings.gate_token.encode(), f"signoff intent {intent}".encode(), hashlib.sha256)
+    return f"{intent}.{code.hexdigest()}"
+
+
+def proven(signoff: Signoff, sent: str) -> str | None:
+    """The intent that a write is proven to belong to; None where it only says so."""
+    intent = sent.partition(".")[0]
+    return intent if hmac.compare_digest(proof(signoff, intent).encode(), sent.encode()) else None
+
+
 def alive(connection: Connection, intent: str) -> tuple[Change, float] | None:
     """What an open intent prescribes, and for how many seconds its lease still lasts; None when it is over."""
     row = connection.execute(
@@ -221,7 +235,7 @@ def _sender(signoff: Signoff, slot: Slot, intent: str) -> Sender:
         with signoff.database.reading() as connection:
             slots.require(connection, slot, seconds=WRITE_SECONDS)
 
-    return Sender(signoff.registry, fence, intent)
+    return Sender(signoff.registry, fence, proof(signoff, intent))
 
 
 def _close(

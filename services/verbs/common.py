@@ -111,6 +111,8 @@ def judged_again(
         activation.require_in_force(connection, policy)
         who = still_may(signoff, connection, actor, action) if action else actor
         now = facts.again(signoff, connection, seen)
+        if signoff.policies.judging(now.model, now.assigned) != policy:
+            raise StaleDecision(f"Which policy judges {now.model.name} was decided meanwhile. Look again.")
         verdict, details = judge(connection, now, who)
         return Judged(actor=who, context={**context(policy, now, signature), **details}, verdict=verdict)
 
@@ -145,7 +147,7 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
             ref=ref,
             reason=str(error),
             verdict=refused.verdict if refused else None,
-            details=refused.context if refused else {},
+            details=error.context if isinstance(error, Refused) else {},
             at=signoff.now(),
         )
         if ref and signoff.acts:  # else no page was looked at, and MLflow itself waits for this answer

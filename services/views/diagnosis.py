@@ -126,7 +126,8 @@ def _of_version(
 
     if why := registry.source_problem(version):
         yield symptom(Cause.UNREADABLE, why)
-    if version.run_id and version.run_id not in runs:
+    run = runs.get(version.run_id or "")
+    if version.run_id and (run is None or run.deleted):
         yield symptom(Cause.DELETED_RUN, f"The run {version.run_id} of {ref} is deleted in MLflow, or was never there.")
     elif not version.run_id and model is None:
         yield symptom(Cause.NO_RUN, f"{ref} names no run, so nothing says how it was measured, or by whom.")

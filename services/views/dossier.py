@@ -126,13 +126,14 @@ class Dossier:
 
     def outdated(self, validation: Validation) -> tuple[str, ...]:
         """Why a validation does not count under the policy that judges now; empty when it does."""
-        return outdated(validation, self.policy, self.facts)
+        reasons = (outdated(validation, one, self.facts) for one in self.policy.each)
+        return tuple(dict.fromkeys(reason for found in reasons for reason in found))
 
     def actions(self, actor: Actor) -> tuple[Action, ...]:
         """What this person could ask for now, by role and state; the verb checks it all again."""
         submission = self.facts.submission
         released = self.is_champion
-        vote = submission is not None and bool(actor.roles & self.policy.rules.voters)
+        vote = submission is not None and bool(actor.roles & self.policy.voters)
         fitting = {
             Action.SUBMIT: not released
             and (submission is None or submission.proposal or submission.status == Status.CHANGES_REQUESTED),
@@ -143,7 +144,7 @@ class Dossier:
             Action.WITHDRAW: submission is not None and actor.person in submission.owners,
             Action.ROLLBACK: not released and any(release.returnable for release in self.releases),
             Action.ARCHIVE: self.version.stage != Stage.ARCHIVED,
-            Action.BREAK_GLASS: not released and self.request is None and self.policy.rules.break_glass,
+            Action.BREAK_GLASS: not released and self.request is None and self.policy.break_glass,
             Action.CONFIRM_EMERGENCY: any(emergency.may_confirm(actor) for emergency in self.emergencies),
             Action.WITHDRAW_EMERGENCY: any(emergency.may_withdraw(actor) for emergency in self.emergencies),
             Action.REVIEW_EMERGENCY: any(emergency.may_review(actor) for emergency in self.emergencies),
@@ -161,10 +162,10 @@ class Dossier:
     @property
     def missing(self) -> tuple[Role, ...]:
         """The roles whose approval is still missing."""
-        failed = {check.id for check in self.verdict.failed}
-        return tuple(
-            rule.role for rule in self.policy.rules.approvals if failed & {"approvals", f"approvals:{rule.role}"}
-        )
+        failed = {(check.policy or self.policy.rules.name, check.bare) for check in self.verdict.failed}
+        asking = ((one.rules.name, rule.role) for one in self.policy.each for rule in one.rules.approvals)
+        unmet = (role for name, role in asking if failed & {(name, "approvals"), (name, f"approvals:{role}")})
+        return tuple(dict.fromkeys(unmet))
 
     @cached_property
     def lifecycle(self) -> tuple[Step, ...]:
@@ -244,9 +245,7 @@ def _validated(dossier: Dossier) -> Step:
     counts = next((one for one in dossier.facts.validations if not dossier.outdated(one)), None)
     if not candidate.metrics and counts is None:
         return Step(title="Validate", mark=Mark.FAILED, detail="no evidence")
-    failed = [
-        check for check in dossier.verdict.failed if check.id.split(":")[0] in {"metric", "champion", "same_dataset"}
-    ]
+    failed = [check for check in dossier.verdict.failed if check.family in {"metric", "champion", "same_dataset"}]
     names = ", ".join(dataset.name for dataset in candidate.holdout)
     if failed and not dossier.releases:
         return Step(title="Validate", mark=Mark.FAILED, detail=f"{len(failed)} of the checks failed")
@@ -277,7 +276,7 @@ def _approved(dossier: Dossier) -> Step:
 def _unapproved(dossier: Dossier, release: Release) -> bool:
     event = next((event for event in dossier.events if event.seq == release.seq), None)
     waived = event.verdict.waived if event else ()
-    return any(check.id.split(":")[0] in {"approvals", "changes"} for check in waived)
+    return any(check.family in {"approvals", "changes"} for check in waived)
 
 
 def _promoted(dossier: Dossier) -> Step:
