@@ -346,3 +346,21 @@ class TestABinding:
         now = bound(RULES, whole())
         less = replace(now, facts={name: value for name, value in now.facts.items() if name != "metric:val_auc"})
         assert less.voided(now) == ("the metric val_auc or its data set changed",)
+
+
+class TestTwoPoliciesThatJudge:
+    BOTH = replace(RULES, beside=replace(POLICY, rules=POLICY.rules.model_copy(update={"name": "lenient"})))
+    SWAPPED = replace(BOTH.beside, beside=replace(BOTH, beside=None))  # type: ignore[type-var]
+
+    def test_bind_a_decision_to_the_facts_of_both_whichever_is_the_assigned_one(self) -> None:
+        both = bound(self.BOTH, whole())
+        assert both == bound(self.SWAPPED, whole())
+        assert {bound(one, whole()) == both for one in self.BOTH.each} == {True}
+        assert bound(RULES, whole()).facts.keys() == both.facts.keys()
+
+    def test_name_the_checks_that_failed_by_who_asked(self) -> None:
+        lacking = of_run("candidate", datasets=())(whole())
+        assert bound(self.BOTH, lacking).failed == ("lenient/same_dataset", "tested/same_dataset")
+
+    def test_of_which_one_no_longer_does_void_what_was_decided_under_both(self) -> None:
+        assert bound(self.BOTH, whole()).voided(bound(RULES, whole())) == ("the policy changed",)
