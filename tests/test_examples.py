@@ -56,6 +56,7 @@ def demands(policy: Policy) -> set[str]:
     found |= {name for name in ("same_dataset", "signature", "input_example") if getattr(rules, name)}
     found |= {f"tag:{tag}" for tag in rules.required_tags}
     found |= {f"artifact:{pattern}" for pattern in rules.required_artifacts}
+    found |= {"guarded_files"} if rules.guarded_files == "required" else set()
     found |= {"evidence_age"} if rules.max_evidence_age_days else set()
     found |= {"staging_time"} if rules.min_hours_in_staging else set()
     found |= {f"freeze:{freeze.title}" for freeze in rules.freezes}
@@ -111,6 +112,7 @@ class World:
 
     def release(self, ref: VersionRef, start: datetime, without: str = "") -> None:
         """Submit, approve and promote it, but for what ``without`` says."""
+        self.registry.hooked = without != "guarded_files"
         self.clock.now = start
         if (rule := self.rules.validation) and without != "validation:report":
             gain = 0.005 if without == "validation:improvement" else 0.02
@@ -144,7 +146,7 @@ class TestEveryPolicy:
         world.release(second, WEDNESDAY)
         assert registry.version(second).stage == "Production"
         assert registry.version(first).stage == "Archived"
-        assert {check.id for check in record(signoff)[-1].verdict.checks} == demands(world.policy) | {"intact"}
+        assert {check.id for check in record(signoff)[-1].verdict.checks} == demands(world.policy) | {"intact", "place"}
 
     @pytest.mark.parametrize(("name", "demand"), CASES)
     def test_refuses_when_one_thing_it_asks_for_is_missing(
