@@ -158,11 +158,13 @@ class View:
 
     def digest(self) -> dict[str, str]:
         """The sha256 of each declared fact, by its name; those of the moment are left out."""
-        return {
-            name: digest(_AS_JSON[name.partition(":")[0]](self.fact(name)))
-            for name in sorted(self._reads)
-            if name not in OF_THE_MOMENT
-        }
+        return {name: self._digest(name) for name in sorted(self._reads) if name not in OF_THE_MOMENT}
+
+    def _digest(self, name: str) -> str:
+        kind, value = name.partition(":")[0], self.fact(name)
+        if kind in _MANIFESTS:
+            return _files(value)  # the record names files by this digest everywhere
+        return digest(_AS_JSON[kind](value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,10 +264,11 @@ def _said(measured: Measurement | None) -> Any:
     return measured.as_json() if measured else None
 
 
+_MANIFESTS = frozenset({"files", "champion_files"})
+"""Kinds of facts that have a digest of their own; an empty one says that nobody could read them."""
 _AS_JSON: Mapping[str, Callable[[Any], Any]] = {
     "version": _identity,
     "registered": bool,
-    "files": _files,
     "place": lambda place: place.as_json() if place else None,
     "unreadable": bool,
     "signature": lambda signature: asdict(signature) if signature else None,
@@ -278,7 +281,6 @@ _AS_JSON: Mapping[str, Callable[[Any], Any]] = {
     "description": list,
     "champion": _identity,
     "champion_run": lambda run: run.problem,
-    "champion_files": _files,
     "champion_metric": _said,
     "champion_datasets": _named,
     "validations": lambda found: [one.seq for one in found],
