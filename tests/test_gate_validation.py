@@ -25,7 +25,8 @@ RULE = f"validation: {{holdout: {'9' * 64!r}, metric: roc_auc, min_improvement: 
 
 
 def policy(rule: str = RULE) -> Policy:
-    return parse(GOOD + rule, "p.yaml")
+    """Named as the shipped one, which `release` has the model assigned to."""
+    return parse(GOOD.replace("name: tested", "name: default") + rule, "p.yaml")
 
 
 def judged_by(signoff: Signoff, rule: str = RULE) -> Signoff:
