@@ -147,6 +147,11 @@ class FakeRegistry:
         before = self._logged_models.get(model_id, LoggedModelFacts(model_id=model_id))
         self._logged_models[model_id] = replace(before, metrics=(*before.metrics, said))
 
+    def log_input(self, ref: VersionRef, dataset: Dataset) -> None:
+        """A data set that somebody logs on the version's run."""
+        run_id = self._versions[ref].run_id or ""
+        self._runs[run_id] = replace(self._runs[run_id], datasets=(*self._runs[run_id].datasets, dataset))
+
     def log_curve(self, ref: VersionRef, metric: str, points: Curve) -> None:
         """Values of one metric of the version's run, step by step."""
         self._curves[self._versions[ref].run_id or "", metric] = points

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -171,7 +172,7 @@ def set_status(connection: Connection, ref: VersionRef, status: str) -> None:
     )
 
 
-def vote(connection: Connection, submission: int, event: Event, decision: str, binding: dict[str, str | None]) -> None:
+def vote(connection: Connection, submission: int, event: Event, decision: str, binding: dict[str, Any]) -> None:
     """Store one person's decision on a submission."""
     connection.execute(
         decisions.insert().values(

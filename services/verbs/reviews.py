@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from services import assignments, facts, gate
 from services.accounts import people, permissions
+from services.checks.bound import bound
 from services.domain import Action, Actor, Source, Stage, Status, VersionRef
 from services.errors import BadInput, NotAllowed, PromotionConflict, Refused, SelfApproval
 from services.evidence import Binding, Facts, FindingDraft, Submission
@@ -254,7 +255,7 @@ def _decide(
         submission = judge(seen, actor)
         require_as_seen(binding, policy, seen, "Look again, then decide.")
         found = _addressed(signoff, findings, seen, submission, by)
-        now = seen.binding(policy.digest)
+        now = bound(policy, seen)
         if not found and any(
             d.person_id == actor.person and d.decision == vote and not gate.void_reasons(d, policy, seen)
             for d in seen.decisions
