@@ -27,10 +27,18 @@ def _of(table: Any, *columns: Any) -> Any:
     return sa.select(*columns).where(*mine)
 
 
+MAX_VALUE = 500
+"""Characters of a tag that are told: what a policy asks for is shorter, and MLflow keeps 8,000 of each."""
+
+
+def _short(value: Any) -> Any:
+    return sa.func.substr(value, 1, MAX_VALUE)
+
+
 _MODEL = _of(
     SqlRegisteredModel, SqlRegisteredModel.name, SqlRegisteredModel.creation_time, SqlRegisteredModel.last_updated_time
 )
-_MODEL_TAGS = _of(SqlRegisteredModelTag, SqlRegisteredModelTag.key, SqlRegisteredModelTag.value)
+_MODEL_TAGS = _of(SqlRegisteredModelTag, SqlRegisteredModelTag.key, _short(SqlRegisteredModelTag.value))
 _ALIASES = _of(SqlRegisteredModelAlias, SqlRegisteredModelAlias.alias, SqlRegisteredModelAlias.version)
 _VERSIONS = _of(
     SqlModelVersion,
@@ -47,9 +55,9 @@ _THOSE = _VERSIONS.where(
         SqlModelVersion.current_stage.in_(DEFAULT_STAGES_FOR_GET_LATEST_VERSIONS),
     )
 )
-_TAGS = _of(SqlModelVersionTag, SqlModelVersionTag.version, SqlModelVersionTag.key, SqlModelVersionTag.value).where(
-    SqlModelVersionTag.version.in_(sa.bindparam("numbers", expanding=True))
-)
+_TAGS = _of(
+    SqlModelVersionTag, SqlModelVersionTag.version, SqlModelVersionTag.key, _short(SqlModelVersionTag.value)
+).where(SqlModelVersionTag.version.in_(sa.bindparam("numbers", expanding=True)))
 
 
 @dataclass(frozen=True)

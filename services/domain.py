@@ -177,6 +177,10 @@ class ModelVersion:
         return self.tags.get("approval_status")
 
 
+IS_PROMPT = "mlflow.prompt.is_prompt"
+"""Makes a registered model a prompt: it hides the model, and on one version all of its versions, from every search."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegisteredModel:
     """A registered model with its aliases (alias → version number) and the newest version of each stage."""
@@ -193,6 +197,11 @@ class RegisteredModel:
     def owner(self) -> str | None:
         """Whose model it is, from the tag ``owner``."""
         return self.tags.get("owner")
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether MLflow calls it a prompt: nothing of it is promoted."""
+        return self.tags.get(IS_PROMPT, "").lower() == "true"
 
 
 @dataclass(frozen=True, kw_only=True)

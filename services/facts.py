@@ -46,6 +46,8 @@ def fresh(
         InvalidSettings: no policy, or more than one, judges this model.
     """
     model = signoff.registry.model(ref.name)
+    if model.is_prompt:
+        raise NotFound(f"{ref.name} is a prompt in MLflow, and no model.")
     policy = assignments.judging(signoff, model)
     candidate = signoff.reader.without_files(ref).preferring(policy.metric_source)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))

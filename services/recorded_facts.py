@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Any
 
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED, void_reasons
@@ -148,7 +149,8 @@ def _tags(tags: Mapping[str, str], policy: Policy) -> dict[str, Any]:
     """Those the policy names first, without those that repeat our record. MLflow's can have 8,000 characters each."""
     named = {key for one in policy.each for key in (*one.rules.required_tags, *one.rules.applies_to.tags)}
     ours = {key: tags[key] for key in sorted(tags.keys() - mirror.OURS, key=lambda key: (key not in named, key))}
-    kept = dict([(key, value) for key, value in ours.items() if _fits(key, MAX_TAG) and _fits(value)][:MAX_TAGS])
+    fitting = ((key, value) for key, value in ours.items() if _fits(key, MAX_TAG) and _fits(value))
+    kept = dict(islice(fitting, MAX_TAGS))
     found: dict[str, Any] = {"values": {key: value[:MAX_TAG] for key, value in kept.items()}}
     if cut := [key for key, value in kept.items() if len(value) > MAX_TAG]:
         found["cut"] = cut

@@ -17,10 +17,13 @@ import httpx
 import mlflow
 import pytest
 import requests
+import sqlalchemy as sa
 from mlflow.entities import LoggedModelInput, LoggedModelStatus, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.request_header import registry as headers
+from sqlalchemy.orm import Session
 
+from mlflow_gate import scene
 from services import caretaker
 from services.domain import VersionRef
 from services.mlflow.registry import MlflowRegistry
@@ -361,6 +364,19 @@ class TestTheTagsThatChooseAPolicy:
             lambda: server.client.delete_registered_model_tag(name, "task")
         )
         assert server.client.get_registered_model(name).tags == {"task": "regression"}
+
+
+class TestLongTags:
+    def test_are_told_cut_so_that_thousands_of_them_hold_up_nobody(self, server: Gated) -> None:
+        name = "wordy"
+        register(server.url, name, 1)
+        server.client.set_registered_model_tag(name, "long", "x" * 8000)
+        server.client.set_model_version_tag(name, "1", "long", "y" * 8000)
+        with Session(sa.create_engine(f"sqlite:///{server.artifacts.parent / 'mlflow.db'}")) as session:
+            found = scene.read(session, "default", name, [1])
+        assert found
+        assert found.message["tags"]["long"] == "x" * scene.MAX_VALUE
+        assert found.message["versions"][0]["tags"]["long"] == "y" * scene.MAX_VALUE
 
 
 class TestFiles:

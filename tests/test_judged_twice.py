@@ -38,9 +38,9 @@ from tests.test_policy import GOOD
 from tests.test_releases import approve, release, slot_is_free
 from tests.validation import on_record
 
-CHANGED = GOOD.replace("name: tested", "name: default")
-"""Another text of the policy that judges the model."""
 ADMIN = Actor(username="admin", name="Adam Novak", roles=frozenset({Role.ADMIN}))
+DEFAULT = GOOD.replace("name: tested", "name: default")
+"""Other rules under the name of the policy that models are assigned to."""
 BLOCKING = FindingDraft(text="It answers with patients' names.", severity=Severity.BLOCKING)
 
 
@@ -215,7 +215,7 @@ class TestWhatWasSaidOfIt:
     def test_a_validation_that_shows_less_came_meanwhile(
         self, signoff: Signoff, registry: FakeRegistry, reading: Reading, champion: VersionRef
     ) -> None:
-        strict = replace(signoff, policies=PolicyBook(policies=(parse(CHANGED + RULE, "p.yaml"),)))
+        strict = replace(signoff, policies=PolicyBook(policies=(parse(DEFAULT + RULE, "p.yaml"),)))
         ref = registry.add_version("m", {"val_auc": 0.95})
         on_record(strict, ref, sha256=HOLDOUT)
         approve(strict, ref)
@@ -231,7 +231,7 @@ class TestWhen:
         self, signoff: Signoff, registry: FakeRegistry, reading: Reading, champion: VersionRef, clock: Clock
     ) -> None:
         freeze = "{title: Year end, time_zone: UTC, from: 2026-11-02 00:00, until: 2026-11-03 00:00}"
-        frozen = replace(signoff, policies=PolicyBook(policies=(parse(f"{CHANGED}freezes: [{freeze}]\n", "p.yaml"),)))
+        frozen = replace(signoff, policies=PolicyBook(policies=(parse(f"{DEFAULT}freezes: [{freeze}]\n", "p.yaml"),)))
         ref = approve(frozen, registry.add_version("m", {"val_auc": 0.95}))
 
         def midnight() -> None:
@@ -247,7 +247,7 @@ class TestWhen:
     def test_the_approval_grew_too_old_meanwhile(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef, clock: Clock
     ) -> None:
-        short = parse(f"{CHANGED}approvals_expire_after_days: 1\n", "p.yaml")
+        short = parse(f"{DEFAULT}approvals_expire_after_days: 1\n", "p.yaml")
         signoff = replace(signoff, policies=PolicyBook(policies=(short,)))
         ref = approve(signoff, registry.add_version("m", {"val_auc": 0.95}))
 
@@ -289,7 +289,7 @@ class TestBeforeFilesAreRead:
 
     def test_a_freeze(self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef) -> None:
         freeze = "{title: Year end, time_zone: UTC, from: 2026-11-01 00:00, until: 2026-11-03 00:00}"
-        frozen = replace(signoff, policies=PolicyBook(policies=(parse(f"{CHANGED}freezes: [{freeze}]\n", "p.yaml"),)))
+        frozen = replace(signoff, policies=PolicyBook(policies=(parse(f"{DEFAULT}freezes: [{freeze}]\n", "p.yaml"),)))
         ref = approve(frozen, registry.add_version("m", {"val_auc": 0.95}))
         read = self._watch(registry)
         with refused_once(frozen, registry, "promotion"), pytest.raises(GateRefused, match="during Year end"):
@@ -300,7 +300,7 @@ class TestBeforeFilesAreRead:
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
     ) -> None:
         freeze = "{title: Year end, time_zone: UTC, from: 2026-11-01 00:00, until: 2026-11-03 00:00}"
-        frozen = replace(signoff, policies=PolicyBook(policies=(parse(f"{CHANGED}freezes: [{freeze}]\n", "p.yaml"),)))
+        frozen = replace(signoff, policies=PolicyBook(policies=(parse(f"{DEFAULT}freezes: [{freeze}]\n", "p.yaml"),)))
         ref = registry.add_version("m", {"val_auc": 0.5}, signature=None)
         with pytest.raises(GateRefused) as refusal:
             promote(frozen, ref)

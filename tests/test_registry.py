@@ -21,6 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from services.domain import Dataset, ModelVersion, VersionRef
 from services.errors import BadInput, FilesUnreadable, NotFound, RegistryUnavailable, UnreadableModel
+from services.mlflow import entities
 from services.mlflow.artifacts import described
 from services.mlflow.registry import MlflowRegistry
 from services.place import PlaceKind, foreign_run
@@ -253,6 +254,50 @@ class TestContract:
         world.registry.version(ref)
         world.registry.model(name)
         assert world.registry.calls == before + 2
+
+
+class TestWhatIsReadOfMlflow:
+    """Models and versions are read without MLflow's client: each of its calls about them reads the model once more."""
+
+    def test_is_what_mlflows_client_reads(self, mlflow_server: str, name: str) -> None:
+        ref, client = train(mlflow_server, name, {}), MlflowClient(mlflow_server)
+        train(mlflow_server, name, {})
+        client.update_registered_model(name, "Sorts things.")
+        client.update_model_version(name, "1", "The first.")
+        client.set_registered_model_tag(name, "owner", "crm")
+        client.set_registered_model_alias(name, "champion", "1")
+        client.set_model_version_tag(name, "1", "note", "")
+        client.transition_model_version_stage(name, "1", "Production")
+        registry = MlflowRegistry(mlflow_server)
+        assert registry.model(name) == entities.model(client.get_registered_model(name))
+        assert registry.version(ref) == entities.version(client.get_model_version(name, "1"))
+        found = client.search_model_versions(f"name='{name}'")
+        assert registry.versions(name) == tuple(
+            entities.version(one) for one in sorted(found, key=lambda one: int(one.version))
+        )
+
+    def test_no_write_reads_the_model_with_all_its_tags(
+        self, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ref, registry = train(mlflow_server, name, {}), MlflowRegistry(mlflow_server)
+
+        def read(*_: object) -> None:
+            pytest.fail("the model was read")
+
+        monkeypatch.setattr(MlflowClient, "get_registered_model", read)
+        registry.set_stage(ref, "Staging")
+        registry.set_alias(ref, "challenger")
+        registry.delete_alias(name, "challenger")
+        registry.set_tag(ref, "note", "x")
+        registry.delete_tag(ref, "note")
+        registry.manifest(ref)
+        assert registry.version(ref).stage == "Staging"
+
+    def test_a_version_of_a_prompt_is_none(self, mlflow_server: str, name: str) -> None:
+        MlflowClient(mlflow_server).register_prompt(name, "Say {{this}}.")
+        with pytest.raises(NotFound):
+            MlflowRegistry(mlflow_server).version(VersionRef(name=name, version=1))
+        assert MlflowRegistry(mlflow_server).model(name).is_prompt
 
 
 class TestPlacesOnMlflow:

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from services import facts
+from services import facts, recorded_facts
 from services.accounts import people
 from services.accounts.permissions import may
 from services.checks.bound import bound
-from services.domain import Action, Actor, Role, Status, VersionRef
+from services.domain import IS_PROMPT, Action, Actor, Role, Status, VersionRef
 from services.errors import (
     BadInput,
     NotAllowed,
@@ -272,3 +272,28 @@ class TestInbox:
 
 def _away(*_: object) -> None:
     raise RegistryUnavailable("MLflow is away.")
+
+
+class TestAPrompt:
+    def test_is_no_model_that_could_be_submitted(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        registry.add_model("p", **{IS_PROMPT: "true"})
+        ref = registry.add_version("p", {"val_auc": 0.95})
+        registry.writes.clear()
+        before = kinds(signoff)
+        with pytest.raises(NotFound, match="p is a prompt in MLflow, and no model"):
+            reviews.submit(signoff, ref, by="scientist", comment="Please.")
+        assert registry.writes == []
+        assert kinds(signoff) == before
+
+
+class TestThousandsOfTags:
+    def test_are_not_all_looked_through_for_the_record(
+        self, signoff: Signoff, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        registry.add_model("m", **{f"tag {number}": "x" for number in range(1000)})
+        looked = []
+        fits = recorded_facts._fits
+        monkeypatch.setattr(recorded_facts, "_fits", lambda *text: looked.append(text) or fits(*text))
+        reviews.submit(signoff, registry.add_version("m", {"val_auc": 0.95}), by="scientist", comment="Please.")
+        assert 0 < len(looked) < 500
+        assert record(signoff)[-1].get("facts")["model_tags"]["left_out"] == 970

@@ -12,7 +12,7 @@ from services import assignments
 from services.admission import standing
 from services.admission.calls import BENEATH, Call, Told, What
 from services.admission.outside import Scene, Standing
-from services.domain import ModelVersion
+from services.domain import IS_PROMPT, ModelVersion
 from services.errors import Refused
 from services.letters import skeleton
 from services.reconciliation.drift import Seen
@@ -20,9 +20,6 @@ from services.record import mirror
 from services.record.mirror import EVERYWHERE, OURS, REGISTERED_BY
 from services.signoff import Signoff
 from services.tables import known_models
-
-IS_PROMPT = "mlflow.prompt.is_prompt"
-"""Hides a registered model, and on one version all of its versions, from every search."""
 
 _OURS_AS_SEEN = frozenset(map(skeleton, OURS))
 _EVERYWHERE_AS_SEEN = frozenset(map(skeleton, EVERYWHERE))
@@ -92,7 +89,7 @@ def _is_of_every_record(key: str) -> bool:
 
 def _not_hiding(call: Call, key: str) -> None:
     model = call.told[0].model
-    if key.casefold() == IS_PROMPT and model.tags.get(IS_PROMPT, "").lower() != "true":
+    if key.casefold() == IS_PROMPT and not model.is_prompt:
         raise Refused(f"{key} on one version would hide every version of {model.name}, which is no prompt.")
 
 

@@ -6,9 +6,10 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Self
 
 from services.domain import (
     Column,
@@ -66,6 +67,43 @@ def model(entity: Any) -> RegisteredModel:
         aliases={alias: int(number) for alias, number in (entity.aliases or {}).items()},
         latest=tuple(version(latest) for latest in entity.latest_versions or ()),
     )
+
+
+def told_model(document: Mapping[str, Any]) -> RegisteredModel:
+    """A ``RegisteredModel`` as MLflow's REST API tells it; raises `KeyError` or `ValueError` for half an answer."""
+    aliases = {one["alias"]: int(one["version"]) for one in document.get("aliases", ())}
+    latest = [_told(one) for one in document.get("latest_versions", ())]
+    return model(_told(document, aliases=aliases, latest_versions=latest))
+
+
+def told_version(document: Mapping[str, Any]) -> ModelVersion:
+    """A ``ModelVersion`` as MLflow's REST API tells it; raises as `told_model`."""
+    return version(_told(document))
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of the versions that a search found; ``token`` asks for the next ones."""
+
+    versions: tuple[ModelVersion, ...]
+    token: str
+
+    @classmethod
+    def told(cls, document: Mapping[str, Any]) -> Self:
+        """As MLflow's REST API tells it; raises as `told_model`."""
+        found = tuple(told_version(one) for one in document.get("model_versions", ()))
+        return cls(found, document.get("next_page_token", ""))
+
+
+_WITHOUT = {"description": "", "run_id": "", "source": "", "user_id": "", "status": "", "current_stage": ""}
+"""What a version may be told without."""
+
+
+def _told(document: Mapping[str, Any], **more: Any) -> SimpleNamespace:
+    """A part of an answer in the shape of MLflow's own entities."""
+    times = {key: int(document[key]) for key in ("creation_timestamp", "last_updated_timestamp")}
+    tags = {tag["key"]: tag.get("value", "") for tag in document.get("tags", ())}
+    return SimpleNamespace(**{**_WITHOUT, **document, **times, "tags": tags, **more})
 
 
 def run(entity: Any) -> RunFacts:

@@ -67,7 +67,7 @@ class MlflowPlaces(MlflowConnection):
         what, uri = f"the files of {ref}", ""
         for _ in range(MAX_COPIES):
             name, number = ref.name, str(ref.version)
-            found = self._read(lambda n=name, v=number: self._client.get_model_version_download_uri(n, v), what)  # type: ignore[misc]
+            found = self._read(lambda n=name, v=number: self._models.get_model_version_download_uri(n, v), what)  # type: ignore[misc]
             uri = str(found or "")
             copied = _MODEL_VERSION.fullmatch(uri)
             if copied is None:
