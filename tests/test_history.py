@@ -67,7 +67,7 @@ class TestFilters:
             ({"person": "reviewer"}, ["Approved", "Approved"]),
             ({"actions": ("Promoted",)}, ["Promoted", "Promoted"]),
             ({"actions": ("Promoted", "Refused: anything")}, ["Promoted", "Refused: promotion", "Promoted"]),
-            ({"model": "m", "until": date(2026, 11, 1)}, ["Promoted", "Approved", "Submitted"]),
+            ({"model": "m", "until": date(2026, 11, 1)}, ["Promoted", "Approved", "Submitted", "Policy assigned"]),
             ({"since": date(2026, 11, 2)}, ["Promoted", "Approved", "Submitted"]),
             ({"since": date(2027, 1, 1)}, []),
             ({"until": date.max, "person": "reviewer"}, ["Approved", "Approved"]),
@@ -241,12 +241,12 @@ class TestPage:
         ("query", "found"),
         [
             ({"model": "n"}, ["Refused: promotion"]),
-            ({"model": "m", "v": "1"}, ["Promoted", "Approved", "Submitted"]),
+            ({"model": "m", "v": "1"}, ["Promoted", "Approved", "Submitted", "Policy assigned"]),
             ({"person": "reviewer"}, ["Approved", "Approved"]),
             ({"action": "Refused: promotion"}, ["Refused: promotion"]),
             ({"since": "2026-11-02"}, ["Promoted", "Approved", "Submitted"]),
             ({"until": "2026-10-01"}, []),
-            ({"before": "6"}, ["Submitted", "Policy activated", "Policy activated", "Policy activated"]),
+            ({"before": "7"}, ["Submitted", "Policy assigned", *["Policy activated"] * 3]),
         ],
     )
     def test_its_link_says_what_is_listed(self, signoff: Signoff, query: dict[str, str], found: list[str]) -> None:

@@ -14,7 +14,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from services import caretaker, desk
+from services import assignments, caretaker, desk
 from services.accounts import people
 from services.accounts.permissions import ROLES_FOR
 from services.desk import Request
@@ -66,9 +66,11 @@ def addresses(signoff: Signoff) -> None:
 
 
 @pytest.fixture
-def candidate(registry: FakeRegistry) -> VersionRef:
-    """A good version nobody has submitted yet."""
-    return registry.add_version("m", {"val_auc": 0.95})
+def candidate(signoff: Signoff, registry: FakeRegistry) -> VersionRef:
+    """A good version nobody has submitted yet, of a model that Signoff has seen."""
+    ref = registry.add_version("m", {"val_auc": 0.95})
+    assignments.meet(signoff, signoff.snapshot.refresh(), {})
+    return ref
 
 
 def append(signoff: Signoff, kind: Kind, *, actor: str = "reconciler", ref: VersionRef | None = None) -> int:

@@ -221,10 +221,11 @@ class TestVerdict:
         registry.write_file(ready, "model.skops", b"another model!!!")
         assert rest.get(path(ready, "/verdict"), fresh="true").json()["allowed"] is False
 
-    def test_of_a_model_without_a_policy_is_403(self, rest: Rest, signoff: Signoff, candidate: VersionRef) -> None:
+    def test_of_a_model_without_a_policy_is_403(self, rest: Rest, signoff: Signoff, registry: FakeRegistry) -> None:
+        new = registry.add_version("n", {"val_auc": 0.95})
         text = (PROJECT / "policies" / "default.yaml").read_text().replace('["*"]', '["other"]')
         alone = Rest(replace(signoff, policies=PolicyBook(policies=(parse(text, "x.yaml"),))))
-        assert "No policy applies to m" in refused(alone.get(path(candidate, "/verdict")), 403, "PERMISSION_DENIED")
+        assert "No policy applies to n" in refused(alone.get(path(new, "/verdict")), 403, "PERMISSION_DENIED")
 
 
 class TestVerbs:
@@ -534,7 +535,8 @@ class TestLedger:
             newest = checkpoints.newest(connection)
         assert newest is not None
         assert answer == json.loads(newest.text)
-        assert answer["checkpoint"]["seq"] == len(record(signoff)) + len(signoff.policies.policies)
+        of_policies = len(signoff.policies.policies) + 1  # each was activated, and one was assigned to the model
+        assert answer["checkpoint"]["seq"] == len(record(signoff)) + of_policies
 
     def test_what_is_exported_verifies(
         self, rest: Rest, signoff: Signoff, tmp_path: Path, champion: VersionRef
@@ -693,7 +695,14 @@ class TestDocumentation:
         verbs = ("submit", "approve", "request-changes", "reject", "withdraw", "promote", "archive", "auto")
         assert set(schema["paths"]) == {
             *("/models", "/models/{name}", version, f"{version}/verdict", *(f"{version}/{verb}" for verb in verbs)),
-            *("/models/{name}/rollback", "/models/{name}/production", "/compare", "/policies", "/reconcile"),
+            *(
+                "/models/{name}/rollback",
+                "/models/{name}/policy",
+                "/models/{name}/production",
+                "/compare",
+                "/policies",
+                "/reconcile",
+            ),
             *("/events", "/ledger/checkpoint", "/ledger/export", "/policies/dry-run"),
             *(f"{version}/findings{rest}" for rest in ("", "/{number}/resolve", "/{number}/reopen")),
             *(f"{version}/validations{rest}" for rest in ("", "/{number}", "/{number}/cancel")),
