@@ -33,6 +33,7 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.OUTSIDE_ALIAS: ("⚠", "bad", "moved an alias of {it} outside Signoff"),
     Kind.OUTSIDE_TAG: ("⚠", "bad", "changed a tag of {it} outside Signoff"),
     Kind.OUTSIDE_FILES: ("⚠", "bad", "changed files of {it} outside Signoff"),
+    Kind.OUTSIDE_EVIDENCE: ("⚠", "bad", "changed metrics or data sets of {it} outside Signoff"),
     Kind.OUTSIDE_RENAMED: ("⚠", "bad", "renamed the model of {it} outside Signoff"),
     Kind.OUTSIDE_DELETED: ("⚠", "bad", "deleted {it} outside Signoff"),
     Kind.OUTSIDE_RECREATED: ("⚠", "bad", "deleted {it} and gave its name to something else, outside Signoff"),

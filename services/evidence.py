@@ -61,6 +61,16 @@ class Manifest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Released:
+    """What the promotion of a champion recorded about it: event ``seq``, metrics, data sets and manifest digest."""
+
+    seq: int
+    metrics: Mapping[str, Metric]
+    datasets: tuple[Dataset, ...]
+    manifest: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """One version with what its run and logged model say. ``manifest`` is None when its bytes were not read.
 
@@ -75,6 +85,9 @@ class Evidence:
     """What ``MLmodel`` says, where that file was read and not all of them: enough to compare, never to decide."""
     run_files: tuple[str, ...] = ()
     """Paths of what the run logged beside the model; read only where a policy asks for an artifact."""
+    released: Released | None = None
+    """Of a champion: what its promotion recorded. It counts, whatever MLflow says today; None: it was not promoted
+    here."""
 
     @property
     def ref(self) -> VersionRef:
@@ -84,6 +97,8 @@ class Evidence:
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """Metrics by name; where run and logged model both have one, the logged model's own wins."""
+        if self.released:
+            return self.released.metrics
         return {**(self.run.metrics if self.run else {}), **(self.logged_model.metrics if self.logged_model else {})}
 
     @property
@@ -106,6 +121,8 @@ class Evidence:
     @property
     def holdout(self) -> tuple[Dataset, ...]:
         """The data sets the metrics were measured on: those named by metrics, else logged as eval/test input."""
+        if self.released:
+            return self.released.datasets
         by_metric = {
             (metric.dataset_name, metric.dataset_digest): Dataset(
                 name=metric.dataset_name or "", digest=metric.dataset_digest, context="eval"
@@ -117,6 +134,13 @@ class Evidence:
             return tuple(sorted(by_metric.values(), key=lambda dataset: (dataset.name, dataset.digest)))
         logged = self.run.datasets if self.run else ()
         return tuple(d for d in logged if d.context.lower() in {"eval", "evaluation", "test", "validation", "holdout"})
+
+    @property
+    def manifest_digest(self) -> str | None:
+        """Digest of its files; None where they could not be read."""
+        if self.released and self.released.manifest:
+            return self.released.manifest
+        return self.manifest.digest if self.manifest else None
 
     @property
     def claimed_author(self) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -9,8 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from services import champions
+from services.champions import Known
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
-from services.errors import NotFound
+from services.errors import InvalidSettings, NotFound
 from services.evidence import Binding, Decision, Evidence, Facts, Finding, Severity, Submission
 from services.policy import Policy
 from services.signoff import Signoff
@@ -33,13 +37,14 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
     policy = signoff.policies.match(model)
     candidate = signoff.reader.fresh(ref)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
+    compared = signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None
     with signoff.database.reading() as connection:
         submission = open_submission(connection, candidate.version)
         return policy, Facts(
             model=model,
             now=signoff.now(),
             candidate=_with_artifacts(signoff, policy, candidate),
-            champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
+            champion=champions.known(connection, [champion]).of(compared),
             submission=submission,
             decisions=latest_decisions(connection, submission),
             findings=findings_of(connection, candidate.version),
@@ -48,17 +53,37 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
         )
 
 
-def shown(signoff: Signoff, ref: VersionRef) -> tuple[Policy, Facts]:
-    """Facts for a page: from the snapshot and from memory, at most about a minute old."""
+def shown(signoff: Signoff, ref: VersionRef, known: Known | None = None) -> tuple[Policy, Facts]:
+    """Facts for a page: from the snapshot and from memory, at most about a minute old.
+
+    Args:
+        known: `champions_known` of all models of a list, which is then read once.
+    """
     snapshot = signoff.snapshot.current
     model = snapshot.models.get(ref.name)
     if model is None:
         raise NotFound(f"There is no {ref} in the registry.")
-    return remembered(signoff, ref, model, snapshot.versions.get(ref.name, ()))
+    return remembered(signoff, ref, model, snapshot.versions.get(ref.name, ()), known)
+
+
+def champions_known(signoff: Signoff, names: Iterable[str]) -> Known:
+    """What is recorded of the champions of some models, as the snapshot has them."""
+    found = []
+    for name in set(names):
+        with suppress(InvalidSettings):  # where no policy judges a model, each of its versions says so
+            if model := signoff.snapshot.current.models.get(name):
+                versions = signoff.snapshot.current.versions.get(name, ())
+                found.append(_champion(signoff.policies.match(model), model, versions))
+    with signoff.database.reading() as connection:
+        return champions.known(connection, found)
 
 
 def remembered(
-    signoff: Signoff, ref: VersionRef, model: RegisteredModel, versions: tuple[ModelVersion, ...]
+    signoff: Signoff,
+    ref: VersionRef,
+    model: RegisteredModel,
+    versions: tuple[ModelVersion, ...],
+    known: Known | None = None,
 ) -> tuple[Policy, Facts]:
     """Facts about ``model`` and its ``versions`` as given; their evidence is at most about a minute old."""
     version = next((version for version in versions if version.ref == ref), None)
@@ -66,7 +91,9 @@ def remembered(
         raise NotFound(f"There is no {ref} in the registry.")
     policy = signoff.policies.match(model)
     champion = _champion(policy, model, versions)
+    compared = signoff.reader.remembered(champion) if champion and champion.ref != ref else None
     with signoff.database.reading() as connection:
+        known = known or champions.known(connection, [champion])
         submission = open_submission(connection, version)
         voted = latest_decisions(connection, submission)
         found = findings_of(connection, version)
@@ -75,7 +102,7 @@ def remembered(
         model=model,
         now=signoff.now(),
         candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
-        champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
+        champion=known.of(compared),
         submission=submission,
         decisions=voted,
         findings=found,

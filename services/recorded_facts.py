@@ -25,7 +25,7 @@ from services.domain import (
     Signature,
     VersionRef,
 )
-from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Submission
+from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Released, Submission
 from services.policy import Policy
 from services.record import mirror
 from services.record.ledger import Event
@@ -60,6 +60,7 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "tags": _tags(candidate.version.tags, policy),
         "model_tags": _tags(seen.model.tags, policy),
         "champion_datasets": _datasets(seen.champion),
+        **({"champion_released": let_in.seq} if (let_in := seen.champion and seen.champion.released) else {}),
         "validations": [one.as_json() for one in seen.validations if not outdated(one, seen)][:MAX_VALIDATIONS],
         "submission": {
             "by": submission.submitted_by,
@@ -205,6 +206,17 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
     return Rebuilt(facts=facts, actor=actor, details=details, kept=kept)
 
 
+def released_in(event: Event) -> Released:
+    """What a promotion recorded about the version that it put into Production."""
+    details = event.body["details"]
+    return Released(
+        seq=event.seq,
+        metrics=_metrics(details["metrics"]),
+        datasets=_logged(details["datasets"]),
+        manifest=details["manifest_digest"],
+    )
+
+
 def _candidate(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, Any] | None) -> Evidence:
     version = ModelVersion(
         ref=ref,
@@ -254,7 +266,10 @@ def _champion(name: str, details: Mapping[str, Any], kept: Mapping[str, Any] | N
         metrics=_metrics(details["champion_metrics"]),
         datasets=_logged(kept["champion_datasets"] if kept else ()),
     )
-    return Evidence(version=ModelVersion(ref=ref, created_at=_NEVER, updated_at=_NEVER), run=run)
+    let_in = kept.get("champion_released") if kept else None
+    known = Released(seq=let_in, metrics=run.metrics, datasets=run.datasets, manifest=None) if let_in else None
+    version = ModelVersion(ref=ref, created_at=_NEVER, updated_at=_NEVER)
+    return Evidence(version=version, run=run, released=known)
 
 
 def _validations(facts: Facts, kept: Mapping[str, Any] | None) -> tuple[Validation, ...]:

@@ -146,6 +146,7 @@ def _of_comparisons() -> Iterator[Verdict]:
         yield evaluate(relative, facts(evidence(mine), champion(theirs)))
     yield evaluate(losing("min_relative_change: -0.1"), facts(evidence(0.26), champion(0.25)))
     plain = policy()
+    yield evaluate(never_worse, facts(evidence(0.95), replace(champion(), released=None)))
     yield evaluate(plain, facts(evidence(0.95, dataset=OTHER_DATA), champion()))
     yield evaluate(plain, facts(evidence(0.95, dataset=None), champion()))
     yield evaluate(plain, facts(evidence(0.95), champion(dataset=None)))

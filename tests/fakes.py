@@ -115,6 +115,18 @@ class FakeRegistry:
         )
         return ref
 
+    def log_metric(self, ref: VersionRef, name: str, value: float, dataset: Dataset | None = HOLDOUT) -> None:
+        """A metric written to the version's run by anybody, at any time."""
+        run = self._runs[self._versions[ref].run_id or ""]
+        measured = (dataset.name, dataset.digest) if dataset else (None, None)
+        metric = Metric(name=name, value=value, dataset_name=measured[0], dataset_digest=measured[1])
+        self._runs[run.run_id] = replace(run, metrics={**run.metrics, name: metric})
+
+    def log_input(self, ref: VersionRef, dataset: Dataset) -> None:
+        """A data set logged as an input of the version's run, by anybody, at any time."""
+        run = self._runs[self._versions[ref].run_id or ""]
+        self._runs[run.run_id] = replace(run, datasets=(*run.datasets, dataset))
+
     def log_curve(self, ref: VersionRef, metric: str, points: Curve) -> None:
         """Values of one metric of the version's run, step by step."""
         self._curves[self._versions[ref].run_id or "", metric] = points

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain import Actor, Dataset, Metric, Role, VersionRef
-from services.evidence import Decision, Evidence, Facts, Submission
+from services.evidence import Decision, Evidence, Facts, Released, Submission
 from services.gate import Verdict, automatic, evaluate, wanted
 from services.policy import Policy, parse
 from services.reading import Reader
@@ -36,8 +36,10 @@ def facts(candidate: Evidence, champion: Evidence | None = None, **more: object)
 
 
 def champion(value: float | None = 0.92, **options: object) -> Evidence:
+    """Version 7, promoted here with just this evidence."""
     found = evidence(value, **options)
-    return replace(found, version=replace(found.version, ref=VersionRef(name="m", version=7)))
+    released = Released(seq=7, metrics=found.metrics, datasets=found.holdout, manifest=found.manifest_digest)
+    return replace(found, version=replace(found.version, ref=VersionRef(name="m", version=7)), released=released)
 
 
 def approved(seen: Facts, *people: str, role: str = "reviewer", decision: str = "approved") -> Facts:
@@ -142,7 +144,7 @@ class TestEvidence:
     def test_whatever_the_numbers_a_verdict_comes_out_and_never_favours_the_worse(
         self, mine: float, theirs: float
     ) -> None:
-        candidate, other = evidence(0.95), champion()
+        candidate, other = evidence(0.95), replace(champion(), released=None)
         for found, value in ((candidate, mine), (other, theirs)):
             assert found.run
             found.run.metrics["val_auc"] = Metric(  # type: ignore[index]

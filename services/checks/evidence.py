@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from services.domain import Dataset, Metric
-from services.evidence import Facts
+from services.evidence import Evidence, Facts
 from services.policy import MetricRule, Policy
 from services.verdict import Check
 
@@ -128,7 +128,13 @@ def _change(rule: MetricRule, facts: Facts, metric: Metric | None, *, limit: flo
     reason = f"{rule.name} {_number(metric.value)} is {words} than {facts.champion.ref} with {_number(champion.value)}"
     if not gain:
         reason = f"{rule.name} {_number(metric.value)} is the same as that of {facts.champion.ref}"
-    return answer(passed, words, f"{reason}." if passed else f"{reason}; {wanted} is needed.")
+    reason = f"{reason}." if passed else f"{reason}; {wanted} is needed."
+    return answer(passed, words, f"{reason}{_unrecorded(facts.champion)}")
+
+
+def _unrecorded(champion: Evidence) -> str:
+    """A sentence more about a champion of which there is no record: anybody may have written what MLflow shows."""
+    return "" if champion.released else f" {champion.ref} is judged as MLflow shows it now: it was not promoted here."
 
 
 def _same_dataset(facts: Facts) -> Check:
@@ -160,7 +166,7 @@ def _same_dataset(facts: Facts) -> Check:
         if same
         else f"Measured on {_datasets(mine)}, the champion {facts.champion.ref} on {_datasets(theirs)}."
     )
-    return answer(same, _datasets(mine), reason)
+    return answer(same, _datasets(mine), f"{reason}{_unrecorded(facts.champion)}")
 
 
 def _signature(facts: Facts) -> Check:

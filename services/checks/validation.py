@@ -29,7 +29,7 @@ def void_reasons(found: Validation, facts: Facts, rule: ValidationRule | None = 
         manifest=facts.candidate.manifest.digest if facts.candidate.manifest else None,
         champion=champion.ref if champion else None,
         champion_identity=champion.version.identity if champion else None,
-        files=champion.manifest.digest if champion and champion.manifest else None,
+        files=champion.manifest_digest if champion else None,
     )
     if rule is None:
         return reasons

@@ -199,7 +199,9 @@ def _compare(connection: Connection, one: _Look, before: Mark, at: datetime) -> 
     if one.shown != kept.listing:
         kept = replace(kept, hashed_at=0.0)  # should they come back, their bytes are read first of all
     _save(connection, ref, replace(kept, listed_at=at.timestamp()))
-    return deviations.record(connection, ref.name, _differences(ref, kept, one.shown), at=at, files=ref.version)
+    return deviations.record(
+        connection, ref.name, _differences(ref, kept, one.shown), at=at, subject=f"files:{ref.version}"
+    )
 
 
 def _expected(connection: Connection, one: _Look, before: Mark) -> _Kept | None:

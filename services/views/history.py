@@ -52,6 +52,7 @@ _DONE = {
     Kind.OUTSIDE_ALIAS: "Outside: alias moved",
     Kind.OUTSIDE_TAG: "Outside: tag changed",
     Kind.OUTSIDE_FILES: "Outside: files changed",
+    Kind.OUTSIDE_EVIDENCE: "Outside: evidence changed",
     Kind.OUTSIDE_RENAMED: "Outside: renamed",
     Kind.OUTSIDE_DELETED: "Outside: deleted",
     Kind.OUTSIDE_RECREATED: "Outside: recreated",

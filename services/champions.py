@@ -1,0 +1,77 @@
+"""What is known of a champion beside what MLflow says of it today: the evidence that its promotion recorded.
+
+Metrics of a finished run can be written by anybody who reaches MLflow. A candidate is compared with what was judged
+when the champion was let in, so nobody moves that bar afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from services.domain import ModelVersion
+from services.evidence import Evidence, Released
+from services.record import ledger
+from services.recorded_facts import released_in
+from services.tables import promotions
+
+PER_QUERY = 500
+"""Versions asked about in one statement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What our own record says of some champions, by their identity."""
+
+    released: Mapping[str, Released]
+
+    def of(self, champion: Evidence | None) -> Evidence | None:
+        """A champion as it is judged: with what its promotion recorded, where it was promoted here."""
+        return champion and replace(champion, released=self.released.get(champion.version.identity))
+
+
+def known(connection: Connection, champions: Iterable[ModelVersion | None]) -> Known:
+    """What is recorded of these champions, in as many queries as for one."""
+    return Known(released=released(connection, [champion for champion in champions if champion]))
+
+
+def released(connection: Connection, versions: Iterable[ModelVersion]) -> dict[str, Released]:
+    """Identity → what the promotion of exactly that version recorded; those never promoted here are left out.
+
+    After a rollback it is still the promotion of those bytes that counts: what the rollback read was written by then
+    by nobody knows whom.
+    """
+    counting: dict[int, str] = {}
+    for some in _batches({version.identity: version for version in versions}.values()):
+        for identity, seq in _promoted(connection, some):
+            counting[seq] = identity
+    return {counting[event.seq]: released_in(event) for event in ledger.numbered(connection, counting)}
+
+
+def _promoted(connection: Connection, versions: list[ModelVersion]) -> Iterator[tuple[str, int]]:
+    """Identity and event of the promotion that counts for each."""
+    rows = connection.execute(
+        sa.select(promotions.c.identity, promotions.c.action, promotions.c.manifest_digest, promotions.c.seq)
+        .where(
+            promotions.c.model.in_({version.ref.name for version in versions}),
+            promotions.c.identity.in_([version.identity for version in versions]),
+        )
+        .order_by(promotions.c.seq)
+    )
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row.identity, []).append(row)
+    for identity, history in found.items():
+        bytes_now = history[-1].manifest_digest
+        let_in = [row for row in history if row.action != "rollback" and row.manifest_digest == bytes_now]
+        yield identity, (let_in or history)[-1].seq
+
+
+def _batches(versions: Iterable[ModelVersion]) -> Iterator[list[ModelVersion]]:
+    every = list(versions)
+    for start in range(0, len(every), PER_QUERY):
+        yield every[start : start + PER_QUERY]
