@@ -227,6 +227,21 @@ class Submission:
     model_id: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How the last review, or the last time in Production, of exactly this version ended.
+
+    ``how`` is what was done: ``rejected``, ``withdrawn``, ``archived``; or what put ``successor`` in its place:
+    ``promote``, ``rollback``, ``emergency``. ``at`` is ISO 8601 UTC, ``words`` are those of who did it.
+    """
+
+    how: str
+    by: str
+    at: str
+    words: str
+    successor: int | None = None
+
+
 class Severity(StrEnum):
     """How grave a finding is. An open blocking one keeps the version out of Production."""
 
@@ -322,6 +337,8 @@ class Facts:
     """When it is judged, in UTC; freezes, ages and expiry count from it."""
     submission: Submission | None = None
     decisions: tuple[Decision, ...] = field(default=())
+    ended: Ended | None = None
+    """Where nothing is submitted: how that came about; None where it never was in review or in Production."""
     findings: tuple[Finding, ...] = ()
     """Whatever reviewers found in exactly this version, in any round, resolved or not; oldest first."""
     validations: tuple[Validation, ...] = ()

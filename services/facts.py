@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,11 +16,12 @@ from services import champions
 from services.champions import Known
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import InvalidSettings, NotFound
-from services.evidence import Binding, Decision, Evidence, Facts, Finding, Severity, Submission
+from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Severity, Submission
 from services.policy import Policy
+from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, emergencies, findings, promotions, submissions
+from services.tables import decisions, emergencies, events, findings, promotions, submissions
 from services.validation.record import validations_of
 
 OPEN = tuple(status.value for status in Status if status.open)
@@ -46,6 +48,7 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
             candidate=_with_artifacts(signoff, policy, candidate),
             champion=champions.known(connection, [champion]).of(compared),
             submission=submission,
+            ended=None if submission else ended(connection, candidate.version),
             decisions=latest_decisions(connection, submission),
             findings=findings_of(connection, candidate.version),
             validations=validations_of(connection, candidate.version),
@@ -95,6 +98,7 @@ def remembered(
     with signoff.database.reading() as connection:
         known = known or champions.known(connection, [champion])
         submission = open_submission(connection, version)
+        last = None if submission else ended(connection, version)
         voted = latest_decisions(connection, submission)
         found = findings_of(connection, version)
         validated = validations_of(connection, version)
@@ -104,6 +108,7 @@ def remembered(
         candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
         champion=known.of(compared),
         submission=submission,
+        ended=last,
         decisions=voted,
         findings=found,
         validations=validated,
@@ -133,6 +138,40 @@ def open_submission(connection: Connection, version: ModelVersion) -> Submission
         )
     ).one_or_none()
     return submission_from(row) if row is not None and row.identity == version.identity else None
+
+
+_ENDINGS = {
+    Kind.REJECTION_CONFIRMED: "rejected",
+    Kind.WITHDRAWAL_CONFIRMED: "withdrawn",
+    Kind.ARCHIVAL_CONFIRMED: "archived",
+}
+
+
+def ended(connection: Connection, version: ModelVersion) -> Ended | None:
+    """What last took exactly this version out of review or out of Production; None when nothing did."""
+    own = sa.and_(events.c.version == version.ref.version, events.c.kind.in_([kind.value for kind in _ENDINGS]))
+    row = connection.execute(
+        sa.select(events.c.kind, events.c.body, promotions.c.version.label("released"), promotions.c.action)
+        .select_from(events.outerjoin(promotions, promotions.c.seq == events.c.seq))
+        .where(
+            events.c.model == version.ref.name,
+            sa.or_(own, promotions.c.version == version.ref.version, promotions.c.replaced == version.ref.version),
+        )
+        .order_by(events.c.seq.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None or row.released == version.ref.version:
+        return None
+    body = json.loads(row.body)
+    if row.released is not None:
+        if datetime.fromisoformat(body["at"]) < version.created_at:
+            return None  # it replaced an earlier version of the same number
+        how, successor = row.action, row.released
+    elif body["details"]["identity"] != version.identity:
+        return None
+    else:
+        how, successor = _ENDINGS[Kind(row.kind)], None
+    return Ended(how=how, by=body["actor"], at=body["at"], words=body["comment"], successor=successor)
 
 
 def latest_decisions(connection: Connection, submission: Submission | None) -> tuple[Decision, ...]:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from services.domain import Actor, Role
-from services.evidence import Decision, Facts, Finding
+from services.evidence import Decision, Ended, Facts, Finding
 from services.policy import ApprovalRule, Policy
 from services.verdict import Check
 
@@ -82,7 +82,7 @@ def approvals(policy: Policy, facts: Facts) -> Iterator[Check]:
         passed=submitted,
         value="submitted" if submitted else "not submitted",
         threshold="submitted",
-        reason="It was submitted for review." if submitted else "It was not submitted for review.",
+        reason="It was submitted for review." if submitted else _not_submitted(facts.ended),
     )
     asking = [
         decision.person
@@ -101,6 +101,23 @@ def approvals(policy: Policy, facts: Facts) -> Iterator[Check]:
     seats, automatic = _seats(policy.rules.approvals, _counting(policy, facts)), automation(policy, facts)
     for rule in policy.rules.approvals:
         yield _approved(rule, seats, automatic, policy, facts)
+
+
+def _not_submitted(ended: Ended | None) -> str:
+    if ended is None:
+        return "It was not submitted for review."
+    said = " ".join(ended.words.split()).rstrip(".")
+    why = f": {said if len(said) <= 300 else f'{said[:299]}…'}"
+    day, successor = ended.at[:10], f"v{ended.successor}"
+    sentence = {
+        "rejected": f"{ended.by} rejected it on {day}{why}.",
+        "withdrawn": f"It was withdrawn by {ended.by} on {day}{why}.",
+        "archived": f"{ended.by} archived it on {day}{why}.",
+        "promote": f"{successor} replaced it on {day}, promoted by {ended.by}{why}.",
+        "rollback": f"{ended.by} rolled back from it to {successor} on {day}{why}.",
+        "emergency": f"{successor} replaced it on {day} in an emergency, confirmed by {ended.by}{why}.",
+    }[ended.how]
+    return f"{sentence} It was not submitted for review since."
 
 
 def wanted(actor: Actor, policy: Policy, facts: Facts) -> bool:
