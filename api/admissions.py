@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.admission import admissions
 from services.admission.admissions import Answer
-from services.admission.calls import MOVES, Call, Told, What
+from services.admission.calls import BENEATH, MOVES, Call, Told, What
 from services.domain import MAX_NAME, ModelVersion, RegisteredModel, VersionRef, utc_from_ms
 from services.errors import NotFound, SignoffError
 from services.mlflow.entities import model_id_in
@@ -93,9 +93,7 @@ class Question(_Message):
             HTTPException: a change of a stage, an alias or a tag comes without its model or version.
         """
         asked, told = self.change, tuple(_told(model) for model in self.models)
-        if asked.kind not in {What.FILES_WRITTEN, What.FILES_DELETED} and [one.model.name for one in told] != [
-            asked.name
-        ]:
+        if asked.kind not in BENEATH and [one.model.name for one in told] != [asked.name]:
             raise HTTPException(422, "models must be the one that the change is about")
         numbers = {version.ref.version for one in told for version in one.versions}
         if asked.version is not None and asked.version not in numbers:

@@ -78,10 +78,11 @@ class MetricAnswer(BaseModel):
 
 
 class SubmissionAnswer(BaseModel):
-    """The open submission."""
+    """The open submission. A ``proposal`` was made by an MLflow client, and nobody answers for it yet."""
 
     status: str
     submitted_by: str
+    proposal: bool
     submitted_at: Recorded
     comment: str
     event: int
@@ -245,7 +246,8 @@ def _metric(metric: Metric) -> MetricAnswer:
 def _submission(submission: Submission) -> SubmissionAnswer:
     return SubmissionAnswer(
         status=submission.status,
-        submitted_by=submission.submitted_by,
+        submitted_by=submission.owner,
+        proposal=submission.proposal,
         submitted_at=submission.submitted_at,
         comment=submission.comment,
         event=submission.seq,

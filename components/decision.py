@@ -146,7 +146,7 @@ def _buttons(dossier: Dossier, actions: tuple[Action, ...], seen: Binding, by: A
 
 
 def _submission(dossier: Dossier) -> Request | None:
-    again = dossier.facts.submission is not None
+    again = dossier.facts.submission is not None and not dossier.facts.submission.proposal
     with st.form(f"submit:{dossier.version.identity}", border=False):
         words = st.text_area(
             "Comment (needed)",
@@ -170,14 +170,14 @@ def _next(dossier: Dossier) -> str:
     failed = {check.id.split(":")[0] for check in dossier.verdict.failed}
     if dossier.is_champion:
         return "nothing; this version serves."
-    if dossier.facts.submission is None:
+    if dossier.facts.submission is None or dossier.facts.submission.proposal:
         return (
             "a scientist submits it for review."
             if failed <= {"submitted", "approvals"}
             else "a better version is needed."
         )
     if "changes" in failed:
-        return f"{escaped(dossier.facts.submission.submitted_by, 60)} answers the requested changes and submits again."
+        return f"{escaped(dossier.facts.submission.owner, 60)} answers the requested changes and submits again."
     if failed == {"findings"}:
         return "an independent reviewer resolves the blocking finding, or a better version is needed."
     if "approvals" in failed:

@@ -9,6 +9,7 @@ from services.record.ledger import Event, Kind
 # kind → sign, tone, what it did to the version
 _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.SUBMISSION_CONFIRMED: ("→", "plain", "submitted {it} for review"),
+    Kind.SUBMISSION_TAKEN_OVER: ("→", "plain", "submitted {it}, which a client had proposed"),
     Kind.APPROVAL_GIVEN: ("✓", "good", "approved {it}"),
     Kind.APPROVAL_EXPIRED: ("…", "wait", "marked an approval of {it} as expired"),
     Kind.CHANGES_REQUESTED: ("!", "wait", "requested changes on {it}"),

@@ -116,7 +116,8 @@ def panel(dossier: Dossier, by: Actor) -> Request | None:
         st.markdown(f"**Findings** :gray[{open_} open, {len(found) - open_} resolved]")
         for finding in sorted(found, key=lambda one: (not one.open, list(Severity).index(one.severity), one.id)):
             _row(finding, dossier, by)
-    return confirmed_once(_KEY, lambda request: request.ref == dossier.ref, "version")
+    shown = {finding.id for finding in found}
+    return confirmed_once(_KEY, lambda request: request.finding in shown, "version")
 
 
 def _row(finding: Finding, dossier: Dossier, by: Actor) -> None:
@@ -124,21 +125,23 @@ def _row(finding: Finding, dossier: Dossier, by: Actor) -> None:
         with st.container(width="stretch", gap=None):
             text = escaped(finding.text, 2000)
             st.markdown(f"{_BADGES[finding.severity]} {text if finding.open else f':gray[~~{text}~~]'}")
-            markup.caption(*_told(finding, dossier.facts.now))
+            markup.caption(*_told(finding, dossier.ref, dossier.facts.now))
             if finding.resolution:
                 st.html(f'<div class="said">{markup.text(" ".join(finding.resolution.split()), 1000)}</div>')
         action = Action.RESOLVE if finding.open else Action.REOPEN
         if (
             permissions.may(by, action)
-            and not gate.barred(by.person, by.username, dossier.facts)
+            and not gate.barred(by.person, dossier.facts)
             and st.button(_LABELS[action], key=f"{action}:{finding.id}", icon=_ICONS[action])
         ):
             _DIALOGS[action](action, finding)
 
 
-def _told(finding: Finding, now: datetime) -> list[str]:
+def _told(finding: Finding, here: VersionRef, now: datetime) -> list[str]:
     record = markup.link(f"#{finding.seq}", links.event(finding.seq))
     raised = f"{markup.text(finding.raised_by, 60)} · {markup.when(finding.raised_at)} · {record}"
+    if finding.ref != here:
+        raised += f" · in {markup.link(str(finding.ref), links.version(finding.ref))}, which is the same model"
     if finding.resolved_by:
         return [raised, f"✓ resolved by {markup.text(finding.resolved_by, 60)} {markup.when(finding.resolved_at)}"]
     due = ""

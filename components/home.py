@@ -14,7 +14,13 @@ from services.views import inbox
 from services.views.inbox import Task
 from services.views.overview import DAYS, Champion, Overview
 
-_LABELS = {Task.REVIEW: "Review", Task.FIX: "Answer", Task.RESOLVE: "Resolve", Task.RELEASE: "Release"}
+_LABELS = {
+    Task.TAKE_OVER: "Submit",
+    Task.REVIEW: "Review",
+    Task.FIX: "Answer",
+    Task.RESOLVE: "Resolve",
+    Task.RELEASE: "Release",
+}
 
 
 def numbers(seen: Overview) -> None:

@@ -23,7 +23,8 @@ def card(item: Item, label: str, *, icon: str = ":material/arrow_forward:", prim
         quiet = " · ".join(part for part in (delta_line(item), found) if part)
         st.markdown(f"{verdict_line(item)} :gray[· {quiet}]" if quiet else verdict_line(item))
         markup.caption(
-            f"submitted {markup.when(item.submission.submitted_at)} by {markup.text(item.submission.submitted_by, 60)}",
+            f"{'proposed' if item.submission.proposal else 'submitted'} {markup.when(item.submission.submitted_at)} "
+            f"by {markup.text(item.submission.owner, 60)}",
             markup.text(item.submission.comment, 220),
         )
 

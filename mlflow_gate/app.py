@@ -20,7 +20,8 @@ from mlflow.tracking._tracking_service import utils as tracking_utils
 from mlflow.utils.uri import extract_db_type_from_uri
 
 from mlflow_gate.caller import Remembered
-from mlflow_gate.files import Files, GatedTracking, GuardedArtifacts
+from mlflow_gate.evidence import GatedTracking
+from mlflow_gate.files import Files, GuardedArtifacts
 from mlflow_gate.gate import PROTOCOL, Gate
 from mlflow_gate.registry import GatedRegistry
 
@@ -52,7 +53,7 @@ def install(gate: Gate) -> None:
     except (MlflowException, ValueError) as error:
         raise MlflowException(f"The app signoff needs a registry in a database; this server has {uri!r}.") from error
     destination = os.environ.get(ARTIFACTS_DESTINATION_ENV_VAR) or "./mlartifacts"
-    files = Files(gate, handlers._get_model_registry_store, destination)
+    files = Files(gate, handlers._get_model_registry_store, destination, handlers._get_tracking_store)
     for registry in (handlers._model_registry_store_registry, registry_utils._get_store_registry()):
         _wrap(registry, GatedRegistry, gate=gate)
     for registry in (handlers._tracking_store_registry, tracking_utils._tracking_store_registry):

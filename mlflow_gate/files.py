@@ -1,10 +1,10 @@
-"""Artifacts, and the runs, logged models and experiments they go with: asks before the files of a version change."""
+"""Artifacts: asks before the files of a version change."""
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,8 @@ import anyio
 
 from mlflow_gate import scene
 from mlflow_gate.gate import Denied, Gate
-from mlflow_gate.locations import Holder, Locations, place, within
+from mlflow_gate.locations import Holder, Locations
+from mlflow_gate.sources import place, within
 from mlflow_gate.streams import AskedAtItsEnd, asked_at_its_end
 
 GOVERNED = "default"
@@ -22,11 +23,16 @@ GOVERNED = "default"
 class Files:
     """Asks Signoff where the files of a registered version are concerned, and nobody where they are not."""
 
-    def __init__(self, gate: Gate, registry: Any, destination: str) -> None:
+    def __init__(self, gate: Gate, registry: Callable[[], Any], destination: str, tracking: Callable[[], Any]) -> None:
         self._gate = gate
         self._registry = registry
-        self._locations = Locations(destination)
         self._destination = destination
+        self.locations = Locations(destination, tracking)
+
+    @property
+    def registry(self) -> Any:
+        """MLflow's registry store."""
+        return self._registry()
 
     def root(self, uri: str) -> str:
         """Where a URI leads."""
@@ -34,25 +40,29 @@ class Files:
 
     def require(self, where: str, *, deleted: bool, what: str) -> None:
         """Raise `Denied` unless what is at ``where`` may be written, or deleted with all that is below."""
-        store = self._registry()
-        governed = self._governed(store, where, deleted=deleted)
+        concerned = self.locations.concerned(self.registry, where, deleted=deleted)
+        self.ask("files_deleted" if deleted else "files_written", concerned, what)
+
+    def ask(self, kind: str, concerned: list[Holder], what: str) -> None:
+        """Raise `Denied` unless Signoff allows it for all of these versions; where there are none, nobody is asked."""
+        governed = _governed(concerned)
         if not governed:
             return
-        change = {"kind": "files_deleted" if deleted else "files_written", "path": what[:2000]}
+        change = {"kind": kind, "path": what[:2000]}
         with self._gate.turn(change):
-            self._gate.ask(change, list(_messages(store, governed)), GOVERNED).require_time()
+            self._gate.ask(change, list(_messages(self.registry, governed)), GOVERNED).require_time()
 
     def require_unregistered(self, where: str) -> None:
         """Raise `Denied` where a registered version has its files: what is given out now could be used much later."""
-        if governed := self._governed(self._registry(), where, deleted=False):
+        if governed := _governed(self.locations.concerned(self.registry, where, deleted=False)):
             raise Denied(
                 f"No address to upload to is given out where {governed[0].name}/v{governed[0].version} has its files. "
                 "Upload through this server, or register a new version."
             )
 
-    def _governed(self, store: Any, where: str, *, deleted: bool) -> list[Holder]:
-        holders = self._locations.concerned(store, where, deleted=deleted)
-        return [holder for holder in holders if holder.workspace == GOVERNED]
+
+def _governed(holders: list[Holder]) -> list[Holder]:
+    return [holder for holder in holders if holder.workspace == GOVERNED]
 
 
 def _messages(store: Any, holders: list[Holder]) -> list[Any]:
@@ -120,27 +130,3 @@ class GuardedArtifacts:
     def _require(self, folder: str | None, name: str, *, deleted: bool = False) -> None:
         path = posixpath.join(folder or "", name) if name else folder or ""
         self.files.require(within(self.root, path), deleted=deleted, what=path or "everything")
-
-
-class GatedTracking:
-    """Mixed in before MLflow's tracking store; ``files`` is set when that is done."""
-
-    files: Files
-
-    def delete_run(self, run_id: str) -> None:
-        run = self.get_run(run_id)  # type: ignore[attr-defined]
-        self._require(run.info.artifact_uri, f"The run {run_id}")
-        super().delete_run(run_id)  # type: ignore[misc]
-
-    def delete_logged_model(self, model_id: str) -> None:
-        model = self.get_logged_model(model_id)  # type: ignore[attr-defined]
-        self._require(model.artifact_location, f"The logged model {model_id}")
-        super().delete_logged_model(model_id)  # type: ignore[misc]
-
-    def delete_experiment(self, experiment_id: str) -> None:
-        experiment = self.get_experiment(experiment_id)  # type: ignore[attr-defined]
-        self._require(experiment.artifact_location, f"The experiment {json.dumps(experiment.name)}")
-        super().delete_experiment(experiment_id)  # type: ignore[misc]
-
-    def _require(self, uri: str, what: str) -> None:
-        self.files.require(self.files.root(uri), deleted=True, what=what)

@@ -1,23 +1,30 @@
-"""Which registered versions have their files where: looked up in MLflow's own table, never in anybody's tags."""
+"""Which registered versions have their files where, and name which runs and logged models.
+
+Looked up in MLflow's own tables, never in anybody's tags.
+"""
 
 from __future__ import annotations
 
-import os
-import posixpath
 import threading
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
+from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
+from mlflow.store.tracking.dbmodels.models import SqlLoggedModel, SqlRun
+from mlflow.utils.uri import append_to_uri_path
 
-ANCHOR = "/mlflow-artifacts/artifacts"
+from mlflow_gate.sources import Source, model_ids_in, named, place
+
 OVERLAP_MS = 10 * 60 * 1000
 """How far the clocks of several servers may be apart."""
-MAX_UNQUOTE = 10
+MAX_STEPS = 8
+"""How many versions may name one another as their source before we stop following."""
+MAX_IN = 500
 
 _REGISTERED = sa.select(
     SqlModelVersion.workspace,
@@ -25,8 +32,20 @@ _REGISTERED = sa.select(
     SqlModelVersion.version,
     SqlModelVersion.storage_location,
     SqlModelVersion.source,
+    SqlModelVersion.run_id,
     SqlModelVersion.creation_time,
 ).where(SqlModelVersion.creation_time >= sa.bindparam("since"), SqlModelVersion.current_stage != STAGE_DELETED_INTERNAL)
+_VERSION = sa.select(SqlModelVersion.storage_location, SqlModelVersion.source).where(
+    SqlModelVersion.workspace == sa.bindparam("workspace"),
+    SqlModelVersion.name == sa.bindparam("name"),
+    SqlModelVersion.version == sa.bindparam("version"),
+)
+_RUNS = sa.select(SqlRun.run_uuid, SqlRun.artifact_uri).where(SqlRun.run_uuid.in_(sa.bindparam("ids", expanding=True)))
+_LOGGED = sa.select(
+    SqlLoggedModel.model_id, SqlLoggedModel.name, SqlLoggedModel.source_run_id, SqlLoggedModel.artifact_location
+)
+_THOSE_LOGGED = _LOGGED.where(SqlLoggedModel.model_id.in_(sa.bindparam("ids", expanding=True)))
+_LOGGED_BY_RUNS = _LOGGED.where(SqlLoggedModel.source_run_id.is_not(None))
 
 
 @dataclass(frozen=True, order=True)
@@ -38,88 +57,166 @@ class Holder:
     version: int
 
 
-def place(uri: str, destination: str) -> str:
-    """Where a URI leads, so that two ways of writing it give the same; proxied ones lead below ``destination``."""
-    parts = urlsplit(uri)
-    path = _unquoted(parts.path)
-    if parts.scheme == "mlflow-artifacts":
-        return _below(place(destination, ""), path)
-    if parts.scheme in {"http", "https"} and ANCHOR in path:
-        return _below(place(destination, ""), path.split(ANCHOR, 1)[1])
-    if parts.scheme in {"", "file"}:
-        return os.path.realpath(path if parts.scheme else _unquoted(uri)) if uri else "/"
-    return f"{parts.scheme}://{parts.netloc}{_normal(path)}"
+class _Known:
+    """What was read. Only ever added to; it is thrown away as a whole."""
 
+    def __init__(self) -> None:
+        self.at: defaultdict[str, set[Holder]] = defaultdict(set)
+        self.runs: defaultdict[str, set[Holder]] = defaultdict(set)
+        self.logged: defaultdict[str, set[Holder]] = defaultdict(set)
+        self.named: defaultdict[tuple[str, str], set[Holder]] = defaultdict(set)
+        self.read_last: set[Any] = set()
+        self.seen = 0
 
-def within(root: str, path: str) -> str:
-    """A path below a place."""
-    return _below(root, _unquoted(path))
+    def add(self, holder: Holder, source: Source) -> None:
+        """That a version names this."""
+        if source.run_id is not None:
+            self.runs[source.run_id].add(holder)
+            if source.model_name is not None:
+                self.named[source.run_id, source.model_name].add(holder)
+        if source.model_id is not None:
+            self.logged[source.model_id].add(holder)
 
-
-def _below(root: str, path: str) -> str:
-    return root.rstrip("/") + _normal(path)
-
-
-def _normal(path: str) -> str:
-    return posixpath.normpath("/" + path.lstrip("/")).rstrip("/")
-
-
-def _unquoted(text: str) -> str:
-    for _ in range(MAX_UNQUOTE):
-        plain = unquote(text)
-        if plain == text:
-            break
-        text = plain
-    return text
-
-
-class Locations:
-    """Place → the versions whose files are there; kept in memory, with what is new read before each look."""
-
-    def __init__(self, destination: str) -> None:
-        self._destination = destination
-        self._lock = threading.Lock()
-        self._forget()
-
-    def _forget(self) -> None:
-        self._at: dict[str, set[Holder]] = {}
-        self._read_last: set[Any] = set()
-        self._seen = 0
-
-    def concerned(self, store: Any, where: str, *, deleted: bool) -> list[Holder]:
-        """Versions whose files ``where`` is one of or lies above; what lies above matters when it is deleted."""
-        with self._lock:
-            self._read(store)
-            found = set(self._matching(where, deleted=deleted))
-            if found and not self._still_there(store, found):
-                self._forget()  # renamed or deleted since it was read
-                self._read(store)
-                found = set(self._matching(where, deleted=deleted))
-        return sorted(found)
-
-    def _matching(self, where: str, *, deleted: bool) -> Iterator[Holder]:
+    def matching(self, where: str, *, deleted: bool) -> Iterator[Holder]:
+        """Versions with files at or above a place, and below it when that is deleted."""
         parts = where
         while True:
-            yield from self._at.get(parts, ())
+            yield from self.at.get(parts, ())
             if "/" not in parts.rstrip("/"):
                 break
             parts = parts.rstrip("/").rpartition("/")[0]
         if deleted:
-            prefix = where.rstrip("/") + "/"
-            for at, holders in self._at.items():
-                if at.startswith(prefix):
+            for at, holders in self.at.items():
+                if _lies_below(at, where):
                     yield from holders
 
-    def _read(self, store: Any) -> None:
-        with store.ManagedSessionMaker() as session:
-            rows = set(session.execute(_REGISTERED, {"since": self._seen - OVERLAP_MS}).all())
-        for row in rows - self._read_last:
-            holder = Holder(row.workspace, row.name, row.version)
-            for uri in {row.storage_location, row.source} - {None, ""}:
-                if not uri.startswith("models:"):
-                    self._at.setdefault(place(uri, self._destination), set()).add(holder)
-            self._seen = max(self._seen, row.creation_time or 0)
-        self._read_last = rows  # clocks may be apart, so the last minutes come again each time
+
+class Locations:
+    """Kept in memory, with what is new read before each look: one look into an index of MLflow's database."""
+
+    def __init__(self, destination: str, tracking: Callable[[], Any]) -> None:
+        self._destination = destination
+        self._tracking = tracking
+        self._lock = threading.Lock()
+        self._known = _Known()
+
+    def concerned(self, store: Any, where: str, *, deleted: bool) -> list[Holder]:
+        """Versions whose files ``where`` is one of or lies above; what lies above matters when it is deleted."""
+        return self._looked_up(store, lambda known: self._at(known, where, deleted=deleted))
+
+    def naming(self, store: Any, *, runs: Iterable[str] = (), logged: Iterable[str] = ()) -> list[Holder]:
+        """Versions that name one of these runs, or one of these logged models."""
+        runs, logged = list(runs), list(logged)
+        return self._looked_up(store, lambda known: self._naming(known, runs, logged))
+
+    def loading(self, store: Any, run_id: str, name: str) -> list[Holder]:
+        """Versions that would load a new logged model of this name under this run."""
+        return self._looked_up(store, lambda known: set(known.named.get((run_id, name), ())))
+
+    def _looked_up(self, store: Any, look: Callable[[_Known], set[Holder]]) -> list[Holder]:
+        found = look(self._current(store))
+        if found and not self._still_there(store, found):
+            with self._lock:
+                self._known = _Known()  # renamed or deleted since it was read
+            found = look(self._current(store))
+        return sorted(found)
+
+    def _at(self, known: _Known, where: str, *, deleted: bool) -> set[Holder]:
+        with self._lock:
+            found = set(known.matching(where, deleted=deleted))
+        if not known.named:
+            return found
+        ids = model_ids_in(where)
+        rows = self._read_tracking(_LOGGED_BY_RUNS) if deleted else self._read_tracking(_THOSE_LOGGED, ids)
+        for row in rows:
+            if holders := known.named.get((row.source_run_id, row.name)):
+                at = place(row.artifact_location, self._destination)
+                if at == where or _lies_below(where, at) or (deleted and _lies_below(at, where)):
+                    found |= holders
+        return found
+
+    def _naming(self, known: _Known, runs: list[str], logged: list[str]) -> set[Holder]:
+        found: set[Holder] = set()
+        found.update(*(known.runs.get(run, ()) for run in runs))
+        found.update(*(known.logged.get(model_id, ()) for model_id in logged))
+        if known.named:
+            for row in self._read_tracking(_THOSE_LOGGED, logged):
+                found |= known.named.get((row.source_run_id, row.name), set())
+        return found
+
+    def _current(self, store: Any) -> _Known:
+        while True:
+            known = self._known
+            with store.ManagedSessionMaker() as session:
+                rows = set(session.execute(_REGISTERED, {"since": known.seen - OVERLAP_MS}).all())
+            new = rows - known.read_last
+            found = self._resolved(store, new) if new else []
+            with self._lock:
+                if known is not self._known:
+                    continue  # forgotten meanwhile: what came before has to be read again
+                for row in new:
+                    if row.run_id:
+                        known.runs[row.run_id].add(_holder(row))
+                for holder, source, uri in found:
+                    known.add(holder, source)
+                    for at in self._placed(uri):
+                        known.at[at].add(holder)
+                        for model_id in model_ids_in(at):
+                            known.logged[model_id].add(holder)
+                known.seen = max([known.seen, *(row.creation_time or 0 for row in new)])
+                known.read_last = rows  # clocks may be apart, so the last minutes come again each time
+                return known
+
+    def _resolved(self, store: Any, rows: Iterable[Any]) -> list[tuple[Holder, Source, str]]:
+        """What each version names, and the URI where its files are then, if there is one."""
+        found = [(_holder(row), source) for row in rows for source in self._sources(store, row)]
+        runs = {
+            row.run_uuid: row.artifact_uri
+            for row in self._read_tracking(_RUNS, sorted({source.run_id for _, source in found if source.run_id}))
+        }
+        logged = {
+            row.model_id: row.artifact_location
+            for row in self._read_tracking(
+                _THOSE_LOGGED, sorted({source.model_id for _, source in found if source.model_id})
+            )
+        }
+        uris = []
+        for holder, source in found:
+            uri = source.uri or logged.get(source.model_id or "") or ""
+            if root := runs.get(source.run_id or ""):
+                uri = _joined(root, source.path)
+            uris.append((holder, source, uri))
+        return uris
+
+    def _sources(self, store: Any, row: Any) -> Iterator[Source]:
+        """What MLflow loads a version from, and what its source says besides."""
+        if row.storage_location and (own := named(row.source or "")) and own.version is None:
+            yield own
+        used, steps = row.storage_location or row.source or "", 0
+        while (source := named(used)) and source.version is not None and steps < MAX_STEPS:
+            name, version = source.version
+            with store.ManagedSessionMaker() as session:
+                asked = {"workspace": row.workspace, "name": name, "version": version}
+                next_ = session.execute(_VERSION, asked).one_or_none()
+            used, steps = (next_.storage_location or next_.source or "") if next_ else "", steps + 1
+        if source is not None and source.version is None:
+            yield source
+
+    def _placed(self, uri: str) -> Iterator[str]:
+        if uri:
+            try:
+                yield place(uri, self._destination)
+            except ValueError:
+                return  # no URI and no path: nothing can be there
+
+    def _read_tracking(self, query: Any, ids: list[str] | None = None) -> list[Any]:
+        if ids is not None and not ids:
+            return []
+        with self._tracking().ManagedSessionMaker() as session:
+            if ids is None:
+                return list(session.execute(query).all())
+            parts = [ids[start : start + MAX_IN] for start in range(0, len(ids), MAX_IN)]
+            return [row for part in parts for row in session.execute(query, {"ids": part})]
 
     def _still_there(self, store: Any, holders: set[Holder]) -> bool:
         with store.ManagedSessionMaker() as session:
@@ -130,3 +227,19 @@ class Locations:
                 .first()
                 for holder in holders
             )
+
+
+def _holder(row: Any) -> Holder:
+    return Holder(row.workspace, row.name, row.version)
+
+
+def _joined(root: str, path: str | None) -> str:
+    """As MLflow joins them; all of the run's files where it cannot."""
+    try:
+        return str(append_to_uri_path(root, path)) if path else root
+    except (MlflowException, ValueError):
+        return root
+
+
+def _lies_below(one: str, other: str) -> bool:
+    return one.startswith(other.rstrip("/") + "/")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,25 +10,27 @@ from mlflow.entities.model_registry.model_version_stages import (
     DEFAULT_STAGES_FOR_GET_LATEST_VERSIONS,
     get_canonical_stage,
 )
+from mlflow.entities.model_registry.model_version_tag import ModelVersionTag
 from mlflow.exceptions import MlflowException
-from mlflow.prompt.constants import IS_PROMPT_TAG_KEY
+from mlflow.prompt.constants import _PROMPT_SOURCE_PLACEHOLDERS, IS_PROMPT_TAG_KEY
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.store.artifact.utils.models import _parse_model_uri
 from mlflow.utils.validation import _validate_model_name, _validate_model_version
 
-from mlflow_gate import carrying_out, scene
+from mlflow_gate import caller, carrying_out, scene
 from mlflow_gate.gate import Answer, Denied, Gate
 from mlflow_gate.scene import Scene
 
 RECORD_TAGS = frozenset(
     {
         "approval_status", "approved_by", "approval_comment", "approved_at", "promoted_by", "reason", "promoted_at",
-        "signoff.digest", "signoff.policy", "signoff.event",
     }
 )  # fmt: skip
-"""The tags of the public record, in lower case."""
+"""The tags of the public record, in lower case; with them go all that begin with ``signoff.``"""
+REGISTERED_BY = "signoff.registered_by"
+"""Whom MLflow had authenticated when a version was registered, or empty; written here, with the version."""
 HIDING = IS_PROMPT_TAG_KEY.casefold()
 """One version with this tag hides all versions of its model from every search, even when it is deleted."""
-PROTECTED = RECORD_TAGS | {HIDING}
 
 
 class GatedRegistry:
@@ -102,7 +104,7 @@ class GatedRegistry:
 
     def set_model_version_tag(self, name: str, version: Any, tag: Any) -> None:
         plain = super().set_model_version_tag  # type: ignore[misc]
-        if tag.key.casefold() in PROTECTED:
+        if _protected(tag.key):
             number = _number(version)
             self._ask(
                 {"kind": "tag_set", "name": name, "version": number, "key": tag.key, "value": str(tag.value)},
@@ -112,17 +114,35 @@ class GatedRegistry:
 
     def delete_model_version_tag(self, name: str, version: Any, key: str) -> None:
         plain = super().delete_model_version_tag  # type: ignore[misc]
-        if key.casefold() in RECORD_TAGS:
+        if _protected(key) and key.casefold() != HIDING:
             number = _number(version)
             self._ask({"kind": "tag_deleted", "name": name, "version": number, "key": key}, self._scene(name, number))
         plain(name, version, key)
 
-    def create_model_version(self, name: str, source: str, *args: Any, **kwargs: Any) -> Any:
-        tags: Iterable[Any] = kwargs.get("tags") or (args[1] if len(args) > 1 else None) or ()
-        named = {tag.key: str(tag.value) for tag in tags if tag.key.casefold() in PROTECTED}
+    def create_model_version(
+        self, name: str, source: str, run_id: Any = None, tags: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Add, in the session that makes the version, who registers it. That asks nobody: training never waits."""
+        given: list[Any] = list(tags or ())
+        named = {tag.key: str(tag.value) for tag in given if tag.key != REGISTERED_BY and _protected(tag.key)}
         if named:
             self._ask({"kind": "version_created", "name": name, "tags": named}, self._scene(name, None))
-        return super().create_model_version(name, source, *args, **kwargs)  # type: ignore[misc]
+        kept = [tag for tag in given if tag.key != REGISTERED_BY]
+        for tag in given:
+            if tag.key == REGISTERED_BY and str(tag.value) != self._registrant_of(source):
+                raise Denied(f"{REGISTERED_BY} says who registers a version. It is written by this server alone.")
+        if source not in _PROMPT_SOURCE_PLACEHOLDERS:
+            kept.append(ModelVersionTag(REGISTERED_BY, caller.user() or ""))
+        return super().create_model_version(name, source, run_id, kept, *args, **kwargs)  # type: ignore[misc]
+
+    def _registrant_of(self, source: str) -> str | None:
+        """What a copy of a version brings along, as MLflow's client copies all tags; the copy gets its own."""
+        try:
+            of = _parse_model_uri(source)
+            tags: Mapping[str, str] = self.get_model_version(of.name, of.version).tags  # type: ignore[attr-defined]
+            return tags.get(REGISTERED_BY)
+        except MlflowException:
+            return None
 
     def set_registered_model_tag(self, name: str, tag: Any) -> None:
         if tag.key.casefold() == HIDING:
@@ -175,6 +195,12 @@ class GatedRegistry:
 
     def _get_active_workspace(self) -> str:
         return str(super()._get_active_workspace())  # type: ignore[misc]
+
+
+def _protected(key: str) -> bool:
+    """Whether a tag of a version is one that Signoff is asked about."""
+    folded = key.casefold()
+    return folded in RECORD_TAGS or folded == HIDING or folded.startswith("signoff.")
 
 
 def _number(version: Any) -> int:

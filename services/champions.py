@@ -24,7 +24,7 @@ PER_QUERY = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class Records:
     """What our own record says of some champions, by their identity."""
 
     released: Mapping[str, Released]
@@ -34,9 +34,9 @@ class Known:
         return champion and replace(champion, released=self.released.get(champion.version.identity))
 
 
-def known(connection: Connection, champions: Iterable[ModelVersion | None]) -> Known:
+def recorded(connection: Connection, champions: Iterable[ModelVersion]) -> Records:
     """What is recorded of these champions, in as many queries as for one."""
-    return Known(released=released(connection, [champion for champion in champions if champion]))
+    return Records(released=released(connection, champions))
 
 
 def released(connection: Connection, versions: Iterable[ModelVersion]) -> dict[str, Released]:

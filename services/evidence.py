@@ -217,14 +217,26 @@ class Submission:
     status: str
     submitted_by: str
     submitted_by_id: str | None
+    proposal: bool
+    """Made by an MLflow client, and nobody answers for it yet."""
+    taken_by: str | None = None
+    """Who took a proposal over."""
+    taken_by_id: str | None = None
     submitted_at: str
     comment: str
     claimed_author: str | None
     binding: Binding
     seq: int
-    manifest: str | None = None
-    run_id: str | None = None
-    model_id: str | None = None
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """Ids of the persons who made it and took it over; empty for a proposal of nobody's account."""
+        return frozenset(person for person in (self.submitted_by_id, self.taken_by_id) if person)
+
+    @property
+    def owner(self) -> str:
+        """Username of the person who answers for it, or of the client that proposed it."""
+        return self.taken_by or self.submitted_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,6 +327,40 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Known:
+    """What a version is known by in our tables: itself, and the bytes it shares with versions of other names."""
+
+    ref: VersionRef
+    identity: str
+    manifest: str | None
+    run_id: str | None
+    model_id: str | None
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> Known:
+        """A version as it was just read; where its files could not be read, run and logged model are left."""
+        version, manifest = evidence.version, evidence.manifest
+        return cls(
+            ref=version.ref,
+            identity=version.identity,
+            manifest=manifest.digest if manifest and manifest.files else None,
+            run_id=version.run_id,
+            model_id=version.model_id,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """What a reviewer decided on the same bytes under another name or number. ``at`` is ISO 8601 UTC."""
+
+    ref: VersionRef
+    decision: str
+    person: str
+    at: str
+    comment: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Waiver:
     """An emergency two people want to answer for; ``confirmed_by`` is None while only one of them has spoken.
 
@@ -339,8 +385,14 @@ class Facts:
     decisions: tuple[Decision, ...] = field(default=())
     ended: Ended | None = None
     """Where nothing is submitted: how that came about; None where it never was in review or in Production."""
+    author: str | None = None
+    """Who trained it, as claimed when the run was first submitted."""
+    bars: Mapping[str, str] = field(default_factory=dict)
+    """Id of each person who had a hand in this version → what that was, in words that follow a username."""
     findings: tuple[Finding, ...] = ()
-    """Whatever reviewers found in exactly this version, in any round, resolved or not; oldest first."""
+    """All that reviewers found in this version or in the same bytes, in any round, resolved or not; oldest first."""
+    elsewhere: tuple[Elsewhere, ...] = ()
+    """What was decided on the same bytes under another name or number, newest first."""
     validations: tuple[Validation, ...] = ()
     """Of exactly this version, newest first; whether one counts is for the gate to say."""
     rollback_of: str | None = None

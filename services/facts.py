@@ -12,11 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import champions
-from services.champions import Known
+from services import bars, champions
+from services.champions import Records
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import InvalidSettings, NotFound
-from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Severity, Submission
+from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Known, Severity, Submission
 from services.policy import Policy
 from services.record.ledger import Kind
 from services.signoff import Signoff
@@ -39,37 +39,57 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
     policy = signoff.policies.match(model)
     candidate = signoff.reader.fresh(ref)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
-    compared = signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None
+    seen = Facts(
+        model=model,
+        now=signoff.now(),
+        candidate=_with_artifacts(signoff, policy, candidate),
+        champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
+    )
     with signoff.database.reading() as connection:
-        submission = open_submission(connection, candidate.version)
-        return policy, Facts(
-            model=model,
-            now=signoff.now(),
-            candidate=_with_artifacts(signoff, policy, candidate),
-            champion=champions.known(connection, [champion]).of(compared),
-            submission=submission,
-            ended=None if submission else ended(connection, candidate.version),
-            decisions=latest_decisions(connection, submission),
-            findings=findings_of(connection, candidate.version),
-            validations=validations_of(connection, candidate.version),
-            rollback_of=released_digest(connection, candidate.version, to_return_to=True) if rollback else None,
-        )
+        seen = of_the_record(connection, seen)
+        if rollback:
+            seen = replace(seen, rollback_of=released_digest(connection, candidate.version, to_return_to=True))
+    return policy, seen
 
 
-def shown(signoff: Signoff, ref: VersionRef, known: Known | None = None) -> tuple[Policy, Facts]:
+def of_the_record(connection: Connection, seen: Facts, records: Records | None = None) -> Facts:
+    """With all that our own tables know of candidate and champion at this moment; MLflow is not asked.
+
+    Args:
+        records: `champions_recorded` of all models of a list; None: what is recorded of this champion is read.
+    """
+    candidate, known = seen.candidate, Known.of(seen.candidate)
+    if records is None:
+        records = champions.recorded(connection, [seen.champion.version] if seen.champion else [])
+    submission = open_submission(connection, candidate.version)
+    return replace(
+        seen,
+        champion=records.of(seen.champion),
+        submission=submission,
+        ended=None if submission else ended(connection, candidate.version),
+        decisions=latest_decisions(connection, submission),
+        author=bars.author_of(connection, candidate),
+        bars=bars.of_candidate(connection, candidate),
+        findings=_findings(connection, bars.same(known, findings)),
+        elsewhere=bars.elsewhere(connection, known),
+        validations=validations_of(connection, candidate.version),
+    )
+
+
+def shown(signoff: Signoff, ref: VersionRef, records: Records | None = None) -> tuple[Policy, Facts]:
     """Facts for a page: from the snapshot and from memory, at most about a minute old.
 
     Args:
-        known: `champions_known` of all models of a list, which is then read once.
+        records: `champions_recorded` of all models of a list, which is then read once.
     """
     snapshot = signoff.snapshot.current
     model = snapshot.models.get(ref.name)
     if model is None:
         raise NotFound(f"There is no {ref} in the registry.")
-    return remembered(signoff, ref, model, snapshot.versions.get(ref.name, ()), known)
+    return remembered(signoff, ref, model, snapshot.versions.get(ref.name, ()), records)
 
 
-def champions_known(signoff: Signoff, names: Iterable[str]) -> Known:
+def champions_recorded(signoff: Signoff, names: Iterable[str]) -> Records:
     """What is recorded of the champions of some models, as the snapshot has them."""
     found = []
     for name in set(names):
@@ -78,7 +98,7 @@ def champions_known(signoff: Signoff, names: Iterable[str]) -> Known:
                 versions = signoff.snapshot.current.versions.get(name, ())
                 found.append(_champion(signoff.policies.match(model), model, versions))
     with signoff.database.reading() as connection:
-        return champions.known(connection, found)
+        return champions.recorded(connection, [version for version in found if version])
 
 
 def remembered(
@@ -86,7 +106,7 @@ def remembered(
     ref: VersionRef,
     model: RegisteredModel,
     versions: tuple[ModelVersion, ...],
-    known: Known | None = None,
+    records: Records | None = None,
 ) -> tuple[Policy, Facts]:
     """Facts about ``model`` and its ``versions`` as given; their evidence is at most about a minute old."""
     version = next((version for version in versions if version.ref == ref), None)
@@ -94,25 +114,14 @@ def remembered(
         raise NotFound(f"There is no {ref} in the registry.")
     policy = signoff.policies.match(model)
     champion = _champion(policy, model, versions)
-    compared = signoff.reader.remembered(champion) if champion and champion.ref != ref else None
-    with signoff.database.reading() as connection:
-        known = known or champions.known(connection, [champion])
-        submission = open_submission(connection, version)
-        last = None if submission else ended(connection, version)
-        voted = latest_decisions(connection, submission)
-        found = findings_of(connection, version)
-        validated = validations_of(connection, version)
-    return policy, Facts(
+    seen = Facts(
         model=model,
         now=signoff.now(),
         candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
-        champion=known.of(compared),
-        submission=submission,
-        ended=last,
-        decisions=voted,
-        findings=found,
-        validations=validated,
+        champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
     )
+    with signoff.database.reading() as connection:
+        return policy, of_the_record(connection, seen, records)
 
 
 def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
@@ -186,16 +195,17 @@ def latest_decisions(connection: Connection, submission: Submission | None) -> t
 
 
 def findings_of(connection: Connection, version: ModelVersion) -> tuple[Finding, ...]:
-    """Whatever reviewers found in exactly this version, oldest first."""
-    rows = connection.execute(
-        sa.select(findings)
-        .where(
-            findings.c.model == version.ref.name,
-            findings.c.version == version.ref.version,
-            findings.c.identity == version.identity,
-        )
-        .order_by(findings.c.id)
+    """All that reviewers found in exactly this version, oldest first."""
+    exactly = (
+        findings.c.model == version.ref.name,
+        findings.c.version == version.ref.version,
+        findings.c.identity == version.identity,
     )
+    return _findings(connection, *exactly)
+
+
+def _findings(connection: Connection, *which: sa.ColumnElement[bool]) -> tuple[Finding, ...]:
+    rows = connection.execute(sa.select(findings).where(*which).order_by(findings.c.id))
     return tuple(finding_from(row) for row in rows)
 
 
@@ -225,14 +235,14 @@ def submission_from(row: Any) -> Submission:
         status=row.status,
         submitted_by=row.submitted_by,
         submitted_by_id=row.submitted_by_id,
+        proposal=row.proposal and row.taken_by_id is None,
+        taken_by=row.taken_by,
+        taken_by_id=row.taken_by_id,
         submitted_at=row.submitted_at,
         comment=row.comment,
         claimed_author=row.claimed_author,
         binding=Binding(**row.binding),
         seq=row.seq,
-        manifest=row.manifest,
-        run_id=row.run_id,
-        model_id=row.model_id,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from services.checks.approvals import approvals, automatic, barred, findings, void_reasons, wanted
+from collections.abc import Iterator
+
+from services.checks.approvals import approvals, automatic, barred, elsewhere, findings, void_reasons, wanted
 from services.checks.emergency import emergency as emergency_checks
 from services.checks.emergency import waived
 from services.checks.evidence import evidence
@@ -39,13 +41,7 @@ def evaluate(
             not (see `services.checks.emergency`) is asked in addition. Who may promote is then for them to say.
     """
     if emergency is not None:
-        usual = (
-            *evidence(policy, facts),
-            *validation(policy, facts),
-            *findings(facts),
-            *timing(policy, facts),
-            *approvals(policy, facts),
-        )
+        usual = (*evidence(policy, facts), *validation(policy, facts), *findings(facts), *_usual(policy, facts))
         return Verdict(checks=(*waived(Verdict(checks=usual)).checks, *emergency_checks(policy, facts, emergency)))
     rollback = facts.rollback_of is not None
     action = Action.ROLLBACK if rollback else Action.PROMOTE
@@ -54,7 +50,11 @@ def evaluate(
             *evidence(policy, facts),
             *validation(policy, facts),
             *findings(facts),
-            *([released_before(facts)] if rollback else (*timing(policy, facts), *approvals(policy, facts))),
+            *(
+                [released_before(facts)]
+                if rollback
+                else (*elsewhere(facts), *timing(policy, facts), *approvals(policy, facts))
+            ),
             *([promoter(policy, actor)] if actor else []),
             *(
                 [signed(Act.of(action, policy, facts), actor, signature, facts.now)]
@@ -63,3 +63,10 @@ def evaluate(
             ),
         )
     )
+
+
+def _usual(policy: Policy, facts: Facts) -> Iterator[Check]:
+    """What is asked of every release but a rollback: a way back must be open on every day."""
+    yield from elsewhere(facts)
+    yield from timing(policy, facts)
+    yield from approvals(policy, facts)

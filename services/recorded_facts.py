@@ -65,11 +65,13 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "submission": {
             "by": submission.submitted_by,
             "by_id": submission.submitted_by_id,
+            "proposal": submission.proposal,
             "at": submission.submitted_at,
         }
         if submission
         else None,
         "rollback_of": seen.rollback_of,
+        "barred": dict(seen.bars),
     }
 
 
@@ -188,6 +190,7 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
         candidate=_candidate(ref, details, kept),
         champion=_champion(ref.name, details, kept),
         submission=_submission(ref, details, kept),
+        bars=kept["barred"] if kept else {},
     )
     if event.kind.subject == "rollback":
         manifest = facts.candidate.manifest
@@ -290,6 +293,7 @@ def _submission(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, 
         status="",
         submitted_by=kept["submission"]["by"],
         submitted_by_id=kept["submission"]["by_id"],
+        proposal=kept["submission"]["proposal"],
         submitted_at=kept["submission"]["at"],
         comment="",
         claimed_author=details["claimed_author"],

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from services.domain import Action, Actor, Metric, Role, VersionRef
-from services.evidence import Evidence, Facts, Finding, Severity, Waiver
+from services.evidence import Elsewhere, Evidence, Facts, Finding, Severity, Waiver
 from services.gate import evaluate
 from services.policy import Policy, parse
 from services.settings import PROJECT
@@ -50,6 +50,7 @@ TITLES = {
     "submitted": "Agreement: `submitted`",
     "changes": "Agreement: `changes`",
     "findings": "Agreement: `findings`",
+    "elsewhere": "Agreement: `elsewhere`",
     "approvals": "Agreement: `approvals`",
     "freeze": "Time: `freeze`",
     "staging_time": "Time: `staging_time`",
@@ -176,6 +177,19 @@ def _of_agreement() -> Iterator[Verdict]:
         vote = agreed(rules, seen, "pipeline", role="automation")
         yield evaluate(rules, replace(vote, decisions=(replace(vote.decisions[0], automation=True),)))
     yield from (evaluate(plain, replace(seen, findings=found)) for found in _findings(seen.candidate))
+    proposed = agreed(plain, seen, "reviewer")
+    assert proposed.submission
+    by_a_client = replace(proposed.submission, submitted_by="mlflow-client", submitted_by_id=None, proposal=True)
+    yield evaluate(plain, replace(proposed, submission=by_a_client))
+    rejected = Elsewhere(
+        ref=VersionRef(name="other", version=4),
+        decision="rejected",
+        person="second",
+        at=START.isoformat(),
+        comment="It leaks the label.",
+    )
+    for said in (rejected, replace(rejected, decision="changes_requested")):
+        yield evaluate(plain, replace(seen, elsewhere=(said,)))
 
 
 def _findings(candidate: Evidence) -> Iterator[tuple[Finding, ...]]:

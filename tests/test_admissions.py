@@ -11,13 +11,13 @@ from services import caretaker
 from services.accounts import people
 from services.admission import admissions
 from services.admission.admissions import Answer
-from services.admission.calls import Call, What
+from services.admission.calls import BENEATH, Call, What
 from services.domain import Role, VersionRef
 from services.errors import NotFound, PromotionConflict
 from services.reconciliation import reconciler
 from services.record import mirror
 from services.record.ledger import Kind
-from services.record.mirror import EVERYWHERE, OURS
+from services.record.mirror import OURS
 from services.signoff import Signoff
 from services.steps import intents
 from services.tables import slots as slots_table
@@ -83,6 +83,13 @@ def refused(signoff: Signoff, answer: Answer, kind: str = "admission:refused") -
 def passes(signoff: Signoff, answer: Answer) -> None:
     """The answer is a plain yes, and nothing is recorded."""
     assert answer == admissions.ALLOWED
+
+
+def beneath(registry: FakeRegistry, what: What, version: int) -> Call:
+    """A change of something that this one version names."""
+    told = call(registry, what).told[0]
+    only = replace(told, versions=tuple(v for v in told.versions if v.ref.version == version))
+    return Call(what=what, path="1/models/x", told=(only,))
 
 
 class TestPromotion:
@@ -321,14 +328,12 @@ class TestOtherMoves:
     def test_of_what_has_no_record_are_free_and_recorded(
         self, signoff: Signoff, registry: FakeRegistry, free: VersionRef
     ) -> None:
-        assert do(signoff, registry, stage(registry, 2, "Staging", user="viewer")).allowed
-        assert stages(registry) == ["Production", "Staging"]
+        assert do(signoff, registry, stage(registry, 2, "Archived", user="viewer")).allowed
+        assert stages(registry) == ["Production", "Archived"]
         assert kinds(signoff)[-2:] == ["transition:intended", "transition:confirmed"]
         assert (record(signoff)[-1].actor, record(signoff)[-1].ref) == ("viewer", free)
         assert not OURS & registry.version(free).tags.keys()
-        assert do(signoff, registry, alias(registry, "challenger", 2, user="stranger")).allowed
-        assert do(signoff, registry, call(registry, What.ALIAS_DELETED, alias="challenger")).allowed
-        assert do(signoff, registry, stage(registry, 2, "Archived")).allowed
+        assert do(signoff, registry, stage(registry, 2, "None")).allowed
 
     def test_that_were_admitted_are_no_deviation(
         self, signoff: Signoff, registry: FakeRegistry, free: VersionRef
@@ -389,7 +394,7 @@ class TestOtherMoves:
     def test_that_are_no_longer_free_when_their_turn_comes_are_refused(
         self, signoff: Signoff, registry: FakeRegistry, free: VersionRef
     ) -> None:
-        asked = stage(registry, 2, "Staging")
+        asked = stage(registry, 2, "Archived")
         registry.set_alias(free, "champion")
         assert "changed m/v2 first" in refused(signoff, ask(signoff, asked), "transition:refused")
         assert stages(registry) == ["Production", "None"]
@@ -401,19 +406,12 @@ class TestOtherMoves:
         answer = ask(signoff, stage(registry, 3, "Staging", archive=True))
         assert "v2 of m" in refused(signoff, answer)
 
-    def test_of_the_challenger_away_from_what_is_submitted_are_refused(
-        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
-    ) -> None:
-        registry.add_version("m", {})
-        answer = ask(signoff, alias(registry, "challenger", 3))
-        assert "Withdraw that first" in refused(signoff, answer)
-
     def test_of_a_number_that_was_given_out_again_have_no_record(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
     ) -> None:
         registry.drop_version(ready)
         registry.add_version("m", {})
-        assert do(signoff, registry, stage(registry, 2, "Staging")).allowed
+        assert do(signoff, registry, stage(registry, 2, "Archived")).allowed
         assert kinds(signoff)[-1] == "transition:confirmed"
 
 
@@ -430,12 +428,29 @@ class TestTags:
         answer = ask(signoff, self.tag(registry, spelled(key), "mine", 1))  # type: ignore[operator]
         assert "Signoff" in refused(signoff, answer)
 
-    @pytest.mark.parametrize("key", sorted(OURS))
-    def test_elsewhere_only_the_two_that_people_believe(
+    @pytest.mark.parametrize("key", [*sorted(OURS), "Signoff.anything", "SIGNOFF.registered_by"])
+    def test_elsewhere_all_but_a_reason(
         self, signoff: Signoff, registry: FakeRegistry, free: VersionRef, key: str
     ) -> None:
-        answer = ask(signoff, self.tag(registry, key, "mine", 2))
-        assert answer.allowed == (key not in EVERYWHERE)
+        """They would look like ours on a version that has no record."""
+        for asked in (
+            self.tag(registry, key, "mine", 2),
+            call(registry, What.VERSION_CREATED, tags={key: "mine"}),
+        ):
+            assert ask(signoff, asked).allowed == (key == "reason")
+
+    def test_of_who_registered_a_version_is_never_written_or_deleted_afterwards(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef, free: VersionRef
+    ) -> None:
+        for ref in (champion, free):
+            registry.tag(ref, "signoff.registered_by", "scientist")
+            for value in ("scientist", "reviewer", None):
+                answer = ask(signoff, self.tag(registry, "signoff.registered_by", value, ref.version))
+                assert f"says who registered {ref}" in answer.reason
+        approve(signoff, free)
+        assert mirror.flush(signoff) == 0
+        assert registry.version(free).tags["signoff.registered_by"] == "scientist"
+        assert registry.version(free).tags["approval_status"] == "approved"
 
     def test_that_the_record_prescribes_get_through_and_so_does_what_takes_others_away(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
@@ -498,18 +513,48 @@ class TestNamesAndFiles:
         assert "has a record" in ask(signoff, call(registry, What.VERSION_DELETED, version=2)).reason
         passes(signoff, ask(signoff, call(registry, What.VERSION_DELETED, version=3)))
 
-    @pytest.mark.parametrize("what", [What.FILES_WRITTEN, What.FILES_DELETED])
-    def test_files_of_what_is_submitted_approved_or_serves_stay_as_they_are(
+    @pytest.mark.parametrize("what", sorted(BENEATH))
+    def test_what_a_version_is_made_of_stays_while_it_serves_or_is_submitted(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, what: What
     ) -> None:
-        for number, word in ((1, "in Production"), (2, "submitted for review")):
-            told = call(registry, what, path="1/models/x").told[0]
-            only = replace(told, versions=tuple(v for v in told.versions if v.ref.version == number))
-            answer = ask(signoff, Call(what=what, path="1/models/x", told=(only,)))
-            assert word in answer.reason
+        for number, words in (
+            (1, "m/v1, which is in Production"),
+            (2, "m/v2, which is submitted for review. Withdraw"),
+        ):
+            reason = ask(signoff, beneath(registry, what, number)).reason
+            assert words in reason.replace(" are there, which", ", which")
+            assert "1/models/x" in reason
+            assert (kinds(signoff)[-1], record(signoff)[-1].ref.version) == ("admission:refused", number)  # type: ignore[union-attr]
         reviews.withdraw(signoff, ready, by="scientist", comment="Not yet.")
-        answer = ask(signoff, Call(what=what, path="1/models/x", told=(replace(only, versions=only.versions[-1:]),)))
-        passes(signoff, answer)
+        passes(signoff, ask(signoff, beneath(registry, what, 2)))
+
+    @pytest.mark.parametrize("what", sorted(BENEATH))
+    def test_what_a_former_champion_is_made_of_stays_for_the_way_back(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, what: What
+    ) -> None:
+        releases.promote(signoff, ready, by="release_manager", reason="Fewer misses.")
+        assert stages(registry) == ["Archived", "Production"]
+        assert "m/v1" in refused(signoff, ask(signoff, beneath(registry, what, 1)))
+        releases.archive(signoff, ready, by="release_manager", reason="Nobody asks for it.")
+        assert "so all of it is kept" in ask(signoff, beneath(registry, what, 2)).reason
+
+    @pytest.mark.parametrize("what", sorted(BENEATH))
+    def test_what_nobody_submitted_is_free(
+        self, signoff: Signoff, registry: FakeRegistry, free: VersionRef, what: What
+    ) -> None:
+        passes(signoff, ask(signoff, beneath(registry, what, 2)))
+
+    def test_what_versions_of_several_models_share_stays_for_one_of_them(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        """The same run registered under another name frees nothing."""
+        registry.add_version("n", {})
+        told = (call(registry, What.EVIDENCE_WRITTEN, "n").told[0], call(registry, What.EVIDENCE_WRITTEN, "m").told[0])
+        answer = ask(signoff, Call(what=What.EVIDENCE_WRITTEN, path='The metric "val_auc" of the run 12', told=told))
+        assert refused(signoff, answer) == (
+            'The metric "val_auc" of the run 12 cannot be written: it would be evidence for m/v1, '
+            "which is in Production. Log to another run."
+        )
 
     def test_in_another_workspace_nothing_is_promoted(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef

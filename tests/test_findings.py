@@ -180,7 +180,7 @@ class TestPromotion:
         self, signoff: Signoff, registry: FakeRegistry, blocked: VersionRef
     ) -> None:
         registry.drop_model("m")
-        again = registry.add_version("m", {"val_auc": 0.95})
+        again = registry.add_version("m", {"val_auc": 0.95}, files={"MLmodel": b"", "model.skops": b"another one"})
         signoff.snapshot.refresh()
         assert (again, found(signoff, again)) == (blocked, ())
 

@@ -29,9 +29,14 @@ def evidence(value: float | None, **options: object) -> Evidence:
     return Reader(registry).fresh(registry.add_version("m", metrics, **options))  # type: ignore[arg-type]
 
 
+BARS = {"id-scientist": "submitted m/v1", "id-trainer": "trained m/v1"}
+"""Who may not approve it."""
+
+
 def facts(candidate: Evidence, champion: Evidence | None = None, **more: object) -> Facts:
     registry = FakeRegistry()
     registry.add_model("m")
+    more = {"bars": BARS, **more}
     return Facts(model=registry.model("m"), now=NOW, candidate=candidate, champion=champion, **more)  # type: ignore[arg-type]
 
 
@@ -52,6 +57,7 @@ def approved(seen: Facts, *people: str, role: str = "reviewer", decision: str = 
         status="pending",
         submitted_by="scientist",
         submitted_by_id="id-scientist",
+        proposal=False,
         submitted_at="2026-01-01T00:00:00+00:00",
         comment="",
         claimed_author="trainer",

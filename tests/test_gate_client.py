@@ -15,7 +15,8 @@ import pytest
 
 from mlflow_gate.files import Files, GuardedArtifacts
 from mlflow_gate.gate import Answer, Denied, Gate, State
-from mlflow_gate.locations import Holder, Locations, place, within
+from mlflow_gate.locations import Holder, Locations
+from mlflow_gate.sources import place, within
 from mlflow_gate.streams import AskedAtItsEnd
 
 CHANGE = {"kind": "stage", "name": "m", "version": 2, "stage": "Production", "archive_existing": True}
@@ -227,7 +228,7 @@ class TestAnAddressToUploadTo:
             Locations, "concerned", lambda _self, _store, where, deleted: held if "/1/model/" in where else []
         )
         found = GuardedBucket()
-        found.files = Files(Gate(url="", token=""), lambda: None, "s3://bucket")
+        found.files = Files(Gate(url="", token=""), lambda: None, "s3://bucket", lambda: None)
         return found
 
     def test_is_given_out_where_no_version_has_its_files(self, bucket: GuardedBucket) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ import httpx
 import mlflow
 import pytest
 import requests
+from mlflow.entities import LoggedModelStatus, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.request_header import registry as headers
 
@@ -32,6 +34,8 @@ from tests.proxy import FAULTS
 
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts"
+BY_NOBODY = {"signoff.registered_by": ""}
+"""All tags of a version that a client without a login registered."""
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +161,16 @@ TRICKS: dict[str, tuple[str, str, Any]] = {
         f"{API}/model-versions/set-tag",
         {"name": "tricked", "version": "02", "key": "Approved_By", "value": "me"},
     ),
+    "tag, of a record that is not there": (
+        "POST",
+        f"{API}/model-versions/set-tag",
+        {"name": "tricked", "version": "2", "key": "promoted_by", "value": "me"},
+    ),
+    "tag, in our name": (
+        "POST",
+        f"{API}/model-versions/set-tag",
+        {"name": "tricked", "version": "2", "key": "Signoff.anything", "value": "approved"},
+    ),
     "tag, of the champion": (
         "POST",
         f"{API}/model-versions/set-tag",
@@ -245,7 +259,7 @@ class TestNoSpellingOfACall:
         answer = server.send(method, path, content=sent, headers={"Content-Type": f"application/json{charset}"})
         assert answer.status_code == (400 if trick == "transition, version as a number" else 403), answer.text
         assert server.meaning(model) == meant
-        assert server.tags(model, 2) == {}
+        assert server.tags(model, 2) == BY_NOBODY
         assert server.tags(model, 1)["approval_status"] == "approved"
 
     def test_has_more_to_say_than_403(self, server: Gated, model: str) -> None:
@@ -298,7 +312,7 @@ class TestNoSpellingOfACall:
             with pytest.raises(MlflowException):
                 call()
         assert server.meaning(model) == meant
-        assert server.tags(model, 2) == {}
+        assert server.tags(model, 2) == BY_NOBODY
 
     def test_copies_the_approval_of_a_version(self, server: Gated, model: str, meant: tuple[Any, ...]) -> None:
         """MLflow's client copies the tags as well, and a version is not approved for being like another."""
@@ -410,6 +424,12 @@ class TestFiles:
             run = client.create_run("0")
             client.log_text(run.info.run_id, "text", "notes.txt")
             client.log_metric(run.info.run_id, "m", 1.0)
+            client.log_batch(run.info.run_id, params=[Param("a", "b")], tags=[RunTag("c", "d")])
+            client.update_run(run.info.run_id, "FINISHED", "named")
+            model = client.create_logged_model("0", "model", run.info.run_id, tags={"a": "b"})
+            client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+            client.log_metric(run.info.run_id, "m", 2.0, model_id=model.model_id)
+            client.delete_logged_model(model.model_id)
             assert server.send("DELETE", f"{ARTIFACTS}/artifacts/0/{run.info.run_id}/artifacts/notes.txt").is_success
             client.delete_run(run.info.run_id)
             client.create_registered_model("unasked", tags={"a": "b"})
@@ -420,6 +440,145 @@ class TestFiles:
             assert server.proxy.broken == 0
         finally:
             server.proxy.heal()
+
+
+class TestWhoRegisteredAVersion:
+    """Without a login here; with one in test_hook_auth.py."""
+
+    def test_is_written_with_the_version_and_asks_nobody(self, server: Gated) -> None:
+        client = server.client
+        server.proxy.break_("down", lambda _method, _path: True)
+        try:
+            register(server.url, "registered", 1)
+            assert server.proxy.broken == 0
+        finally:
+            server.proxy.heal()
+        assert server.tags("registered", 1) == BY_NOBODY
+        client.copy_model_version("models:/registered/1", "copy_of_registered")
+        assert server.tags("copy_of_registered", 1) == BY_NOBODY
+        client.register_prompt("a_prompt", "Hello {{ x }}.")
+        prompt = server.send("GET", f"{API}/model-versions/get?name=a_prompt&version=1").json()["model_version"]
+        assert "signoff.registered_by" not in {tag["key"] for tag in prompt["tags"]}
+
+    def test_is_said_by_nobody_else(self, server: Gated) -> None:
+        client, name = server.client, "claimed"
+        register(server.url, name, 1)
+        for key in (
+            "signoff.registered_by",
+            "Signoff.Registered_By",
+            "\N{LATIN SMALL LETTER LONG S}ignoff.registered_by",
+        ):
+            made = partial(client.create_model_version, name, f"models:/{name}/1", tags={key: "reviewer"})
+            for call in (made, partial(client.set_model_version_tag, name, "1", key, "reviewer")):
+                assert "registered" in refusal(call)
+        assert "who registered" in refusal(lambda: client.delete_model_version_tag(name, "1", "signoff.registered_by"))
+        assert server.stages(name) == {1: "None"}
+        assert server.tags(name, 1) == BY_NOBODY
+
+
+SIGNATURE = dict.fromkeys(("inputs", "outputs"), '[{"type": "double", "name": "a"}]')
+
+
+class TestAChampionWhoseSourceIsItsRun:
+    """What `MlflowClient.create_model_version` stores when it is given ``runs:/…``, however that is written."""
+
+    @pytest.mark.parametrize("form", ["runs:/{}/model", "RUNS:///{}/model/?x=y#z"])
+    def test_stays_as_it_was_approved(self, server: Gated, form: str) -> None:
+        client, name = server.client, f"of_a_run_{len(form)}"
+        run = client.create_run("0")
+        run_id = run.info.run_id
+        client.log_metric(run_id, "val_auc", 0.93)
+        client.log_text(run_id, json.dumps({"flavors": {}, "signature": SIGNATURE}), "model/MLmodel")
+        client.create_registered_model(name)
+        client.create_model_version(name, form.format(run_id), run_id)
+        client.set_terminated(run_id)
+        ref = approve(server, name, 1)
+        client.transition_model_version_stage(name, "1", "Production")
+        before = server.meaning(name)
+        below, upload = f"0/{run_id}/artifacts", f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run_id}&path="
+        for method, path, more in (
+            ("PUT", f"{ARTIFACTS}/artifacts/{below}/model/MLmodel", {"content": b"mine"}),
+            ("PUT", f"{ARTIFACTS}/artifacts/{below}/model/new/file", {"content": b"mine"}),
+            ("POST", f"{upload}model/MLmodel", {"content": b"mine"}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{below}/model/MLmodel", {}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{below}", {}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/0/{run_id}", {}),
+            ("POST", f"{API}/runs/delete", {"json": {"run_id": run_id}}),
+            (
+                "POST",
+                f"{API}/logged-models",
+                {"json": {"experiment_id": "0", "name": "model", "source_run_id": run_id}},
+            ),
+        ):
+            answer = server.send(method, path, **more)
+            assert (answer.status_code, f"{ref}" in answer.text) == (403, True), (method, path, answer.text)
+        assert server.send("POST", f"{upload}other/file", content=b"fine").is_success
+        assert server.meaning(name) == before
+        assert client.get_run(run_id).info.lifecycle_stage == "active"
+        assert client.search_logged_models(["0"], f"source_run_id = '{run_id}'") == []
+
+    def test_and_that_another_one_replaced_stays_for_the_way_back(self, server: Gated) -> None:
+        name = released(server, "replaced")
+        releases.promote(server.signoff, approve(server, name, 2), by="release_manager", reason="Better.")
+        before, below = server.meaning(name), files_of(server, name, 1)
+        assert before[0] == {1: "Archived", 2: "Production"}
+        for method, more in (("PUT", {"content": b"mine"}), ("DELETE", {})):
+            answer = server.send(method, f"{ARTIFACTS}/artifacts/{below}/MLmodel", **more)
+            assert (answer.status_code, "was promoted and can be put back" in answer.text) == (403, True)
+        version = server.client.get_model_version(name, "1")
+        assert refusal(lambda: server.client.delete_logged_model(version.source.rpartition("/")[2]))
+        assert refusal(lambda: server.client.delete_run(str(version.run_id)))
+        assert server.meaning(name) == before
+        releases.rollback(server.signoff, name, by="release_manager", reason="v2 misses more.", version=1)
+        assert server.stages(name)[1] == "Production"
+
+
+class TestTheBar:
+    """What a champion was judged by: its run and its logged model, in MLflow, where anybody may log."""
+
+    def test_is_moved_by_nobody(self, server: Gated) -> None:
+        client, name = server.client, released(server, "the_bar")
+        version = client.get_model_version(name, "1")
+        run_id, model_id = str(version.run_id), version.source.rpartition("/")[2]
+        other = client.create_run("0").info.run_id
+        before = client.get_run(run_id).to_dictionary(), client.get_logged_model(model_id).to_dictionary()
+        metric = {"key": "val_auc", "value": 0.1, "timestamp": 1, "step": str(2**63 - 1)}
+        dataset = {"name": "d", "digest": "1", "source_type": "local", "source": "x"}
+        model = {"artifact_path": "model", "flavors": {}, "utc_time_created": "", "run_id": run_id}
+        logged = f"{API}/logged-models/{model_id}"
+        for method, path, body in (
+            ("POST", f"{API}/runs/log-metric", {"run_id": run_id, **metric}),
+            ("POST", f"{API}/runs/log-metric", {"run_uuid": run_id, **metric}),
+            ("POST", f"{API}/runs/log-metric", {"run_id": other, "model_id": model_id, **metric}),
+            ("POST", f"{API}/runs/log-batch", {"run_id": run_id, "metrics": [metric]}),
+            ("POST", f"{API}/runs/log-batch", {"run_id": other, "metrics": [{**metric, "model_id": model_id}]}),
+            ("POST", f"{API}/runs/log-parameter", {"run_id": run_id, "key": "a", "value": "b"}),
+            ("POST", f"{API}/runs/set-tag", {"run_id": run_id, "key": "mlflow.user", "value": "reviewer"}),
+            ("POST", f"{API}/runs/delete-tag", {"run_id": run_id, "key": "mlflow.user"}),
+            ("POST", f"{API}/runs/log-inputs", {"run_id": run_id, "datasets": [{"dataset": dataset}]}),
+            ("POST", f"{API}/runs/outputs", {"run_id": run_id, "models": [{"model_id": model_id, "step": 1}]}),
+            ("POST", f"{API}/runs/log-model", {"run_id": run_id, "model_json": json.dumps(model)}),
+            ("POST", f"{API}/runs/update", {"run_id": run_id, "run_name": "other", "end_time": 10**13}),
+            ("POST", f"{API}/runs/delete", {"run_id": run_id}),
+            ("POST", f"{logged}/params", {"model_id": model_id, "params": [{"key": "a", "value": "b"}]}),
+            ("PATCH", f"{logged}/tags", {"model_id": model_id, "tags": [{"key": "a", "value": "b"}]}),
+            ("PATCH", logged, {"model_id": model_id, "status": "LOGGED_MODEL_UPLOAD_FAILED"}),
+            ("DELETE", logged, {}),
+        ):
+            answer = server.send(method, path, json=body)
+            assert (answer.status_code, f"{name}/v1" in answer.text) == (403, True), (method, path, answer.text)
+        after = client.get_run(run_id).to_dictionary(), client.get_logged_model(model_id).to_dictionary()
+        assert after == before
+        assert client.get_run(other).data.metrics == {}
+
+    def test_is_anybodys_where_nothing_is_recorded(self, server: Gated) -> None:
+        """A version that was only registered keeps nobody from training on."""
+        client = server.client
+        register(server.url, "still_training", 1)
+        version = client.get_model_version("still_training", "1")
+        client.log_metric(str(version.run_id), "val_auc", 0.5, step=9)
+        client.set_tag(str(version.run_id), "note", "mine")
+        assert client.get_run(str(version.run_id)).data.metrics["val_auc"] == 0.5
 
 
 class TestTheLifecycleDocument:
@@ -433,10 +592,14 @@ class TestTheLifecycleDocument:
         mlflow.set_tracking_uri(server.url)
         for stage in ("Staging", "Production"):
             assert mlflow.pyfunc.load_model(f"models:/{model_name}/{stage}").predict([1.0]) is not None
-        for key, value in (("approval_status", "approved"), ("approved_by", "julian.wang")):
+        for key, value in (
+            ("approval_status", "approved"),
+            ("approved_by", "julian.wang"),
+            ("approval_comment", "Better."),
+        ):
             why = refusal(lambda key=key, value=value: client.set_model_version_tag(model_name, version, key, value))  # type: ignore[misc]
             assert "in Signoff" in why
-        client.set_model_version_tag(name=model_name, version=version, key="approval_comment", value="Better.")
+        client.set_model_version_tag(name=model_name, version=version, key="reason", value="Better.")
         before = server.stages(model_name)
         why = refusal(
             lambda: client.transition_model_version_stage(

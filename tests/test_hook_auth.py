@@ -129,6 +129,18 @@ class TestWhoeverIsLoggedIn:
             assert (event.actor, event.body["source"]) == ("release_manager", "mlflow_client")
         assert server.signoff.registry.version(ref).tags["promoted_by"] == "release_manager"
 
+    def test_is_written_on_what_they_register_and_cannot_be_somebody_else(self, server: Gated) -> None:
+        register(server.signoff.settings.mlflow_uri, "theirs", 1)
+        source = server.signoff.registry.version(VersionRef(name="theirs", version=1)).source
+        named = {"name": "theirs", "source": source, "model_id": source.rpartition("/")[2]}
+        created = client(server, "scientist").create_model_version(**named)
+        assert created.tags == {"signoff.registered_by": "scientist"}
+        copied = client(server, "reviewer").copy_model_version("models:/theirs/2", "theirs")
+        assert copied.tags == {"signoff.registered_by": "reviewer"}
+        with pytest.raises(MlflowException, match="by this server alone"):
+            client(server, "scientist").create_model_version(**named, tags={"signoff.registered_by": "reviewer"})
+        assert set(meaning(server, VersionRef(name="theirs", version=3))[0]) == {1, 2, 3}
+
     def test_promotes_nothing_unapproved(self, server: Gated, ready: VersionRef) -> None:
         why = refused(server, "release_manager", VersionRef(name=ready.name, version=3))
         assert "not submitted for review" in why

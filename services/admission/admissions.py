@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from services import facts, gate
+from services.accounts import permissions
 from services.admission import protection, standing, transitions
 from services.admission.calls import HOOK_SECONDS, MOVES, UNGOVERNED, WORKSPACE, Call, What
 from services.admission.outside import Free, Meaning, Move, Nothing, Refusal, Scene, Standing, Verb, meaning
@@ -31,7 +32,6 @@ WORDS = "Asked for by an MLflow client."
 
 _SUBJECT = {
     Action.PROMOTE: "promotion",
-    Action.SUBMIT: "submission",
     Action.ARCHIVE: "archival",
     Action.WITHDRAW: "withdrawal",
 }
@@ -142,10 +142,17 @@ def _at_once(signoff: Signoff, call: Call) -> Answer | None:
         case Nothing():
             return _already(move.ref, found.state)
         case Verb():
-            actor = acting(signoff, call.actor, Source.MLFLOW_CLIENT, found.action, found.ref, _SUBJECT[found.action])
-            if found.action is Action.PROMOTE and scene.standing(found.ref.version) is not Standing.SUBMITTED:
-                _refuse_unsubmitted(signoff, scene, found.ref, actor)
+            _require_role(signoff, scene, call, found)
     return None
+
+
+def _require_role(signoff: Signoff, scene: Scene, call: Call, found: Verb) -> None:
+    """Refuse a verb at once for a role that is missing. A proposal needs none."""
+    if found.action is Action.SUBMIT:
+        return
+    actor = acting(signoff, call.actor, Source.MLFLOW_CLIENT, found.action, found.ref, _SUBJECT[found.action])
+    if found.action is Action.PROMOTE and scene.standing(found.ref.version) is not Standing.SUBMITTED:
+        _refuse_unsubmitted(signoff, scene, found.ref, actor)
 
 
 def _understood(signoff: Signoff, call: Call) -> tuple[Scene, Move, Meaning | None]:
@@ -235,6 +242,9 @@ def _verb(signoff: Signoff, call: Call, found: Verb) -> Outcome:
         case Action.ARCHIVE:
             return releases.archive(signoff, ref, by=by, reason=WORDS, source=source)
         case Action.SUBMIT:
-            return reviews.submit(signoff, ref, by=by, comment=WORDS, source=source)
+            actor = anybody(signoff, call)
+            if actor.person and permissions.may(actor, Action.SUBMIT):
+                return reviews.submit(signoff, ref, by=by, comment=WORDS, source=source)
+            return reviews.propose(signoff, ref, actor=actor, comment=WORDS)
         case _:
             return reviews.withdraw(signoff, ref, by=by, comment=WORDS, source=source)

@@ -31,9 +31,22 @@ class What(StrEnum):
     MODEL_RENAMED = "model_renamed"
     FILES_WRITTEN = "files_written"
     FILES_DELETED = "files_deleted"
+    EVIDENCE_WRITTEN = "evidence_written"
+    EVIDENCE_DELETED = "evidence_deleted"
+    LOGGED_MODEL_CREATED = "logged_model_created"
 
 
 MOVES = frozenset({What.STAGE, What.ALIAS_SET, What.ALIAS_DELETED})
+BENEATH = frozenset(
+    {
+        What.FILES_WRITTEN,
+        What.FILES_DELETED,
+        What.EVIDENCE_WRITTEN,
+        What.EVIDENCE_DELETED,
+        What.LOGGED_MODEL_CREATED,
+    }
+)
+"""Changes of files, runs and logged models that registered versions name; they may be versions of several models."""
 
 
 UNGOVERNED = frozenset({What.VERSION_DELETED, What.MODEL_DELETED, What.MODEL_RENAMED})
@@ -79,7 +92,7 @@ class Call:
 
     @property
     def ref(self) -> VersionRef | None:
-        """The version it is about; of a model that is deleted or renamed, or of files, the first that was told."""
+        """The version it is about; of a whole model, of files, or of a run, the first that was told."""
         if self.version is not None:
             return VersionRef(name=self.name, version=self.version)
         return next((version.ref for one in self.told for version in one.versions), None)

@@ -104,7 +104,7 @@ def meaning(scene: Scene, move: Move) -> Meaning:
 
 def _stage(scene: Scene, move: Move, stage: str) -> Meaning:
     ref, number = move.ref, move.ref.version
-    champion, candidate = scene.policy.rules.champion, scene.policy.rules.candidate
+    champion = scene.policy.rules.champion
     others = scene.others_in(stage, number)
     if stage == champion.stage != Stage.NONE:
         return _promotion(scene, move, stage, others)
@@ -119,14 +119,19 @@ def _stage(scene: Scene, move: Move, stage: str) -> Meaning:
             sentence=f"{_listed(others)} of {ref.name} in {stage} would be archived, and has a record. "
             "Leave archive_existing_versions out."
         )
-    standing = scene.standing(number)
-    if standing is Standing.FREE or (standing is Standing.SUBMITTED and stage == candidate.stage):
+    return _within_review(scene, ref, stage)
+
+
+def _within_review(scene: Scene, ref: VersionRef, stage: str) -> Meaning:
+    """What a stage that is not the champion's means for a version that does not serve."""
+    standing, candidate = scene.standing(ref.version), scene.policy.rules.candidate
+    if stage == candidate.stage != Stage.NONE:
+        return Free() if standing is Standing.SUBMITTED else Verb(action=Action.SUBMIT, ref=ref)
+    if standing is Standing.FREE:
         return Free()
     verbs = {Stage.ARCHIVED.value: Action.ARCHIVE}
     if standing is Standing.SUBMITTED:
         verbs[Stage.NONE.value] = Action.WITHDRAW
-    else:
-        verbs[candidate.stage.value] = Action.SUBMIT
     if action := verbs.get(stage):
         return Verb(action=action, ref=ref)
     return Refusal(
@@ -167,11 +172,9 @@ def _alias_set(scene: Scene, move: Move, alias: str) -> Meaning:
         return Nothing(state=State(stages={}, aliases={alias: number}))
     if alias != candidate.alias:
         return Free()
-    if now is not None and scene.standing(now) is Standing.SUBMITTED:
-        return Refusal(sentence=f"{alias} is v{now} of {ref.name}, which is submitted for review. Withdraw that first.")
     if scene.serves(number):
         return Refusal(sentence=f"{ref} is in {champion.stage}; it cannot be its own {alias}.")
-    return Verb(action=Action.SUBMIT, ref=ref) if scene.standing(number) is Standing.RECORDED else Free()
+    return Free() if scene.standing(number) is Standing.SUBMITTED else Verb(action=Action.SUBMIT, ref=ref)
 
 
 def _alias_deleted(scene: Scene, move: Move, alias: str) -> Meaning:

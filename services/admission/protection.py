@@ -8,19 +8,33 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from services.admission import standing
-from services.admission.calls import Call, Told, What
+from services.admission.calls import BENEATH, Call, Told, What
 from services.admission.outside import Scene, Standing
 from services.domain import ModelVersion
 from services.errors import Refused
 from services.reconciliation.drift import Seen
 from services.record import mirror
-from services.record.mirror import EVERYWHERE, OURS
+from services.record.mirror import EVERYWHERE, OURS, REGISTERED_BY
 from services.signoff import Signoff
 from services.tables import known_models
 
 IS_PROMPT = "mlflow.prompt.is_prompt"
 """Hides a registered model, and on one version all of its versions, from every search."""
 
+_BENEATH = {
+    What.FILES_WRITTEN: "{what} cannot be written: the files of {ref} are there, which {why}",
+    What.FILES_DELETED: "{what} cannot be deleted: the files of {ref} are there, which {why}",
+    What.EVIDENCE_WRITTEN: "{what} cannot be written: it would be evidence for {ref}, which {why}",
+    What.EVIDENCE_DELETED: "{what} cannot be deleted: its evidence is that of {ref}, which {why}",
+    What.LOGGED_MODEL_CREATED: "{what} cannot be created: it would be loaded in place of {ref}, which {why}",
+}
+_ELSEWHERE = {
+    What.FILES_WRITTEN: "Register a new version instead.",
+    What.FILES_DELETED: "Register a new version instead.",
+    What.EVIDENCE_WRITTEN: "Log to another run.",
+    What.EVIDENCE_DELETED: "Leave it there.",
+    What.LOGGED_MODEL_CREATED: "Give it another name, or log it in another run.",
+}
 _VERBS = {
     "approval": "submit, approve, request-changes or reject it",
     "approved": "approve it",
@@ -37,7 +51,7 @@ def require(signoff: Signoff, call: Call) -> None:
         case What.VERSION_CREATED:
             for key in call.tags:
                 _not_hiding(call, key)
-                if key.casefold() in EVERYWHERE:
+                if _is_of_every_record(key):
                     raise Refused(f"A version is registered without {key}. {_hint(key)}")
         case What.MODEL_TAG_SET | What.MODEL_TAG_DELETED:
             _model_tag(call)
@@ -45,9 +59,9 @@ def require(signoff: Signoff, call: Call) -> None:
             done = "renamed" if call.what is What.MODEL_RENAMED else "deleted"
             for scene, version in _versions(signoff, call):
                 _keep(scene, version, done)
-        case What.FILES_WRITTEN | What.FILES_DELETED:
-            for scene, version in _versions(signoff, call):
-                _keep_files(scene, version, call)
+        case _ if call.what in BENEATH:
+            for told in call.told:
+                _keep_beneath(signoff, call, told)
         case _:
             raise Refused("That is not something that can be asked for here.")
 
@@ -57,10 +71,17 @@ def _tag(signoff: Signoff, call: Call) -> None:
     if call.what is What.TAG_SET:
         _not_hiding(call, key)
     version = next(v for v in told.versions if v.ref.version == call.version)
-    if key.casefold() not in OURS or _is_as_recorded(signoff, version, call):
+    if key.casefold() == REGISTERED_BY:
+        raise Refused(f"{key} says who registered {version.ref}. It is written with the version, and stays.")
+    if not (_is_of_every_record(key) or key.casefold() in OURS) or _is_as_recorded(signoff, version, call):
         return
-    if key.casefold() in EVERYWHERE or standing.standings(signoff, told.model.name, [version]):
+    if _is_of_every_record(key) or standing.standings(signoff, told.model.name, [version]):
         raise Refused(f"{key} of {version.ref} is part of the public record, which only Signoff writes. {_hint(key)}")
+
+
+def _is_of_every_record(key: str) -> bool:
+    """Whether a tag says something of ours on any version, also on one that has no record."""
+    return key.casefold() in EVERYWHERE or key.casefold().startswith("signoff.")
 
 
 def _not_hiding(call: Call, key: str) -> None:
@@ -91,7 +112,7 @@ def _adopted(state: str | None, version: ModelVersion, key: str) -> str | None:
 
 def _hint(key: str) -> str:
     verb = next((words for start, words in _VERBS.items() if key.casefold().startswith(start)), None)
-    return f"To have it written, {verb} in Signoff." if verb else "It is written with the record."
+    return f"To have it written, {verb} in Signoff." if verb else "Only Signoff and its hook write it."
 
 
 def _model_tag(call: Call) -> None:
@@ -127,17 +148,25 @@ def _keep(scene: Scene, version: ModelVersion, done: str) -> None:
         raise Refused(f"{ref} has a record, so it cannot be {done}: what is recorded must stay to be found.")
 
 
-def _keep_files(scene: Scene, version: ModelVersion, call: Call) -> None:
-    ref = version.ref
-    done = "written" if call.what is What.FILES_WRITTEN else "deleted"
-    if scene.serves(ref.version):
-        why = f"is in {scene.policy.rules.champion.stage}. Register a new version instead."
-    elif scene.standing(ref.version) is Standing.SUBMITTED:
-        why = "is submitted for review. Withdraw it first, or register a new version."
-    else:
-        return
-    raise Refused(f"{_short(call.path)} cannot be {done}: the files of {ref} are there, which {why}")
+def _keep_beneath(signoff: Signoff, call: Call, told: Told) -> None:
+    """Files, runs and logged models stay as they are while a version is under review, and once it was promoted."""
+    scene = standing.scene(signoff, told.model, told.versions)
+    promoted = standing.promoted(signoff, told.model.name)
+    elsewhere = _ELSEWHERE[call.what]
+    for version in told.versions:
+        ref = version.ref
+        if scene.serves(ref.version):
+            why = f"is in {scene.policy.rules.champion.stage}. {elsewhere}"
+        elif scene.standing(ref.version) is Standing.SUBMITTED:
+            why = f"is submitted for review. Withdraw it first, or {elsewhere[0].lower()}{elsewhere[1:]}"
+        elif version.identity in promoted:
+            why = f"was promoted and can be put back, so all of it is kept. {elsewhere}"
+        else:
+            continue
+        raise Refused(_BENEATH[call.what].format(what=_short(call), ref=ref, why=why))
 
 
-def _short(path: str) -> str:
-    return json.dumps(path if len(path) <= 200 else f"{path[:199]}…", ensure_ascii=False)
+def _short(call: Call) -> str:
+    """What the hook says it is about: words of its own for runs and logged models, and a path for files."""
+    text = call.path if len(call.path) <= 200 else f"{call.path[:199]}…"
+    return json.dumps(text, ensure_ascii=False) if call.what in {What.FILES_WRITTEN, What.FILES_DELETED} else text

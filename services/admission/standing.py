@@ -43,3 +43,10 @@ def standings(signoff: Signoff, name: str, versions: Iterable[ModelVersion]) -> 
         for version in versions
         if version.identity in recorded
     }
+
+
+def promoted(signoff: Signoff, name: str) -> frozenset[str]:
+    """The identities of all versions of a model that ever were promoted, by whatever verb."""
+    with signoff.database.reading() as connection:
+        query = sa.select(promotions.c.identity).where(promotions.c.model == name).distinct()
+        return frozenset(connection.execute(query).scalars())

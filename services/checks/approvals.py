@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from services.domain import Actor, Role
-from services.evidence import Decision, Ended, Facts, Finding
+from services.evidence import Decision, Elsewhere, Ended, Facts, Finding
 from services.policy import ApprovalRule, Policy
 from services.verdict import Check
 
@@ -41,15 +41,12 @@ def expired(decision: Decision, policy: Policy, facts: Facts) -> bool:
     return decision.expired or facts.now - datetime.fromisoformat(decision.at) > timedelta(days=limit)
 
 
-def barred(person: str | None, username: str, facts: Facts) -> bool:
-    """Whether a person may not approve because the version is their own: author (as claimed) or submitter.
+def barred(person: str | None, facts: Facts) -> bool:
+    """Whether a person may not approve because they had a hand in the version (`Facts.bars`).
 
-    Args:
-        person: the immutable id; None is nobody's, and may do nothing.
-        username: what a training client may have claimed.
+    ``person`` is the immutable id; None is nobody's, and may do nothing.
     """
-    submitted_by = facts.submission.submitted_by_id if facts.submission else None
-    return person is None or person == submitted_by or username == facts.candidate.claimed_author
+    return person is None or person in facts.bars
 
 
 def findings(facts: Facts) -> Iterator[Check]:
@@ -71,19 +68,33 @@ def findings(facts: Facts) -> Iterator[Check]:
 def _blocking(finding: Finding, facts: Facts) -> str:
     text = finding.text if len(finding.text) <= 120 else f"{finding.text[:119]}…"
     due = f", due {finding.due}{', overdue' if finding.overdue(facts.now) else ''}" if finding.due else ""
-    return f"{finding.raised_by} found: {text.rstrip('.')} (for {finding.owner}{due})."
+    where = "" if finding.ref == facts.candidate.ref else f" in {finding.ref}, which is the same model"
+    return f"{finding.raised_by} found{where}: {text.rstrip('.')} (for {finding.owner}{due})."
+
+
+def elsewhere(facts: Facts) -> Iterator[Check]:
+    """Whether a request for changes stands against the same bytes elsewhere; rejections are told and refuse nothing."""
+    if not facts.elsewhere:
+        return
+    asking = [one for one in facts.elsewhere if one.decision == CHANGES_REQUESTED]
+    yield Check(
+        id="elsewhere",
+        title="No changes requested of the same model elsewhere",
+        passed=not asking,
+        value=", ".join(dict.fromkeys(f"{one.ref}: {one.decision.replace('_', ' ')}" for one in facts.elsewhere)),
+        threshold="no open request for changes",
+        reason=" ".join(_said(one) for one in facts.elsewhere),
+    )
+
+
+def _said(one: Elsewhere) -> str:
+    done = "requested changes of" if one.decision == CHANGES_REQUESTED else "rejected"
+    comment = one.comment if len(one.comment) <= 120 else f"{one.comment[:119]}…"
+    return f"{one.person} {done} {one.ref}, which is the same model, on {one.at[:10]}: {comment.rstrip('.')}."
 
 
 def approvals(policy: Policy, facts: Facts) -> Iterator[Check]:
-    submitted = facts.submission is not None
-    yield Check(
-        id="submitted",
-        title="Submitted for review",
-        passed=submitted,
-        value="submitted" if submitted else "not submitted",
-        threshold="submitted",
-        reason="It was submitted for review." if submitted else _not_submitted(facts.ended),
-    )
+    yield _submitted(facts)
     asking = [
         decision.person
         for decision in facts.decisions
@@ -120,13 +131,32 @@ def _not_submitted(ended: Ended | None) -> str:
     return f"{sentence} It was not submitted for review since."
 
 
+def _submitted(facts: Facts) -> Check:
+    value, problem = "submitted", ""
+    if facts.submission is None:
+        value, problem = "not submitted", _not_submitted(facts.ended)
+    elif facts.submission.proposal:
+        value = f"proposed by {facts.submission.submitted_by}"
+        problem = "An MLflow client proposed it. A scientist or release manager must submit it and answer for it."
+    return Check(
+        id="submitted",
+        title="Submitted for review",
+        passed=not problem,
+        value=value,
+        threshold="submitted",
+        reason=problem or "It was submitted for review.",
+    )
+
+
 def wanted(actor: Actor, policy: Policy, facts: Facts) -> bool:
     """Whether an approval by this person, given now, would count for a rule that is not met yet."""
     votes = _counting(policy, facts)
     if actor.automation or automation(policy, facts):
         return False
     person = actor.person
-    if facts.submission is None or person is None or barred(person, actor.username, facts) or person in votes:
+    if facts.submission is None or facts.submission.proposal or person is None or barred(person, facts):
+        return False
+    if person in votes:
         return False
     rules, mine = policy.rules.approvals, frozenset(role.value for role in actor.roles)
     return len(_seats(rules, {**votes, person: mine})) > len(_seats(rules, votes))
@@ -184,7 +214,7 @@ def _counting(policy: Policy, facts: Facts) -> Votes:
         for decision in facts.decisions
         if decision.decision == APPROVED
         and not decision.automation
-        and not barred(decision.person_id, decision.person, facts)
+        and not barred(decision.person_id, facts)
         and not void_reasons(decision, policy, facts)
     }
 

@@ -14,7 +14,7 @@ from services.verdict import Check, Verdict
 
 WAIVABLE = frozenset(
     {
-        *("submitted", "changes", "approvals"),  # what others said
+        *("submitted", "changes", "elsewhere", "approvals"),  # what others said
         *("freeze", "staging_time", "evidence_age"),  # when
         *("metric", "champion", "same_dataset", "validation"),  # how good it is
         *("tag", "artifact"),  # its papers
@@ -75,8 +75,9 @@ def _asked(person: Actor) -> Check:
 def _second(facts: Facts, first: Actor, second: Actor) -> Check:
     if second.person == first.person:
         problem = f"{second.username} asked for it; another person must confirm"
-    elif barred(second.person, second.username, facts):
-        problem = f"{second.username} trained or submitted {facts.candidate.ref}; another person must confirm"
+    elif barred(second.person, facts):
+        had_a_hand = facts.bars.get(second.person or "", "has no account here")
+        problem = f"{second.username} {had_a_hand}; another person must confirm"
     elif not permissions.may(second, Action.CONFIRM_EMERGENCY):
         problem = f"{second.username} may not confirm an emergency"
     else:

@@ -23,6 +23,7 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|~>])")
 _LINKED = re.compile(r"(?<=\w)[.。．｡](?=[^\W\d_]{2})")
 _WHAT = {
     "submission:confirmed": "waits for review",
+    "submission:taken_over": "was proposed by a client and waits for review now",
     "approval:given": "was approved",
     "approval:expired": "has an approval that expired",
     "changes:requested": "was sent back with changes requested",

@@ -116,7 +116,7 @@ def differences(known: Seen, seen: Seen, *, recorded: Container[int], aliases: f
     """Everything protected in which ``seen`` is not as ``known`` prescribes.
 
     Args:
-        recorded: the versions that have a record: all our tags are protected on them, two of them on all others.
+        recorded: the versions that have a record: all our tags are protected on them, and all but `reason` on others.
         aliases: the protected ones, without case.
     """
     return [

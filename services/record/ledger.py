@@ -36,6 +36,7 @@ class Kind(StrEnum):
     SUBMISSION_ABORTED = "submission:aborted"
     SUBMISSION_UNKNOWN = "submission:unknown"
     SUBMISSION_REFUSED = "submission:refused"
+    SUBMISSION_TAKEN_OVER = "submission:taken_over"
 
     APPROVAL_GIVEN = "approval:given"
     APPROVAL_REFUSED = "approval:refused"

@@ -26,8 +26,11 @@ OURS = {
     "signoff.event",
 }
 """The tags of the public record; on a version that has a record they say what the ledger says, or nothing."""
-EVERYWHERE = frozenset({"approval_status", "approved_by"})
-"""The two that are protected on every version, recorded or not: pages and people believe them."""
+EVERYWHERE = frozenset(OURS - {"reason"})
+"""Those that are protected on every version, recorded or not: people believe them. A reason is anybody's word."""
+REGISTERED_BY = "signoff.registered_by"
+"""Who registered a version, as MLflow knew them, and empty where it knew nobody. The hook writes it together with the
+version; no mirror of ours writes or deletes it, and nobody else may."""
 AUTO_RELEASED = "auto_released"
 """A submission that led to a promotion on an automatic approval."""
 BYPASSED = "bypassed"

@@ -38,6 +38,8 @@ def _submitted(connection: Connection, intent: Intent, event: Event) -> None:
             status=Status.PENDING.value,
             submitted_by=intent.actor.username,
             submitted_by_id=intent.actor.person,
+            proposal=bool(intent.context.get("proposal")),
+            registered_by=intent.context["registered_by"],
             submitted_at=event.body["at"],
             comment=intent.comment,
             claimed_author=intent.context["claimed_author"],
@@ -48,6 +50,18 @@ def _submitted(connection: Connection, intent: Intent, event: Event) -> None:
             seq=event.seq,
         )
     )
+
+
+def take_over(connection: Connection, submission: int, event: Event) -> bool:
+    """Let the person of ``event`` answer for an open proposal; False where it has ended or somebody else does."""
+    open_proposal = (
+        submissions.c.id == submission,
+        submissions.c.status.in_(_OPEN),
+        submissions.c.proposal,
+        submissions.c.taken_by_id.is_(None),
+    )
+    taken = {"taken_by": event.actor, "taken_by_id": event.person}
+    return connection.execute(submissions.update().where(*open_proposal).values(taken)).rowcount == 1
 
 
 def _rejected(connection: Connection, intent: Intent, event: Event) -> None:
@@ -183,9 +197,9 @@ def raise_findings(
                 version=submission.ref.version,
                 identity=submission.identity,
                 **draft.as_json(),
-                manifest=submission.manifest,
-                run_id=submission.run_id,
-                model_id=submission.model_id,
+                manifest=event.get("manifest_digest"),
+                run_id=event.get("run_id"),
+                model_id=event.get("model_id"),
                 raised_by=event.actor,
                 raised_by_id=event.person,
                 raised_at=event.body["at"],

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from services import gate, signing
 from services.accounts import people, permissions, sessions
+from services.bars import REGISTERED_BY
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED
 from services.checks.signing import signed
 from services.domain import Action, Actor, Source, VersionRef
@@ -172,7 +173,8 @@ def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None =
         "run_id": candidate.version.run_id,
         "model_id": candidate.version.model_id,
         "source_uri": candidate.version.source,
-        "claimed_author": candidate.claimed_author,
+        "claimed_author": seen.author,
+        "registered_by": candidate.version.tags.get(REGISTERED_BY) or None,
         "manifest_digest": candidate.manifest.digest if candidate.manifest else None,
         "policy": policy.label,
         "policy_digest": policy.digest,

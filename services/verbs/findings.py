@@ -6,14 +6,15 @@ of review and in every later one.
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from typing import Any
 
-from services import facts
+import sqlalchemy as sa
+
+from services import bars, facts
 from services.accounts import people, permissions
 from services.domain import Action, ModelVersion, Source, VersionRef
 from services.errors import NotFound, Refused
-from services.evidence import Finding
+from services.evidence import Finding, Known
 from services.record import ledger, mirror
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
@@ -81,8 +82,8 @@ def _settle(
     with refusals_recorded(signoff, "finding", actor, ref), signoff.database.writing() as connection:
         row = connection.execute(sa.select(findings).where(findings.c.id == number).with_for_update()).one()
         permissions.require(people.acting(connection, by, source), action)
-        if {actor.person, actor.username} & _people_of(connection, row):
-            raise Refused(f"{by} trained or submitted {ref}; somebody else must say whether a finding is answered.")
+        if had_a_hand := bars.recorded(connection, _known(row)).get(actor.person or ""):
+            raise Refused(f"{by} {had_a_hand}; somebody else must say whether a finding is answered.")
         if facts.finding_from(row).open is not resolving:
             state = "resolved" if resolving else "open"
             return Outcome(ref=ref, event=None, message=f"The finding in {ref} is {state} already.")
@@ -131,13 +132,11 @@ def _require_in(signoff: Signoff, ref: VersionRef, number: int) -> None:
         raise NotFound(f"There is no finding {number} in {ref}.")
 
 
-def _people_of(connection: Connection, row: sa.Row[tuple[object, ...]]) -> set[str | None]:
-    """Ids of those who submitted exactly this version in any round, and who, as claimed, trained it."""
-    rounds = connection.execute(
-        sa.select(submissions.c.submitted_by_id, submissions.c.taken_by_id, submissions.c.claimed_author).where(
-            submissions.c.model == row.model,
-            submissions.c.version == row.version,
-            submissions.c.identity == row.identity,
-        )
+def _known(row: Any) -> Known:
+    return Known(
+        ref=VersionRef(name=row.model, version=row.version),
+        identity=row.identity,
+        manifest=row.manifest,
+        run_id=row.run_id,
+        model_id=row.model_id,
     )
-    return {person for of_round in rounds for person in of_round if person}

@@ -43,22 +43,36 @@ class Outcome:
 
 
 def submit(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
-    """Propose a version for Production: stage Staging, alias challenger, status pending.
+    """Submit a version for review: stage Staging, alias challenger, status pending.
 
-    Submitting what is pending changes nothing; submitting after changes were requested starts a new round.
+    Submitting what is pending changes nothing; submitting after changes were requested starts a new round. Submitting
+    what an MLflow client proposed takes the proposal over: the person answers for it from then on.
 
     Raises:
         BadInput, NotFound, NotAllowed, PromotionConflict, RegistryUnavailable, OutcomeUnknown, LedgerUnavailable;
         Refused: the version is already in Production.
     """
+    return _submit(signoff, ref, acting(signoff, by, source, Action.SUBMIT, ref, "submission"), comment)
+
+
+def propose(signoff: Signoff, ref: VersionRef, *, actor: Actor, comment: str) -> Outcome:
+    """Submit a version for an MLflow client, which needs no role: nobody answers for it until a person submits it.
+
+    Raises as `submit`.
+    """
+    return _submit(signoff, ref, actor, comment, proposal=True)
+
+
+def _submit(signoff: Signoff, ref: VersionRef, actor: Actor, comment: str, *, proposal: bool = False) -> Outcome:
     comment = words(comment, "comment")
-    actor = acting(signoff, by, source, Action.SUBMIT, ref, "submission")
     with (
         refusals_recorded(signoff, "submission", actor, ref),
         slot_held(signoff, ref, actor, f"submitting v{ref.version}") as slot,
     ):
         policy, seen = facts.fresh(signoff, ref)
         if seen.submission and seen.submission.status != Status.CHANGES_REQUESTED:
+            if seen.submission.proposal and not proposal and actor.person:
+                return _take_over(signoff, policy, seen, seen.submission, actor, comment)
             return Outcome(ref=ref, event=None, message=f"{ref} is already waiting for review.")
         if seen.candidate.version.stage == policy.rules.champion.stage:
             raise Refused(f"{ref} is already in {policy.rules.champion.stage}.")
@@ -76,11 +90,38 @@ def submit(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: 
             change=change,
             actor=actor,
             comment=comment,
-            context=context(policy, seen),
+            context={**context(policy, seen), **({"proposal": True} if proposal else {})},
             verdict=gate.evaluate(policy, seen),
         )
     mirror.flush(signoff)
-    return Outcome(ref=ref, event=event, message=f"{ref} is submitted for review.")
+    done = "proposed; a person must submit it" if proposal else "submitted for review"
+    return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
+
+
+def _take_over(
+    signoff: Signoff, policy: Policy, seen: Facts, submission: Submission, actor: Actor, comment: str
+) -> Outcome:
+    ref = seen.candidate.ref
+    with signoff.database.writing() as connection:
+        event = ledger.append(
+            connection,
+            Entry(
+                kind=Kind.SUBMISSION_TAKEN_OVER,
+                actor=actor,
+                at=signoff.now(),
+                ref=ref,
+                comment=comment,
+                verdict=gate.evaluate(policy, seen),
+                details=context(policy, seen),
+            ),
+        )
+        # Again, now that the ledger is locked.
+        permissions.require(people.acting(connection, actor.username, actor.source), Action.SUBMIT)
+        if not effects.take_over(connection, submission.id, event):
+            raise PromotionConflict(f"Someone else submitted {ref} or ended its submission first; look again.")
+        mirror.ask(connection, ref, event.seq)
+    mirror.flush(signoff)
+    return Outcome(ref=ref, event=event, message=f"{ref} is submitted for review; {actor.username} answers for it.")
 
 
 def approve(
@@ -192,8 +233,9 @@ def _decide(
         policy, seen = facts.fresh(signoff, ref)
         _asked(policy, actor, action)
         submission = _submitted(seen)
-        if action is Action.APPROVE and gate.barred(actor.person, actor.username, seen):
-            raise SelfApproval(f"{actor.username} trained or submitted {ref}; somebody else must approve it.")
+        if action is Action.APPROVE and gate.barred(actor.person, seen):
+            had_a_hand = seen.bars.get(actor.person or "", "has no account here")
+            raise SelfApproval(f"{actor.username} {had_a_hand}; somebody else must approve it.")
         require_as_seen(binding, policy, seen, "Look again, then decide.")
         found = _addressed(signoff, findings, seen, submission, by)
         now = seen.binding(policy.digest)
@@ -298,8 +340,8 @@ def _submitted(seen: Facts) -> Submission:
 
 
 def _own(actor: Actor, submission: Submission) -> None:
-    if actor.person != submission.submitted_by_id and not permissions.may(actor, Action.PROMOTE):
-        raise Refused(f"Only {submission.submitted_by}, who submitted it, or a release manager may withdraw it.")
+    if actor.person not in submission.owners and not permissions.may(actor, Action.PROMOTE):
+        raise Refused(f"Only {submission.owner}, who submitted it, or a release manager may withdraw it.")
 
 
 def _addressed(
@@ -314,7 +356,7 @@ def _addressed(
             raise BadInput(f"There is no account {draft.owner!r} that could answer a finding.")
         if draft.due is not None and draft.due < signoff.now().date():
             raise BadInput(f"A finding cannot be due before today; {draft.due} is over.")
-    owner = submission.submitted_by
+    owner = submission.owner
     asked = (replace(draft, text=words(draft.text, "finding"), owner=draft.owner or owner) for draft in drafts)
     raised = {(f.text, f.severity, f.owner, f.due) for f in seen.findings if f.open and f.raised_by == by}
     return tuple(draft for draft in asked if (draft.text, draft.severity, draft.owner, draft.due) not in raised)

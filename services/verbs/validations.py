@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from services.checks.approvals import barred
+from services import bars
 from services.domain import Action, Actor, ModelVersion, Source, VersionRef
 from services.errors import BadInput, NotFound, Refused
-from services.evidence import Evidence, Facts
-from services.facts import open_submission
+from services.evidence import Evidence
 from services.record import ledger
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
@@ -134,19 +133,12 @@ def _optional(text: str) -> str:
 
 
 def _not_their_own(signoff: Signoff, version: ModelVersion, actor: Actor) -> None:
-    """Refuses a consent of the version's author, as claimed, or submitter: they would vouch for their own code."""
+    """Refuses a consent of a person who had a hand in the version: they would vouch for their own code."""
     try:
         run = signoff.registry.run(version.run_id) if version.run_id else None
     except NotFound:
         run = None
     with signoff.database.reading() as connection:
-        submission = open_submission(connection, version)
-    facts = Facts(
-        model=signoff.registry.model(version.ref.name),
-        now=signoff.now(),
-        candidate=Evidence(version=version, run=run),
-        champion=None,
-        submission=submission,
-    )
-    if barred(actor.person, actor.username, facts):
-        raise Refused(f"{actor.username} trained or submitted {version.ref}; somebody else must consent to its code.")
+        had_a_hand = bars.of_candidate(connection, Evidence(version=version, run=run)).get(actor.person or "")
+    if had_a_hand:
+        raise Refused(f"{actor.username} {had_a_hand}; somebody else must consent to its code.")

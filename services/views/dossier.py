@@ -133,12 +133,13 @@ class Dossier:
         released = self.is_champion
         vote = submission is not None and bool(actor.roles & self.policy.rules.voters)
         fitting = {
-            Action.SUBMIT: not released and (submission is None or submission.status == Status.CHANGES_REQUESTED),
+            Action.SUBMIT: not released
+            and (submission is None or submission.proposal or submission.status == Status.CHANGES_REQUESTED),
             Action.APPROVE: vote and gate.wanted(actor, self.policy, self.facts),
             Action.REQUEST_CHANGES: vote,
             Action.REJECT: vote,
             Action.PROMOTE: not released,
-            Action.WITHDRAW: submission is not None and actor.person == submission.submitted_by_id,
+            Action.WITHDRAW: submission is not None and actor.person in submission.owners,
             Action.ROLLBACK: not released and any(release.returnable for release in self.releases),
             Action.ARCHIVE: self.version.stage != Stage.ARCHIVED,
             Action.BREAK_GLASS: not released and self.request is None and self.policy.rules.break_glass,
@@ -152,8 +153,9 @@ class Dossier:
         """In one sentence, why somebody who has a vote here is not asked to approve; empty when they are."""
         if gate.wanted(actor, self.policy, self.facts):
             return ""
-        if gate.barred(actor.person, actor.username, self.facts):
-            return "It is your own: you may not approve it, only ask for changes or reject it."
+        if gate.barred(actor.person, self.facts):
+            done = self.facts.bars.get(actor.person or "", "have no account here")
+            return f"You {done}: you may not approve it, only ask for changes or reject it."
         return "Your approval is not missing; you can still ask for changes or reject it."
 
     @property

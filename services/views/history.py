@@ -29,6 +29,7 @@ T = TypeVar("T")
 _DONE = {
     Kind.POLICY_ACTIVATED: "Policy activated",
     Kind.SUBMISSION_CONFIRMED: "Submitted",
+    Kind.SUBMISSION_TAKEN_OVER: "Proposal submitted",
     Kind.APPROVAL_GIVEN: "Approved",
     Kind.CHANGES_REQUESTED: "Changes requested",
     Kind.FINDING_RESOLVED: "Finding resolved",

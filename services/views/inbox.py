@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from services import facts, gate
 from services.accounts import permissions
-from services.champions import Known
+from services.champions import Records
 from services.domain import Action, Actor, Status, VersionRef
 from services.errors import SignoffError
 from services.evidence import Facts, Submission
@@ -24,6 +24,7 @@ MAX_SHOWN = 100
 class Task(StrEnum):
     """What a person can do about a submission."""
 
+    TAKE_OVER = "to submit"
     REVIEW = "to review"
     FIX = "to fix"
     RESOLVE = "to resolve"
@@ -66,11 +67,11 @@ def queue(signoff: Signoff, *statuses: Status) -> list[Submission]:
 
 def judged(signoff: Signoff, found: list[Submission]) -> list[Item]:
     """Each submission with facts and verdict as a page shows them; one that cannot be read says why."""
-    champions = facts.champions_known(signoff, [submission.ref.name for submission in found])
+    champions = facts.champions_recorded(signoff, [submission.ref.name for submission in found])
     return [_judge(signoff, submission, champions) for submission in found]
 
 
-def _judge(signoff: Signoff, submission: Submission, champions: Known) -> Item:
+def _judge(signoff: Signoff, submission: Submission, champions: Records) -> Item:
     try:
         policy, seen = facts.shown(signoff, submission.ref, champions)
     except SignoffError as error:
@@ -85,7 +86,9 @@ def tasks(actor: Actor, items: list[Item]) -> list[tuple[Task, Item]]:
 
 def _tasks(actor: Actor, item: Item) -> list[Task]:
     status, found = item.submission.status, []
-    mine = actor.person == item.submission.submitted_by_id
+    mine = actor.person in item.submission.owners
+    if item.submission.proposal and permissions.may(actor, Action.SUBMIT):
+        found.append(Task.TAKE_OVER)
     if status in {Status.PENDING, Status.EXPIRED} and permissions.may(actor, Action.APPROVE) and _wanted(actor, item):
         found.append(Task.REVIEW)
     if status == Status.CHANGES_REQUESTED and mine:
@@ -100,14 +103,14 @@ def _tasks(actor: Actor, item: Item) -> list[Task]:
 
 def _independent(actor: Actor, item: Item) -> bool:
     """Whether this person could say that a finding is answered; the verb judges it again."""
-    own = item.facts is None or gate.barred(actor.person, actor.username, item.facts)
+    own = item.facts is None or gate.barred(actor.person, item.facts)
     return permissions.may(actor, Action.RESOLVE) and not own
 
 
 def _wanted(actor: Actor, item: Item) -> bool:
     """Whether the vote of this person is asked for; where that cannot be read, of whoever did not submit it."""
     if item.policy is None or item.facts is None:
-        return actor.person != item.submission.submitted_by_id
+        return not item.submission.proposal and actor.person not in item.submission.owners
     return gate.wanted(actor, item.policy, item.facts)
 
 

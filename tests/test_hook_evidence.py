@@ -1,0 +1,408 @@
+"""What the hook asks about files, runs and logged models that versions name, in MLflow's stores without a server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    LoggedModelOutput,
+    LoggedModelParameter,
+    LoggedModelStatus,
+    LoggedModelTag,
+    Metric,
+    Param,
+    RunStatus,
+    RunTag,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
+
+from mlflow_gate.app import _class
+from mlflow_gate.evidence import GatedTracking
+from mlflow_gate.files import Files
+from mlflow_gate.gate import Answer, Denied
+
+NOW = int(time.time() * 1000)
+
+
+class Asked:
+    """A gate that says no, or yes, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.changes: list[dict[str, Any]] = []
+        self.models: list[Any] = []
+        self.no = True
+
+    turn = staticmethod(lambda _change: nullcontext())
+
+    def ask(self, change: dict[str, Any], models: list[Any], _workspace: str) -> Answer:
+        self.changes.append(change)
+        self.models.append(models)
+        if self.no:
+            raise Denied("No.")
+        return Answer(good_until=time.monotonic() + 60)
+
+    @property
+    def versions(self) -> list[tuple[str, int]]:
+        """The versions the last question was about."""
+        return [(model["name"], version["version"]) for model in self.models[-1] for version in model["versions"]]
+
+
+class Stores:
+    """MLflow's tracking store, gated, and its registry store, in one SQLite file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.gate = Asked()
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.tracking = TrackingStore(uri, "mlflow-artifacts:/")
+        self.registry = RegistryStore(uri)
+        self.files = Files(self.gate, lambda: self.registry, str(folder / "artifacts"), lambda: self.tracking)  # type: ignore[arg-type]
+        self.tracking.__class__ = _class(GatedTracking, TrackingStore)
+        self.tracking.files = self.files
+        self.root = str(folder / "artifacts")
+        self.names = 0
+
+    def run(self) -> str:
+        """A new run; returns its id."""
+        return str(self.tracking.create_run("0", "me", NOW, [], None).info.run_id)
+
+    def logged(self, run_id: str | None = None, name: str = "model") -> str:
+        """A new logged model; returns its id."""
+        return str(self.tracking.create_logged_model("0", name, run_id).model_id)
+
+    def version(
+        self, source: str, run_id: str | None = None, *, name: str | None = None, stored: str | None = None
+    ) -> str:
+        """A version 1 whose source is literally this, as old registries have them; returns its model's name."""
+        self.names += 1
+        name = name or f"model-{self.names}"
+        self.registry.create_registered_model(name)
+        with self.registry.ManagedSessionMaker(read_only=False) as session:
+            session.add(
+                SqlModelVersion(
+                    workspace="default",
+                    name=name,
+                    version=1,
+                    creation_time=int(time.time() * 1000),
+                    last_updated_time=NOW,
+                    source=source,
+                    storage_location=source if stored is None else stored or None,
+                    run_id=run_id,
+                    current_stage="None",
+                )
+            )
+        return name
+
+    def written(self, path: str, *, deleted: bool = False) -> bool:
+        """Whether somebody is asked before a path below the server's artifacts is written."""
+        before = len(self.gate.changes)
+        try:
+            self.files.require(self.files.root(f"mlflow-artifacts:/{path}"), deleted=deleted, what=path)
+        except Denied:
+            assert len(self.gate.changes) == before + 1
+            return True
+        return False
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
+    """One database for all of them; every test has runs and models of its own."""
+    return Stores(tmp_path_factory.mktemp("stores"))
+
+
+@pytest.fixture(autouse=True)
+def heard(stores: Stores) -> Iterator[Asked]:
+    """Nothing was asked yet, and the answer is no."""
+    stores.gate.changes.clear()
+    stores.gate.models.clear()
+    yield stores.gate
+    stores.gate.no = True
+
+
+FORMS = (
+    "runs:/{run}/model",
+    "RUNS:/{run}/model",
+    "runs:///{run}/model",
+    "runs:/{run}/model/",
+    "runs:/{run}/model?version=1",
+    "runs:/{run}/model#part",
+    "runs:/{run}/%6dodel",
+    "runs:/{run}/sub/../model",
+    " runs:/{run}/model",
+    "runs://profile@databricks/{run}/model",
+    "runs:/{run}",
+    "mlflow-artifacts:/0/{run}/artifacts/model",
+    "mlflow-artifacts://host:5000/0/{run}/artifacts/model",
+    "http://mlflow.example/x/api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts/model",
+    "file://{root}/0/{run}/artifacts/model",
+    "{root}/0/{run}/artifacts/./model/",
+)
+
+
+class TestTheFilesOfAVersion:
+    @pytest.mark.parametrize("form", FORMS)
+    def test_are_found_however_its_source_is_written(self, stores: Stores, form: str) -> None:
+        run = stores.run()
+        name = stores.version(form.format(run=run, root=stores.root), run)
+        below = f"0/{run}/artifacts"
+        for path in (f"{below}/model/MLmodel", f"{below}/model", f"{below}/model/new/file"):
+            assert stores.written(path), path
+            assert stores.gate.versions == [(name, 1)]
+        for path in (below, f"0/{run}", "0"):
+            assert stores.written(path, deleted=True), path
+        assert stores.written(f"{below}/modelx") == (form == "runs:/{run}")
+        assert not stores.written(f"0/{stores.run()}/artifacts/model/MLmodel")
+
+    def test_are_found_by_way_of_another_version(self, stores: Stores) -> None:
+        run = stores.run()
+        first = stores.version(f"runs:/{run}/model", run)
+        copy = stores.version(f"models:/{first}/1", run, stored=f"runs:/{run}/model")
+        older = stores.version(f"models:/{copy}/1", run, stored="")
+        odd = stores.version(f"MODELS:/{older}/1", run, stored=f"models:/{older}/1")
+        assert stores.written(f"0/{run}/artifacts/model/MLmodel")
+        assert sorted(stores.gate.versions) == sorted((name, 1) for name in (first, copy, older, odd))
+
+    @pytest.mark.parametrize("form", ["models:/{id}", "models:///{id}", "Models:/{id}?x"])
+    def test_are_those_of_a_logged_model(self, stores: Stores, form: str) -> None:
+        model_id = stores.logged(stores.run())
+        for stored in ("", f"mlflow-artifacts:/0/models/{model_id}/artifacts"):
+            name = stores.version(form.format(id=model_id), stored=stored)
+            assert stores.written(f"0/models/{model_id}/artifacts/MLmodel")
+            assert (name, 1) in stores.gate.versions
+        assert not stores.written(f"0/models/{stores.logged()}/artifacts/MLmodel")
+
+    def test_are_also_those_of_the_logged_model_that_is_called_so(self, stores: Stores) -> None:
+        """MLflow loads them over those of the run, whether they came before or after the version."""
+        run, other = stores.run(), stores.run()
+        before = stores.logged(run)
+        name = stores.version(f"runs:/{run}/model/inner?x=y", run)
+        with said_yes(stores):
+            after = stores.logged(run)
+        for model_id in (before, after):
+            assert stores.written(f"0/models/{model_id}/artifacts/inner/MLmodel")
+            assert stores.gate.versions == [(name, 1)]
+            assert stores.written(f"0/models/{model_id}", deleted=True)
+        assert stores.written("0/models", deleted=True)
+        for free in (stores.logged(run, "another"), stores.logged(other)):
+            assert not stores.written(f"0/models/{free}/artifacts/MLmodel")
+        assert not stores.written(f"0/{other}/artifacts/{before}/MLmodel")
+
+    @pytest.mark.parametrize(
+        "source", ["", "runs:", "runs:/", "runs:////x", "http://[", "file:/a%00b", "models:/x/Production", "s3://b/k"]
+    )
+    def test_are_nowhere_when_its_source_says_nothing_and_others_are_still_found(
+        self, stores: Stores, source: str
+    ) -> None:
+        stores.version(source)
+        run = stores.run()
+        stores.version(f"runs:/{run}/model", run)
+        assert stores.written(f"0/{run}/artifacts/model/MLmodel")
+        assert not stores.written(f"0/{stores.run()}/artifacts/model/MLmodel")
+
+    def test_of_a_run_that_is_not_there_are_nowhere(self, stores: Stores) -> None:
+        stores.version(f"runs:/{'0' * 32}/model", "0" * 32)
+        assert not stores.written(f"0/{'0' * 32}/artifacts/model/MLmodel")
+
+    def test_are_free_again_when_the_version_is_deleted(self, stores: Stores) -> None:
+        run = stores.run()
+        name = stores.version(f"runs:/{run}/model", run)
+        assert stores.written(f"0/{run}/artifacts/model/MLmodel")
+        stores.registry.delete_model_version(name, 1)
+        assert not stores.written(f"0/{run}/artifacts/model/MLmodel")
+
+
+def metric(key: str = "val_auc", model_id: str | None = None) -> Metric:
+    return Metric(key, 0.9, NOW, 0, model_id=model_id)
+
+
+Store = Any
+ON_A_RUN: dict[str, Callable[[Store, str], object]] = {
+    "log_metric": lambda store, run: store.log_metric(run, metric()),
+    "log_param": lambda store, run: store.log_param(run, Param("depth", "3")),
+    "set_tag": lambda store, run: store.set_tag(run, RunTag("mlflow.user", "me")),
+    "the name as a tag": lambda store, run: store.set_tag(run, RunTag("mlflow.runName", "other")),
+    "delete_tag": lambda store, run: store.delete_tag(run, "mlflow.runName"),
+    "log_batch of metrics": lambda store, run: store.log_batch(run, [metric()], [], []),
+    "log_batch of params": lambda store, run: store.log_batch(run, [], [Param("depth", "3")], []),
+    "log_batch of tags": lambda store, run: store.log_batch(run, [], [], [RunTag("a", "b")]),
+    "log_batch_async": lambda store, run: store.log_batch_async(run, [metric()], [], []).wait(),
+    "log_inputs": lambda store, run: store.log_inputs(run, [DatasetInput(Dataset("d", "1", "local", "x"), [])]),
+    "log_outputs": lambda store, run: store.log_outputs(run, [LoggedModelOutput("m-0", 0)]),
+    "record_logged_model": lambda store, run: store.record_logged_model(run, Model("model", run)),
+    "update_run_info, its name": lambda store, run: store.update_run_info(run, RunStatus.RUNNING, None, "other"),
+    "update_run_info, an end in ten years": lambda store, run: store.update_run_info(
+        run, RunStatus.FINISHED, NOW + 10**11, None
+    ),
+    "update_run_info, finished without an end": lambda store, run: store.update_run_info(
+        run, RunStatus.FINISHED, None, None
+    ),
+    "delete_run": lambda store, run: store.delete_run(run),
+}
+ON_A_LOGGED_MODEL: dict[str, Callable[[Store, str], object]] = {
+    "finalize_logged_model": lambda store, m: store.finalize_logged_model(m, LoggedModelStatus.FAILED),
+    "log_logged_model_params": lambda store, m: store.log_logged_model_params(m, [LoggedModelParameter("a", "b")]),
+    "set_logged_model_tags": lambda store, m: store.set_logged_model_tags(m, [LoggedModelTag("a", "b")]),
+    "delete_logged_model_tag": lambda store, m: store.delete_logged_model_tag(m, "kept"),
+    "delete_logged_model": lambda store, m: store.delete_logged_model(m),
+    "log_metric of another run": lambda store, m: store.log_metric(OTHER[store], metric("f1", m)),
+    "log_batch of another run": lambda store, m: store.log_batch(OTHER[store], [metric("x"), metric("f2", m)], [], []),
+}
+OTHER: dict[Store, str] = {}
+
+
+@contextmanager
+def said_yes(stores: Stores) -> Iterator[None]:
+    stores.gate.no = False
+    try:
+        yield
+    finally:
+        stores.gate.no = True
+
+
+def shown(stores: Stores, run: str) -> object:
+    """All that a run says."""
+    found = stores.tracking.get_run(run)
+    return found.to_dictionary(), [str(one) for one in found.inputs.dataset_inputs]
+
+
+class TestARun:
+    @pytest.mark.parametrize("what", ON_A_RUN)
+    def test_that_a_version_names_is_asked_about_before_it_changes(self, stores: Stores, what: str) -> None:
+        run = stores.run()
+        name = stores.version("s3://elsewhere/model", run)
+        before = shown(stores, run)
+        with pytest.raises(MlflowException, match=r"No\."):
+            ON_A_RUN[what](stores.tracking, run)
+        assert stores.gate.versions == [(name, 1)]
+        (change,) = stores.gate.changes
+        assert change["kind"] == ("evidence_deleted" if what == "delete_run" else "evidence_written")
+        assert run in change["path"]
+        assert shown(stores, run) == before
+
+    @pytest.mark.parametrize("what", ON_A_RUN)
+    def test_that_none_names_is_nobodys_business(self, stores: Stores, what: str) -> None:
+        run = stores.run()
+        ON_A_RUN[what](stores.tracking, run)
+        assert stores.gate.changes == []
+
+    def test_named_by_its_source_alone_is_asked_about(self, stores: Stores) -> None:
+        """Old registries hold versions of a run's files that have no run."""
+        run = stores.run()
+        stores.version(f"RUNS:///{run}/model?x", None)
+        with pytest.raises(MlflowException, match=r"No\."):
+            stores.tracking.log_metric(run, metric())
+
+    def test_that_is_under_way_may_end(self, stores: Stores) -> None:
+        """A script that submits what it trains ends its run afterwards; once, and not in the future."""
+        run = stores.run()
+        stores.version("s3://elsewhere/model", run)
+        stores.tracking.update_run_info(run, RunStatus.FINISHED, int(time.time() * 1000), None)
+        assert stores.gate.changes == []
+        with pytest.raises(MlflowException, match=r"No\."):
+            stores.tracking.update_run_info(run, RunStatus.FINISHED, int(time.time() * 1000), None)
+
+    def test_that_was_deleted_may_come_back(self, stores: Stores) -> None:
+        run = stores.run()
+        stores.version("s3://elsewhere/model", run)
+        with said_yes(stores):
+            stores.tracking.delete_run(run)
+        stores.gate.changes.clear()
+        stores.tracking.restore_run(run)
+        assert stores.gate.changes == []
+
+    def test_goes_with_its_experiment_wherever_the_files_are(self, stores: Stores) -> None:
+        experiment = stores.tracking.create_experiment(f"away-{stores.names}")
+        run = stores.tracking.create_run(experiment, "me", NOW, [], None).info.run_id
+        name = stores.version("s3://elsewhere/model", run)
+        with pytest.raises(MlflowException, match=r"No\."):
+            stores.tracking.delete_experiment(experiment)
+        assert stores.gate.versions == [(name, 1)]
+        assert stores.tracking.get_experiment(experiment).lifecycle_stage == "active"
+
+
+class TestALoggedModel:
+    @pytest.fixture(autouse=True)
+    def other(self, stores: Stores) -> None:
+        OTHER[stores.tracking] = stores.run()
+
+    @pytest.mark.parametrize("by", ["models:/{id}", "mlflow-artifacts:/0/models/{id}/artifacts", "runs:/{run}/model"])
+    @pytest.mark.parametrize("what", ON_A_LOGGED_MODEL)
+    def test_that_a_version_names_is_asked_about_before_it_changes(self, stores: Stores, what: str, by: str) -> None:
+        run = stores.run()
+        model_id = stores.logged(run)
+        stores.tracking.set_logged_model_tags(model_id, [LoggedModelTag("kept", "yes")])
+        name = stores.version(by.format(id=model_id, run=run))
+        before = stores.tracking.get_logged_model(model_id).to_dictionary()
+        with pytest.raises(MlflowException, match=r"No\."):
+            ON_A_LOGGED_MODEL[what](stores.tracking, model_id)
+        assert stores.gate.versions == [(name, 1)]
+        assert len(stores.gate.changes) == 1
+        assert stores.tracking.get_logged_model(model_id).to_dictionary() == before
+        assert stores.tracking.get_run(OTHER[stores.tracking]).data.metrics == {}
+
+    @pytest.mark.parametrize("what", ON_A_LOGGED_MODEL)
+    def test_that_none_names_is_nobodys_business(self, stores: Stores, what: str) -> None:
+        model_id = stores.logged(stores.run())
+        stores.tracking.set_logged_model_tags(model_id, [LoggedModelTag("kept", "yes")])
+        ON_A_LOGGED_MODEL[what](stores.tracking, model_id)
+        assert stores.gate.changes == []
+
+    def test_may_be_registered_once_more(self, stores: Stores) -> None:
+        """MLflow notes on the logged model where it is registered."""
+        model_id = stores.logged(stores.run())
+        stores.version(f"models:/{model_id}")
+        stores.tracking.set_model_versions_tags("again", "1", model_id)
+        assert stores.gate.changes == []
+
+    def test_of_a_name_that_a_version_loads_is_asked_about_before_it_is_there(self, stores: Stores) -> None:
+        run = stores.run()
+        name = stores.version(f"runs:///{run}/model/?x", run)
+        with pytest.raises(MlflowException, match=r"No\."):
+            stores.logged(run)
+        assert stores.gate.versions == [(name, 1)]
+        assert stores.gate.changes[0]["kind"] == "logged_model_created"
+        stores.gate.changes.clear()
+        stores.logged(run, "model2")
+        stores.logged(None)
+        stores.logged(stores.run())
+        assert stores.gate.changes == []
+
+
+def statements(stores: Stores, call: Callable[[], object]) -> int:
+    """How many statements a call sends to the database."""
+    sent: list[str] = []
+
+    def heard(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    engines = {id(store.engine): store.engine for store in (stores.tracking, stores.registry)}.values()
+    for engine in engines:
+        sa.event.listen(engine, "before_cursor_execute", heard)
+    try:
+        call()
+    finally:
+        for engine in engines:
+            sa.event.remove(engine, "before_cursor_execute", heard)
+    return len([one for one in sent if not one.startswith("PRAGMA")])
+
+
+def test_a_metric_of_a_run_that_nobody_registered_costs_one_statement_more(stores: Stores) -> None:
+    """However many versions there are."""
+    for number in range(20):
+        stores.version(f"runs:/{stores.run()}/model", name=f"many-{number}")
+    run = stores.run()
+    stores.tracking.log_metric(run, metric("first"))
+    plain = statements(stores, lambda: TrackingStore.log_metric(stores.tracking, run, metric("a")))
+    assert statements(stores, lambda: stores.tracking.log_metric(run, metric("b"))) == plain + 1
+    assert stores.gate.changes == []

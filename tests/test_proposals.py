@@ -1,0 +1,186 @@
+"""A plain MLflow client that moves a version to Staging proposes it; it counts once a person submits it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services.domain import Role, VersionRef
+from services.errors import NotAllowed, SelfApproval
+from services.gate import GateRefused
+from services.signoff import Signoff
+from services.verbs import releases, reviews
+from services.views import inbox
+from services.views.inbox import Task
+from tests.conftest import BOTH
+from tests.fakes import FakeRegistry
+from tests.ledgers import kinds, record
+from tests.outside import alias, do, stage
+from tests.test_releases import release
+
+DATABASES = BOTH
+
+
+@pytest.fixture
+def candidate(registry: FakeRegistry) -> VersionRef:
+    """A good version nobody has submitted yet."""
+    return registry.add_version("m", {"val_auc": 0.95})
+
+
+@pytest.fixture
+def strict(signoff: Signoff) -> Signoff:
+    """A Signoff that gives clients which did not authenticate no role, as every one but the embedded stack's."""
+    return replace(signoff, settings=replace(signoff.settings, anonymous_roles=frozenset()))
+
+
+@pytest.fixture
+def proposed(strict: Signoff, registry: FakeRegistry, candidate: VersionRef) -> VersionRef:
+    """The candidate, moved to Staging by a client that nobody authenticated."""
+    assert do(strict, registry, stage(registry, candidate.version, "Staging")).allowed
+    return candidate
+
+
+def tasks(signoff: Signoff, username: str) -> list[Task]:
+    """What a person's inbox asks for."""
+    signoff.snapshot.refresh()
+    items = inbox.judged(signoff, inbox.queue(signoff))
+    actor = reviews.people.acting(signoff.database, username, reviews.Source.BROWSER)
+    return [task for task, _ in inbox.tasks(actor, items)]
+
+
+class TestPropose:
+    @pytest.mark.parametrize("by_alias", [False, True])
+    def test_gives_stage_alias_tag_and_record_without_any_role(
+        self, strict: Signoff, registry: FakeRegistry, candidate: VersionRef, by_alias: bool
+    ) -> None:
+        asked = alias(registry, "challenger", 1) if by_alias else stage(registry, 1, "Staging")
+        assert do(strict, registry, asked).allowed
+        version = registry.version(candidate)
+        assert (version.stage, registry.model("m").aliases) == ("Staging", {"challenger": 1})
+        assert version.tags["approval_status"] == "pending"
+        last = record(strict)[-1]
+        assert (last.kind.value, last.actor, last.person) == ("submission:confirmed", "mlflow-client", None)
+        assert last.get("proposal")
+
+    def test_by_somebody_who_may_submit_is_a_submission_of_theirs(
+        self, strict: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        assert do(strict, registry, stage(registry, 1, "Staging", user="scientist")).allowed
+        assert record(strict)[-1].actor == "scientist"
+        assert not record(strict)[-1].get("proposal")
+        assert Task.REVIEW in tasks(strict, "reviewer")
+
+    def test_by_somebody_without_an_account_or_the_role_is_a_proposal(
+        self, strict: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        for user in ("stranger", "viewer"):
+            ref = registry.add_version("m", {"val_auc": 0.95})
+            assert do(strict, registry, stage(registry, ref.version, "Staging", user=user)).allowed
+            assert (record(strict)[-1].actor, record(strict)[-1].get("proposal")) == (user, True)
+
+    def test_of_what_is_proposed_already_changes_nothing(
+        self, strict: Signoff, registry: FakeRegistry, proposed: VersionRef
+    ) -> None:
+        before = kinds(strict)
+        assert do(strict, registry, stage(registry, 1, "Staging")).allowed
+        assert kinds(strict) == before
+
+    def test_moves_the_alias_to_the_newest_and_leaves_the_older_one_pending(
+        self, strict: Signoff, registry: FakeRegistry, proposed: VersionRef
+    ) -> None:
+        second = registry.add_version("m", {"val_auc": 0.95})
+        assert do(strict, registry, stage(registry, second.version, "Staging")).allowed
+        assert registry.model("m").aliases == {"challenger": second.version}
+        assert [found.ref for found in inbox.queue(strict)] == [proposed, second]
+
+    def test_of_what_was_in_staging_before_is_nothing(
+        self, strict: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry.set_stage(candidate, "Staging")
+        assert do(strict, registry, stage(registry, 1, "Staging")).allowed
+        assert kinds(strict) == []
+        assert inbox.queue(strict) == []
+
+
+class TestUntilAPersonSubmitsIt:
+    def test_those_who_may_submit_are_asked_to_and_reviewers_are_not_asked_yet(
+        self, strict: Signoff, proposed: VersionRef
+    ) -> None:
+        assert tasks(strict, "scientist") == [Task.TAKE_OVER]
+        assert tasks(strict, "release_manager") == [Task.TAKE_OVER]
+        assert tasks(strict, "reviewer") == []
+
+    def test_no_approval_counts(self, strict: Signoff, registry: FakeRegistry, proposed: VersionRef) -> None:
+        reviews.approve(strict, proposed, by="reviewer", comment="Good.")
+        with pytest.raises(GateRefused, match="An MLflow client proposed it"):
+            releases.promote(strict, proposed, by="release_manager", reason="Now.")
+        assert registry.version(proposed).stage == "Staging"
+        assert "promotion:intended" not in kinds(strict)
+
+    def test_the_client_itself_does_not_release_it(
+        self, signoff: Signoff, registry: FakeRegistry, proposed: VersionRef
+    ) -> None:
+        reviews.approve(signoff, proposed, by="reviewer", comment="Good.")
+        answer = do(signoff, registry, stage(registry, 1, "Production", archive=True))
+        assert not answer.allowed
+        assert "An MLflow client proposed it" in answer.reason
+        assert registry.version(proposed).stage == "Staging"
+
+
+class TestSubmittingAProposal:
+    def test_is_recorded_and_lets_approvals_count(
+        self, strict: Signoff, registry: FakeRegistry, proposed: VersionRef
+    ) -> None:
+        reviews.approve(strict, proposed, by="reviewer", comment="Good.")
+        outcome = reviews.submit(strict, proposed, by="scientist", comment="I trained it.")
+        assert outcome.event
+        assert outcome.event.kind.value == "submission:taken_over"
+        assert "scientist answers for it" in outcome.message
+        assert releases.promote(strict, proposed, by="release_manager", reason="Now.").event
+        assert registry.version(proposed).stage == "Production"
+
+    def test_bars_the_person_who_did(self, strict: Signoff, proposed: VersionRef) -> None:
+        reviews.submit(strict, proposed, by="both", comment="I answer for it.")
+        before = kinds(strict)
+        with pytest.raises(SelfApproval, match="both submitted m/v1"):
+            reviews.approve(strict, proposed, by="both", comment="I like it.")
+        assert kinds(strict) == [*before, "approval:refused"]
+
+    def test_does_not_let_an_earlier_approval_of_that_person_count(self, strict: Signoff, proposed: VersionRef) -> None:
+        reviews.approve(strict, proposed, by="both", comment="Good.")
+        reviews.submit(strict, proposed, by="both", comment="I answer for it.")
+        with pytest.raises(GateRefused, match="0 of 1 approvals"):
+            releases.promote(strict, proposed, by="release_manager", reason="Now.")
+
+    def test_again_changes_nothing(self, strict: Signoff, proposed: VersionRef) -> None:
+        reviews.submit(strict, proposed, by="scientist", comment="I answer for it.")
+        before = kinds(strict)
+        assert reviews.submit(strict, proposed, by="release_manager", comment="I do too.").event is None
+        assert kinds(strict) == before
+
+    @pytest.mark.parametrize("role", [Role.VIEWER, Role.REVIEWER, Role.AUDITOR])
+    def test_needs_the_role(self, strict: Signoff, proposed: VersionRef, role: Role) -> None:
+        before = kinds(strict)
+        with pytest.raises(NotAllowed):
+            reviews.submit(strict, proposed, by=role.value, comment="I answer for it.")
+        assert kinds(strict) == [*before, "submission:refused"]
+
+    def test_may_be_withdrawn_by_the_person_who_did(
+        self, strict: Signoff, registry: FakeRegistry, proposed: VersionRef
+    ) -> None:
+        reviews.submit(strict, proposed, by="scientist", comment="I answer for it.")
+        assert reviews.withdraw(strict, proposed, by="scientist", comment="Not yet.").event
+        assert registry.version(proposed).stage == "None"
+
+
+def test_a_champion_is_replaced_by_a_proposal_like_by_a_submission(
+    signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+) -> None:
+    release(signoff, candidate)
+    better = registry.add_version("m", {"val_auc": 0.97})
+    assert do(signoff, registry, stage(registry, better.version, "Staging")).allowed
+    reviews.submit(signoff, better, by="scientist", comment="I answer for it.")
+    reviews.approve(signoff, better, by="reviewer", comment="Good.")
+    assert do(signoff, registry, stage(registry, better.version, "Production", archive=True)).allowed
+    assert registry.model("m").aliases["champion"] == better.version
