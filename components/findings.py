@@ -131,7 +131,7 @@ def _row(finding: Finding, dossier: Dossier, by: Actor) -> None:
         action = Action.RESOLVE if finding.open else Action.REOPEN
         if (
             permissions.may(by, action)
-            and not gate.barred(by.person, dossier.facts)
+            and not gate.barred(by.person, by.username, dossier.facts)
             and st.button(_LABELS[action], key=f"{action}:{finding.id}", icon=_ICONS[action])
         ):
             _DIALOGS[action](action, finding)

@@ -1,7 +1,8 @@
 """Who may not vote on a version because they had a hand in it, and what was decided on the same bytes elsewhere.
 
 Two versions are the same model where the digest of their files, their run or their logged model is the same. A person
-who submitted, registered or trained one of them had a hand in all of them, also after the submission has ended.
+who submitted, registered or trained one of them had a hand in all of them, also after the submission has ended: they
+approve none, confirm or review no emergency of one, do not consent to run its code, and resolve no finding in it.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services.domain import VersionRef
+from services.domain import Status, VersionRef
 from services.evidence import Elsewhere, Evidence, Known
-from services.tables import accounts, decisions, submissions
+from services.tables import accounts, decisions, emergencies, submissions
 
 REGISTERED_BY = "signoff.registered_by"
 """The tag in which the hook keeps whom MLflow authenticated when a version was made."""
 MAX_ELSEWHERE = 20
 """Decisions on the same bytes that are told of, the newest ones."""
+
+_ENDED = {
+    Status.WITHDRAWN.value: "; that was withdrawn, and still counts",
+    Status.REJECTED.value: "; that was rejected, and still counts",
+}
 
 
 def same(known: Known, table: sa.Table) -> sa.ColumnElement[bool]:
@@ -50,44 +56,47 @@ def author_of(connection: Connection, candidate: Evidence) -> str | None:
 
 
 def of_candidate(connection: Connection, candidate: Evidence) -> Mapping[str, str]:
-    """`recorded`, and who trained and registered this version where nobody has submitted it yet."""
-    claims = {
-        author_of(connection, candidate): f"trained {candidate.ref}",
-        candidate.version.tags.get(REGISTERED_BY): f"registered {candidate.ref}",
-    }
-    found = recorded(connection, Known.of(candidate))
-    return {**found, **_people(connection, claims, besides=found)}
+    """`recorded`, and who trained and registered this version as MLflow shows it, where no record says so yet."""
+    known = Known.of(candidate)
+    claims = {candidate.version.tags.get(REGISTERED_BY): "registered it"}
+    if not connection.execute(sa.select(emergencies.c.seq).where(_exactly(known, emergencies)).limit(1)).scalar():
+        claims[author_of(connection, candidate)] = "is recorded as its author"
+    return {**_people(connection, claims), **recorded(connection, known)}
 
 
 def recorded(connection: Connection, known: Known) -> Mapping[str, str]:
-    """Id of each person who had a hand in a version → what that was, in words that follow a username."""
-    query = sa.select(
-        submissions.c.model,
-        submissions.c.version,
-        submissions.c.submitted_by_id,
-        submissions.c.taken_by_id,
-        submissions.c.claimed_author,
-        submissions.c.registered_by,
-    )
-    found: dict[str, str] = {}
+    """Who had a hand in a version → why, in words that begin with the username.
+
+    A key is the id of a person, or a username that no account has. Everybody counts who was barred when an emergency
+    was asked for.
+    """
+    rows = connection.execute(sa.select(submissions).where(same(known, submissions)).order_by(submissions.c.id)).all()
     claims: dict[str | None, str] = {}
-    for row in connection.execute(query.where(same(known, submissions)).distinct()):
+    found: dict[str, str] = {}
+    for row in rows:
         other = VersionRef(name=row.model, version=row.version)
-        called = str(other) if other == known.ref else f"{other}, which is the same model"
-        found |= {person: f"submitted {called}" for person in (row.submitted_by_id, row.taken_by_id) if person}
-        claims |= {row.registered_by: f"registered {called}", row.claimed_author: f"trained {called}"}
-    return {**found, **_people(connection, claims, besides=found)}
+        it, its = ("it", "its author") if other == known.ref else (_same(other), f"the author of {_same(other)}")
+        claims |= {row.registered_by: f"registered {it}", row.claimed_author: f"is recorded as {its}"}
+        on, ended = f"on {row.submitted_at[:10]}", _ENDED.get(row.status, "")
+        if row.submitted_by_id:
+            found[row.submitted_by_id] = f"{row.submitted_by} submitted {it} {on}{ended}"
+        if row.taken_by_id:
+            found[row.taken_by_id] = f"{row.taken_by} answered for {it} {on}{ended}"
+    asked = connection.execute(sa.select(emergencies.c.own).where(_exactly(known, emergencies))).scalars()
+    own = {key: why for one in asked for key, why in one.items()}
+    return {**own, **_people(connection, claims), **found}
 
 
-def _people(
-    connection: Connection, claims: Mapping[str | None, str], *, besides: Mapping[str, str]
-) -> Mapping[str, str]:
-    """The persons whose accounts have these usernames, but for those in ``besides``."""
+def _same(other: VersionRef) -> str:
+    return f"{other}, which is the same model,"
+
+
+def _people(connection: Connection, claims: Mapping[str | None, str]) -> dict[str, str]:
+    """The same by the ids of the persons whose accounts have these usernames."""
     names = {username: words for username, words in claims.items() if username}
-    if not names:
-        return {}
-    query = sa.select(accounts.c.person, accounts.c.username).where(accounts.c.username.in_(names))
-    return {row.person: names[row.username] for row in connection.execute(query) if row.person not in besides}
+    query = sa.select(accounts.c.username, accounts.c.person).where(accounts.c.username.in_(names))
+    persons = {row.username: row.person for row in connection.execute(query)} if names else {}
+    return {persons.get(name, name): f"{name} {words}" for name, words in names.items()}
 
 
 def elsewhere(connection: Connection, known: Known) -> tuple[Elsewhere, ...]:

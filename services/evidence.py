@@ -381,20 +381,22 @@ class Facts:
     champion: Evidence | None
     now: datetime
     """When it is judged, in UTC; freezes, ages and expiry count from it."""
+    bars: Mapping[str, str]
+    """Everybody whose own this version is, as `services.bars` tells it: id or name → why, in words."""
     submission: Submission | None = None
     decisions: tuple[Decision, ...] = field(default=())
     ended: Ended | None = None
     """Where nothing is submitted: how that came about; None where it never was in review or in Production."""
     author: str | None = None
     """Who trained it, as claimed when the run was first submitted."""
-    bars: Mapping[str, str] = field(default_factory=dict)
-    """Id of each person who had a hand in this version → what that was, in words that follow a username."""
     findings: tuple[Finding, ...] = ()
     """All that reviewers found in this version or in the same bytes, in any round, resolved or not; oldest first."""
     elsewhere: tuple[Elsewhere, ...] = ()
     """What was decided on the same bytes under another name or number, newest first."""
     validations: tuple[Validation, ...] = ()
     """Of exactly this version, newest first; whether one counts is for the gate to say."""
+    no_emergency_under: str | None = None
+    """Name of a policy that judged the model before and knows no emergencies; None where there is no such."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
 

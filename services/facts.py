@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime
@@ -17,18 +17,28 @@ from services.champions import Records
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import InvalidSettings, NotFound
 from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Known, Severity, Submission
-from services.policy import Policy
+from services.policy import Policy, PolicyBook
 from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, emergencies, events, findings, promotions, submissions
+from services.tables import decisions, emergencies, events, findings, policies, promotions, submissions
 from services.validation.record import validations_of
 
 OPEN = tuple(status.value for status in Status if status.open)
 
 
-def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple[Policy, Facts]:
+def fresh(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    rollback: bool = False,
+    first: Callable[[Policy, Facts], object] = lambda *_: None,
+) -> tuple[Policy, Facts]:
     """Facts for a decision: everything read from MLflow at this moment.
+
+    Args:
+        first: called with the same facts but for the files, before they are read, which may take minutes; it may
+            raise what is certain by then.
 
     Raises:
         NotFound: no such model or version.
@@ -37,42 +47,52 @@ def fresh(signoff: Signoff, ref: VersionRef, *, rollback: bool = False) -> tuple
     """
     model = signoff.registry.model(ref.name)
     policy = signoff.policies.match(model)
-    candidate = signoff.reader.fresh(ref)
+    candidate = signoff.reader.without_files(ref)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
     seen = Facts(
         model=model,
         now=signoff.now(),
-        candidate=_with_artifacts(signoff, policy, candidate),
-        champion=signoff.reader.fresh(champion.ref) if champion and champion.ref != ref else None,
+        candidate=candidate,
+        champion=signoff.reader.without_files(champion.ref) if champion and champion.ref != ref else None,
+        bars={},
+        rollback_of="" if rollback else None,
     )
     with signoff.database.reading() as connection:
-        seen = of_the_record(connection, seen)
-        if rollback:
-            seen = replace(seen, rollback_of=released_digest(connection, candidate.version, to_return_to=True))
-    return policy, seen
+        cheap = again(signoff, connection, seen)
+    first(policy, cheap)
+    seen = replace(
+        seen,
+        candidate=_with_artifacts(signoff, policy, signoff.reader.with_files(candidate)),
+        champion=signoff.reader.with_files(seen.champion) if seen.champion else None,
+    )
+    with signoff.database.reading() as connection:
+        return policy, again(signoff, connection, seen)
 
 
-def of_the_record(connection: Connection, seen: Facts, records: Records | None = None) -> Facts:
-    """With all that our own tables know of candidate and champion at this moment; MLflow is not asked.
+def again(signoff: Signoff, connection: Connection, seen: Facts, records: Records | None = None) -> Facts:
+    """The same facts at this moment, as far as they are in our own tables; what was read of MLflow stays as it is.
 
     Args:
         records: `champions_recorded` of all models of a list; None: what is recorded of this champion is read.
     """
-    candidate, known = seen.candidate, Known.of(seen.candidate)
+    version, known = seen.candidate.version, Known.of(seen.candidate)
     if records is None:
         records = champions.recorded(connection, [seen.champion.version] if seen.champion else [])
-    submission = open_submission(connection, candidate.version)
+    submission = open_submission(connection, version)
     return replace(
         seen,
+        now=signoff.now(),
         champion=records.of(seen.champion),
+        author=bars.author_of(connection, seen.candidate),
+        bars=bars.of_candidate(connection, seen.candidate),
+        no_emergency_under=_no_emergency_under(connection, signoff.policies, version.ref.name),
         submission=submission,
-        ended=None if submission else ended(connection, candidate.version),
+        ended=None if submission else ended(connection, version),
         decisions=latest_decisions(connection, submission),
-        author=bars.author_of(connection, candidate),
-        bars=bars.of_candidate(connection, candidate),
         findings=_findings(connection, bars.same(known, findings)),
         elsewhere=bars.elsewhere(connection, known),
-        validations=validations_of(connection, candidate.version),
+        validations=validations_of(connection, version),
+        rollback_of=None if seen.rollback_of is None else released_digest(connection, version, to_return_to=True),
     )
 
 
@@ -119,9 +139,10 @@ def remembered(
         now=signoff.now(),
         candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
         champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
+        bars={},
     )
     with signoff.database.reading() as connection:
-        return policy, of_the_record(connection, seen, records)
+        return policy, again(signoff, connection, seen, records)
 
 
 def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
@@ -135,6 +156,20 @@ def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Ev
 def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
     target = policy.rules.champion
     return champion_of(model, versions, alias=target.alias, stage=target.stage)
+
+
+def _no_emergency_under(connection: Connection, book: PolicyBook, name: str) -> str | None:
+    """The policy that judged a submission or a release of this model and allows no emergency, as its rules are now.
+
+    Else it would be enough to take away the tag that had chosen it.
+    """
+    digests = sa.select(submissions.c.binding["policy"].as_string()).where(submissions.c.model == name)
+    judged = sa.select(policies.c.name).where(policies.c.digest.in_(digests))
+    labels = sa.select(promotions.c.policy).where(promotions.c.model == name).distinct()
+    names = set(connection.execute(judged).scalars())
+    names |= {str(label).rpartition("@")[0] for label in connection.execute(labels).scalars()}
+    found = (p.rules.name for p in book.policies if p.rules.name in names and not p.rules.break_glass)
+    return next(found, None)
 
 
 def open_submission(connection: Connection, version: ModelVersion) -> Submission | None:

@@ -17,7 +17,29 @@ from services.policy import Policy
 from services.signing import Act, ElectronicSignature, asked
 from services.verdict import Check, GateRefused, Verdict
 
-__all__ = ["Check", "GateRefused", "Verdict", "automatic", "barred", "evaluate", "void_reasons", "waived", "wanted"]
+__all__ = [
+    "Check",
+    "GateRefused",
+    "Verdict",
+    "automatic",
+    "barred",
+    "before_files",
+    "evaluate",
+    "void_reasons",
+    "waived",
+    "wanted",
+]
+
+_CERTAIN = frozenset({"findings", "freeze", "promoter", "break_glass", "asked_by", "second_person"})
+"""Families of checks of people and time that refuse at once: what one of them says, no file can change.
+
+Not among them: that it was not submitted. Then the refusal tells all that is missing, so that it can be seen to.
+"""
+_WITHOUT_FILES = _CERTAIN | {
+    *("submitted", "staging_time", "signed"),
+    *("metric", "champion", "same_dataset", "tag", "evidence_age"),
+}
+"""Families of checks that no file of the version is needed for."""
 
 
 def evaluate(
@@ -70,3 +92,29 @@ def _usual(policy: Policy, facts: Facts) -> Iterator[Check]:
     yield from elsewhere(facts)
     yield from timing(policy, facts)
     yield from approvals(policy, facts)
+
+
+def before_files(
+    policy: Policy,
+    facts: Facts,
+    *,
+    actor: Actor | None = None,
+    unsigned: bool = False,
+    emergency: Waiver | None = None,
+) -> Verdict | None:
+    """The refusal that is certain before the version's files are read; None where nothing is certain yet.
+
+    Where the files are not known it has the checks that need none. Votes are bound to the files, so they are left out
+    then where there are any.
+
+    Args:
+        unsigned: nobody is going to sign, so that check is certain too.
+    """
+    told = evaluate(policy, facts, actor=actor, emergency=emergency)
+    left_out = {"as_asked"} if unsigned else {"as_asked", "signed"}
+    if facts.candidate.manifest is None:
+        left_out |= {check.family for check in told.checks} - _WITHOUT_FILES
+        if not facts.decisions:
+            left_out -= {"approvals", "changes"}
+    verdict = Verdict(checks=tuple(check for check in told.checks if check.family not in left_out))
+    return verdict if any(check.family in _CERTAIN for check in verdict.failed) else None

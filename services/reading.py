@@ -46,22 +46,37 @@ class Reader:
 
         What was found is remembered for pages, so that a page never shows less than the last decision saw.
         """
+        return self.with_files(self.without_files(ref))
+
+    def without_files(self, ref: VersionRef) -> Evidence:
+        """The same but for the manifest: what is read in no time, however large the files are."""
         version = self._registry.version(ref)
         run_id, model_id = version.run_id, version.model_id
         found = Evidence(
             version=version,
             run=_or_none(lambda: self._registry.run(run_id)) if run_id else None,
             logged_model=_or_none(lambda: self._registry.logged_model(model_id)) if model_id else None,
-            manifest=_or_none(lambda: self._registry.manifest(ref)),
         )
         for key, value in ((("run", run_id), found.run), (("model", model_id), found.logged_model)):
             if key[1]:
                 self._keep((key[0], key[1]), value)
-        if found.manifest:
-            listing = tuple(ArtifactEntry(path=file.path, size=file.size) for file in found.manifest.files)
-            self._keep(("listing", version.identity), listing)
-            self._keep(("manifest", version.identity, repr(listing)), found.manifest)
         return found
+
+    def with_files(self, evidence: Evidence) -> Evidence:
+        """The same evidence with the manifest, from the bytes of the files as they are now."""
+        manifest = _or_none(lambda: self._registry.manifest(evidence.ref))
+        if manifest:
+            identity = evidence.version.identity
+            listing = tuple(ArtifactEntry(path=file.path, size=file.size) for file in manifest.files)
+            self._keep(("listing", identity), listing)
+            self._keep(("manifest", identity, repr(listing)), manifest)
+        return replace(evidence, manifest=manifest)
+
+    def with_known_files(self, evidence: Evidence) -> Evidence:
+        """The same evidence with the manifest, where one of files of the same names and sizes is remembered."""
+        listing = _or_none(lambda: self._listing(evidence.ref))
+        known = self._known(("manifest", evidence.version.identity, repr(listing)), ttl=None)
+        return evidence if known is _ABSENT else replace(evidence, manifest=known)
 
     def remembered(self, version: ModelVersion) -> Evidence:
         """The same for a page that shows ``version``."""

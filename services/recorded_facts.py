@@ -70,8 +70,8 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         }
         if submission
         else None,
+        "bars": dict(seen.bars),
         "rollback_of": seen.rollback_of,
-        "barred": dict(seen.bars),
     }
 
 
@@ -189,8 +189,8 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
         now=datetime.fromisoformat(kept["judged_at"]) if kept else event.at,
         candidate=_candidate(ref, details, kept),
         champion=_champion(ref.name, details, kept),
+        bars=kept["bars"] if kept else {},
         submission=_submission(ref, details, kept),
-        bars=kept["barred"] if kept else {},
     )
     if event.kind.subject == "rollback":
         manifest = facts.candidate.manifest

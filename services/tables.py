@@ -236,7 +236,7 @@ emergencies = Table(
     Column("reason", Text, nullable=False),
     Column("asked_at", String(32), nullable=False),
     Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
-    Column("own", JSON, nullable=False),  # its author as claimed and its submitter: they neither confirm nor review
+    Column("own", JSON, nullable=False),  # who was barred when it was asked for: id or name → why
     Column("state", String(16), nullable=False),  # asked, replaced, withdrawn, released, reviewed
     Column("confirmed_by", String(256)),
     Column("confirmed_by_id", PERSON),
@@ -317,6 +317,9 @@ slots = Table(
     Column("holder", String(256)),  # null: free
     Column("purpose", String(256)),
     Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
+    Column("rank", Integer, nullable=False, server_default="0"),  # of the holder
+    Column("wanted_rank", Integer, nullable=False, server_default="0"),  # of who waits for a lower holder to end
+    Column("wanted_until", Float, nullable=False, server_default="0"),  # so long nobody of a lower rank may take it
 )
 
 idempotency_keys = Table(

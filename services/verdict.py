@@ -24,6 +24,11 @@ class Check:
     reason: str
     waived: bool = False
 
+    @property
+    def family(self) -> str:
+        """The first part of its id: ``metric`` of ``metric:val_auc``."""
+        return self.id.split(":")[0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:

@@ -39,7 +39,11 @@ SIGNATURE = Signature(inputs=(Column(name="x", type="double"),), outputs=(Column
 
 
 class FakeRegistry:
-    """`services.registry.Registry` on dictionaries. ``before_write`` is called before each write, and may raise."""
+    """`services.registry.Registry` on dictionaries.
+
+    ``before_write`` is called before each write, and may raise; ``while_reading`` before the files of a version, or
+    the versions of a model, are read.
+    """
 
     def __init__(self) -> None:
         self.calls = 0
@@ -48,6 +52,7 @@ class FakeRegistry:
         self.intent: str | None = None
         self.before_write: Callable[[str], None] = lambda _: None
         self.after_write: Callable[[str], None] = lambda _: None
+        self.while_reading: Callable[[str], None] = lambda _: None
         self._models: dict[str, RegisteredModel] = {}
         self._versions: dict[VersionRef, ModelVersion] = {}
         self._files: dict[VersionRef, dict[str, bytes]] = {}
@@ -139,6 +144,11 @@ class FakeRegistry:
         run_id = self._versions[ref].run_id or ""
         self._runs[run_id] = replace(self._runs[run_id], tags={**self._runs[run_id].tags, **tags})
 
+    def claim_author(self, ref: VersionRef, user: str) -> None:
+        """As ``mlflow.user`` of the run, which anybody may write."""
+        run_id = self._versions[ref].run_id or ""
+        self._runs[run_id] = replace(self._runs[run_id], user=user)
+
     def drop_run(self, ref: VersionRef) -> None:
         del self._runs[self._versions[ref].run_id or ""]
 
@@ -212,6 +222,7 @@ class FakeRegistry:
 
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
         self.calls += 1
+        self.while_reading("versions")
         return self._of(name)
 
     def all_versions(self, *, newest_first: bool = False) -> Iterator[list[ModelVersion]]:
@@ -268,6 +279,7 @@ class FakeRegistry:
 
     def manifest(self, ref: VersionRef) -> Manifest:
         self.calls += 1
+        self.while_reading("files")
         if ref not in self._files:
             raise NotFound(f"MLflow does not know the files of {ref}.")
         total = sum(map(len, self._files[ref].values()))

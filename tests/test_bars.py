@@ -1,217 +1,234 @@
-"""Who had a hand in a version may not vote on it, under whatever name the same bytes turn up again."""
+"""Whose own a version is stays so: no withdrawal and no rewritten claim makes somebody a second person."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
-from services import facts
 from services.accounts import people
-from services.domain import Role, VersionRef
+from services.domain import Role, Source, VersionRef
 from services.errors import Refused, SelfApproval
-from services.evidence import FindingDraft, Severity
 from services.gate import GateRefused
+from services.policy import PolicyBook, parse
+from services.settings import PROJECT
 from services.signoff import Signoff
-from services.validation.jobs import Origin, Wanted
-from services.verbs import findings, releases, reviews, validations
-from tests.conftest import BOTH
+from services.tables import accounts
+from services.tables import policies as policy_table
+from services.verbs import break_glass, findings, releases, reviews
+from services.verbs.emergencies import open_emergencies
 from tests.fakes import FakeRegistry
-from tests.ledgers import kinds
-from tests.outside import do, stage
-
-DATABASES = BOTH
-WANTED = Wanted(origin=Origin.PLACE, name="/data/holdout.csv", target="y")
-BLOCKING = FindingDraft(text="Trained on the test set.", severity=Severity.BLOCKING)
+from tests.ledgers import kinds, record
+from tests.test_judged_twice import BLOCKING, ask_for_emergency, refused_once
+from tests.test_policy import GOOD
+from tests.test_releases import approve, release
+from tests.test_releases import stages as stages_of
+from tests.validation import ask as ask_for_validation
 
 
 @pytest.fixture
-def candidate(registry: FakeRegistry) -> VersionRef:
-    """A good version nobody has submitted yet."""
-    return registry.add_version("m", {"val_auc": 0.95})
+def weak(signoff: Signoff, registry: FakeRegistry) -> VersionRef:
+    """Version 2, trained by ``trainer`` and too weak for version 1, which is in Production."""
+    release(signoff, registry.add_version("m", {"val_auc": 0.92}))
+    return registry.add_version("m", {"val_auc": 0.85})
 
 
-def copy(registry: FakeRegistry, of: VersionRef, name: str, **changes: object) -> VersionRef:
-    """The same run and bytes registered again."""
-    found = registry.add_version(name, {"val_auc": 0.95}, files=dict(registry._files[of]))
-    same = {"run_id": registry._versions[of].run_id, "source": registry._versions[of].source, **changes}
-    registry._versions[found] = replace(registry._versions[found], **same)
-    return found
-
-
-def claim(registry: FakeRegistry, ref: VersionRef, user: str) -> None:
-    """The run's ``mlflow.user``, as anybody may set it."""
-    run_id = registry._versions[ref].run_id or ""
-    registry._runs[run_id] = replace(registry._runs[run_id], user=user)
-
-
-def approved_by(signoff: Signoff, ref: VersionRef, person: str) -> None:
-    """The approval is refused, and nothing but the refusal is recorded."""
-    before = kinds(signoff)
-    with pytest.raises(SelfApproval):
-        reviews.approve(signoff, ref, by=person, comment="I like it.")
-    assert kinds(signoff) == [*before, "approval:refused"]
-
-
-class TestWhoSubmitted:
-    def test_stays_barred_when_the_submission_was_withdrawn_and_a_client_proposed_it_again(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
-    ) -> None:
-        reviews.submit(signoff, candidate, by="both", comment="Mine.")
-        reviews.withdraw(signoff, candidate, by="both", comment="Not yet.")
-        assert do(signoff, registry, stage(registry, 1, "Staging")).allowed
-        reviews.submit(signoff, candidate, by="scientist", comment="I answer for it.")
-        approved_by(signoff, candidate, "both")
-        with pytest.raises(GateRefused):
-            releases.promote(signoff, candidate, by="release_manager", reason="Now.")
-        assert registry.version(candidate).stage == "Staging"
-
-    @pytest.mark.parametrize("name", ["m", "another_name"])
-    def test_is_barred_from_the_same_run_registered_again(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef, name: str
-    ) -> None:
-        reviews.submit(signoff, candidate, by="both", comment="Mine.")
-        again = copy(registry, candidate, name)
-        reviews.submit(signoff, again, by="scientist", comment="The same run.")
-        approved_by(signoff, again, "both")
-
-    def test_is_barred_from_the_same_bytes_of_another_run(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
-    ) -> None:
-        reviews.submit(signoff, candidate, by="both", comment="Mine.")
-        again = copy(registry, candidate, "m", run_id=None, source="models:/m-copied")
-        reviews.submit(signoff, again, by="scientist", comment="A copy.")
-        approved_by(signoff, again, "both")
-
-    def test_may_vote_on_what_only_shares_the_name(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
-    ) -> None:
-        reviews.submit(signoff, candidate, by="both", comment="Mine.")
-        other = registry.add_version("m", {"val_auc": 0.95})
-        reviews.submit(signoff, other, by="scientist", comment="Another one.")
-        assert reviews.approve(signoff, other, by="both", comment="Good.").event
-
-    def test_does_not_consent_to_its_code(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
-    ) -> None:
-        reviews.submit(signoff, candidate, by="both", comment="Mine.")
-        reviews.withdraw(signoff, candidate, by="both", comment="Not yet.")
-        with pytest.raises(Refused, match="both submitted m/v1; somebody else must consent"):
-            validations.ask(signoff, candidate, WANTED, by="both", comment="I trust it.", consent=True)
-        assert kinds(signoff)[-1] == "validation:refused"
-
-
-class TestWhoTrained:
-    def test_stays_barred_when_the_claim_is_rewritten_after_the_submission(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
-    ) -> None:
-        claim(registry, candidate, "reviewer")
-        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
-        claim(registry, candidate, "somebody-else")
-        approved_by(signoff, candidate, "reviewer")
-
-    def test_is_nobody_who_is_claimed_only_afterwards(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
-    ) -> None:
-        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
-        claim(registry, candidate, "reviewer")
-        assert reviews.approve(signoff, candidate, by="reviewer", comment="Good.").event
-        assert releases.promote(signoff, candidate, by="release_manager", reason="Now.").event
-
-    def test_stays_barred_when_it_is_submitted_again_under_another_claim(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
-    ) -> None:
-        claim(registry, candidate, "reviewer")
-        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
-        reviews.withdraw(signoff, candidate, by="scientist", comment="Wait.")
-        claim(registry, candidate, "somebody-else")
-        reviews.submit(signoff, candidate, by="scientist", comment="Again.")
-        approved_by(signoff, candidate, "reviewer")
-
-
-class TestWhoRegistered:
-    def test_is_barred_by_the_tag_that_the_hook_wrote(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
-    ) -> None:
-        registry.tag(candidate, "signoff.registered_by", "reviewer")
-        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
-        approved_by(signoff, candidate, "reviewer")
-        registry.tag(candidate, "signoff.registered_by", "")
-        with pytest.raises(SelfApproval):
-            reviews.approve(signoff, candidate, by="reviewer", comment="I still like it.")
-
-    def test_is_barred_as_the_person_whose_account_it_is(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
-    ) -> None:
-        people.add_account(signoff.database, username="rita@mlflow", name="R", hashed="!", roles=[Role.VIEWER])
+def add_person(signoff: Signoff, username: str, *roles: Role, like: str | None = None) -> str:
+    """An account; ``like`` another of the same person."""
+    people.add_account(signoff.database, username=username, name=username, hashed="!", roles=roles)
+    if like:
         with signoff.database.writing() as connection:
-            person = people.acting(connection, "reviewer", people.Source.BROWSER).person
-            people.update(connection, "rita@mlflow", person=person)
-        registry.tag(candidate, "signoff.registered_by", "rita@mlflow")
-        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
-        approved_by(signoff, candidate, "reviewer")
+            same = sa.select(accounts.c.person).where(accounts.c.username == like)
+            people.update(connection, username, person=connection.execute(same).scalar_one())
+    return username
 
 
-class TestWhatWasSaidOfTheSameBytes:
-    def test_a_blocking_finding_keeps_a_copy_under_another_name_out_of_production(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+def submitted_and(signoff: Signoff, ref: VersionRef, ended: str, *, by: str) -> None:
+    reviews.submit(signoff, ref, by=by, comment="Please.")
+    if ended == "withdrawn":
+        reviews.withdraw(signoff, ref, by=by, comment="Never mind.")
+    else:
+        reviews.reject(signoff, ref, by="reviewer2", comment="No.")
+
+
+class TestASubmissionThatEnded:
+    @pytest.mark.parametrize("ended", ["withdrawn", "rejected"])
+    def test_still_bars_its_submitter_from_confirming_an_emergency(
+        self, signoff: Signoff, registry: FakeRegistry, weak: VersionRef, ended: str
     ) -> None:
-        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
-        reviews.request_changes(signoff, candidate, by="reviewer", comment="No.", findings=[BLOCKING])
-        reviews.reject(signoff, candidate, by="reviewer", comment="Not like this.")
-        again = copy(registry, candidate, "another_name")
-        reviews.submit(signoff, again, by="scientist", comment="A good one.")
-        reviews.approve(signoff, again, by="reviewer2", comment="Good.")
-        with pytest.raises(GateRefused, match="reviewer found in m/v1, which is the same model: Trained on the test"):
-            releases.promote(signoff, again, by="release_manager", reason="Now.")
-        assert registry.version(again).stage == "Staging"
+        number = ask_for_emergency(signoff, weak)
+        submitted_and(signoff, weak, ended, by="release_manager")
+        with (
+            refused_once(signoff, registry, "emergency"),
+            pytest.raises(GateRefused, match=f"release_manager submitted it on .*; that was {ended}, and still counts"),
+        ):
+            break_glass.confirm(signoff, number, by="release_manager", comment="Agreed.")
+        (waits,) = open_emergencies(signoff)
+        assert not waits.may_confirm(people.acting(signoff.database, "release_manager", Source.BROWSER))
 
-    def test_resolving_it_where_it_was_raised_lets_the_copy_pass(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
-    ) -> None:
-        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
-        reviews.request_changes(signoff, candidate, by="reviewer", comment="No.", findings=[BLOCKING])
-        reviews.reject(signoff, candidate, by="reviewer", comment="Not like this.")
-        again = copy(registry, candidate, "another_name")
-        reviews.submit(signoff, again, by="scientist", comment="A good one.")
-        _, seen = facts.fresh(signoff, again)
-        (found,) = seen.findings
-        assert found.ref == candidate
-        findings.resolve(signoff, found.ref, found.id, by="reviewer2", comment="It was not.")
-        reviews.approve(signoff, again, by="reviewer2", comment="Good.")
-        assert releases.promote(signoff, again, by="release_manager", reason="Now.").event
+    def test_still_bars_from_reviewing_the_emergency(self, signoff: Signoff, weak: VersionRef) -> None:
+        people.set_roles(signoff.database, "scientist", [Role.SCIENTIST, Role.REVIEWER])
+        submitted_and(signoff, weak, "withdrawn", by="scientist")
+        number = ask_for_emergency(signoff, weak)
+        break_glass.confirm(signoff, number, by="release_manager", comment="Agreed.")
+        before = kinds(signoff)
+        with pytest.raises(Refused, match="that was withdrawn, and still counts; somebody else must review"):
+            break_glass.review(signoff, number, by="scientist", comment="Fine.", justified=True)
+        assert kinds(signoff) == [*before, "emergency:refused"]
 
-    def test_a_rejection_is_told_to_the_reviewers_of_a_copy(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    @pytest.mark.parametrize("ended", ["withdrawn", "rejected"])
+    def test_still_bars_from_approving_what_somebody_else_submitted_then(
+        self, signoff: Signoff, registry: FakeRegistry, ended: str
     ) -> None:
-        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
-        reviews.reject(signoff, candidate, by="reviewer", comment="It leaks.")
-        again = copy(registry, candidate, "another_name")
-        outcome = reviews.submit(signoff, again, by="scientist", comment="A good one.")
-        assert outcome.event
-        (check,) = [check for check in outcome.event.verdict.checks if check.id == "elsewhere"]
-        assert check.passed
-        assert check.reason.startswith("reviewer rejected m/v1, which is the same model, on 2026-11-01: It leaks.")
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        submitted_and(signoff, ref, ended, by="both")
+        reviews.submit(signoff, ref, by="scientist", comment="Please.")
+        before = kinds(signoff)
+        with pytest.raises(SelfApproval, match=f"that was {ended}, and still counts"):
+            reviews.approve(signoff, ref, by="both", comment="Good.")
+        assert kinds(signoff) == [*before, "approval:refused"]
+        reviews.approve(signoff, ref, by="reviewer", comment="Good.")
 
-    def test_an_open_request_for_changes_refuses_a_copy(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
-    ) -> None:
-        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
-        reviews.request_changes(signoff, candidate, by="reviewer", comment="Look at the split.")
-        again = copy(registry, candidate, "another_name")
-        reviews.submit(signoff, again, by="scientist", comment="A good one.")
-        reviews.approve(signoff, again, by="reviewer2", comment="Good.")
-        with pytest.raises(GateRefused, match="reviewer requested changes of m/v1, which is the same model"):
-            releases.promote(signoff, again, by="release_manager", reason="Now.")
-        reviews.withdraw(signoff, candidate, by="scientist", comment="Given up.")
-        assert releases.promote(signoff, again, by="release_manager", reason="Now.").event
+    def test_still_bars_from_consenting_to_its_code(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        submitted_and(signoff, ref, "withdrawn", by="both")
+        before = kinds(signoff)
+        with pytest.raises(Refused, match="that was withdrawn, and still counts; somebody else must consent"):
+            ask_for_validation(signoff, ref, by="both", words="I know it.", consent=True)
+        assert kinds(signoff) == [*before, "validation:refused"]
 
-    def test_versions_without_files_are_not_taken_for_each_other(
-        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    def test_still_bars_from_resolving_a_finding(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        submitted_and(signoff, ref, "withdrawn", by="both")
+        reviews.submit(signoff, ref, by="scientist", comment="Please.")
+        reviews.request_changes(signoff, ref, by="reviewer", comment="No.", findings=[BLOCKING])
+        (found,) = findings.raised(signoff, registry.version(ref))
+        with pytest.raises(Refused, match="that was withdrawn, and still counts"):
+            findings.resolve(signoff, ref, found.id, by="both", comment="Fine.")
+        assert findings.raised(signoff, registry.version(ref))[0].open
+
+
+class TestAnAuthorOnRecord:
+    """Anybody may rewrite ``mlflow.user`` of a run, at any time."""
+
+    def test_stays_barred_from_confirming_when_the_claim_is_rewritten(
+        self, signoff: Signoff, registry: FakeRegistry, weak: VersionRef
     ) -> None:
-        registry._files[candidate] = {}
-        reviews.submit(signoff, candidate, by="both", comment="Mine.")
-        other = registry.add_version("m", {"val_auc": 0.95})
-        registry._files[other] = {}
-        reviews.submit(signoff, other, by="scientist", comment="Another one.")
-        assert reviews.approve(signoff, other, by="both", comment="Good.").event
+        add_person(signoff, "trainer", Role.RELEASE_MANAGER)
+        number = ask_for_emergency(signoff, weak)
+        registry.claim_author(weak, "nobody")
+        with (
+            refused_once(signoff, registry, "emergency"),
+            pytest.raises(GateRefused, match="trainer is recorded as its author"),
+        ):
+            break_glass.confirm(signoff, number, by="trainer", comment="Agreed.")
+
+    def test_stays_barred_from_approving_and_consenting_when_the_claim_is_rewritten(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        add_person(signoff, "trainer", Role.REVIEWER)
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        reviews.submit(signoff, ref, by="scientist", comment="Please.")
+        registry.claim_author(ref, "nobody")
+        with pytest.raises(SelfApproval, match="trainer is recorded as its author"):
+            reviews.approve(signoff, ref, by="trainer", comment="Good.")
+        with pytest.raises(Refused, match="trainer is recorded as its author"):
+            ask_for_validation(signoff, ref, by="trainer", words="I know it.", consent=True)
+        assert [kind for kind in kinds(signoff) if kind.startswith(("approval", "validation"))] == [
+            "approval:refused",
+            "validation:refused",
+        ]
+
+    def test_is_barred_under_a_second_name_too(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        add_person(signoff, "trainer", Role.SCIENTIST)
+        other = add_person(signoff, "trainer@example.org", Role.REVIEWER, like="trainer")
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        reviews.submit(signoff, ref, by="scientist", comment="Please.")
+        with pytest.raises(SelfApproval, match="trainer is recorded as its author"):
+            reviews.approve(signoff, ref, by=other, comment="Good.")
+
+    def test_a_claim_that_is_rewritten_to_a_reviewer_does_not_bar_that_reviewer(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        reviews.submit(signoff, ref, by="scientist", comment="Please.")
+        registry.claim_author(ref, "reviewer")
+        reviews.approve(signoff, ref, by="reviewer", comment="Good.")
+        releases.promote(signoff, ref, by="release_manager", reason="Now.")
+        assert stages_of(registry) == ["Production"]
+
+    def test_nor_one_rewritten_before_an_emergency_is_asked_for(
+        self, signoff: Signoff, registry: FakeRegistry, weak: VersionRef
+    ) -> None:
+        reviews.submit(signoff, weak, by="scientist", comment="Please.")
+        registry.claim_author(weak, "release_manager")
+        number = ask_for_emergency(signoff, weak)
+        break_glass.confirm(signoff, number, by="release_manager", comment="Agreed.")
+        assert stages_of(registry) == ["Archived", "Production"]
+
+
+STRICT = GOOD.replace('names: ["*"]', "tags: {risk: high}").replace("name: tested", "name: strict")
+LAX = (PROJECT / "policies" / "default.yaml").read_text()
+
+
+class TestAPolicyThatForbidsEmergencies:
+    @pytest.fixture
+    def signoff(self, signoff: Signoff) -> Signoff:
+        """Models with the tag ``risk: high`` are judged by ``strict``, all others by ``default``."""
+        policies = (parse(STRICT, "strict.yaml"), parse(LAX, "default.yaml"))
+        signoff = replace(signoff, policies=PolicyBook(policies=policies))
+        with signoff.database.writing() as connection:
+            strict = policies[0]
+            connection.execute(
+                policy_table.insert().values(
+                    digest=strict.digest, name="strict", text=strict.text, activated_at="2026-01-01", active=True
+                )
+            )
+        return signoff
+
+    def _untag(self, registry: FakeRegistry) -> None:
+        registry._models["m"] = replace(registry._models["m"], tags={})
+
+    def test_forbids_them_when_its_tag_is_deleted_after_a_submission(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        registry.add_model("m", risk="high")
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        reviews.submit(signoff, ref, by="scientist", comment="Please.")
+        self._untag(registry)
+        with (
+            refused_once(signoff, registry, "emergency"),
+            pytest.raises(GateRefused, match="but policy strict, which judged m before, does not"),
+        ):
+            ask_for_emergency(signoff, ref)
+        assert open_emergencies(signoff) == []
+
+    def test_and_after_a_release_or_a_new_submission_under_the_other_policy(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        registry.add_model("m", risk="high")
+        release(signoff, registry.add_version("m", {"val_auc": 0.92}))
+        self._untag(registry)
+        ref = approve(signoff, registry.add_version("m", {"val_auc": 0.95}))
+        with refused_once(signoff, registry, "emergency"), pytest.raises(GateRefused, match="policy strict"):
+            ask_for_emergency(signoff, ref)
+
+    def test_and_when_it_is_deleted_before_the_second_person_confirms(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        registry.add_model("m")
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        number = ask_for_emergency(signoff, ref)
+        registry._models["m"] = replace(registry._models["m"], tags={"risk": "high"})
+        reviews.submit(signoff, ref, by="scientist", comment="Please.")
+        self._untag(registry)
+        with refused_once(signoff, registry, "emergency"), pytest.raises(GateRefused, match="policy strict"):
+            break_glass.confirm(signoff, number, by="release_manager", comment="Agreed.")
+
+    def test_says_nothing_of_models_it_never_judged(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        registry.add_model("other", risk="high")
+        reviews.submit(signoff, registry.add_version("other", {"val_auc": 0.95}), by="scientist", comment="Please.")
+        registry.add_model("m")
+        assert ask_for_emergency(signoff, registry.add_version("m", {"val_auc": 0.95}))
+        assert record(signoff)[-1].kind.value == "emergency:requested"

@@ -29,15 +29,15 @@ def evidence(value: float | None, **options: object) -> Evidence:
     return Reader(registry).fresh(registry.add_version("m", metrics, **options))  # type: ignore[arg-type]
 
 
-BARS = {"id-scientist": "submitted m/v1", "id-trainer": "trained m/v1"}
+BARS = {"id-scientist": "scientist submitted it on 2026-01-01", "id-trainer": "trainer is recorded as its author"}
 """Who may not approve it."""
 
 
 def facts(candidate: Evidence, champion: Evidence | None = None, **more: object) -> Facts:
     registry = FakeRegistry()
     registry.add_model("m")
-    more = {"bars": BARS, **more}
-    return Facts(model=registry.model("m"), now=NOW, candidate=candidate, champion=champion, **more)  # type: ignore[arg-type]
+    kept = {"bars": BARS, **more}
+    return Facts(model=registry.model("m"), now=NOW, candidate=candidate, champion=champion, **kept)  # type: ignore[arg-type]
 
 
 def champion(value: float | None = 0.92, **options: object) -> Evidence:

@@ -88,15 +88,11 @@ class TestTheLease:
     def test_whoever_wakes_up_after_it_ran_out_sends_nothing(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        sleep_through = iter([lambda: (lease_runs_out(signoff), caretaker.tidy(signoff))])
-        opened = releases.intents._open
+        def sleep_through() -> None:
+            lease_runs_out(signoff)
+            caretaker.tidy(signoff)
 
-        def open_and_sleep(*arguments: object) -> None:
-            opened(*arguments)  # type: ignore[arg-type]
-            for wake_up in sleep_through:
-                wake_up()
-
-        monkeypatch.setattr("services.steps.intents._open", open_and_sleep)
+        monkeypatch.setattr("services.steps.intents._open", and_then(releases.intents._open, sleep_through))
         with pytest.raises(OutcomeUnknown):
             promote(signoff, ready)
         assert not [write for write in registry.writes if write.startswith(("stage", "alias", "no alias"))]

@@ -106,7 +106,7 @@ class TestOnePersonOfTwoNames:
         draft = FindingDraft(text="Trained on the test set.", severity=Severity.BLOCKING)
         reviews.request_changes(signoff, candidate, by="reviewer", comment="No.", findings=[draft])
         (found,) = findings.raised(signoff, signoff.registry.version(candidate))
-        with pytest.raises(Refused, match=f"{second_name} submitted m/v1; somebody else"):
+        with pytest.raises(Refused, match=r"scientist submitted it on .*; somebody else must say"):
             resolve(signoff, candidate, found.id, by=second_name, comment="It is fine.")
         (still,) = findings.raised(signoff, signoff.registry.version(candidate))
         assert still.open

@@ -359,6 +359,9 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("holder", sa.String(length=256), nullable=True),
         sa.Column("purpose", sa.String(length=256), nullable=True),
         sa.Column("expires_at", sa.Float(), nullable=False),
+        sa.Column("rank", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("wanted_rank", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("wanted_until", sa.Float(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("model", name=op.f("pk_slots")),
     )
     op.create_table(

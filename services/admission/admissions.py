@@ -25,7 +25,7 @@ from services.signoff import Signoff
 from services.steps import intents
 from services.steps.changes import Change, State
 from services.verbs import releases, reviews
-from services.verbs.common import acting, person, refusals_recorded
+from services.verbs.common import acting, allowed, person, refusals_recorded
 from services.verbs.reviews import Outcome
 
 WORDS = "Asked for by an MLflow client."
@@ -181,7 +181,7 @@ def _refuse_unsubmitted(signoff: Signoff, scene: Scene, ref: VersionRef, actor: 
     with refusals_recorded(signoff, "promotion", actor, ref):
         versions = tuple(sorted(scene.versions.values(), key=lambda version: version.ref.version))
         policy, seen = facts.remembered(signoff, ref, scene.model, versions)
-        releases.allowed(policy, seen, gate.evaluate(policy, seen, actor=actor))
+        allowed(policy, seen, gate.evaluate(policy, seen, actor=actor))
 
 
 def _of_ours(signoff: Signoff, call: Call, intent: str) -> Answer:

@@ -9,6 +9,7 @@ from services.errors import PromotionConflict
 from services.record.ledger import Event
 from services.signoff import Signoff
 from services.steps import changes, intents
+from services.steps.intents import Judged
 from services.verbs.common import refusals_recorded, slot_held
 
 WORDS = "Moved by an MLflow client."
@@ -24,7 +25,7 @@ def move(signoff: Signoff, wanted: Move, *, actor: Actor) -> Event:
     ref = wanted.ref
     with (
         refusals_recorded(signoff, "transition", actor, ref),
-        slot_held(signoff, ref, actor, f"moving v{ref.version}") as slot,
+        slot_held(signoff, ref, actor, f"moving v{ref.version}", free=True) as slot,
     ):
         model, versions = signoff.registry.model(ref.name), signoff.registry.versions(ref.name)
         now = scene(signoff, model, versions)
@@ -45,7 +46,6 @@ def move(signoff: Signoff, wanted: Move, *, actor: Actor) -> Event:
             slot,
             subject="transition",
             change=change,
-            actor=actor,
             comment=WORDS,
-            context={"identity": version.identity},
+            judge=lambda _: Judged(actor=actor, context={"identity": version.identity}),
         )

@@ -41,12 +41,14 @@ def expired(decision: Decision, policy: Policy, facts: Facts) -> bool:
     return decision.expired or facts.now - datetime.fromisoformat(decision.at) > timedelta(days=limit)
 
 
-def barred(person: str | None, facts: Facts) -> bool:
-    """Whether a person may not approve because they had a hand in the version (`Facts.bars`).
+def barred(person: str | None, username: str, facts: Facts) -> str | None:
+    """Why a person may not approve, in words: they had a hand in the version (`Facts.bars`). None when they may.
 
     ``person`` is the immutable id; None is nobody's, and may do nothing.
     """
-    return person is None or person in facts.bars
+    if person is None:
+        return f"{username} is nobody's account"
+    return facts.bars.get(person) or facts.bars.get(username)
 
 
 def findings(facts: Facts) -> Iterator[Check]:
@@ -154,9 +156,9 @@ def wanted(actor: Actor, policy: Policy, facts: Facts) -> bool:
     if actor.automation or automation(policy, facts):
         return False
     person = actor.person
-    if facts.submission is None or facts.submission.proposal or person is None or barred(person, facts):
+    if facts.submission is None or facts.submission.proposal or person is None or person in votes:
         return False
-    if person in votes:
+    if barred(person, actor.username, facts):
         return False
     rules, mine = policy.rules.approvals, frozenset(role.value for role in actor.roles)
     return len(_seats(rules, {**votes, person: mine})) > len(_seats(rules, votes))
@@ -214,7 +216,7 @@ def _counting(policy: Policy, facts: Facts) -> Votes:
         for decision in facts.decisions
         if decision.decision == APPROVED
         and not decision.automation
-        and not barred(decision.person_id, facts)
+        and not barred(decision.person_id, decision.person, facts)
         and not void_reasons(decision, policy, facts)
     }
 

@@ -14,7 +14,7 @@ from services.verdict import Check, Verdict
 
 WAIVABLE = frozenset(
     {
-        *("submitted", "changes", "elsewhere", "approvals"),  # what others said
+        *("submitted", "changes", "approvals"),  # what others said
         *("freeze", "staging_time", "evidence_age"),  # when
         *("metric", "champion", "same_dataset", "validation"),  # how good it is
         *("tag", "artifact"),  # its papers
@@ -35,14 +35,19 @@ def waived(verdict: Verdict) -> Verdict:
 
 def emergency(policy: Policy, facts: Facts, waiver: Waiver) -> Iterator[Check]:
     """What is asked of every emergency and never waived."""
-    allowed = policy.rules.break_glass
+    before = facts.no_emergency_under if policy.rules.break_glass else None
+    allowed = policy.rules.break_glass and before is None
+    says = "allows" if policy.rules.break_glass else "does not allow"
+    reason = f"Policy {policy.rules.name} {says} breaking the glass"
+    if before:
+        reason += f", but policy {before}, which judged {facts.model.name} before, does not"
     yield Check(
         id="break_glass",
         title="The policy knows emergencies",
         passed=allowed,
         value=f"break_glass: {str(allowed).lower()}",
         threshold="break_glass: true",
-        reason=f"Policy {policy.rules.name} {'allows' if allowed else 'does not allow'} breaking the glass.",
+        reason=f"{reason}.",
     )
     yield _asked(waiver.asked_by)
     if waiver.confirmed_by is not None:
@@ -75,9 +80,8 @@ def _asked(person: Actor) -> Check:
 def _second(facts: Facts, first: Actor, second: Actor) -> Check:
     if second.person == first.person:
         problem = f"{second.username} asked for it; another person must confirm"
-    elif barred(second.person, facts):
-        had_a_hand = facts.bars.get(second.person or "", "has no account here")
-        problem = f"{second.username} {had_a_hand}; another person must confirm"
+    elif why := barred(second.person, second.username, facts):
+        problem = f"{why}; another person must confirm the emergency of {facts.candidate.ref}"
     elif not permissions.may(second, Action.CONFIRM_EMERGENCY):
         problem = f"{second.username} may not confirm an emergency"
     else:

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from services import champions, facts
-from services.accounts import people, permissions
 from services.domain import Action, Actor, ModelVersion, RegisteredModel, Source, VersionRef
 from services.errors import NotFound, Refused, StaleDecision
 from services.evidence import Manifest
@@ -23,8 +22,9 @@ from services.record.ledger import Entry, Event, Kind
 from services.signoff import Signoff
 from services.steps import intents
 from services.steps.changes import Change, State
+from services.steps.intents import Judge, Judged
 from services.steps.slots import Slot, require
-from services.verbs.common import acting, refusals_recorded, slot_held, words
+from services.verbs.common import acting, refusals_recorded, slot_held, still_may, words
 from services.verbs.reviews import Outcome
 
 _MOVES = frozenset({Kind.OUTSIDE_STAGE, Kind.OUTSIDE_ALIAS})
@@ -156,16 +156,20 @@ def _put_back(signoff: Signoff, slot: Slot, found: Deviation, now: _Now, actor: 
         slot,
         subject="restoration",
         change=change,
-        actor=actor,
         comment=reason,
-        context={
-            "identity": now.versions[change.ref.version].identity,
-            "manifest_digest": digests.get(change.ref.version),
-            "deviations": [
-                one.id for one in deviations.open_deviations(signoff, found.ref.name) if one.subject in subjects
-            ],
-            "found": found.seq,
-        },
+        judge=_judge(
+            signoff,
+            found,
+            actor,
+            {
+                "identity": now.versions[change.ref.version].identity,
+                "manifest_digest": digests.get(change.ref.version),
+                "deviations": [
+                    one.id for one in deviations.open_deviations(signoff, found.ref.name) if one.subject in subjects
+                ],
+                "found": found.seq,
+            },
+        ),
     )
 
 
@@ -246,16 +250,37 @@ def _retag(signoff: Signoff, slot: Slot, found: Deviation, now: _Now, actor: Act
             after=State(stages={}, aliases={}, tags={key: d.prescribed for key, d in tags.items()}),
             each=True,
         ),
-        actor=actor,
         comment=reason,
-        context={
-            "deviations": [
-                one.id for one in deviations.open_deviations(signoff, found.ref.name) if one.subject in subjects
-            ],
-            "found": found.seq,
-            "tags": {key: {"shown": d.shown, "prescribed": d.prescribed} for key, d in tags.items()},
-        },
+        judge=_judge(
+            signoff,
+            found,
+            actor,
+            {
+                "deviations": [
+                    one.id for one in deviations.open_deviations(signoff, found.ref.name) if one.subject in subjects
+                ],
+                "found": found.seq,
+                "tags": {key: {"shown": d.shown, "prescribed": d.prescribed} for key, d in tags.items()},
+            },
+        ),
     )
+
+
+def _judge(signoff: Signoff, found: Deviation, actor: Actor, context: Mapping[str, Any]) -> Judge:
+    """Whether it may still be put back: by somebody who may, and while it is not settled."""
+
+    def judged(connection: Connection) -> Judged:
+        who = still_may(signoff, connection, actor, Action.RESTORE)
+        _still_open(connection, found)
+        return Judged(actor=who, context=context)
+
+    return judged
+
+
+def _still_open(connection: Connection, found: Deviation) -> None:
+    now = deviations.deviation(connection, found.id)
+    if now is None or now.state != OPEN:
+        raise Refused(f"The {found.what} of {found.ref} was settled meanwhile; look again.")
 
 
 # ---- accepting -------------------------------------------------------------------------------------------------
@@ -312,12 +337,14 @@ def _adoption(
     connection: Connection, signoff: Signoff, slot: Slot, found: Deviation, actor: Actor, reason: str, **details: Any
 ) -> Event:
     require(connection, slot)
-    permissions.require(people.acting(connection, actor.username, actor.source), Action.ADOPT)
+    ledger.lock(connection)
+    who = still_may(signoff, connection, actor, Action.ADOPT)
+    _still_open(connection, found)
     event = ledger.append(
         connection,
         Entry(
             kind=Kind.ADOPTION_RECORDED,
-            actor=actor,
+            actor=who,
             at=signoff.now(),
             ref=found.ref,
             comment=reason,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from services.database import Database
 from services.domain import Actor, Source
+from services.errors import StaleDecision
 from services.policy import Policy, PolicyBook
 from services.record import ledger
 from services.tables import policies
@@ -37,6 +39,19 @@ def activate(database: Database, book: PolicyBook, *, at: datetime) -> None:
                 )
         for digest in wanted.keys() - active:
             ledger.append(connection, _entry(wanted[digest], at))
+
+
+def require_in_force(connection: Connection, policy: Policy) -> None:
+    """Raise `StaleDecision` when a policy was put out of force: another dashboard has put others in its place.
+
+    Each policy of this process was put in force when it started.
+    """
+    query = sa.select(policies.c.digest).where(policies.c.digest == policy.digest, policies.c.active.is_(False))
+    if connection.execute(query).first() is not None:
+        raise StaleDecision(
+            f"Policy {policy.label} is not in force any more: another dashboard was started with other policies. "
+            "Restart this one with them."
+        )
 
 
 def _entry(policy: Policy, at: datetime) -> ledger.Entry:

@@ -243,6 +243,15 @@ _REPEATED = ("at", "kind", "actor", "actor_id", "model", "version", "intent", "c
 """What an event says and the columns repeat, to be searched by."""
 
 
+def lock(connection: Connection) -> None:
+    """Lock the head, as `append` does: until this transaction ends nobody else appends an event.
+
+    Every verb that changes an account, a vote, a finding or a submission appends one. What is read after this lies
+    behind all of them that have ended, and none of the others can end before this transaction does.
+    """
+    connection.execute(_LOCKED_HEAD).one_or_none()
+
+
 def append(connection: Connection, entry: Entry) -> Event:
     """Append one event inside the caller's transaction.
 

@@ -146,6 +146,7 @@ def _verdict(signoff: Signoff, candidate: Evidence, champion: Evidence | None) -
         candidate=candidate,
         champion=champion if champion and champion.ref != candidate.ref else None,
         now=signoff.now(),
+        bars={},
     )
     return Verdict(checks=tuple(checks_of(signoff.policies.match(model), facts)))
 

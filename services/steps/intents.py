@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -43,38 +44,45 @@ _VOUCHES = frozenset({"submission", "promotion", "rollback", "emergency"})
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What may be done: by whom, with the roles of this moment, and all that closing it needs, as plain JSON."""
+
+    actor: Actor
+    context: Mapping[str, Any]
+    verdict: Verdict | None = None
+    """What the gate said; None for what needs no verdict."""
+
+
+Judge: TypeAlias = Callable[[Connection], Judged]
+"""Judges in the transaction that records an intent, with the ledger's head locked; raises what it refuses with.
+
+It reads Signoff's own tables and asks MLflow nothing.
+"""
+
+
 def carry_out(
     signoff: Signoff,
     slot: Slot,
     *,
     subject: str,
     change: Change,
-    actor: Actor,
     comment: str,
-    context: Mapping[str, Any],
-    verdict: Verdict | None = None,
+    judge: Judge,
 ) -> Event:
-    """Do it, under the model's slot; returns the confirming event.
+    """Do it, under the model's slot, if ``judge`` still allows it; returns the confirming event.
 
     Where ``signoff.acts`` is False it is only prescribed: returns the event of the intent, which stays open, and the
     slot taken, until `conclude` or the end of the lease.
 
     Raises:
+        Refused, PromotionConflict: ``judge`` raised it; nothing was recorded or done.
         OutcomeUnknown: MLflow or the ledger stopped answering half way, or the lease ran out; the slot stays taken
             until then, and what became of the change is recorded afterwards.
         RegistryUnavailable: MLflow refused, or shows something else than was prescribed; the record says aborted.
         LedgerUnavailable: nothing could be recorded, so nothing was done.
     """
-    intent = Intent(
-        id=uuid.uuid4().hex,
-        subject=subject,
-        change=change,
-        actor=actor,
-        comment=comment,
-        context=dict(context),
-        verdict=verdict,
-    )
-    intended = _open(signoff, slot, intent)
+    intent, intended = _open(signoff, slot, subject, change, comment, judge)
     if not signoff.acts:
         return intended
     sender, lost = _sender(signoff, slot, intent.id), False
@@ -162,9 +170,22 @@ def in_flight(connection: Connection) -> list[Intent]:
     return [_from(row) for row in connection.execute(query)]
 
 
-def _open(signoff: Signoff, slot: Slot, intent: Intent) -> Event:
+def _open(
+    signoff: Signoff, slot: Slot, subject: str, change: Change, comment: str, judge: Judge
+) -> tuple[Intent, Event]:
     with signoff.database.writing() as connection:
         slots.renew(connection, slot)
+        ledger.lock(connection)
+        judged = judge(connection)
+        intent = Intent(
+            id=uuid.uuid4().hex,
+            subject=subject,
+            change=change,
+            actor=judged.actor,
+            comment=comment,
+            context=dict(judged.context),
+            verdict=judged.verdict,
+        )
         event = ledger.append(connection, _entry(signoff, intent, "intended"))
         connection.execute(
             intents.insert().values(
@@ -190,7 +211,7 @@ def _open(signoff: Signoff, slot: Slot, intent: Intent) -> Event:
                 opened_seq=event.seq,
             )
         )
-    return event
+    return intent, event
 
 
 def _sender(signoff: Signoff, slot: Slot, intent: str) -> Sender:

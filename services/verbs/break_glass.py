@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import expiry, facts, gate
-from services.accounts import people, permissions
-from services.database import database_time
+from services.accounts import people
+from services.database import Database, database_time
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import PromotionConflict, Refused
 from services.evidence import Binding, Facts, Waiver
@@ -21,13 +21,24 @@ from services.policy import Policy
 from services.record import ledger, mirror
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
-from services.steps import slots
-from services.steps.slots import Slot
+from services.steps import intents, slots
 from services.tables import emergencies as table
 from services.verbs import emergencies
-from services.verbs.common import acting, context, refusals_recorded, require_as_seen, slot_held, words
+from services.verbs.common import (
+    Said,
+    acting,
+    allowed,
+    context,
+    judged_again,
+    refusals_recorded,
+    refuse_before_files,
+    require_as_seen,
+    slot_held,
+    still_may,
+    words,
+)
 from services.verbs.emergencies import Emergency
-from services.verbs.releases import allowed, is_champion, put_into_production
+from services.verbs.releases import into_production, is_champion
 from services.verbs.reviews import Outcome
 
 LIFETIME_SECONDS = 60 * 60.0
@@ -60,30 +71,43 @@ def ask(
         refusals_recorded(signoff, "emergency", actor, ref),
         slot_held(signoff, ref, actor, f"asking for v{ref.version} as an emergency") as slot,
     ):
-        policy, now = facts.fresh(signoff, ref)
+
+        def first(policy: Policy, now: Facts) -> None:
+            if not is_champion(policy, now):
+                waiver = Waiver(asked_by=actor, binding=now.binding(policy.digest))
+                refuse_before_files(signoff, policy, now, emergency=waiver)
+
+        policy, now = facts.fresh(signoff, ref, first=first)
         if is_champion(policy, now):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
         require_as_seen(seen, policy, now, "Look again.")
         binding = now.binding(policy.digest)
-        verdict = allowed(policy, now, gate.evaluate(policy, now, emergency=Waiver(asked_by=actor, binding=binding)))
+
+        def judge(_: object, present: Facts, who: Actor) -> Said:
+            waiver = Waiver(asked_by=who, binding=binding)
+            return allowed(policy, present, gate.evaluate(policy, present, emergency=waiver)), {}
+
+        judge(None, now, actor)
         with signoff.database.reading() as connection:
             before = emergencies.waiting(connection, ref, now.candidate.version.identity)
         if before and not before.binding.differences(binding):
             return Outcome(ref=ref, event=None, message=f"{before.asked_by} has asked for {ref} already.")
         with signoff.database.writing() as connection:
-            _still_ours(connection, slot, actor, Action.BREAK_GLASS)
+            slots.require(connection, slot)
+            ledger.lock(connection)
+            judged = judged_again(signoff, policy, now, actor=actor, action=Action.BREAK_GLASS, judge=judge)(connection)
             expires_at = float(connection.execute(sa.select(database_time())).scalar_one()) + LIFETIME_SECONDS
             until = datetime.fromtimestamp(expires_at, tz=UTC).isoformat(timespec="milliseconds")
             event = ledger.append(
                 connection,
                 Entry(
                     kind=Kind.EMERGENCY_REQUESTED,
-                    actor=actor,
+                    actor=judged.actor,
                     at=signoff.now(),
                     ref=ref,
                     comment=reason,
-                    verdict=verdict,
-                    details={**context(policy, now), "expires_at": until, "replaces": before.seq if before else None},
+                    verdict=judged.verdict,
+                    details={**judged.context, "expires_at": until, "replaces": before.seq if before else None},
                 ),
             )
             _replace_earlier(connection, ref)
@@ -99,7 +123,7 @@ def ask(
                     reason=reason,
                     asked_at=event.body["at"],
                     expires_at=expires_at,
-                    own=_own(now),
+                    own=dict(now.bars),
                     state=emergencies.ASKED,
                 )
             )
@@ -138,24 +162,38 @@ def confirm(
         if request.released_seq:
             return Outcome(ref=ref, event=None, message=f"{ref} was put into Production by this request already.")
         _still_waits(request)
-        policy, now = facts.fresh(signoff, ref)
+
+        def waiver(who: Actor, place: Database | Connection) -> Waiver:
+            asker = people.acting(place, request.asked_by, source)
+            return Waiver(asked_by=asker, binding=request.binding, confirmed_by=who)
+
+        def first(policy: Policy, now: Facts) -> None:
+            if not is_champion(policy, now):
+                refuse_before_files(signoff, policy, now, emergency=waiver(actor, signoff.database))
+
+        def judge(place: Database | Connection, present: Facts, who: Actor) -> Said:
+            verdict = gate.evaluate(policy, present, emergency=waiver(who, place))
+            return allowed(policy, present, verdict), _details(request, policy, present)
+
+        def in_transaction(connection: Connection, present: Facts, who: Actor) -> Said:
+            _still_waits(emergencies.emergency(connection, number))
+            return judge(connection, present, who)
+
+        policy, now = facts.fresh(signoff, ref, first=first)
         expiry.mark(signoff, policy, now)
         if is_champion(policy, now):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
         require_as_seen(seen, policy, now, "Look again.")
-        asker = people.acting(signoff.database, request.asked_by, source)
-        waiver = Waiver(asked_by=asker, binding=request.binding, confirmed_by=actor)
-        verdict = allowed(policy, now, gate.evaluate(policy, now, emergency=waiver))
-        event = put_into_production(
+        judge(signoff.database, now, actor)
+        event = intents.carry_out(
             signoff,
             slot,
-            policy,
-            now,
             subject="emergency",
-            actor=actor,
+            change=into_production(signoff, policy, now),
             comment=comment,
-            verdict=verdict,
-            details=_details(request, policy, now),
+            judge=judged_again(
+                signoff, policy, now, actor=actor, action=Action.CONFIRM_EMERGENCY, judge=in_transaction
+            ),
         )
     mirror.flush(signoff)
     message = f"{ref} is in {policy.rules.champion.stage}. Somebody else must now review the emergency."
@@ -178,8 +216,10 @@ def withdraw(signoff: Signoff, number: int, *, by: str, comment: str, source: So
             return Outcome(ref=ref, event=None, message=f"The emergency of {ref} is withdrawn already.")
         _still_waits(request)
         with signoff.database.writing() as connection:
-            _still_ours(connection, slot, actor, Action.WITHDRAW_EMERGENCY)
-            event = ledger.append(connection, _entry(signoff, Kind.EMERGENCY_WITHDRAWN, actor, request, comment))
+            slots.require(connection, slot)
+            ledger.lock(connection)
+            who = still_may(signoff, connection, actor, Action.WITHDRAW_EMERGENCY)
+            event = ledger.append(connection, _entry(signoff, Kind.EMERGENCY_WITHDRAWN, who, request, comment))
             _move(connection, request, emergencies.ASKED, state=emergencies.WITHDRAWN)
     return Outcome(ref=ref, event=event, message=f"The emergency of {ref} is withdrawn.")
 
@@ -199,18 +239,18 @@ def review(
     actor = acting(signoff, by, source, Action.REVIEW_EMERGENCY, ref, "emergency")
     with refusals_recorded(signoff, "emergency", actor, ref):
         found = _found(signoff, number)
-        if found.partial(actor):
-            raise Refused(f"{actor.username} had a hand in this emergency of {ref}; somebody else must review it.")
+        if why := found.partial(actor):
+            raise Refused(f"{why}; somebody else must review the emergency of {ref}.")
         if found.state == emergencies.REVIEWED:
             return Outcome(ref=ref, event=None, message=f"The emergency of {ref} was reviewed already.")
         if not found.unreviewed:
             raise Refused(f"The emergency of {ref} was not carried out, so there is nothing to review.")
         verdict = JUSTIFIED if justified else NOT_JUSTIFIED
         with signoff.database.writing() as connection:
-            entry = _entry(signoff, Kind.EMERGENCY_REVIEWED, actor, found, comment, verdict=verdict)
+            ledger.lock(connection)
+            who = still_may(signoff, connection, actor, Action.REVIEW_EMERGENCY)
+            entry = _entry(signoff, Kind.EMERGENCY_REVIEWED, who, found, comment, verdict=verdict)
             event = ledger.append(connection, entry)
-            # Again, now that the ledger is locked.
-            permissions.require(people.acting(connection, by, source), Action.REVIEW_EMERGENCY)
             _move(
                 connection,
                 found,
@@ -239,17 +279,6 @@ def _still_waits(request: Emergency) -> None:
         )
 
 
-def _still_ours(connection: Connection, slot: Slot, actor: Actor, action: Action) -> None:
-    slots.require(connection, slot)
-    permissions.require(people.acting(connection, actor.username, actor.source), action)
-
-
-def _own(now: Facts) -> list[str]:
-    """Whose version it is: neither of them may confirm or review."""
-    submitter = now.submission.submitted_by if now.submission else None
-    return sorted({person for person in (now.candidate.claimed_author, submitter) if person})
-
-
 def _details(request: Emergency, policy: Policy, now: Facts) -> dict[str, object]:
     counting = {vote.seq for vote in now.decisions if not gate.void_reasons(vote, policy, now)}
     approvals = [approval for approval in context(policy, now)["approvals"] if approval["seq"] in counting]
@@ -260,7 +289,7 @@ def _details(request: Emergency, policy: Policy, now: Facts) -> dict[str, object
             "asked_by": request.asked_by,
             "asked_at": request.asked_at,
             "reason": request.reason,
-            "own": sorted({*request.own, *_own(now)}),
+            "own": dict(now.bars),
         },
     }
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
 
 from pydantic import SecretStr
+from sqlalchemy.engine import Connection
 
-from services import gate, signing
+from services import facts, gate, signing
 from services.accounts import people, permissions, sessions
 from services.bars import REGISTERED_BY
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED
@@ -24,16 +27,17 @@ from services.errors import (
     RegistryUnavailable,
     StaleDecision,
 )
-from services.evidence import Binding, Evidence, Facts
+from services.evidence import Binding, Evidence, Facts, Waiver
 from services.gate import GateRefused, Verdict
 from services.policy import Policy
-from services.record import mirror, refusals
+from services.record import activation, mirror, refusals
 from services.record.ledger import Kind
 from services.recorded_facts import datasets, recorded, votes
 from services.signing import Act, ElectronicSignature
 from services.signoff import Signoff
 from services.steps import intents, slots
-from services.steps.slots import Slot
+from services.steps.intents import Judge, Judged
+from services.steps.slots import Rank, Slot
 
 MAX_COMMENT = 10_000
 
@@ -63,7 +67,7 @@ def acting(signoff: Signoff, username: str, source: Source, action: Action, ref:
     return actor
 
 
-def person(signoff: Signoff, username: str, source: Source) -> Actor:
+def person(signoff: Signoff, username: str, source: Source, connection: Connection | None = None) -> Actor:
     """Who that is, with the roles of this moment; raises `NotAllowed` for nobody we know.
 
     An MLflow client that did not authenticate is a service identity, whose roles are a setting.
@@ -71,16 +75,68 @@ def person(signoff: Signoff, username: str, source: Source) -> Actor:
     if source is Source.MLFLOW_CLIENT and username == people.MLFLOW_CLIENT:
         roles = signoff.settings.anonymous_roles
         return Actor(username=username, name="An MLflow client", roles=roles, source=source, automation=True)
-    return people.acting(signoff.database, username, source)
+    return people.acting(connection or signoff.database, username, source)
+
+
+def allowed(policy: Policy, seen: Facts, verdict: Verdict) -> Verdict:
+    """The verdict itself; raises `GateRefused` when a check failed."""
+    if not verdict.allowed:
+        raise gate_refused(policy, seen, verdict)
+    return verdict
+
+
+Said: TypeAlias = tuple[Verdict | None, Mapping[str, Any]]
+"""What the gate said, if it was asked, and what the record keeps beside `context`."""
+
+
+def judged_again(
+    signoff: Signoff,
+    policy: Policy,
+    seen: Facts,
+    *,
+    actor: Actor,
+    action: Action | None,
+    judge: Callable[[Connection, Facts, Actor], Said],
+    signature: ElectronicSignature | None = None,
+) -> Judge:
+    """The second judging of what was judged before: in the transaction that records it, and without reading a file.
+
+    ``judge`` is given the facts and the actor of that moment. An account that was disabled, a role that was taken
+    away, a vote, a finding, a freeze or another policy that came while files were read refuses here, and what is
+    recorded names nothing that was lost. ``action`` None needs no role.
+    """
+
+    def judged(connection: Connection) -> Judged:
+        activation.require_in_force(connection, policy)
+        who = still_may(signoff, connection, actor, action) if action else actor
+        now = facts.again(signoff, connection, seen)
+        verdict, details = judge(connection, now, who)
+        return Judged(actor=who, context={**context(policy, now, signature), **details}, verdict=verdict)
+
+    return judged
+
+
+def still_may(signoff: Signoff, connection: Connection, actor: Actor, action: Action) -> Actor:
+    """The same actor with the roles of this moment; raises `NotAllowed` when the account or the role is gone."""
+    who = person(signoff, actor.username, actor.source, connection)
+    permissions.require(who, action)
+    return who
 
 
 @contextmanager
 def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: VersionRef | None) -> Iterator[None]:
-    """Record whatever is refused inside as one event, repeats of it as a count, and let it go on."""
+    """Record whatever is refused inside as one event, repeats of it as a count, and let it go on.
+
+    The event names the roles held when it was refused: one that was lost since is not held any more.
+    """
     try:
         yield
     except (Refused, PromotionConflict) as error:
         refused = error if isinstance(error, GateRefused) else None
+        try:
+            actor = person(signoff, actor.username, actor.source)
+        except NotAllowed:
+            actor = replace(actor, roles=frozenset())
         refusals.record(
             signoff.database,
             kind=Kind.of(subject, "refused"),
@@ -104,12 +160,19 @@ def require_as_seen(binding: Binding | None, policy: Policy, seen: Facts, advice
 
 
 @contextmanager
-def slot_held(signoff: Signoff, ref: VersionRef, actor: Actor, purpose: str) -> Iterator[Slot]:
+def slot_held(
+    signoff: Signoff, ref: VersionRef, actor: Actor, purpose: str, *, free: bool = False, proposes: bool = False
+) -> Iterator[Slot]:
     """Hold the model's slot; what an earlier holder left open is closed first.
+
+    ``free``: anybody may do it. ``proposes``: so may a client that did not authenticate. Both give way to the rest.
 
     The slot is given back whatever happens, except when the outcome of a change is unknown: then it runs out.
     """
-    slot = slots.take(signoff.database, ref.name, holder=actor.username, purpose=purpose)
+    rank = Rank.CLIENT if actor.username == people.MLFLOW_CLIENT else Rank.PERSON
+    if free or (proposes and rank is Rank.CLIENT):
+        rank = Rank.ANYBODY
+    slot = slots.take(signoff.database, ref.name, holder=actor.username, purpose=purpose, rank=rank)
     try:
         if intents.recover(signoff, slot):
             mirror.flush(signoff)
@@ -190,10 +253,46 @@ def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None =
     }
 
 
+def refuse_before_files(
+    signoff: Signoff,
+    policy: Policy,
+    seen: Facts,
+    *,
+    actor: Actor | None = None,
+    unsigned: bool = False,
+    emergency: Waiver | None = None,
+) -> None:
+    """Raise `GateRefused` where a check that needs no file refuses for certain: then none is read.
+
+    The refusal has every check where the files are known from before; else those that need no file, and the record
+    says nothing of the rest, so that nobody judges it again by what was never looked at.
+    """
+    judge = partial(gate.before_files, policy, actor=actor, unsigned=unsigned, emergency=emergency)
+    verdict = judge(seen)
+    if verdict is None:
+        return
+    known = replace(
+        seen,
+        candidate=signoff.reader.with_known_files(seen.candidate),
+        champion=signoff.reader.with_known_files(seen.champion) if seen.champion else None,
+    )
+    if known.candidate.manifest is not None:
+        raise gate_refused(policy, known, judge(known) or verdict)
+    version = seen.candidate.version
+    raise GateRefused(
+        _refused(seen, verdict),
+        verdict,
+        {"identity": version.identity, "policy": policy.label, "policy_digest": policy.digest},
+    )
+
+
 def gate_refused(policy: Policy, seen: Facts, verdict: Verdict) -> GateRefused:
     """The refusal of a promotion, with all that was judged."""
-    words = f"{seen.candidate.ref} may not go to Production. {verdict.summary()}"
-    return GateRefused(words, verdict, context(policy, seen))
+    return GateRefused(_refused(seen, verdict), verdict, context(policy, seen))
+
+
+def _refused(seen: Facts, verdict: Verdict) -> str:
+    return f"{seen.candidate.ref} may not go to Production. {verdict.summary()}"
 
 
 def _metrics(evidence: Evidence) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from services import bars
 from services.accounts import permissions
 from services.database import database_time
 from services.domain import Action, Actor, VersionRef
 from services.errors import NotFound
-from services.evidence import Binding
+from services.evidence import Binding, Known
 from services.signoff import Signoff
 from services.tables import emergencies as table
 
@@ -39,8 +41,8 @@ class Emergency:
     expires_at: datetime
     expired: bool
     """Whether it ran out before it was confirmed."""
-    own: tuple[str, ...]
-    """Its author, as claimed, and its submitter."""
+    bars: Mapping[str, str]
+    """Everybody whose own the version is: id or name → why, in words."""
     state: str
     confirmed_by: str | None
     confirmed_by_id: str | None
@@ -61,16 +63,19 @@ class Emergency:
 
     def may_confirm(self, actor: Actor) -> bool:
         """Whether this person could be the second one; the gate judges it again."""
-        own = actor.person == self.asked_by_id or actor.username in self.own
-        return self.waits and not own and permissions.may(actor, Action.CONFIRM_EMERGENCY)
+        return self.waits and not self.partial(actor) and permissions.may(actor, Action.CONFIRM_EMERGENCY)
 
     def may_withdraw(self, actor: Actor) -> bool:
         """Whether this person may take it back: whoever asked, and nobody else."""
         return self.waits and actor.person == self.asked_by_id and permissions.may(actor, Action.WITHDRAW_EMERGENCY)
 
-    def partial(self, actor: Actor) -> bool:
-        """Whether a person had a hand in it, and so may not review it."""
-        return actor.person in {self.asked_by_id, self.confirmed_by_id} or actor.username in self.own
+    def partial(self, actor: Actor) -> str | None:
+        """Why a person may neither confirm nor review it, in words: they had a hand in it. None when they may."""
+        if actor.person in {None, self.asked_by_id}:
+            return f"{actor.username} asked for it"
+        if actor.person == self.confirmed_by_id:
+            return f"{actor.username} confirmed it"
+        return self.bars.get(actor.person) or self.bars.get(actor.username)
 
     def may_review(self, actor: Actor) -> bool:
         """Whether this person may review it now."""
@@ -78,11 +83,11 @@ class Emergency:
 
 
 def open_emergencies(signoff: Signoff) -> list[Emergency]:
-    """Every request that may still be confirmed and every emergency nobody has reviewed, oldest first; one query."""
+    """Every request that may still be confirmed and every emergency nobody has reviewed, oldest first."""
     waits = sa.and_(table.c.state == ASKED, table.c.expires_at > database_time())
     with signoff.database.reading() as connection:
         rows = connection.execute(_QUERY.where(sa.or_(table.c.state == RELEASED, waits)).order_by(table.c.seq))
-        return [_from(row) for row in rows]
+        return [_from(connection, row) for row in rows.all()]
 
 
 def emergency(connection: Connection, seq: int) -> Emergency:
@@ -90,24 +95,26 @@ def emergency(connection: Connection, seq: int) -> Emergency:
     row = connection.execute(_QUERY.where(table.c.seq == seq)).one_or_none()
     if row is None:
         raise NotFound(f"The record #{seq} asks for no emergency.")
-    return _from(row)
+    return _from(connection, row)
 
 
 def waiting(connection: Connection, ref: VersionRef, identity: str) -> Emergency | None:
     """The request for exactly this version that may still be confirmed, if there is one."""
     query = _QUERY.where(table.c.model == ref.name, table.c.version == ref.version, table.c.state == ASKED)
     row = connection.execute(query).one_or_none()
-    found = _from(row) if row else None
+    found = _from(connection, row) if row else None
     return found if found and found.waits and found.identity == identity else None
 
 
 _QUERY = sa.select(table, (table.c.expires_at <= database_time()).label("expired"))
 
 
-def _from(row: Any) -> Emergency:
+def _from(connection: Connection, row: Any) -> Emergency:
+    ref, manifest = VersionRef(name=row.model, version=row.version), row.binding["manifest"]
+    known = Known(ref=ref, identity=row.identity, manifest=manifest or None, run_id=None, model_id=None)
     return Emergency(
         seq=row.seq,
-        ref=VersionRef(name=row.model, version=row.version),
+        ref=ref,
         identity=row.identity,
         binding=Binding(**row.binding),
         asked_by=row.asked_by,
@@ -116,7 +123,7 @@ def _from(row: Any) -> Emergency:
         asked_at=row.asked_at,
         expires_at=datetime.fromtimestamp(row.expires_at, tz=UTC),
         expired=bool(row.expired),
-        own=tuple(row.own),
+        bars=bars.recorded(connection, known),
         state=row.state,
         confirmed_by=row.confirmed_by,
         confirmed_by_id=row.confirmed_by_id,

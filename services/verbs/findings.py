@@ -11,7 +11,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from services import bars, facts
-from services.accounts import people, permissions
 from services.domain import Action, ModelVersion, Source, VersionRef
 from services.errors import NotFound, Refused
 from services.evidence import Finding, Known
@@ -19,7 +18,7 @@ from services.record import ledger, mirror
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
 from services.tables import findings, submissions
-from services.verbs.common import acting, refusals_recorded, words
+from services.verbs.common import acting, refusals_recorded, still_may, words
 from services.verbs.reviews import Outcome
 
 
@@ -81,9 +80,11 @@ def _settle(
     actor = acting(signoff, by, source, action, ref, "finding")
     with refusals_recorded(signoff, "finding", actor, ref), signoff.database.writing() as connection:
         row = connection.execute(sa.select(findings).where(findings.c.id == number).with_for_update()).one()
-        permissions.require(people.acting(connection, by, source), action)
-        if had_a_hand := bars.recorded(connection, _known(row)).get(actor.person or ""):
-            raise Refused(f"{by} {had_a_hand}; somebody else must say whether a finding is answered.")
+        ledger.lock(connection)
+        actor = still_may(signoff, connection, actor, action)
+        barred = bars.recorded(connection, _known(row))
+        if why := barred.get(actor.person or "") or barred.get(actor.username):
+            raise Refused(f"{why}; somebody else must say whether a finding in {ref} is answered.")
         if facts.finding_from(row).open is not resolving:
             state = "resolved" if resolving else "open"
             return Outcome(ref=ref, event=None, message=f"The finding in {ref} is {state} already.")

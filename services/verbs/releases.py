@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from pydantic import SecretStr
@@ -14,20 +13,19 @@ from services.accounts import people, permissions
 from services.domain import Action, Actor, Source, Stage, VersionRef
 from services.errors import Refused
 from services.evidence import Binding, Facts
-from services.gate import Verdict, evaluate
+from services.gate import evaluate
 from services.policy import Policy
 from services.record import mirror
-from services.record.ledger import Event
-from services.signing import ElectronicSignature
 from services.signoff import Signoff
 from services.steps import changes, intents
-from services.steps.slots import Slot
 from services.tables import emergencies, promotions
 from services.verbs.common import (
+    Said,
     acting,
-    context,
-    gate_refused,
+    allowed,
+    judged_again,
     refusals_recorded,
+    refuse_before_files,
     require_as_seen,
     sign,
     signature_needed,
@@ -154,9 +152,16 @@ def archive(
             slot,
             subject="archival",
             change=change,
-            actor=actor,
             comment=reason,
-            context=context(policy, seen, signature),
+            judge=judged_again(
+                signoff,
+                policy,
+                seen,
+                actor=actor,
+                action=Action.ARCHIVE,
+                judge=lambda *_: (None, {}),
+                signature=signature,
+            ),
         )
     mirror.flush(signoff)
     return Outcome(ref=ref, event=event, message=f"{ref} is archived.")
@@ -181,60 +186,33 @@ def _release(
         refusals_recorded(signoff, subject, actor, ref),
         slot_held(signoff, ref, actor, f"the {subject} of v{ref.version}") as slot,
     ):
-        policy, seen = facts.fresh(signoff, ref, rollback=action is Action.ROLLBACK)
+
+        def first(policy: Policy, seen: Facts) -> None:
+            if not is_champion(policy, seen):
+                refuse_before_files(signoff, policy, seen, actor=actor, unsigned=password is None)
+
+        policy, seen = facts.fresh(signoff, ref, rollback=action is Action.ROLLBACK, first=first)
         expiry.mark(signoff, policy, seen)
         if is_champion(policy, seen):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
         require_as_seen(binding, policy, seen, "Look again, then promote.")
         signature = sign(signoff, policy, seen, actor, action, password)
-        verdict = allowed(policy, seen, evaluate(policy, seen, actor=actor, signature=signature))
-        event = put_into_production(
+
+        def judge(_: object, now: Facts, who: Actor) -> Said:
+            return allowed(policy, now, evaluate(policy, now, actor=who, signature=signature)), {}
+
+        judge(None, seen, actor)
+        event = intents.carry_out(
             signoff,
             slot,
-            policy,
-            seen,
             subject=subject,
-            actor=actor,
+            change=into_production(signoff, policy, seen),
             comment=reason,
-            verdict=verdict,
-            signature=signature,
+            judge=judged_again(signoff, policy, seen, actor=actor, action=action, judge=judge, signature=signature),
         )
     mirror.flush(signoff)
     done = "back in" if action is Action.ROLLBACK else "in"
     return Outcome(ref=ref, event=event, message=f"{ref} is {done} {policy.rules.champion.stage}.")
-
-
-def allowed(policy: Policy, seen: Facts, verdict: Verdict) -> Verdict:
-    """The verdict itself; raises `GateRefused` when a check failed."""
-    if not verdict.allowed:
-        raise gate_refused(policy, seen, verdict)
-    return verdict
-
-
-def put_into_production(
-    signoff: Signoff,
-    slot: Slot,
-    policy: Policy,
-    seen: Facts,
-    *,
-    subject: str,
-    actor: Actor,
-    comment: str,
-    verdict: Verdict,
-    signature: ElectronicSignature | None = None,
-    details: Mapping[str, Any] | None = None,
-) -> Event:
-    """Carry out what the gate has allowed; raises as `intents.carry_out`."""
-    return intents.carry_out(
-        signoff,
-        slot,
-        subject=subject,
-        change=_change(signoff, policy, seen),
-        actor=actor,
-        comment=comment,
-        context={**context(policy, seen, signature), **(details or {})},
-        verdict=verdict,
-    )
 
 
 def is_champion(policy: Policy, seen: Facts) -> bool:
@@ -243,7 +221,8 @@ def is_champion(policy: Policy, seen: Facts) -> bool:
     return seen.candidate.version.stage == target.stage and seen.model.aliases.get(target.alias) == ref.version
 
 
-def _change(signoff: Signoff, policy: Policy, seen: Facts) -> changes.Change:
+def into_production(signoff: Signoff, policy: Policy, seen: Facts) -> changes.Change:
+    """The change that makes the candidate the champion and archives the one it replaces."""
     return changes.prescribe(
         seen.model,
         signoff.registry.versions(seen.candidate.ref.name),

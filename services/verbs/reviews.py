@@ -19,8 +19,9 @@ from services.side_by_side.recorded_comparison import against_champion
 from services.signoff import Signoff
 from services.steps import changes, effects, intents
 from services.verbs.common import (
+    Said,
     acting,
-    context,
+    judged_again,
     refusals_recorded,
     require_as_seen,
     signature_needed,
@@ -67,12 +68,12 @@ def _submit(signoff: Signoff, ref: VersionRef, actor: Actor, comment: str, *, pr
     comment = words(comment, "comment")
     with (
         refusals_recorded(signoff, "submission", actor, ref),
-        slot_held(signoff, ref, actor, f"submitting v{ref.version}") as slot,
+        slot_held(signoff, ref, actor, f"submitting v{ref.version}", proposes=True) as slot,
     ):
         policy, seen = facts.fresh(signoff, ref)
-        if seen.submission and seen.submission.status != Status.CHANGES_REQUESTED:
-            if seen.submission.proposal and not proposal and actor.person:
-                return _take_over(signoff, policy, seen, seen.submission, actor, comment)
+        if seen.submission and seen.submission.proposal and not proposal and actor.person:
+            return _take_over(signoff, policy, seen, seen.submission, actor, comment)
+        if _pending(seen):
             return Outcome(ref=ref, event=None, message=f"{ref} is already waiting for review.")
         if seen.candidate.version.stage == policy.rules.champion.stage:
             raise Refused(f"{ref} is already in {policy.rules.champion.stage}.")
@@ -83,15 +84,20 @@ def _submit(signoff: Signoff, ref: VersionRef, actor: Actor, comment: str, *, pr
             stage=policy.rules.candidate.stage,
             point=[policy.rules.candidate.alias],
         )
+
+        def judge(_: object, now: Facts, __: Actor) -> Said:
+            if _pending(now):
+                raise PromotionConflict(f"Someone else acted on the submission of {ref} first; look again.")
+            return gate.evaluate(policy, now), {"proposal": True} if proposal else {}
+
+        needed = None if proposal else Action.SUBMIT
         event = intents.carry_out(
             signoff,
             slot,
             subject="submission",
             change=change,
-            actor=actor,
             comment=comment,
-            context={**context(policy, seen), **({"proposal": True} if proposal else {})},
-            verdict=gate.evaluate(policy, seen),
+            judge=judged_again(signoff, policy, seen, actor=actor, action=needed, judge=judge),
         )
     mirror.flush(signoff)
     done = "proposed; a person must submit it" if proposal else "submitted for review"
@@ -102,23 +108,28 @@ def _take_over(
     signoff: Signoff, policy: Policy, seen: Facts, submission: Submission, actor: Actor, comment: str
 ) -> Outcome:
     ref = seen.candidate.ref
+
+    def judge(_: object, now: Facts, __: Actor) -> Said:
+        _same(submission, now)
+        return gate.evaluate(policy, now), {}
+
     with signoff.database.writing() as connection:
+        ledger.lock(connection)
+        judged = judged_again(signoff, policy, seen, actor=actor, action=Action.SUBMIT, judge=judge)(connection)
         event = ledger.append(
             connection,
             Entry(
                 kind=Kind.SUBMISSION_TAKEN_OVER,
-                actor=actor,
+                actor=judged.actor,
                 at=signoff.now(),
                 ref=ref,
                 comment=comment,
-                verdict=gate.evaluate(policy, seen),
-                details=context(policy, seen),
+                verdict=judged.verdict,
+                details=judged.context,
             ),
         )
-        # Again, now that the ledger is locked.
-        permissions.require(people.acting(connection, actor.username, actor.source), Action.SUBMIT)
         if not effects.take_over(connection, submission.id, event):
-            raise PromotionConflict(f"Someone else submitted {ref} or ended its submission first; look again.")
+            raise PromotionConflict(f"Someone else submitted {ref} first; look again.")
         mirror.ask(connection, ref, event.seq)
     mirror.flush(signoff)
     return Outcome(ref=ref, event=event, message=f"{ref} is submitted for review; {actor.username} answers for it.")
@@ -230,12 +241,16 @@ def _decide(
     subject, kind, vote = _VOTE[action]
     actor = acting(signoff, by, source, action, ref, subject)
     with refusals_recorded(signoff, subject, actor, ref):
+
+        def judge(now: Facts, who: Actor) -> Submission:
+            _asked(policy, who, action)
+            submission = _submitted(now)
+            if action is Action.APPROVE and (why := gate.barred(who.person, who.username, now)):
+                raise SelfApproval(f"{why}; somebody else must approve {ref}.")
+            return submission
+
         policy, seen = facts.fresh(signoff, ref)
-        _asked(policy, actor, action)
-        submission = _submitted(seen)
-        if action is Action.APPROVE and gate.barred(actor.person, seen):
-            had_a_hand = seen.bars.get(actor.person or "", "has no account here")
-            raise SelfApproval(f"{actor.username} {had_a_hand}; somebody else must approve it.")
+        submission = judge(seen, actor)
         require_as_seen(binding, policy, seen, "Look again, then decide.")
         found = _addressed(signoff, findings, seen, submission, by)
         now = seen.binding(policy.digest)
@@ -245,30 +260,33 @@ def _decide(
         ):
             return Outcome(ref=ref, event=None, message=f"{by} has already decided so on {ref}.")
         signature = signature_needed(signoff, policy, seen, actor, action, password)
+        compared = against_champion(policy, seen) | ({"findings": [one.as_json() for one in found]} if found else {})
+
+        def in_transaction(_: object, present: Facts, who: Actor) -> Said:
+            _same(submission, present)
+            judge(present, who)
+            return gate.evaluate(policy, present), compared
+
         with signoff.database.writing() as connection:
+            ledger.lock(connection)
+            judged = judged_again(
+                signoff, policy, seen, actor=actor, action=action, judge=in_transaction, signature=signature
+            )(connection)
             event = ledger.append(
                 connection,
                 Entry(
                     kind=kind,
-                    actor=actor,
+                    actor=judged.actor,
                     at=signoff.now(),
                     ref=ref,
                     comment=comment,
-                    verdict=gate.evaluate(policy, seen),
-                    details=context(policy, seen, signature)
-                    | against_champion(policy, seen)
-                    | ({"findings": [one.as_json() for one in found]} if found else {}),
+                    verdict=judged.verdict,
+                    details=judged.context,
                 ),
             )
-            # Again, now that the ledger is locked: roles and submission may have changed while we were reading.
-            _asked(policy, people.acting(connection, by, source), action)
-            current = facts.open_submission(connection, seen.candidate.version)
-            if current is None or current.id != submission.id:
-                raise PromotionConflict(f"Someone else ended the submission of {ref} first; look again.")
             effects.vote(connection, submission.id, event, vote, now.as_json())
-            effects.raise_findings(connection, current, event, found)
-            voted = replace(seen, submission=current, decisions=facts.latest_decisions(connection, current))
-            effects.set_status(connection, ref, _status(policy, voted))
+            effects.raise_findings(connection, submission, event, found)
+            effects.set_status(connection, ref, _status(policy, facts.again(signoff, connection, seen)))
             mirror.ask(connection, ref, event.seq)
     mirror.flush(signoff)
     done = "sent back with changes requested" if action is Action.REQUEST_CHANGES else "approved"
@@ -290,14 +308,19 @@ def _end(
     actor = acting(signoff, by, source, action, ref, subject)
     with (
         refusals_recorded(signoff, subject, actor, ref),
-        slot_held(signoff, ref, actor, f"the {subject} of v{ref.version}") as slot,
+        slot_held(signoff, ref, actor, f"the {subject} of v{ref.version}", proposes=True) as slot,
     ):
+
+        def judge(now: Facts, who: Actor) -> Submission:
+            if action is Action.REJECT:
+                _asked(policy, who, action)
+            submission = _submitted(now)
+            if action is Action.WITHDRAW:
+                _own(who, submission)
+            return submission
+
         policy, seen = facts.fresh(signoff, ref)
-        if action is Action.REJECT:
-            _asked(policy, actor, action)
-        submission = _submitted(seen)
-        if action is Action.WITHDRAW:
-            _own(actor, submission)
+        submission = judge(seen, actor)
         require_as_seen(binding, policy, seen, "Look again, then decide.")
         signature = signature_needed(signoff, policy, seen, actor, action, password)
         compared = against_champion(policy, seen) if action is Action.REJECT else {}
@@ -309,14 +332,21 @@ def _end(
             stage=Stage.NONE if stage == policy.rules.candidate.stage else stage,
             unpoint=[policy.rules.candidate.alias],
         )
+
+        def in_transaction(_: object, present: Facts, who: Actor) -> Said:
+            _same(submission, present)
+            judge(present, who)
+            return None, {**compared, "submission": submission.id}
+
         event = intents.carry_out(
             signoff,
             slot,
             subject=subject,
             change=change,
-            actor=actor,
             comment=comment,
-            context={**context(policy, seen, signature), **compared, "submission": submission.id},
+            judge=judged_again(
+                signoff, policy, seen, actor=actor, action=action, judge=in_transaction, signature=signature
+            ),
         )
     mirror.flush(signoff)
     return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
@@ -331,6 +361,15 @@ def _asked(policy: Policy, actor: Actor, action: Action) -> None:
             raise Refused(f"Policy {policy.rules.name} lets no automation approve.")
         return
     permissions.require_vote(actor, action, policy=policy.rules.name, asked=policy.rules.voters)
+
+
+def _pending(seen: Facts) -> bool:
+    return seen.submission is not None and seen.submission.status != Status.CHANGES_REQUESTED
+
+
+def _same(submission: Submission, now: Facts) -> None:
+    if now.submission is None or now.submission.id != submission.id:
+        raise PromotionConflict(f"Someone else ended the submission of {submission.ref} first; look again.")
 
 
 def _submitted(seen: Facts) -> Submission:

@@ -133,12 +133,12 @@ def _optional(text: str) -> str:
 
 
 def _not_their_own(signoff: Signoff, version: ModelVersion, actor: Actor) -> None:
-    """Refuses a consent of a person who had a hand in the version: they would vouch for their own code."""
+    """Refuses a consent of the version's author, as claimed, or submitter: they would vouch for their own code."""
     try:
         run = signoff.registry.run(version.run_id) if version.run_id else None
     except NotFound:
         run = None
     with signoff.database.reading() as connection:
-        had_a_hand = bars.of_candidate(connection, Evidence(version=version, run=run)).get(actor.person or "")
-    if had_a_hand:
-        raise Refused(f"{actor.username} {had_a_hand}; somebody else must consent to its code.")
+        barred = bars.of_candidate(connection, Evidence(version=version, run=run))
+    if why := barred.get(actor.person or "") or barred.get(actor.username):
+        raise Refused(f"{why}; somebody else must consent to the code of {version.ref}.")

@@ -153,9 +153,8 @@ class Dossier:
         """In one sentence, why somebody who has a vote here is not asked to approve; empty when they are."""
         if gate.wanted(actor, self.policy, self.facts):
             return ""
-        if gate.barred(actor.person, self.facts):
-            done = self.facts.bars.get(actor.person or "", "have no account here")
-            return f"You {done}: you may not approve it, only ask for changes or reject it."
+        if why := gate.barred(actor.person, actor.username, self.facts):
+            return f"It is your own ({why}): you may not approve it, only ask for changes or reject it."
         return "Your approval is not missing; you can still ask for changes or reject it."
 
     @property

@@ -103,7 +103,7 @@ def _tasks(actor: Actor, item: Item) -> list[Task]:
 
 def _independent(actor: Actor, item: Item) -> bool:
     """Whether this person could say that a finding is answered; the verb judges it again."""
-    own = item.facts is None or gate.barred(actor.person, item.facts)
+    own = item.facts is None or gate.barred(actor.person, actor.username, item.facts) is not None
     return permissions.may(actor, Action.RESOLVE) and not own
 
 

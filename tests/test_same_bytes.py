@@ -1,0 +1,220 @@
+"""Who had a hand in a version may not vote on it, under whatever name the same bytes turn up again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services import facts
+from services.accounts import people
+from services.domain import Role, VersionRef
+from services.errors import Refused, SelfApproval
+from services.evidence import FindingDraft, Severity
+from services.gate import GateRefused
+from services.signoff import Signoff
+from services.validation.jobs import Origin, Wanted
+from services.verbs import findings, releases, reviews, validations
+from tests.conftest import BOTH
+from tests.fakes import FakeRegistry
+from tests.ledgers import kinds
+from tests.outside import do, stage
+
+DATABASES = BOTH
+WANTED = Wanted(origin=Origin.PLACE, name="/data/holdout.csv", target="y")
+BLOCKING = FindingDraft(text="Trained on the test set.", severity=Severity.BLOCKING)
+
+
+@pytest.fixture
+def candidate(registry: FakeRegistry) -> VersionRef:
+    """A good version nobody has submitted yet."""
+    return registry.add_version("m", {"val_auc": 0.95})
+
+
+def copy(registry: FakeRegistry, of: VersionRef, name: str, **changes: object) -> VersionRef:
+    """The same run and bytes registered again."""
+    found = registry.add_version(name, {"val_auc": 0.95}, files=dict(registry._files[of]))
+    same = {"run_id": registry._versions[of].run_id, "source": registry._versions[of].source, **changes}
+    registry._versions[found] = replace(registry._versions[found], **same)
+    return found
+
+
+def claim(registry: FakeRegistry, ref: VersionRef, user: str) -> None:
+    """The run's ``mlflow.user``, as anybody may set it."""
+    run_id = registry._versions[ref].run_id or ""
+    registry._runs[run_id] = replace(registry._runs[run_id], user=user)
+
+
+def approved_by(signoff: Signoff, ref: VersionRef, person: str) -> None:
+    """The approval is refused, and nothing but the refusal is recorded."""
+    before = kinds(signoff)
+    with pytest.raises(SelfApproval):
+        reviews.approve(signoff, ref, by=person, comment="I like it.")
+    assert kinds(signoff) == [*before, "approval:refused"]
+
+
+class TestWhoSubmitted:
+    def test_stays_barred_when_the_submission_was_withdrawn_and_a_client_proposed_it_again(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        reviews.submit(signoff, candidate, by="both", comment="Mine.")
+        reviews.withdraw(signoff, candidate, by="both", comment="Not yet.")
+        assert do(signoff, registry, stage(registry, 1, "Staging")).allowed
+        reviews.submit(signoff, candidate, by="scientist", comment="I answer for it.")
+        approved_by(signoff, candidate, "both")
+        with pytest.raises(GateRefused):
+            releases.promote(signoff, candidate, by="release_manager", reason="Now.")
+        assert registry.version(candidate).stage == "Staging"
+
+    @pytest.mark.parametrize("name", ["m", "another_name"])
+    def test_is_barred_from_the_same_run_registered_again(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef, name: str
+    ) -> None:
+        reviews.submit(signoff, candidate, by="both", comment="Mine.")
+        again = copy(registry, candidate, name)
+        reviews.submit(signoff, again, by="scientist", comment="The same run.")
+        approved_by(signoff, again, "both")
+
+    def test_is_barred_from_the_same_bytes_of_another_run(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        reviews.submit(signoff, candidate, by="both", comment="Mine.")
+        again = copy(registry, candidate, "m", run_id=None, source="models:/m-copied")
+        reviews.submit(signoff, again, by="scientist", comment="A copy.")
+        approved_by(signoff, again, "both")
+
+    def test_may_vote_on_what_only_shares_the_name(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        reviews.submit(signoff, candidate, by="both", comment="Mine.")
+        other = registry.add_version("m", {"val_auc": 0.95})
+        reviews.submit(signoff, other, by="scientist", comment="Another one.")
+        assert reviews.approve(signoff, other, by="both", comment="Good.").event
+
+    def test_does_not_consent_to_its_code(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        reviews.submit(signoff, candidate, by="both", comment="Mine.")
+        reviews.withdraw(signoff, candidate, by="both", comment="Not yet.")
+        with pytest.raises(
+            Refused,
+            match="that was withdrawn, and still counts; somebody else must consent",
+        ):
+            validations.ask(signoff, candidate, WANTED, by="both", comment="I trust it.", consent=True)
+        assert kinds(signoff)[-1] == "validation:refused"
+
+
+class TestWhoTrained:
+    def test_stays_barred_when_the_claim_is_rewritten_after_the_submission(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        claim(registry, candidate, "reviewer")
+        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+        claim(registry, candidate, "somebody-else")
+        approved_by(signoff, candidate, "reviewer")
+
+    def test_is_nobody_who_is_claimed_only_afterwards(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+        claim(registry, candidate, "reviewer")
+        assert reviews.approve(signoff, candidate, by="reviewer", comment="Good.").event
+        assert releases.promote(signoff, candidate, by="release_manager", reason="Now.").event
+
+    def test_stays_barred_when_it_is_submitted_again_under_another_claim(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        claim(registry, candidate, "reviewer")
+        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+        reviews.withdraw(signoff, candidate, by="scientist", comment="Wait.")
+        claim(registry, candidate, "somebody-else")
+        reviews.submit(signoff, candidate, by="scientist", comment="Again.")
+        approved_by(signoff, candidate, "reviewer")
+
+
+class TestWhoRegistered:
+    def test_is_barred_by_the_tag_that_the_hook_wrote(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry.tag(candidate, "signoff.registered_by", "reviewer")
+        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+        approved_by(signoff, candidate, "reviewer")
+        registry.tag(candidate, "signoff.registered_by", "")
+        with pytest.raises(SelfApproval):
+            reviews.approve(signoff, candidate, by="reviewer", comment="I still like it.")
+
+    def test_is_barred_as_the_person_whose_account_it_is(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        people.add_account(signoff.database, username="rita@mlflow", name="R", hashed="!", roles=[Role.VIEWER])
+        with signoff.database.writing() as connection:
+            person = people.acting(connection, "reviewer", people.Source.BROWSER).person
+            people.update(connection, "rita@mlflow", person=person)
+        registry.tag(candidate, "signoff.registered_by", "rita@mlflow")
+        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+        approved_by(signoff, candidate, "reviewer")
+
+
+class TestWhatWasSaidOfTheSameBytes:
+    def test_a_blocking_finding_keeps_a_copy_under_another_name_out_of_production(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+        reviews.request_changes(signoff, candidate, by="reviewer", comment="No.", findings=[BLOCKING])
+        reviews.reject(signoff, candidate, by="reviewer", comment="Not like this.")
+        again = copy(registry, candidate, "another_name")
+        reviews.submit(signoff, again, by="scientist", comment="A good one.")
+        reviews.approve(signoff, again, by="reviewer2", comment="Good.")
+        with pytest.raises(GateRefused, match="reviewer found in m/v1, which is the same model: Trained on the test"):
+            releases.promote(signoff, again, by="release_manager", reason="Now.")
+        assert registry.version(again).stage == "Staging"
+
+    def test_resolving_it_where_it_was_raised_lets_the_copy_pass(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+        reviews.request_changes(signoff, candidate, by="reviewer", comment="No.", findings=[BLOCKING])
+        reviews.reject(signoff, candidate, by="reviewer", comment="Not like this.")
+        again = copy(registry, candidate, "another_name")
+        reviews.submit(signoff, again, by="scientist", comment="A good one.")
+        _, seen = facts.fresh(signoff, again)
+        (found,) = seen.findings
+        assert found.ref == candidate
+        findings.resolve(signoff, found.ref, found.id, by="reviewer2", comment="It was not.")
+        reviews.approve(signoff, again, by="reviewer2", comment="Good.")
+        assert releases.promote(signoff, again, by="release_manager", reason="Now.").event
+
+    def test_a_rejection_is_told_to_the_reviewers_of_a_copy(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+        reviews.reject(signoff, candidate, by="reviewer", comment="It leaks.")
+        again = copy(registry, candidate, "another_name")
+        outcome = reviews.submit(signoff, again, by="scientist", comment="A good one.")
+        assert outcome.event
+        (check,) = [check for check in outcome.event.verdict.checks if check.id == "elsewhere"]
+        assert check.passed
+        assert check.reason.startswith("reviewer rejected m/v1, which is the same model, on 2026-11-01: It leaks.")
+
+    def test_an_open_request_for_changes_refuses_a_copy(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+        reviews.request_changes(signoff, candidate, by="reviewer", comment="Look at the split.")
+        again = copy(registry, candidate, "another_name")
+        reviews.submit(signoff, again, by="scientist", comment="A good one.")
+        reviews.approve(signoff, again, by="reviewer2", comment="Good.")
+        with pytest.raises(GateRefused, match="reviewer requested changes of m/v1, which is the same model"):
+            releases.promote(signoff, again, by="release_manager", reason="Now.")
+        reviews.withdraw(signoff, candidate, by="scientist", comment="Given up.")
+        assert releases.promote(signoff, again, by="release_manager", reason="Now.").event
+
+    def test_versions_without_files_are_not_taken_for_each_other(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        registry._files[candidate] = {}
+        reviews.submit(signoff, candidate, by="both", comment="Mine.")
+        other = registry.add_version("m", {"val_auc": 0.95})
+        registry._files[other] = {}
+        reviews.submit(signoff, other, by="scientist", comment="Another one.")
+        assert reviews.approve(signoff, other, by="both", comment="Good.").event
