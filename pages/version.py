@@ -2,7 +2,17 @@
 
 import streamlit as st
 
-from components import comparison, conversation, decision, dossier, emergencies, findings, record, validating
+from components import (
+    comparison,
+    conversation,
+    decision,
+    dossier,
+    emergencies,
+    findings,
+    record,
+    statements,
+    validating,
+)
 from components.acting import act_and_move_on, outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
@@ -24,8 +34,9 @@ def render(session: Session) -> None:
         emergencies.panel(session, found.emergencies, found)
         if request := decision.decision_box(found, session.user) or confirmed:
             act_and_move_on(session, request)
-        if request := findings.panel(found, session.user):
-            act_and_move_on(session, request)
+        for panel in (findings.panel, statements.panel):
+            if request := panel(found, session.user):
+                act_and_move_on(session, request)
         dossier.lifecycle(found, uri)
         tabs(session, found)
 

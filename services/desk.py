@@ -10,13 +10,13 @@ from pydantic import SecretStr
 
 from services.accounts import people
 from services.accounts.tokens import Scope
-from services.domain import Action, Source, VersionRef
+from services.domain import Action, Dataset, Source, VersionRef
 from services.errors import BadInput
 from services.evidence import Binding, FindingDraft
 from services.reconciliation import reconciler
 from services.signoff import Signoff
 from services.validation.jobs import Wanted
-from services.verbs import automation, break_glass, findings, idempotency, releases, reviews, validations
+from services.verbs import automation, break_glass, findings, idempotency, releases, reviews, statements, validations
 from services.verbs.common import refusals_recorded
 from services.verbs.reviews import Outcome
 
@@ -46,6 +46,7 @@ SUBJECTS = {
     Action.CANCEL_VALIDATION: "validation",
     Action.RESOLVE: "finding",
     Action.REOPEN: "finding",
+    Action.STATE_DATASET: "statement",
 }
 """What a token can be used for, and what the record calls it. The others name what they are about by a number alone, so
 that a request's ``ref`` does not say which model a scope would have to cover; a finding must be one of ``ref``."""
@@ -65,7 +66,8 @@ class Request:
     ``deviation`` the change past Signoff that is to be restored or adopted. ``emergency`` is the record that asked
     for one, when it is to be confirmed, withdrawn or reviewed; ``justified`` is what the review found. ``password``
     is what the person signs with, where the policy asks for it; it is shown, kept and recorded nowhere. ``wanted`` is
-    what a version is to be validated on, and ``validation`` the one that is to be cancelled.
+    what a version is to be validated on, and ``validation`` the one that is to be cancelled; ``dataset`` is what is
+    stated about the champion ``ref``.
     """
 
     action: Action
@@ -79,6 +81,7 @@ class Request:
     justified: bool = False
     wanted: Wanted | None = None
     validation: int = 0
+    dataset: Dataset | None = None
     password: SecretStr | None = field(default=None, repr=False, compare=False)
 
 
@@ -146,6 +149,7 @@ def _as_json(request: Request) -> dict[str, Any]:
         "justified": request.justified,
         **({"wanted": request.wanted.told} if request.wanted else {}),
         **({"validation": request.validation} if request.validation else {}),
+        **({"dataset": [request.dataset.name, request.dataset.digest]} if request.dataset else {}),
     }
 
 
@@ -202,6 +206,10 @@ def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Out
         return findings.resolve(signoff, request.ref, request.finding, by=by, comment=request.words, source=source)
     if request.action is Action.REOPEN:
         return findings.reopen(signoff, request.ref, request.finding, by=by, comment=request.words, source=source)
+    if request.action is Action.STATE_DATASET:
+        return statements.state_dataset(
+            signoff, request.ref, request.dataset, by=by, comment=request.words, source=source
+        )
     if request.action is Action.RESTORE:
         return reconciler.restore(signoff, request.deviation, by=by, reason=request.words, source=source)
     if request.action is Action.ADOPT:

@@ -231,6 +231,7 @@ class Action(StrEnum):
     REJECT = "reject"
     RESOLVE = "resolve"
     REOPEN = "reopen"
+    STATE_DATASET = "state_dataset"
     WITHDRAW = "withdraw"
     PROMOTE = "promote"
     ROLLBACK = "rollback"

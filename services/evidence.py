@@ -71,6 +71,22 @@ class Released:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Statement:
+    """A reviewer's word that a champion was measured on a data set. MLflow says nothing of it.
+
+    ``by`` is the username, ``person`` the id; ``at`` is ISO 8601 UTC, ``seq`` its event.
+    """
+
+    dataset: str
+    digest: str
+    comment: str
+    by: str
+    person: str
+    at: str
+    seq: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """One version with what its run and logged model say. ``manifest`` is None when its bytes were not read.
 
@@ -88,6 +104,8 @@ class Evidence:
     released: Released | None = None
     """Of a champion: what its promotion recorded. It counts, whatever MLflow says today; None: it was not promoted
     here."""
+    stated: tuple[Statement, ...] = ()
+    """Of a champion: the last statement of each person about its data set, oldest first."""
 
     @property
     def ref(self) -> VersionRef:
@@ -165,6 +183,7 @@ _CHANGED = {
     "manifest": "the model's files changed",
     "evidence": "its metrics or their data sets changed",
     "champion": "the champion it is compared with changed",
+    "statement": "what is stated about the champion's data set changed",
     "policy": "the policy changed",
 }
 
@@ -177,6 +196,8 @@ class Binding:
     evidence: str
     champion: str | None
     policy: str
+    statement: str | None = None
+    """Digest of what is stated about the champion's data set, as far as it counts; None where nothing is."""
 
     def differences(self, now: Binding) -> tuple[str, ...]:
         """What changed between this binding and ``now``, in words; empty when nothing did."""
@@ -184,7 +205,13 @@ class Binding:
 
     def as_json(self) -> dict[str, str | None]:
         """For a JSON column."""
-        return {"manifest": self.manifest, "evidence": self.evidence, "champion": self.champion, "policy": self.policy}
+        return {
+            "manifest": self.manifest,
+            "evidence": self.evidence,
+            "champion": self.champion,
+            "policy": self.policy,
+            "statement": self.statement,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -407,4 +434,15 @@ class Facts:
             evidence=self.candidate.digest,
             champion=self.champion.version.identity if self.champion else None,
             policy=policy_digest,
+            statement=digest([[one.seq, one.dataset, one.digest] for one in self.statements])
+            if self.statements
+            else None,
         )
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """What is stated about the champion's data set and counts here: of a champion that names none itself, by
+        persons who had no hand in the candidate."""
+        if self.champion is None or self.champion.holdout:
+            return ()
+        return tuple(one for one in self.champion.stated if one.person not in self.bars and one.by not in self.bars)

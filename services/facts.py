@@ -76,7 +76,7 @@ def again(signoff: Signoff, connection: Connection, seen: Facts, records: Record
         records: `champions_recorded` of all models of a list; None: what is recorded of this champion is read.
     """
     version, known = seen.candidate.version, Known.of(seen.candidate)
-    if records is None:
+    if records is None or not records.cover(seen.champion):
         records = champions.recorded(connection, [seen.champion.version] if seen.champion else [])
     submission = open_submission(connection, version)
     return replace(
@@ -170,6 +170,18 @@ def _no_emergency_under(connection: Connection, book: PolicyBook, name: str) -> 
     names |= {str(label).rpartition("@")[0] for label in connection.execute(labels).scalars()}
     found = (p.rules.name for p in book.policies if p.rules.name in names and not p.rules.break_glass)
     return next(found, None)
+
+
+def champion(signoff: Signoff, name: str) -> tuple[Policy, Evidence | None]:
+    """The champion of a model as MLflow and the record have it now, without its files; raises as `fresh`."""
+    model = signoff.registry.model(name)
+    policy = signoff.policies.match(model)
+    found = _champion(policy, model, signoff.registry.versions(name))
+    if found is None:
+        return policy, None
+    evidence = signoff.reader.without_files(found.ref)
+    with signoff.database.reading() as connection:
+        return policy, champions.recorded(connection, [found]).of(evidence)
 
 
 def open_submission(connection: Connection, version: ModelVersion) -> Submission | None:

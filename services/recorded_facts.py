@@ -6,7 +6,7 @@ Both directions are here. Bounded: what is left out is counted, and reading it b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
@@ -25,7 +25,7 @@ from services.domain import (
     Signature,
     VersionRef,
 )
-from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Released, Submission
+from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Released, Statement, Submission
 from services.policy import Policy
 from services.record import mirror
 from services.record.ledger import Event
@@ -46,7 +46,7 @@ _NEVER = datetime.fromtimestamp(0, tz=UTC)
 def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
     """The part of an event's details that only judging again needs, as plain JSON."""
     candidate, run, manifest = seen.candidate, seen.candidate.run, seen.candidate.manifest
-    submission = seen.submission
+    submission, champion = seen.submission, seen.champion
     return {
         "judged_at": seen.now.isoformat(),
         "ready": candidate.version.ready,
@@ -59,8 +59,9 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "run_files": _paths(candidate.run_files, policy) if policy.rules.required_artifacts else None,
         "tags": _tags(candidate.version.tags, policy),
         "model_tags": _tags(seen.model.tags, policy),
-        "champion_datasets": _datasets(seen.champion),
-        **({"champion_released": let_in.seq} if (let_in := seen.champion and seen.champion.released) else {}),
+        "champion_datasets": _datasets(champion),
+        **({"champion_stated": [asdict(one) for one in champion.stated]} if champion and champion.stated else {}),
+        **({"champion_released": let_in.seq} if (let_in := champion and champion.released) else {}),
         "validations": [one.as_json() for one in seen.validations if not outdated(one, seen)][:MAX_VALIDATIONS],
         "submission": {
             "by": submission.submitted_by,
@@ -272,7 +273,8 @@ def _champion(name: str, details: Mapping[str, Any], kept: Mapping[str, Any] | N
     let_in = kept.get("champion_released") if kept else None
     known = Released(seq=let_in, metrics=run.metrics, datasets=run.datasets, manifest=None) if let_in else None
     version = ModelVersion(ref=ref, created_at=_NEVER, updated_at=_NEVER)
-    return Evidence(version=version, run=run, released=known)
+    stated = tuple(Statement(**one) for one in kept.get("champion_stated", ())) if kept else ()
+    return Evidence(version=version, run=run, released=known, stated=stated)
 
 
 def _validations(facts: Facts, kept: Mapping[str, Any] | None) -> tuple[Validation, ...]:

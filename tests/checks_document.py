@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from services.domain import Action, Actor, Metric, Role, VersionRef
-from services.evidence import Elsewhere, Evidence, Facts, Finding, Severity, Waiver
+from services.evidence import Elsewhere, Evidence, Facts, Finding, Severity, Statement, Waiver
 from services.gate import evaluate
 from services.policy import Policy, parse
 from services.settings import PROJECT
@@ -150,7 +150,20 @@ def _of_comparisons() -> Iterator[Verdict]:
     yield evaluate(never_worse, facts(evidence(0.95), replace(champion(), released=None)))
     yield evaluate(plain, facts(evidence(0.95, dataset=OTHER_DATA), champion()))
     yield evaluate(plain, facts(evidence(0.95, dataset=None), champion()))
-    yield evaluate(plain, facts(evidence(0.95), champion(dataset=None)))
+    silent = champion(dataset=None)
+    yield evaluate(plain, facts(evidence(0.95), silent))
+    word = Statement(
+        dataset="holdout",
+        digest="aaaaaaaa",
+        comment="The notebook of that day has it.",
+        by="reviewer",
+        person="id-reviewer",
+        at=START.isoformat(),
+        seq=8,
+    )
+    yield evaluate(plain, facts(evidence(0.95), replace(silent, stated=(word,))))
+    own = {"id-reviewer": "reviewer is recorded as its author"}
+    yield evaluate(plain, replace(facts(evidence(0.95), replace(silent, stated=(word,))), bars=own))
     both = evidence(0.95, dataset=replace(OTHER_DATA, digest="bbbbbbbbb"))
     assert both.run
     second = Metric(name="val_f1", value=0.9, dataset_name="third", dataset_digest="cccccccc")

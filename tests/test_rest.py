@@ -682,6 +682,7 @@ class TestDocumentation:
         assert schema["servers"] == [{"url": V1}]
         version = "/models/{name}/versions/{version}"
         verbs = ("submit", "approve", "request-changes", "reject", "withdraw", "promote", "archive", "auto")
+        verbs = (*verbs, "statements")
         assert set(schema["paths"]) == {
             *("/models", "/models/{name}", version, f"{version}/verdict", *(f"{version}/{verb}" for verb in verbs)),
             *("/models/{name}/rollback", "/models/{name}/production", "/compare", "/policies", "/reconcile"),

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from services.domain import Dataset, Metric
-from services.evidence import Evidence, Facts
+from services.checks.data_sets import same_dataset, unrecorded
+from services.domain import Metric
+from services.evidence import Facts
 from services.policy import MetricRule, Policy
 from services.verdict import Check
 
@@ -22,7 +23,7 @@ def evidence(policy: Policy, facts: Facts) -> Iterator[Check]:
     for rule in rules.metrics:
         yield from _metric(rule, facts)
     if rules.same_dataset:
-        yield _same_dataset(facts)
+        yield same_dataset(facts)
     if rules.signature:
         yield _signature(facts)
     if rules.input_example:
@@ -129,44 +130,7 @@ def _change(rule: MetricRule, facts: Facts, metric: Metric | None, *, limit: flo
     if not gain:
         reason = f"{rule.name} {_number(metric.value)} is the same as that of {facts.champion.ref}"
     reason = f"{reason}." if passed else f"{reason}; {wanted} is needed."
-    return answer(passed, words, f"{reason}{_unrecorded(facts.champion)}")
-
-
-def _unrecorded(champion: Evidence) -> str:
-    """A sentence more about a champion of which there is no record: anybody may have written what MLflow shows."""
-    return "" if champion.released else f" {champion.ref} is judged as MLflow shows it now: it was not promoted here."
-
-
-def _same_dataset(facts: Facts) -> Check:
-    def answer(passed: bool, value: str, reason: str) -> Check:
-        return Check(
-            id="same_dataset",
-            title="Measured on the champion's data set",
-            passed=passed,
-            value=value,
-            threshold=_datasets(facts.champion.holdout) if facts.champion else "any, there is no champion",
-            reason=reason,
-        )
-
-    mine = facts.candidate.holdout
-    if facts.rollback_of is not None:
-        return answer(True, "waived", "Waived: a rollback returns to a version that was released before.")
-    if facts.champion is None:
-        return answer(True, _datasets(mine), "There is no champion to compare with.")
-    theirs = facts.champion.holdout
-    if not mine:
-        return answer(False, "no evidence", f"{facts.candidate.ref} says not on which data set it was measured.")
-    if not theirs:
-        return answer(
-            False, _datasets(mine), f"The champion {facts.champion.ref} says not on which data set it was measured."
-        )
-    same = {dataset.digest for dataset in mine} == {dataset.digest for dataset in theirs}
-    reason = (
-        f"Both were measured on {_datasets(mine)}."
-        if same
-        else f"Measured on {_datasets(mine)}, the champion {facts.champion.ref} on {_datasets(theirs)}."
-    )
-    return answer(same, _datasets(mine), f"{reason}{_unrecorded(facts.champion)}")
+    return answer(passed, words, f"{reason}{unrecorded(facts.champion)}")
 
 
 def _signature(facts: Facts) -> Check:
@@ -236,10 +200,6 @@ def _age(limit: float, facts: Facts) -> Check:
         threshold=f"≤ {allowed}",
         reason=f"{reason}." if passed else f"{reason}; at most {allowed} may have passed.",
     )
-
-
-def _datasets(datasets: tuple[Dataset, ...]) -> str:
-    return ", ".join(f"{dataset.name} ({dataset.digest[:8]})" for dataset in datasets) or "none"
 
 
 def _number(value: float) -> str:

@@ -48,6 +48,9 @@ class Kind(StrEnum):
     FINDING_REOPENED = "finding:reopened"
     FINDING_REFUSED = "finding:refused"
 
+    STATEMENT_RECORDED = "statement:recorded"
+    STATEMENT_REFUSED = "statement:refused"
+
     REJECTION_INTENDED = "rejection:intended"
     REJECTION_CONFIRMED = "rejection:confirmed"
     REJECTION_ABORTED = "rejection:aborted"

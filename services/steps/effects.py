@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -98,15 +99,27 @@ def _released(connection: Connection, intent: Intent, event: Event, *, reason: s
     )
     automatic = intent.context.get("approved_automatically")
     set_status(connection, intent.ref, mirror.AUTO_RELEASED if automatic else RELEASED)
-    # Approvals of other versions were given against the old champion: they ask for a new look.
+    # Approvals of other versions were given against the old champion.
+    ask_for_a_new_look(connection, intent.ref.name, event)
+
+
+def ask_for_a_new_look(
+    connection: Connection, name: str, event: Event, *, unless: Callable[[Any], bool] = lambda _: False
+) -> None:
+    """Approved versions of a model are pending again: what they are compared with is not what the reviewers saw.
+
+    ``unless`` is asked about each submission, a row of ``submissions``.
+    """
     for row in connection.execute(
-        sa.select(submissions.c.id, submissions.c.version).where(
-            submissions.c.model == intent.ref.name,
+        sa.select(submissions).where(
+            submissions.c.model == name,
             submissions.c.status.in_([Status.APPROVED.value, Status.AUTO_APPROVED.value]),
         )
     ).all():
+        if unless(row):
+            continue
         connection.execute(submissions.update().where(submissions.c.id == row.id).values(status=Status.PENDING.value))
-        mirror.ask(connection, VersionRef(name=intent.ref.name, version=row.version), event.seq)
+        mirror.ask(connection, VersionRef(name=name, version=row.version), event.seq)
 
 
 def _broken_glass(connection: Connection, intent: Intent, event: Event) -> None:

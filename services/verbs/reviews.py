@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from services import facts, gate
 from services.accounts import people, permissions
+from services.checks.data_sets import unnamed
 from services.domain import Action, Actor, Source, Stage, Status, VersionRef
 from services.errors import BadInput, NotAllowed, PromotionConflict, Refused, SelfApproval
 from services.evidence import Binding, Facts, FindingDraft, Submission
@@ -101,7 +102,8 @@ def _submit(signoff: Signoff, ref: VersionRef, actor: Actor, comment: str, *, pr
         )
     mirror.flush(signoff)
     done = "proposed; a person must submit it" if proposal else "submitted for review"
-    return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
+    warning = unnamed(policy, seen)
+    return Outcome(ref=ref, event=event, message=f"{ref} is {done}.{f' {warning}' if warning else ''}")
 
 
 def _take_over(

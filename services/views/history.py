@@ -34,6 +34,7 @@ _DONE = {
     Kind.CHANGES_REQUESTED: "Changes requested",
     Kind.FINDING_RESOLVED: "Finding resolved",
     Kind.FINDING_REOPENED: "Finding reopened",
+    Kind.STATEMENT_RECORDED: "Data set stated",
     Kind.REJECTION_CONFIRMED: "Rejected",
     Kind.WITHDRAWAL_CONFIRMED: "Withdrawn",
     Kind.PROMOTION_CONFIRMED: "Promoted",
