@@ -80,7 +80,7 @@ class Question(_Message):
 
     protocol: Literal[1]
     user: str | None = Field(default=None, min_length=1, max_length=256)
-    intent: str | None = Field(default=None, max_length=64)
+    intent: str | None = Field(default=None, max_length=128)
     patience: float = Field(gt=0, le=600)
     workspace: str = Field(max_length=256)
     change: ChangeMessage
@@ -201,8 +201,11 @@ async def admit(question: Question, desk: ByDesk) -> JSONResponse:
 
 @router.get("/names")
 async def names(desk: ByDesk) -> JSONResponse:
-    """Which aliases are protected, in lower case."""
-    return JSONResponse({"protocol": 1, "aliases": sorted(desk.signoff.policies.protected_aliases)})
+    """Which aliases are protected, in lower case, and which tags of registered models policies are chosen by."""
+    book = desk.signoff.policies
+    return JSONResponse(
+        {"protocol": 1, "aliases": sorted(book.protected_aliases), "model_tags": sorted(book.model_tags)}
+    )
 
 
 @router.post("/{intent}/outcome")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
@@ -14,9 +14,10 @@ from api import parameters
 from api.auth import ByBearer, Caller
 from api.parameters import WITHOUT_NUL, Cursor, Limit, Name, Recorded, Text, Version
 from services import facts
-from services.domain import Action, Metric, ModelVersion, RegisteredModel, VersionRef
+from services.domain import Action, Metric, MetricSource, ModelVersion, RegisteredModel, VersionRef
 from services.errors import NotFound
 from services.evidence import Decision, Submission
+from services.measurements import Measurement
 from services.views import catalogue
 from services.views.catalogue import MAX_TEXT
 from services.views.rows import Row
@@ -69,12 +70,20 @@ class ModelAnswer(BaseModel):
     next_cursor: str | None
 
 
-class MetricAnswer(BaseModel):
-    """The last value of a metric, null where it is not a finite number, and what it was measured on."""
+class MetricValue(BaseModel):
+    """A value of a metric, null where it is not a finite number; who says it since when; what it was measured on."""
 
     value: float | None
+    source: MetricSource
+    logged_at: datetime | None
     dataset: str | None
     dataset_digest: str | None
+
+
+class MetricAnswer(MetricValue):
+    """A metric; ``values`` has each value where run and logged model say different ones, and is empty otherwise."""
+
+    values: list[MetricValue]
 
 
 class SubmissionAnswer(BaseModel):
@@ -177,7 +186,7 @@ def model_version(caller: ByBearer, name: Name, version: Version) -> VersionAnsw
         claimed_author=evidence.claimed_author,
         updated_at=found.updated_at,
         digest=evidence.manifest.digest if evidence.manifest else None,
-        metrics={key: _metric(metric) for key, metric in sorted(evidence.metrics.items())},
+        metrics={key: _metric(evidence.metrics[key], found) for key, found in sorted(evidence.measured.items())},
         params=dict(sorted(evidence.params.items())),
         submission=_submission(submission) if submission else None,
         decisions=[_decision(decision) for decision in decisions],
@@ -238,9 +247,20 @@ def _version(model: RegisteredModel, version: ModelVersion) -> Mapping[str, obje
     }
 
 
-def _metric(metric: Metric) -> MetricAnswer:
-    value = metric.value if metric.usable else None
-    return MetricAnswer(value=value, dataset=metric.dataset_name, dataset_digest=metric.dataset_digest)
+def _metric(metric: Metric, found: Measurement) -> MetricAnswer:
+    return MetricAnswer(
+        **_value(metric), values=[MetricValue(**_value(one)) for one in found.values] if found.differs else []
+    )
+
+
+def _value(metric: Metric) -> dict[str, Any]:
+    return {
+        "value": metric.value if metric.usable else None,
+        "source": metric.source,
+        "logged_at": metric.at,
+        "dataset": metric.dataset_name,
+        "dataset_digest": metric.dataset_digest,
+    }
 
 
 def _submission(submission: Submission) -> SubmissionAnswer:

@@ -19,6 +19,7 @@ from services.accounts.people import MAX_USERNAME
 from services.desk import Request
 from services.domain import Action, Dataset, Source, VersionRef
 from services.evidence import MAX_FINDING, FindingDraft, Severity
+from services.verbs import policies
 from services.verbs.common import MAX_COMMENT
 from services.verbs.idempotency import MAX_KEY
 from services.verbs.reviews import MAX_FINDINGS, Outcome
@@ -103,6 +104,12 @@ class Rollback(Reason):
     """Where to go back to; without a version, to the champion that the present one replaced."""
 
     version: Number | None = None
+
+
+class PolicyChoice(Reason):
+    """Which policy is to judge a model, by its name."""
+
+    policy: Annotated[str, Field(min_length=1, max_length=500, pattern=WITHOUT_NUL)]
 
 
 class Done(BaseModel):
@@ -214,3 +221,11 @@ def rollback(caller: ByBearer, name: Name, body: Rollback, key: Key = None) -> D
             within=caller.bearer.scope,
         )
     return _done(outcome)
+
+
+@router.post("/models/{name}/policy")
+def assign_policy(caller: ByBearer, name: Name, body: PolicyChoice, key: Key = None) -> Done:
+    """Decide which policy judges a model: keep the one that was assigned, or change to another."""
+    with caller.asking_mlflow():
+        ref = policies.newest(caller.signoff, name)
+    return perform(caller, Action.ASSIGN_POLICY, ref, body.words, key, policy=body.policy)

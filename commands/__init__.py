@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from commands import findings, ledger, policy, remote, token, user, validate, verbs
+from commands import doctor, findings, ledger, policy, remote, token, user, validate, verbs
 from commands.remote import REFUSED, UNREACHABLE, WRONG_USAGE
 from services.errors import (
     LedgerBroken,
@@ -32,6 +32,7 @@ app.add_typer(user.app, name="user")
 verbs.register(app)
 findings.register(app)
 app.command()(validate.validate)
+app.command()(doctor.doctor)
 
 
 def main(arguments: list[str] | None = None) -> None:

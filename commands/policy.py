@@ -1,4 +1,4 @@
-"""``signoff policy lint|show|dry-run``: the rules, before they are in force and as they are."""
+"""``signoff policy lint|show|dry-run|assign``: the rules, before they are in force and as they are, and for whom."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import sqlalchemy as sa
 import typer
 
+from commands import remote
 from commands.local import Json, answer, opened, waiting
 from services.errors import BadInput, InvalidSettings, NotFound
 from services.policy import PolicyBook, parse
@@ -19,7 +21,7 @@ from services.tables import policies
 from services.views.dry_run import Answer, DryRun, Judged
 from services.views.dry_run import dry_run as tried
 
-app = typer.Typer(help="Check and show policies.", no_args_is_help=True)
+app = typer.Typer(help="Check, show and assign policies.", no_args_is_help=True)
 
 
 @app.command()
@@ -83,6 +85,19 @@ def dry_run(
     with waiting("Judging the past again"), database.reading() as connection:
         found = tried(connection, policy, book, model=model, since=since.replace(tzinfo=UTC) if since else None)
     answer(found.as_json(), "\n".join(_table(found)), as_json=as_json)
+
+
+@app.command()
+def assign(
+    model: Annotated[str, typer.Argument(help="The registered model.")],
+    policy: Annotated[str, typer.Option("--policy", help="The name of the policy that is to judge it.")],
+    reason: Annotated[str, typer.Option("--reason", "--comment", help="The record keeps it for years.")],
+    as_json: Json = False,
+) -> None:
+    """Keep the policy that judges a model while its tags or name choose another, or change to that; over REST."""
+    with waiting(f"{model}: policy {policy}"):
+        done = remote.post(f"/models/{quote(model, safe='')}/policy", {"policy": policy, "reason": reason})
+    answer(done, done["message"], as_json=as_json)
 
 
 def _table(found: DryRun) -> Iterator[str]:

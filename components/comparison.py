@@ -204,7 +204,8 @@ def right_aligned(frame: pd.DataFrame, columns: int) -> Styler:
 
 def _cell(cell: Cell) -> str:
     if cell.value is None:
-        return ":gray[no evidence]" + (" :red[✗]" if cell.meets is False else "")
+        words = cell.standing.value if cell.standing is Standing.SEVERAL else "no evidence"
+        return f":gray[{words}]" + (" :red[✗]" if cell.meets is False else "")
     met = {True: " :green[✓]", False: " :red[✗]", None: ""}[cell.meets]
     words = WORDS.get(cell.standing, "").format(_change(cell))
     return f"**{escaped(number(cell.value))}**{met}" + (f"  \n{words}" if words else "")

@@ -56,7 +56,7 @@ def _check(check: Check) -> str:
 
 def _headline(dossier: Dossier) -> None:
     verdict, stage = dossier.verdict, dossier.policy.rules.champion.stage
-    policy = f"policy {escaped(dossier.policy.rules.name, 60)}"
+    policy = f"policy {escaped(dossier.policy.names, 120)}"
     if dossier.is_champion:
         release = dossier.releases[0] if dossier.releases else None
         when = (
@@ -167,7 +167,7 @@ def _standing_by(dossier: Dossier, by: Actor, actions: tuple[Action, ...]) -> No
 
 
 def _next(dossier: Dossier) -> str:
-    failed = {check.id.split(":")[0] for check in dossier.verdict.failed}
+    failed = {check.family for check in dossier.verdict.failed}
     if dossier.is_champion:
         return "nothing; this version serves."
     if dossier.facts.submission is None or dossier.facts.submission.proposal:

@@ -6,8 +6,9 @@ import streamlit as st
 
 from components import badges, links, markup
 from components.comparison import conclusions
-from components.text import escaped, number, plain, size
+from components.text import ago, escaped, number, plain, size
 from services.domain import RunFacts
+from services.evidence import Evidence
 from services.reading import Reader
 from services.views.dossier import Dossier, Mark, Step
 
@@ -25,6 +26,7 @@ _MARKS = {
 def header(dossier: Dossier, mlflow_uri: str) -> None:
     """Name, stage and status, where it comes from and what it proposes."""
     ref, version, run = dossier.ref, dossier.version, dossier.facts.candidate.run
+    problem = dossier.facts.candidate.run_problem
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.title(f"{escaped(ref.name, 80)} / v{ref.version}", anchor=False, width="content")
         badges.stage(version.stage)
@@ -37,7 +39,8 @@ def header(dossier: Dossier, mlflow_uri: str) -> None:
     by = f" by {markup.text(author, 60)} (as the client claimed)" if author else ""
     markup.caption(
         f"registered {markup.when(version.created_at)}{by}",
-        f"run {markup.outside(run.name, links.mlflow_run(mlflow_uri, run))}" if run else "its run no longer exists",
+        *([f"run {markup.outside(run.name, links.mlflow_run(mlflow_uri, run))}"] if run else []),
+        *([problem] if problem else []),
         _proposal(dossier),
     )
 
@@ -93,18 +96,7 @@ def evidence(dossier: Dossier) -> None:
         if not candidate.metrics:
             st.info("No evidence: neither the run nor the logged model has a metric.", icon=":material/monitoring:")
         else:
-            st.table(
-                {
-                    "metric": [escaped(m.name, 80) for m in candidate.metrics.values()],
-                    "value": [number(m.value) for m in candidate.metrics.values()],
-                    "measured on": [
-                        escaped(f"{m.dataset_name} ({m.dataset_digest})", 80) if m.dataset_digest else "not recorded"
-                        for m in candidate.metrics.values()
-                    ],
-                },
-                border="horizontal",
-                hide_index=True,
-            )
+            _metrics(candidate)
         st.subheader("Params", anchor=False)
         if candidate.params:
             st.table(
@@ -121,11 +113,41 @@ def evidence(dossier: Dossier) -> None:
         _files(dossier)
 
 
+def _metrics(candidate: Evidence) -> None:
+    """A line for each metric, and for each value of one where run and logged model say different ones."""
+    shown = [
+        metric
+        for name, found in candidate.measured.items()
+        for metric in (found.values if found.differs else (candidate.metrics[name],))
+    ]
+    st.table(
+        {
+            "metric": [escaped(metric.name, 80) for metric in shown],
+            "value": [number(metric.value) for metric in shown],
+            "said by": [f"{metric.source.words}{f', {ago(metric.at)}' if metric.at else ''}" for metric in shown],
+            "measured on": [
+                escaped(f"{metric.dataset_name} ({metric.dataset_digest})", 80)
+                if metric.dataset_digest
+                else "not recorded"
+                for metric in shown
+            ],
+        },
+        border="horizontal",
+        hide_index=True,
+    )
+    if differing := [name for name, found in candidate.measured.items() if found.differs]:
+        counts = f"the {candidate.preferred.words}'s counts" if candidate.preferred else "no policy says which counts"
+        st.caption(f"Different values are said of {escaped(', '.join(differing), 200)}; {counts}.")
+
+
 def _files(dossier: Dossier) -> None:
-    manifest = dossier.facts.candidate.manifest
+    candidate, manifest = dossier.facts.candidate, dossier.facts.candidate.manifest
     st.subheader("Files", anchor=False)
+    if candidate.place:
+        st.caption(f"{escaped(candidate.place.words, 300)}. {escaped(candidate.place.standing, 300)}")
     if manifest is None:
-        st.error("The files of this version cannot be read.", icon=":material/folder_off:")
+        words = candidate.unreadable or "The files of this version are gone."
+        st.error(escaped(words, 1000), icon=":material/folder_off:")
         return
     st.caption(f"{len(manifest.files)} files, {size(manifest.size)} · manifest `{manifest.digest}`")
     st.table(

@@ -27,7 +27,7 @@ _RECORDS, _VERSIONS, _RELEASES, _CHAMPIONS = "event-records", "event-versions", 
 MAX_HELD = 500
 _COLOURS = {
     "given": "green", "requested": "orange", "refused": "red", "aborted": "red", "unknown": "orange",
-    "intended": "gray", "activated": "gray", "withdrawn": "gray", "reviewed": "blue",
+    "intended": "gray", "activated": "gray", "assigned": "gray", "withdrawn": "gray", "reviewed": "blue",
     "completed": "blue", "failed": "orange", "cancelled": "gray",
 }  # fmt: skip
 _CONFIRMED = {

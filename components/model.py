@@ -38,7 +38,7 @@ def header(story: Lineage, beside: DeltaGenerator, mlflow_uri: str) -> None:
     parts = [
         f":material/group: {escaped(model.owner, 80) if model.owner else 'no owner'}",
         f"{story.total} version{'' if story.total == 1 else 's'}",
-        f"judged by policy {escaped(story.policy.rules.name, 80)}",
+        f"judged by policy {escaped(story.policy.names, 160)}",
         f"registered {ago(model.created_at)}",
         f"[open in MLflow ↗]({_in_mlflow(mlflow_uri, model)})",
     ]

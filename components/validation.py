@@ -71,7 +71,7 @@ def _headline(session: Session, dossier: Dossier, found: Validation) -> None:
         run = session.signoff.reader.run(found.run_id)
         uri = session.signoff.settings.mlflow_uri
         markup.caption(
-            f"{markup.text(holdout.name, 80)}, digest {markup.text(holdout.digest, 64)}",
+            f"{markup.text(holdout.name, 80)}, sha256 {markup.text(holdout.sha256, 64)}",
             f"asked for by {markup.text(found.by, 60)} {markup.when(found.at)}",
             markup.link(f"record #{found.seq}", links.event(found.seq)),
             markup.outside("run in MLflow", links.mlflow_run(uri, run)) if run else "its run is gone from MLflow",

@@ -68,6 +68,7 @@ class Gate:
         self._moves, self._others = _Turns(in_flight), _Turns(in_flight)
         self._pool = urllib3.PoolManager(maxsize=2 * in_flight, block=False)
         self._aliases: frozenset[str] | None = None
+        self._model_tags: frozenset[str] | None = None
         self._read_at = 0.0
 
     @classmethod
@@ -136,10 +137,17 @@ class Gate:
             self._read_names()
         return self._aliases is None or alias.casefold() in self._aliases
 
+    def chooses(self, key: str) -> bool:
+        """Whether policies are chosen by a tag of registered models; by any, until the names are known."""
+        if time.monotonic() - self._read_at > NAMES_SECONDS:
+            self._read_names()
+        return self._model_tags is None or key in self._model_tags
+
     def _read_names(self) -> None:
         try:
-            names = self._send("GET", "/names", None, seconds=CONNECT_SECONDS)["aliases"]
-            self._aliases = frozenset(str(name).casefold() for name in names)
+            names = self._send("GET", "/names", None, seconds=CONNECT_SECONDS)
+            self._aliases = frozenset(str(name).casefold() for name in names["aliases"])
+            self._model_tags = frozenset(str(key) for key in names["model_tags"])
         except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
             log.warning("the protected names cannot be read: %s", error)
         self._read_at = time.monotonic()  # also after a failure: the calls that come now must not all wait for it

@@ -6,6 +6,7 @@ Looked up in MLflow's own tables, never in anybody's tags.
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from mlflow.utils.uri import append_to_uri_path
 
 from mlflow_gate.sources import Source, model_ids_in, named, place
 
-OVERLAP_MS = 10 * 60 * 1000
+OVERLAP_SECONDS = 10 * 60.0
 """How far the clocks of several servers may be apart."""
 MAX_STEPS = 8
 """How many versions may name one another as their source before we stop following."""
@@ -33,7 +34,6 @@ _REGISTERED = sa.select(
     SqlModelVersion.storage_location,
     SqlModelVersion.source,
     SqlModelVersion.run_id,
-    SqlModelVersion.creation_time,
 ).where(SqlModelVersion.creation_time >= sa.bindparam("since"), SqlModelVersion.current_stage != STAGE_DELETED_INTERNAL)
 _VERSION = sa.select(SqlModelVersion.storage_location, SqlModelVersion.source).where(
     SqlModelVersion.workspace == sa.bindparam("workspace"),
@@ -66,7 +66,16 @@ class _Known:
         self.logged: defaultdict[str, set[Holder]] = defaultdict(set)
         self.named: defaultdict[tuple[str, str], set[Holder]] = defaultdict(set)
         self.read_last: set[Any] = set()
-        self.seen = 0
+        self.read_at: float | None = None
+
+    def since(self) -> int:
+        """The oldest creation, in epoch milliseconds, that may have been missed when this was last read.
+
+        Counted back from now, so that it holds when this machine's clock is set meanwhile.
+        """
+        if self.read_at is None:
+            return 0
+        return int((time.time() - (time.monotonic() - self.read_at) - OVERLAP_SECONDS) * 1000)
 
     def add(self, holder: Holder, source: Source) -> None:
         """That a version names this."""
@@ -146,9 +155,9 @@ class Locations:
 
     def _current(self, store: Any) -> _Known:
         while True:
-            known = self._known
+            known, begun = self._known, time.monotonic()
             with store.ManagedSessionMaker() as session:
-                rows = set(session.execute(_REGISTERED, {"since": known.seen - OVERLAP_MS}).all())
+                rows = set(session.execute(_REGISTERED, {"since": known.since()}).all())
             new = rows - known.read_last
             found = self._resolved(store, new) if new else []
             with self._lock:
@@ -163,8 +172,8 @@ class Locations:
                         known.at[at].add(holder)
                         for model_id in model_ids_in(at):
                             known.logged[model_id].add(holder)
-                known.seen = max([known.seen, *(row.creation_time or 0 for row in new)])
                 known.read_last = rows  # clocks may be apart, so the last minutes come again each time
+                known.read_at = begun
                 return known
 
     def _resolved(self, store: Any, rows: Iterable[Any]) -> list[tuple[Holder, Source, str]]:
@@ -190,7 +199,8 @@ class Locations:
 
     def _sources(self, store: Any, row: Any) -> Iterator[Source]:
         """What MLflow loads a version from, and what its source says besides."""
-        if row.storage_location and (own := named(row.source or "")) and own.version is None:
+        differs = row.storage_location and row.storage_location != row.source
+        if differs and (own := named(row.source or "")) and own.version is None:
             yield own
         used, steps = row.storage_location or row.source or "", 0
         while (source := named(used)) and source.version is not None and steps < MAX_STEPS:

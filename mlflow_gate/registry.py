@@ -145,15 +145,17 @@ class GatedRegistry:
             return None
 
     def set_registered_model_tag(self, name: str, tag: Any) -> None:
-        if tag.key.casefold() == HIDING:
+        hiding = tag.key.casefold() == HIDING
+        if hiding or self.gate.chooses(tag.key):
             change = {"kind": "model_tag_set", "name": name, "key": tag.key, "value": str(tag.value)}
-            self._ask(change, self._scene(name, None), prompts_too=True)
+            self._ask(change, self._scene(name, None), prompts_too=hiding)
         super().set_registered_model_tag(name, tag)  # type: ignore[misc]
 
     def delete_registered_model_tag(self, name: str, key: str) -> None:
-        if key.casefold() == HIDING:
+        hiding = key.casefold() == HIDING
+        if hiding or self.gate.chooses(key):
             change = {"kind": "model_tag_deleted", "name": name, "key": key}
-            self._ask(change, self._scene(name, None), prompts_too=True)
+            self._ask(change, self._scene(name, None), prompts_too=hiding)
         super().delete_registered_model_tag(name, key)  # type: ignore[misc]
 
     # ---- names ---------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from components import (
     dossier,
     emergencies,
     findings,
+    policies,
     record,
     statements,
     validating,
@@ -32,6 +33,8 @@ def render(session: Session) -> None:
         dossier.summary(found)
         outcome_shown()
         emergencies.panel(session, found.emergencies, found)
+        if request := policies.panel(found, session.user):
+            act_and_move_on(session, request)
         if request := decision.decision_box(found, session.user) or confirmed:
             act_and_move_on(session, request)
         for panel in (findings.panel, statements.panel):

@@ -16,7 +16,17 @@ from services.evidence import Binding, FindingDraft
 from services.reconciliation import reconciler
 from services.signoff import Signoff
 from services.validation.jobs import Wanted
-from services.verbs import automation, break_glass, findings, idempotency, releases, reviews, statements, validations
+from services.verbs import (
+    automation,
+    break_glass,
+    findings,
+    idempotency,
+    policies,
+    releases,
+    reviews,
+    statements,
+    validations,
+)
 from services.verbs.common import refusals_recorded
 from services.verbs.reviews import Outcome
 
@@ -44,6 +54,7 @@ SUBJECTS = {
     Action.VALIDATE: "validation",
     Action.VALIDATE_WITH_CONSENT: "validation",
     Action.CANCEL_VALIDATION: "validation",
+    Action.ASSIGN_POLICY: "policy",
     Action.RESOLVE: "finding",
     Action.REOPEN: "finding",
     Action.STATE_DATASET: "statement",
@@ -66,8 +77,8 @@ class Request:
     ``deviation`` the change past Signoff that is to be restored or adopted. ``emergency`` is the record that asked
     for one, when it is to be confirmed, withdrawn or reviewed; ``justified`` is what the review found. ``password``
     is what the person signs with, where the policy asks for it; it is shown, kept and recorded nowhere. ``wanted`` is
-    what a version is to be validated on, and ``validation`` the one that is to be cancelled; ``dataset`` is what is
-    stated about the champion ``ref``.
+    what a version is to be validated on, and ``validation`` the one that is to be cancelled. ``policy`` is the
+    name of the one that is to judge the model, and ``dataset`` is what is stated about the champion ``ref``.
     """
 
     action: Action
@@ -80,6 +91,7 @@ class Request:
     emergency: int = 0
     justified: bool = False
     wanted: Wanted | None = None
+    policy: str = ""
     validation: int = 0
     dataset: Dataset | None = None
     password: SecretStr | None = field(default=None, repr=False, compare=False)
@@ -150,6 +162,7 @@ def _as_json(request: Request) -> dict[str, Any]:
         **({"wanted": request.wanted.told} if request.wanted else {}),
         **({"validation": request.validation} if request.validation else {}),
         **({"dataset": [request.dataset.name, request.dataset.digest]} if request.dataset else {}),
+        **({"policy": request.policy} if request.policy else {}),
     }
 
 
@@ -202,6 +215,9 @@ def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Out
         return _emergency(signoff, request, by, source)
     if request.action in _VALIDATIONS:
         return _validation(signoff, request, by, source)
+    if request.action is Action.ASSIGN_POLICY:
+        policy, reason = request.policy, request.words
+        return policies.assign(signoff, request.ref, policy=policy, by=by, reason=reason, source=source)
     if request.action is Action.RESOLVE:
         return findings.resolve(signoff, request.ref, request.finding, by=by, comment=request.words, source=source)
     if request.action is Action.REOPEN:

@@ -87,19 +87,37 @@ class Dataset:
     source: str = field(default="", compare=False)
 
 
+class MetricSource(StrEnum):
+    """Who says a metric: policies choose by these words where the two say different values."""
+
+    RUN = "run"
+    LOGGED_MODEL = "logged_model"
+
+    @property
+    def words(self) -> str:
+        """In a sentence."""
+        return self.value.replace("_", " ")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """The last value of one metric and, where MLflow recorded it, the data set it was measured on."""
+    """One value of one metric: who says it, when it was logged, and on which data set it was measured, where known.
+
+    ``doubtful``: a 0 of a logged model that its run does not confirm. MLflow keeps NaN as 0 there.
+    """
 
     name: str
     value: float
     dataset_name: str | None = None
     dataset_digest: str | None = None
+    source: MetricSource = MetricSource.RUN
+    at: datetime | None = None
+    doubtful: bool = False
 
     @property
     def usable(self) -> bool:
-        """Whether the value is a number one may compare: neither NaN nor infinite."""
-        return math.isfinite(self.value)
+        """Whether the value is a number one may compare: neither NaN nor infinite, nor a 0 that may stand for NaN."""
+        return math.isfinite(self.value) and not self.doubtful
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +140,14 @@ class Signature:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a version's ``MLmodel`` file says; ``signature`` is None where it names none."""
+    """What a version's ``MLmodel`` file says; ``signature`` is None where it names none.
+
+    ``named`` are the files and folders without which the model cannot be loaded, or its example not be read.
+    """
 
     signature: Signature | None = None
     has_input_example: bool = False
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,7 +197,10 @@ class RegisteredModel:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What a run says: last metrics, params, tags, data sets. ``user`` is what the client claimed."""
+    """What a run says: last metrics, params, tags, data sets. ``user`` is what the client claimed.
+
+    ``deleted``: MLflow still answers, but the run can be removed for good at any moment, and its files with it.
+    """
 
     run_id: str
     name: str
@@ -188,14 +213,19 @@ class RunFacts:
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     datasets: tuple[Dataset, ...] = ()
+    deleted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedModelFacts:
-    """What a logged model says: its own metrics with their data sets, and its params."""
+    """What a logged model says: its own metrics with their data sets, and its params. ``run_id`` is who made it.
+
+    One name can have several values: one for each data set, and more where several were logged at the last step.
+    """
 
     model_id: str
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    run_id: str | None = None
+    metrics: tuple[Metric, ...] = ()
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -248,6 +278,7 @@ class Action(StrEnum):
     REVIEW_EMERGENCY = "review_emergency"
     RECONCILE = "reconcile"
     TRY_POLICIES = "try_policies"
+    ASSIGN_POLICY = "assign_policy"
     EXPORT_LEDGER = "export_ledger"
     RETRY_MESSAGES = "retry_messages"
     MANAGE_PEOPLE = "manage_people"

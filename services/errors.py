@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class SignoffError(Exception):
     """Base of all named errors; ``str(error)`` is one clear sentence, safe to show to anyone."""
@@ -20,7 +23,16 @@ class NotFound(SignoffError):
 
 
 class Refused(SignoffError):
-    """The gate, a role or the state of things does not allow it; nothing was changed."""
+    """The gate, a role or the state of things does not allow it; nothing was changed.
+
+    ``context`` is what the record keeps of it beside these words, as plain JSON.
+    """
+
+    context: Mapping[str, Any]
+
+    def __init__(self, message: str, context: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.context = context or {}
 
 
 class NotAllowed(Refused):
@@ -29,6 +41,13 @@ class NotAllowed(Refused):
 
 class SelfApproval(Refused):
     """An author or submitter tried to approve their own version."""
+
+
+class FilesUnreadable(Refused):
+    """A version's files cannot be read where its source says they are. Names the source, what is missing, what helps.
+
+    It is no outage: the same is answered until somebody installs, configures or registers something.
+    """
 
 
 class StaleDecision(Refused):
@@ -45,6 +64,10 @@ class PromotionConflict(SignoffError):
 
 class RegistryUnavailable(SignoffError):
     """MLflow did not answer, or not with what was asked for."""
+
+
+class StoreUnavailable(RegistryUnavailable):
+    """The store outside the MLflow server that holds a version's files did not answer: that says nothing of them."""
 
 
 class UnreadableModel(RegistryUnavailable):

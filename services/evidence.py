@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any
 
 import rfc8785
@@ -18,6 +20,7 @@ from services.domain import (
     Description,
     LoggedModelFacts,
     Metric,
+    MetricSource,
     ModelVersion,
     RegisteredModel,
     RunFacts,
@@ -25,8 +28,13 @@ from services.domain import (
     VersionRef,
 )
 from services.errors import BadInput
+from services.measurements import Measurement, measurements
+from services.place import Place
+from services.policy import Assignment
 from services.validation.record import Validation
 
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far the clocks of two machines may be apart; what is further ahead than this lies in the future."""
 MAX_FINDING = 2000
 """Characters of one finding."""
 
@@ -43,11 +51,20 @@ def digest(value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Every file of a version, sorted by path. ``signature`` and ``has_input_example`` come from ``MLmodel``."""
+    """Every file of a version, sorted by path. ``signature`` and what follows it come from ``MLmodel``."""
 
     files: tuple[ArtifactFile, ...]
     signature: Signature | None = None
     has_input_example: bool = False
+    named: tuple[str, ...] = ()
+    """Paths of files and folders that ``MLmodel`` names."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What ``MLmodel`` names and is not there."""
+        there = {file.path for file in self.files}
+        folders = {folder.as_posix() for path in there for folder in PurePosixPath(path).parents}
+        return tuple(path for path in self.named if path not in there | folders)
 
     @property
     def digest(self) -> str:
@@ -65,7 +82,7 @@ class Released:
     """What the promotion of a champion recorded about it: event ``seq``, metrics, data sets and manifest digest."""
 
     seq: int
-    metrics: Mapping[str, Metric]
+    measured: Mapping[str, Measurement]
     datasets: tuple[Dataset, ...]
     manifest: str | None
 
@@ -101,6 +118,12 @@ class Evidence:
     """What ``MLmodel`` says, where that file was read and not all of them: enough to compare, never to decide."""
     run_files: tuple[str, ...] = ()
     """Paths of what the run logged beside the model; read only where a policy asks for an artifact."""
+    preferred: MetricSource | None = None
+    """Who is believed where run and logged model say different values; None: nobody said."""
+    place: Place | None = None
+    """Where its files lie; None where that was not asked: enough to compare, never to decide."""
+    unreadable: str = ""
+    """Why its files cannot be read from there, in words; empty where they can, or were not asked for."""
     released: Released | None = None
     """Of a champion: what its promotion recorded. It counts, whatever MLflow says today; None: it was not promoted
     here."""
@@ -113,11 +136,29 @@ class Evidence:
         return self.version.ref
 
     @property
-    def metrics(self) -> Mapping[str, Metric]:
-        """Metrics by name; where run and logged model both have one, the logged model's own wins."""
+    def run_problem(self) -> str:
+        """What is wrong with its run, in half a sentence; empty when nothing is."""
+        if self.run is not None:
+            return "its run is deleted in MLflow" if self.run.deleted else ""
+        return "its run no longer exists" if self.version.run_id or not self.logged_model else ""
+
+    def preferring(self, source: MetricSource | None) -> Evidence:
+        """The same, read as a policy with this ``metric_source`` reads it."""
+        return self if source is self.preferred else replace(self, preferred=source)
+
+    @cached_property
+    def measured(self) -> Mapping[str, Measurement]:
+        """Everything that run and logged model say of each metric, by name; of a champion, said at its promotion."""
         if self.released:
-            return self.released.metrics
-        return {**(self.run.metrics if self.run else {}), **(self.logged_model.metrics if self.logged_model else {})}
+            return self.released.measured
+        return measurements(
+            self.run.metrics.values() if self.run else (), self.logged_model.metrics if self.logged_model else ()
+        )
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Metric]:
+        """One value of each metric by name; where values differ and nobody said which counts, the run's is shown."""
+        return {name: found.counting(self.preferred) or found.values[0] for name, found in self.measured.items()}
 
     @property
     def params(self) -> Mapping[str, str]:
@@ -139,17 +180,11 @@ class Evidence:
     @property
     def holdout(self) -> tuple[Dataset, ...]:
         """The data sets the metrics were measured on: those named by metrics, else logged as eval/test input."""
+        by_metric = {dataset for found in self.measured.values() for dataset in found.datasets(self.preferred)}
+        if by_metric:
+            return tuple(sorted(by_metric, key=lambda dataset: (dataset.name, dataset.digest)))
         if self.released:
             return self.released.datasets
-        by_metric = {
-            (metric.dataset_name, metric.dataset_digest): Dataset(
-                name=metric.dataset_name or "", digest=metric.dataset_digest, context="eval"
-            )
-            for metric in self.metrics.values()
-            if metric.dataset_digest
-        }
-        if by_metric:
-            return tuple(sorted(by_metric.values(), key=lambda dataset: (dataset.name, dataset.digest)))
         logged = self.run.datasets if self.run else ()
         return tuple(d for d in logged if d.context.lower() in {"eval", "evaluation", "test", "validation", "holdout"})
 
@@ -167,21 +202,21 @@ class Evidence:
 
     @property
     def digest(self) -> str:
-        """sha256 over identity, source and every metric with its data set: what an approval is bound to."""
+        """sha256 over identity, source, place and every metric with its data set: what an approval is bound to."""
         return digest(
             {
                 "identity": self.version.identity,
                 "run": self.version.run_id,
                 "model": self.version.model_id,
-                # Numbers as text: canonical JSON has no NaN, and evidence may.
-                "metrics": {m.name: [repr(m.value), m.dataset_name, m.dataset_digest] for m in self.metrics.values()},
+                "place": self.place.as_json() if self.place else None,
+                "metrics": {name: found.as_json() for name, found in self.measured.items()},
             }
         )
 
 
 _CHANGED = {
     "manifest": "the model's files changed",
-    "evidence": "its metrics or their data sets changed",
+    "evidence": "its metrics, their data sets or the place of its files changed",
     "champion": "the champion it is compared with changed",
     "statement": "what is stated about the champion's data set changed",
     "policy": "the policy changed",
@@ -422,10 +457,14 @@ class Facts:
     """What was decided on the same bytes under another name or number, newest first."""
     validations: tuple[Validation, ...] = ()
     """Of exactly this version, newest first; whether one counts is for the gate to say."""
-    no_emergency_under: str | None = None
-    """Name of a policy that judged the model before and knows no emergencies; None where there is no such."""
+    assigned: Assignment | None = None
+    """Which policy was assigned to the model; None where none was yet, and its tags and name choose."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
+
+    def ahead(self, moment: datetime) -> bool:
+        """Whether a time lies in the future, by more than the clocks of two machines may differ."""
+        return moment - self.now > CLOCK_SKEW
 
     def binding(self, policy_digest: str) -> Binding:
         """What a decision made now is bound to."""

@@ -51,11 +51,12 @@ def mark(signoff: Signoff, policy: Policy, seen: Facts) -> int:
 
 def _entry(signoff: Signoff, policy: Policy, seen: Facts, old: list[Decision]) -> Entry:
     people = " and ".join(vote.person for vote in old)
+    days = min(limit for one in policy.each if (limit := one.rules.approvals_expire_after_days) is not None)
     return Entry(
         kind=Kind.APPROVAL_EXPIRED,
         actor=SYSTEM,
         at=signoff.now(),
         ref=seen.candidate.ref,
-        comment=f"The approval by {people} is older than {policy.rules.approvals_expire_after_days:g} days.",
+        comment=f"The approval by {people} is older than {days:g} days.",
         details={"policy": policy.label, "policy_digest": policy.digest, "approvals": [vote.seq for vote in old]},
     )

@@ -12,16 +12,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import bars, champions
+from services import assignments, bars, champions
 from services.champions import Records
 from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
-from services.errors import InvalidSettings, NotFound
+from services.errors import FilesUnreadable, InvalidSettings, NotFound, SignoffError, StoreUnavailable
 from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Known, Severity, Submission
-from services.policy import Policy, PolicyBook
+from services.policy import Policy
 from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, emergencies, events, findings, policies, promotions, submissions
+from services.tables import decisions, emergencies, events, findings, promotions, submissions
 from services.validation.record import validations_of
 
 OPEN = tuple(status.value for status in Status if status.open)
@@ -46,14 +46,16 @@ def fresh(
         InvalidSettings: no policy, or more than one, judges this model.
     """
     model = signoff.registry.model(ref.name)
-    policy = signoff.policies.match(model)
-    candidate = signoff.reader.without_files(ref)
+    policy = assignments.judging(signoff, model)
+    candidate = signoff.reader.without_files(ref).preferring(policy.metric_source)
     champion = _champion(policy, model, signoff.registry.versions(ref.name))
     seen = Facts(
         model=model,
         now=signoff.now(),
         candidate=candidate,
-        champion=signoff.reader.without_files(champion.ref) if champion and champion.ref != ref else None,
+        champion=signoff.reader.without_files(champion.ref).preferring(policy.metric_source)
+        if champion and champion.ref != ref
+        else None,
         bars={},
         rollback_of="" if rollback else None,
     )
@@ -62,7 +64,7 @@ def fresh(
     first(policy, cheap)
     seen = replace(
         seen,
-        candidate=_with_artifacts(signoff, policy, signoff.reader.with_files(candidate)),
+        candidate=_read_for(signoff, policy, signoff.reader.with_files(candidate)),
         champion=signoff.reader.with_files(seen.champion) if seen.champion else None,
     )
     with signoff.database.reading() as connection:
@@ -85,7 +87,7 @@ def again(signoff: Signoff, connection: Connection, seen: Facts, records: Record
         champion=records.of(seen.champion),
         author=bars.author_of(connection, seen.candidate),
         bars=bars.of_candidate(connection, seen.candidate),
-        no_emergency_under=_no_emergency_under(connection, signoff.policies, version.ref.name),
+        assigned=assignments.assigned(connection, version.ref.name),
         submission=submission,
         ended=None if submission else ended(connection, version),
         decisions=latest_decisions(connection, submission),
@@ -111,12 +113,12 @@ def shown(signoff: Signoff, ref: VersionRef, records: Records | None = None) -> 
 
 def champions_recorded(signoff: Signoff, names: Iterable[str]) -> Records:
     """What is recorded of the champions of some models, as the snapshot has them."""
-    found = []
+    found, judges = [], assignments.judges(signoff)
     for name in set(names):
         with suppress(InvalidSettings):  # where no policy judges a model, each of its versions says so
             if model := signoff.snapshot.current.models.get(name):
                 versions = signoff.snapshot.current.versions.get(name, ())
-                found.append(_champion(signoff.policies.match(model), model, versions))
+                found.append(_champion(judges.match(model), model, versions))
     with signoff.database.reading() as connection:
         return champions.recorded(connection, [version for version in found if version])
 
@@ -132,24 +134,34 @@ def remembered(
     version = next((version for version in versions if version.ref == ref), None)
     if version is None:
         raise NotFound(f"There is no {ref} in the registry.")
-    policy = signoff.policies.match(model)
+    policy = assignments.judging(signoff, model)
     champion = _champion(policy, model, versions)
     seen = Facts(
         model=model,
         now=signoff.now(),
-        candidate=_with_artifacts(signoff, policy, signoff.reader.remembered(version)),
-        champion=signoff.reader.remembered(champion) if champion and champion.ref != ref else None,
+        candidate=_read_for(signoff, policy, signoff.reader.remembered(version), StoreUnavailable),
+        champion=signoff.reader.remembered(champion).preferring(policy.metric_source)
+        if champion and champion.ref != ref
+        else None,
         bars={},
     )
     with signoff.database.reading() as connection:
         return policy, again(signoff, connection, seen, records)
 
 
-def _with_artifacts(signoff: Signoff, policy: Policy, candidate: Evidence) -> Evidence:
-    """With the paths of what its run logged beside the model, where the policy asks for any artifact."""
-    if not policy.rules.required_artifacts or candidate.run is None:
+def _read_for(signoff: Signoff, policy: Policy, candidate: Evidence, *shown: type[SignoffError]) -> Evidence:
+    """As the policy reads it, with the paths of what its run logged beside the model where it asks for any artifact.
+
+    ``shown``: errors of which a page shows the words and a decision does not get past.
+    """
+    candidate = candidate.preferring(policy.metric_source)
+    if candidate.run is None or not any(one.rules.required_artifacts for one in policy.each):
         return candidate
-    files = signoff.registry.run_files(candidate.run.run_id)
+    words: tuple[type[SignoffError], ...] = (FilesUnreadable, *shown)
+    try:
+        files = signoff.registry.run_files(candidate.run.run_id)
+    except words as error:
+        return replace(candidate, unreadable=candidate.unreadable or str(error))
     return replace(candidate, run_files=tuple(file.path for file in files))
 
 
@@ -158,28 +170,14 @@ def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersi
     return champion_of(model, versions, alias=target.alias, stage=target.stage)
 
 
-def _no_emergency_under(connection: Connection, book: PolicyBook, name: str) -> str | None:
-    """The policy that judged a submission or a release of this model and allows no emergency, as its rules are now.
-
-    Else it would be enough to take away the tag that had chosen it.
-    """
-    digests = sa.select(submissions.c.binding["policy"].as_string()).where(submissions.c.model == name)
-    judged = sa.select(policies.c.name).where(policies.c.digest.in_(digests))
-    labels = sa.select(promotions.c.policy).where(promotions.c.model == name).distinct()
-    names = set(connection.execute(judged).scalars())
-    names |= {str(label).rpartition("@")[0] for label in connection.execute(labels).scalars()}
-    found = (p.rules.name for p in book.policies if p.rules.name in names and not p.rules.break_glass)
-    return next(found, None)
-
-
 def champion(signoff: Signoff, name: str) -> tuple[Policy, Evidence | None]:
     """The champion of a model as MLflow and the record have it now, without its files; raises as `fresh`."""
     model = signoff.registry.model(name)
-    policy = signoff.policies.match(model)
+    policy = assignments.judging(signoff, model)
     found = _champion(policy, model, signoff.registry.versions(name))
     if found is None:
         return policy, None
-    evidence = signoff.reader.without_files(found.ref)
+    evidence = signoff.reader.without_files(found.ref).preferring(policy.metric_source)
     with signoff.database.reading() as connection:
         return policy, champions.recorded(connection, [found]).of(evidence)
 

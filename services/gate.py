@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from services.checks.approvals import approvals, automatic, barred, elsewhere, findings, void_reasons, wanted
 from services.checks.emergency import emergency as emergency_checks
 from services.checks.emergency import waived
 from services.checks.evidence import evidence
+from services.checks.place import place
 from services.checks.release import promoter, released_before, timing
 from services.checks.signing import signed
 from services.checks.validation import validation
@@ -25,6 +26,7 @@ __all__ = [
     "barred",
     "before_files",
     "evaluate",
+    "united",
     "void_reasons",
     "waived",
     "wanted",
@@ -50,10 +52,10 @@ def evaluate(
     signature: ElectronicSignature | None = None,
     emergency: Waiver | None = None,
 ) -> Verdict:
-    """Judge one candidate under one policy.
+    """Judge one candidate under the policy that judges it; of two that do, the verdict is the union of their checks.
 
     Args:
-        policy: the policy that judges now; approvals given under another digest are void.
+        policy: what judges now; approvals given under another digest are void.
         facts: read from MLflow and the ledger at this moment. ``facts.rollback_of`` waives
             comparison, approvals and timing: a way back must be open on every day.
         actor: who wants to promote; None leaves that check and the signature's out (a page that shows what still
@@ -62,25 +64,46 @@ def evaluate(
         emergency: two people answer for it: what they may go past is waived with its true value, and what they may
             not (see `services.checks.emergency`) is asked in addition. Who may promote is then for them to say.
     """
+    return united(policy, lambda one: _evaluate(one, facts, actor, signature, emergency).checks)
+
+
+def united(policy: Policy, ask: Callable[[Policy], Iterable[Check]]) -> Verdict:
+    """What every policy that judges asks; where two do, each check says which of them asks it."""
+    if policy.beside is None:
+        return Verdict(checks=tuple(ask(policy)))
+    return Verdict(checks=tuple(check.asked_by(one.rules.name) for one in policy.each for check in ask(one)))
+
+
+def _evaluate(
+    policy: Policy,
+    facts: Facts,
+    actor: Actor | None,
+    signature: ElectronicSignature | None,
+    emergency: Waiver | None,
+) -> Verdict:
+    """What one policy asks, whether it judges alone or beside another."""
     if emergency is not None:
-        usual = (*evidence(policy, facts), *validation(policy, facts), *findings(facts), *_usual(policy, facts))
+        usual = (
+            *evidence(policy, facts),
+            *place(policy, facts),
+            *validation(policy, facts),
+            *findings(facts),
+            *_usual(policy, facts),
+        )
         return Verdict(checks=(*waived(Verdict(checks=usual)).checks, *emergency_checks(policy, facts, emergency)))
     rollback = facts.rollback_of is not None
     action = Action.ROLLBACK if rollback else Action.PROMOTE
     return Verdict(
         checks=(
             *evidence(policy, facts),
+            *place(policy, facts),
             *validation(policy, facts),
             *findings(facts),
-            *(
-                [released_before(facts)]
-                if rollback
-                else (*elsewhere(facts), *timing(policy, facts), *approvals(policy, facts))
-            ),
+            *([released_before(facts)] if rollback else _usual(policy, facts)),
             *([promoter(policy, actor)] if actor else []),
             *(
                 [signed(Act.of(action, policy, facts), actor, signature, facts.now)]
-                if actor and asked(policy, action)
+                if actor and policy.rules.signing and asked(policy, action)
                 else []
             ),
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
@@ -24,7 +25,7 @@ from pydantic import (
 
 from services import documents
 from services.accounts.permissions import ROLES_FOR, named
-from services.domain import Action, RegisteredModel, Role, Stage
+from services.domain import Action, MetricSource, RegisteredModel, Role, Stage
 from services.errors import InvalidSettings
 from services.validation.rule import ValidationRule
 
@@ -145,6 +146,8 @@ class Rules(_Strict):
     candidate: Target = Target(stage=Stage.STAGING, alias="challenger")
     champion: Target = Target(stage=Stage.PRODUCTION, alias="champion")
     metrics: tuple[MetricRule, ...] = Field(min_length=1, strict=False)
+    metric_source: MetricSource | None = Field(default=None, strict=False)
+    """Whose value counts where run and logged model say different ones of one metric; None: a conflict is refused."""
     same_dataset: bool
     validation: ValidationRule | None = None
     signature: bool
@@ -152,6 +155,8 @@ class Rules(_Strict):
     input_example: bool = False
     required_tags: tuple[Text, ...] = Field(default=(), strict=False)
     required_artifacts: tuple[Text, ...] = Field(default=(), strict=False)
+    guarded_files: Literal["shown", "required"] = "shown"
+    """Whether files may lie where the hook in the MLflow server does not see every change of them."""
     max_evidence_age_days: Days | None = None
     min_hours_in_staging: Days | None = None
     freezes: tuple[Freeze, ...] = Field(default=(), strict=False)
@@ -190,11 +195,6 @@ class Rules(_Strict):
             raise ValueError(f"role {doubled} has two rules; merge them into one")
         return rules
 
-    @property
-    def voters(self) -> frozenset[Role]:
-        """The roles whose approval is asked for."""
-        return frozenset(rule.role for rule in self.approvals)
-
     @model_validator(mode="after")
     def _no_metric_twice(self) -> Self:
         if doubled := _doubled(rule.name for rule in self.metrics):
@@ -216,25 +216,71 @@ def _doubled(names: Iterable[str]) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Rules with the exact text they were read from; ``digest`` is the sha256 of that text."""
+    """Rules with the exact text they were read from; ``digest`` is the sha256 of that text.
+
+    Where two policies judge a model this is the assigned one, and ``beside`` the one that its tags or name choose.
+    Stage and alias are those of ``rules``; whatever else is asked is asked by `each` of them.
+    """
 
     rules: Rules
     text: str
     file: str
+    beside: Policy | None = None
+
+    @property
+    def each(self) -> tuple[Policy, ...]:
+        """Every policy that judges, the assigned one first; the digest of each is that of both."""
+        if self.beside is None:
+            return (self,)
+        return (self, replace(self.beside, beside=replace(self, beside=None)))
 
     @property
     def digest(self) -> str:
-        """What approvals and events name."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        """What approvals and events name; of two policies both, whichever of them is the assigned one."""
+        own = hashlib.sha256(self.text.encode()).hexdigest()
+        return "+".join(sorted((own, self.beside.digest))) if self.beside else own
 
     @property
     def label(self) -> str:
-        """``name@digest``, the value of the tag ``signoff.policy``."""
+        """``name@digest``, the value of the tag ``signoff.policy``; of two policies both, the assigned one first."""
+        if self.beside:
+            return f"{replace(self, beside=None).label}+{self.beside.label}"
         return f"{self.rules.name}@{self.digest[:12]}"
+
+    @property
+    def names(self) -> str:
+        """What they are called, in a sentence."""
+        return " and ".join(one.rules.name for one in self.each)
+
+    @property
+    def metric_source(self) -> MetricSource | None:
+        """Whose value counts where run and logged model disagree; None where two policies do: that is a conflict."""
+        wanted = {one.rules.metric_source for one in self.each}
+        return wanted.pop() if len(wanted) == 1 else None
+
+    @property
+    def voters(self) -> frozenset[Role]:
+        """The roles whose approval is asked for."""
+        return frozenset(rule.role for one in self.each for rule in one.rules.approvals)
+
+    @property
+    def signing(self) -> bool:
+        """Whether whoever decides must sign: one policy that asks for it is enough."""
+        return any(one.rules.signing for one in self.each)
+
+    @property
+    def automation(self) -> bool:
+        """Whether a service may approve: every policy must let it."""
+        return all(one.rules.automation for one in self.each)
+
+    @property
+    def break_glass(self) -> bool:
+        """Whether it knows emergencies: every policy must."""
+        return all(one.rules.break_glass for one in self.each)
 
     def metric(self, name: str) -> MetricRule | None:
         """The rule for one metric, if there is one."""
-        return next((rule for rule in self.rules.metrics if rule.name == name), None)
+        return next((rule for one in self.each for rule in one.rules.metrics if rule.name == name), None)
 
     @property
     def key_metric(self) -> str:
@@ -250,6 +296,26 @@ def parse(text: str, file: str) -> Policy:
     """
     rules = documents.checked(text, file, Rules, what="policy", hint="name, applies_to, metrics and so on")
     return Policy(rules=rules, text=text, file=file)
+
+
+def first_named(label: str) -> str:
+    """The name of the policy in a label, of the assigned one where it is the label of two."""
+    return re.split(r"@[0-9a-f]{12}(?:\+|$)", label, maxsplit=1)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """Which policy judges a registered model, whatever its tags and name choose later.
+
+    ``passed_over`` is the policy that tags and name chose when a person decided for this one: it does not judge.
+    ``seq`` is the event that says so.
+    """
+
+    policy: str
+    passed_over: str | None
+    by: str
+    at: str
+    seq: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,21 +343,54 @@ class PolicyBook:
         targets = (target for p in self.policies for target in (p.rules.champion, p.rules.candidate))
         return frozenset(target.alias.casefold() for target in targets)
 
+    @property
+    def model_tags(self) -> frozenset[str]:
+        """The tags of registered models that policies are chosen by."""
+        return frozenset(key for policy in self.policies for key in policy.rules.applies_to.tags)
+
+    def named(self, name: str) -> Policy | None:
+        """The policy of this name, if there is one."""
+        return next((policy for policy in self.policies if policy.rules.name == name), None)
+
+    def judging(self, model: RegisteredModel, assigned: Assignment | None) -> Policy:
+        """The policy that judges a model: the assigned one, and beside it one that its tags or name choose by now.
+
+        Raises:
+            InvalidSettings: the assigned policy is gone, or as `match`.
+        """
+        if assigned is None:
+            return self.match(model)
+        policy, chosen = self.named(assigned.policy), self.chosen(model)
+        if policy is None:
+            raise InvalidSettings(
+                f"{model.name} is judged by policy {assigned.policy}, and there is no such policy any more, so nothing "
+                "can be promoted. Bring it back, or have a release manager decide which policy judges it: "
+                f"signoff policy assign {model.name} --policy NAME --reason …"
+            )
+        if chosen is None or chosen.rules.name in {assigned.policy, assigned.passed_over}:
+            return policy
+        return replace(policy, beside=chosen)
+
     def match(self, model: RegisteredModel) -> Policy:
         """The matching policy of highest priority.
 
         Raises:
             InvalidSettings: none matches, or two of equal priority do: then nobody knows which judges.
         """
-        matching = _by_priority(policy for policy in self.policies if policy.rules.applies_to(model))
-        if not matching:
+        chosen = self.chosen(model)
+        if chosen is None:
             raise InvalidSettings(f"No policy applies to {model.name}, so nothing can be promoted.")
+        return chosen
+
+    def chosen(self, model: RegisteredModel) -> Policy | None:
+        """What a model's name and tags choose; None where no policy is for it. Raises as `match` where two are."""
+        matching = _by_priority(policy for policy in self.policies if policy.rules.applies_to(model))
         if len(matching) > 1 and matching[0].rules.priority == matching[1].rules.priority:
             raise InvalidSettings(
                 f"Policies {matching[0].rules.name} and {matching[1].rules.name} both apply to {model.name} "
                 f"with priority {matching[0].rules.priority}; give one a higher priority."
             )
-        return matching[0]
+        return matching[0] if matching else None
 
 
 def _by_priority(policies: Iterable[Policy]) -> list[Policy]:

@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from services.domain import ArtifactEntry, Curve, Description, LoggedModelFacts, ModelVersion, RunFacts, VersionRef
-from services.errors import NotFound, UnreadableModel
+from services.errors import FilesUnreadable, NotFound, StoreUnavailable, UnreadableModel
 from services.evidence import Evidence, Manifest
 from services.mlflow.artifacts import DESCRIPTION, described
+from services.place import Place
 from services.registry import Registry
 
 TTL_SECONDS = 60.0
@@ -63,28 +64,34 @@ class Reader:
         return found
 
     def with_files(self, evidence: Evidence) -> Evidence:
-        """The same evidence with the manifest, from the bytes of the files as they are now."""
-        manifest = _or_none(lambda: self._registry.manifest(evidence.ref))
+        """The same evidence with the manifest, from the bytes of the files as they are now, and where they lie."""
+        version = evidence.version
+        manifest, unreadable = _or_why(lambda: self._registry.manifest(version.ref), fresh=True)
         if manifest:
-            identity = evidence.version.identity
             listing = tuple(ArtifactEntry(path=file.path, size=file.size) for file in manifest.files)
-            self._keep(("listing", identity), listing)
-            self._keep(("manifest", identity, repr(listing)), manifest)
-        return replace(evidence, manifest=manifest)
+            self._keep(("listing", version.identity), (listing, ""))
+            self._keep(("manifest", version.identity, repr(listing)), manifest)
+        place = _or_none(lambda: self._registry.place(version))  # after the files: a second place is then seen
+        self._keep(("place", version.identity), place)
+        return replace(evidence, manifest=manifest, place=place, unreadable=unreadable)
 
     def with_known_files(self, evidence: Evidence) -> Evidence:
         """The same evidence with the manifest, where one of files of the same names and sizes is remembered."""
-        listing = _or_none(lambda: self._listing(evidence.ref))
-        known = self._known(("manifest", evidence.version.identity, repr(listing)), ttl=None)
-        return evidence if known is _ABSENT else replace(evidence, manifest=known)
+        version = evidence.version
+        listing, _ = _or_why(lambda: self._listing(version.ref))
+        known = self._known(("manifest", version.identity, repr(listing)), ttl=None)
+        return evidence if known is _ABSENT else replace(evidence, manifest=known, place=self._place(version))
 
     def remembered(self, version: ModelVersion) -> Evidence:
         """The same for a page that shows ``version``."""
+        manifest, unreadable = self._manifest(version)
         return Evidence(
             version=version,
             run=self.run(version.run_id) if version.run_id else None,
             logged_model=self._logged_model(version.model_id) if version.model_id else None,
-            manifest=self._manifest(version),
+            manifest=manifest,
+            place=self._place(version),
+            unreadable=unreadable,
         )
 
     def run(self, run_id: str) -> RunFacts | None:
@@ -146,19 +153,19 @@ class Reader:
             return self._asked[key]
 
     def version_file(self, version: ModelVersion, path: str) -> bytes | None:
-        """A small file of a version; None where there is none.
+        """A small file of a version; None where there is none, or none that can be read from here.
 
         Raises:
             UnreadableModel: it is larger than `MAX_FILE`.
         """
         return self._recall(
             ("version file", version.identity, path),
-            lambda: _or_none(lambda: self._registry.version_file(version.ref, path, MAX_FILE)),
+            lambda: _or_why(lambda: self._registry.version_file(version.ref, path, MAX_FILE))[0],
         )
 
     def run_files(self, run_id: str) -> tuple[ArtifactEntry, ...]:
-        """What a run logged beside its model."""
-        return self._recall(("files", run_id), lambda: self._registry.run_files(run_id))
+        """What a run logged beside its model; nothing where that cannot be read from here."""
+        return self._recall(("files", run_id), lambda: _or_why(lambda: self._registry.run_files(run_id))[0] or ())
 
     def run_file(self, run_id: str, path: str) -> bytes:
         """One such file."""
@@ -176,15 +183,21 @@ class Reader:
     def _logged_model(self, model_id: str) -> LoggedModelFacts | None:
         return self._recall(("model", model_id), lambda: _or_none(lambda: self._registry.logged_model(model_id)))
 
-    def _manifest(self, version: ModelVersion) -> Manifest | None:
-        listing = self._recall(("listing", version.identity), lambda: _or_none(lambda: self._listing(version.ref)))
+    def _place(self, version: ModelVersion) -> Place | None:
+        return self._recall(("place", version.identity), lambda: _or_none(lambda: self._registry.place(version)))
+
+    def _manifest(self, version: ModelVersion) -> tuple[Manifest | None, str]:
+        """The manifest, or why it cannot be read in words, which are empty where nothing is there."""
+        listing, why = self._recall(("listing", version.identity), lambda: _or_why(lambda: self._listing(version.ref)))
         if listing is None:
-            return None
-        return self._recall(
-            ("manifest", version.identity, repr(listing)),
-            lambda: _or_none(lambda: self._registry.manifest(version.ref)),
-            ttl=None,
-        )
+            return None, why
+        key = ("manifest", version.identity, repr(listing))
+        if (kept := self._known(key, ttl=None)) is not _ABSENT:
+            return cast(Manifest, kept), ""
+        manifest, why = _or_why(lambda: self._registry.manifest(version.ref))
+        if manifest is not None:
+            self._keep(key, manifest)  # why there is none may be over by the next time
+        return manifest, why
 
     def _listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]:
         return tuple(sorted(self._registry.listing(ref), key=lambda entry: entry.path))
@@ -196,7 +209,7 @@ class Reader:
         """None where there is none that can be read: that keeps nobody from comparing the rest."""
         try:
             return described(ref, self._registry.version_file(ref, DESCRIPTION, MAX_FILE))
-        except (NotFound, UnreadableModel):
+        except (NotFound, FilesUnreadable, StoreUnavailable, UnreadableModel):
             return None
 
     def _many(self, kind: str, ids: Iterable[str], read: Callable[[list[str]], Mapping[str, T]]) -> Mapping[str, T]:
@@ -242,3 +255,20 @@ def _or_none(read: Callable[[], T]) -> T | None:
         return read()
     except NotFound:
         return None
+
+
+def _or_why(read: Callable[[], T], *, fresh: bool = False) -> tuple[T | None, str]:
+    """What is read; None for what does not exist, and for what cannot be read from here, then with the reason.
+
+    A store that does not answer is such a reason on a page; where something is decided (``fresh``) the error goes on.
+    """
+    try:
+        return read(), ""
+    except NotFound:
+        return None, ""
+    except FilesUnreadable as error:
+        return None, str(error)
+    except StoreUnavailable as error:
+        if fresh:
+            raise
+        return None, str(error)

@@ -5,7 +5,7 @@ Both directions are here. Bounded: what is left out is counted, and reading it b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -17,7 +17,9 @@ from services.domain import (
     Actor,
     ArtifactFile,
     Dataset,
+    LoggedModelFacts,
     Metric,
+    MetricSource,
     ModelVersion,
     RegisteredModel,
     Role,
@@ -26,13 +28,17 @@ from services.domain import (
     VersionRef,
 )
 from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Released, Statement, Submission
-from services.policy import Policy
+from services.measurements import measurements
+from services.place import Place
+from services.policy import Assignment, Policy
 from services.record import mirror
 from services.record.ledger import Event
 from services.validation.record import Validation
 
 MAX_TAGS, MAX_TAG = 30, 80
 MAX_PATHS, MAX_PATH = 40, 160
+MAX_VALUES = 10
+"""Of one metric."""
 MAX_VALIDATIONS = 3
 """The newest of those that counted."""
 MAX_WORDS = 600
@@ -51,17 +57,23 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "judged_at": seen.now.isoformat(),
         "ready": candidate.version.ready,
         "has_run": run is not None,
+        "run_deleted": run is not None and run.deleted,
+        "missing_files": list(manifest.missing[:MAX_PATHS]) if manifest else [],
         "has_logged_model": candidate.logged_model is not None,
+        **({"unreadable": candidate.unreadable} if candidate.unreadable else {}),
         "evidence_end": run.ended_at.isoformat() if run and run.ended_at else None,
         "signature": manifest is not None and manifest.signature is not None,
         "input_example": manifest is not None and manifest.has_input_example,
         "files": _paths([file.path for file in manifest.files] if manifest else [], policy),
-        "run_files": _paths(candidate.run_files, policy) if policy.rules.required_artifacts else None,
+        "run_files": _paths(candidate.run_files, policy)
+        if any(one.rules.required_artifacts for one in policy.each)
+        else None,
         "tags": _tags(candidate.version.tags, policy),
         "model_tags": _tags(seen.model.tags, policy),
         "champion_datasets": _datasets(champion),
         **({"champion_stated": [asdict(one) for one in champion.stated]} if champion and champion.stated else {}),
         **({"champion_released": let_in.seq} if (let_in := champion and champion.released) else {}),
+        "champion_run_deleted": bool(seen.champion and seen.champion.run and seen.champion.run.deleted),
         "validations": [one.as_json() for one in seen.validations if not outdated(one, seen)][:MAX_VALIDATIONS],
         "submission": {
             "by": submission.submitted_by,
@@ -73,12 +85,34 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         else None,
         "bars": dict(seen.bars),
         "rollback_of": seen.rollback_of,
+        **({"assigned": [seen.assigned.policy, seen.assigned.passed_over]} if seen.assigned else {}),
     }
 
 
 def datasets(evidence: Evidence) -> list[dict[str, str]]:
     """The data sets the metrics were measured on."""
     return [{"name": dataset.name, "digest": dataset.digest} for dataset in evidence.holdout]
+
+
+def metrics(evidence: Evidence) -> dict[str, Any]:
+    """The metrics as they were judged; ``values`` is everything that was said of one, where that was not one thing."""
+    return {
+        name: {
+            **_value(evidence.metrics[name]),
+            **({"values": [_value(one) for one in found.values[:MAX_VALUES]]} if found.several else {}),
+        }
+        for name, found in evidence.measured.items()
+    }
+
+
+def _value(metric: Metric) -> dict[str, Any]:
+    # Numbers as text: an event may have to record a NaN, and canonical JSON has none.
+    return {
+        "value": repr(metric.value),
+        "dataset": metric.dataset_name,
+        "digest": metric.dataset_digest,
+        "source": metric.source.value,
+    }
 
 
 def votes(policy: Policy, seen: Facts, decision: str) -> list[dict[str, Any]]:
@@ -112,7 +146,7 @@ def _datasets(champion: Evidence | None) -> list[dict[str, str]]:
 
 def _tags(tags: Mapping[str, str], policy: Policy) -> dict[str, Any]:
     """Those the policy names first, without those that repeat our record. MLflow's can have 8,000 characters each."""
-    named = {*policy.rules.required_tags, *policy.rules.applies_to.tags}
+    named = {key for one in policy.each for key in (*one.rules.required_tags, *one.rules.applies_to.tags)}
     ours = {key: tags[key] for key in sorted(tags.keys() - mirror.OURS, key=lambda key: (key not in named, key))}
     kept = dict([(key, value) for key, value in ours.items() if _fits(key, MAX_TAG) and _fits(value)][:MAX_TAGS])
     found: dict[str, Any] = {"values": {key: value[:MAX_TAG] for key, value in kept.items()}}
@@ -123,7 +157,7 @@ def _tags(tags: Mapping[str, str], policy: Policy) -> dict[str, Any]:
 
 def _paths(paths: Iterable[str], policy: Policy) -> dict[str, Any]:
     """Those the policy asks for first, then what lies highest."""
-    patterns = policy.rules.required_artifacts
+    patterns = [pattern for one in policy.each for pattern in one.rules.required_artifacts]
     every = list(paths)
     wanted = sorted(every, key=lambda p: (not any(fnmatchcase(p, x) for x in patterns), p.count("/"), p))
     kept = [path for path in wanted if _fits(path, MAX_PATH)][:MAX_PATHS]
@@ -192,6 +226,7 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
         champion=_champion(ref.name, details, kept),
         bars=kept["bars"] if kept else {},
         submission=_submission(ref, details, kept),
+        assigned=_assigned(kept),
     )
     if event.kind.subject == "rollback":
         manifest = facts.candidate.manifest
@@ -213,9 +248,10 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
 def released_in(event: Event) -> Released:
     """What a promotion recorded about the version that it put into Production."""
     details = event.body["details"]
+    logged_model = _by_logged_model(details["metrics"])
     return Released(
         seq=event.seq,
-        metrics=_metrics(details["metrics"]),
+        measured=measurements(_by_run(details["metrics"]).values(), logged_model.metrics if logged_model else ()),
         datasets=_logged(details["datasets"]),
         manifest=details["manifest_digest"],
     )
@@ -241,16 +277,22 @@ def _candidate(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, A
         started_at=None,
         ended_at=datetime.fromisoformat(kept["evidence_end"]) if kept and kept["evidence_end"] else None,
         status="",
-        metrics=_metrics(details["metrics"]),
+        metrics=_by_run(details["metrics"]),
         datasets=_logged(details.get("datasets", ())),
+        deleted=bool(kept and kept["run_deleted"]),
     )
+    logged_model = _by_logged_model(details["metrics"])
     if kept is None:
-        return Evidence(version=version, run=run)
-    # An event does not say which metric came from the run and which from the logged model, and no check asks.
+        return Evidence(version=version, run=run, logged_model=logged_model)
+    if logged_model is None and kept["has_logged_model"]:
+        logged_model = LoggedModelFacts(model_id=details["model_id"] or "")
     return Evidence(
         version=version,
-        run=run if kept["has_run"] or kept["has_logged_model"] else None,
+        run=run if kept["has_run"] else None,
+        logged_model=logged_model,
         manifest=_manifest(details, kept),
+        place=Place.from_json(details["place"]) if details.get("place") else None,
+        unreadable=kept.get("unreadable", ""),
         run_files=tuple(kept["run_files"]["paths"]) if kept["run_files"] else (),
     )
 
@@ -267,14 +309,17 @@ def _champion(name: str, details: Mapping[str, Any], kept: Mapping[str, Any] | N
         started_at=None,
         ended_at=None,
         status="",
-        metrics=_metrics(details["champion_metrics"]),
+        metrics=_by_run(details["champion_metrics"]),
         datasets=_logged(kept["champion_datasets"] if kept else ()),
+        deleted=bool(kept and kept["champion_run_deleted"]),
     )
-    let_in = kept.get("champion_released") if kept else None
-    known = Released(seq=let_in, metrics=run.metrics, datasets=run.datasets, manifest=None) if let_in else None
     version = ModelVersion(ref=ref, created_at=_NEVER, updated_at=_NEVER)
-    stated = tuple(Statement(**one) for one in kept.get("champion_stated", ())) if kept else ()
-    return Evidence(version=version, run=run, released=known, stated=stated)
+    found = Evidence(version=version, run=run, logged_model=_by_logged_model(details["champion_metrics"]))
+    if kept is None:
+        return found
+    let_in, stated = kept.get("champion_released"), kept.get("champion_stated", ())
+    known = Released(seq=let_in, measured=found.measured, datasets=run.datasets, manifest=None) if let_in else None
+    return replace(found, released=known, stated=tuple(Statement(**one) for one in stated))
 
 
 def _validations(facts: Facts, kept: Mapping[str, Any] | None) -> tuple[Validation, ...]:
@@ -304,6 +349,11 @@ def _submission(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, 
     )
 
 
+def _assigned(kept: Mapping[str, Any] | None) -> Assignment | None:
+    found = (kept or {}).get("assigned")
+    return Assignment(policy=found[0], passed_over=found[1], by="", at="", seq=0) if found else None
+
+
 def _manifest(details: Mapping[str, Any], kept: Mapping[str, Any]) -> Manifest | None:
     if details["manifest_digest"] is None:
         return None
@@ -312,6 +362,7 @@ def _manifest(details: Mapping[str, Any], kept: Mapping[str, Any]) -> Manifest |
         files=tuple(ArtifactFile(path=path, size=0, sha256="") for path in paths),
         signature=Signature(inputs=(), outputs=()) if kept["signature"] else None,
         has_input_example=kept["input_example"],
+        named=tuple(kept["missing_files"]),
     )
 
 
@@ -335,11 +386,25 @@ def _vote(vote: Mapping[str, Any], decision: str, binding: Binding) -> Decision:
     )
 
 
-def _metrics(metrics: Mapping[str, Any]) -> dict[str, Metric]:
-    return {
-        name: Metric(name=name, value=float(one["value"]), dataset_name=one["dataset"], dataset_digest=one["digest"])
-        for name, one in metrics.items()
-    }
+def _by_run(metrics: Mapping[str, Any]) -> dict[str, Metric]:
+    return {metric.name: metric for metric in _said(metrics) if metric.source is MetricSource.RUN}
+
+
+def _by_logged_model(metrics: Mapping[str, Any]) -> LoggedModelFacts | None:
+    found = tuple(metric for metric in _said(metrics) if metric.source is MetricSource.LOGGED_MODEL)
+    return LoggedModelFacts(model_id="", metrics=found) if found else None
+
+
+def _said(metrics: Mapping[str, Any]) -> Iterator[Metric]:
+    for name, found in metrics.items():
+        for one in found.get("values", (found,)):
+            yield Metric(
+                name=name,
+                value=float(one["value"]),
+                dataset_name=one["dataset"],
+                dataset_digest=one["digest"],
+                source=MetricSource(one.get("source", MetricSource.RUN)),
+            )
 
 
 def _logged(found: Iterable[Mapping[str, str]]) -> tuple[Dataset, ...]:

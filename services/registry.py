@@ -21,6 +21,7 @@ from services.domain import (
     Witness,
 )
 from services.evidence import Manifest
+from services.place import Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,8 @@ class RunContents:
 
 class Registry(Protocol):
     """Every method raises `RegistryUnavailable` when MLflow does not answer, and `NotFound` when what is named does
-    not exist. Reads may be repeated; a write is sent once."""
+    not exist. Those that read files raise `FilesUnreadable` where nobody here can read them, and
+    `RegistryUnavailable` where their store does not answer. Reads may be repeated; a write is sent once."""
 
     calls: int
     """How many requests were made so far; a test counts them."""
@@ -60,6 +62,8 @@ class Registry(Protocol):
     def logged_model(self, model_id: str) -> LoggedModelFacts: ...
     def logged_models(self, model_ids: Iterable[str]) -> dict[str, LoggedModelFacts]: ...
     def curves(self, run_ids: Iterable[str], metric: str, limit: int) -> dict[str, Curve]: ...
+    def place(self, version: ModelVersion) -> Place: ...
+    def source_problem(self, version: ModelVersion) -> str: ...
     def version_file(self, ref: VersionRef, path: str, limit: int) -> bytes: ...
     def listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]: ...
     def manifest(self, ref: VersionRef) -> Manifest: ...

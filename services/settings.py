@@ -73,7 +73,7 @@ class Settings:
             host=host,
             port=port,
             mlflow_port=mlflow_port,
-            mlflow_uri=(external_mlflow or f"http://127.0.0.1:{mlflow_port}").rstrip("/"),
+            mlflow_uri=mlflow_uri(environ),
             embedded=embedded,
             database_url=database_url or f"sqlite:///{home / 'signoff.db'}",
             policies=Path(environ.get("SIGNOFF_POLICIES") or PROJECT / "policies").resolve(),
@@ -91,6 +91,12 @@ class Settings:
                 if folder.strip()
             ),
         )
+
+
+def mlflow_uri(environ: Mapping[str, str] = os.environ) -> str:
+    """Where the governed MLflow server is; raises `InvalidSettings` for a port that is none."""
+    external = environ.get("MLFLOW_TRACKING_URI")
+    return (external or f"http://127.0.0.1:{_port(environ, 'SIGNOFF_MLFLOW_PORT', 5000)}").rstrip("/")
 
 
 def _roles(text: str | None, *, embedded: bool) -> frozenset[Role]:

@@ -62,7 +62,7 @@ class ElectronicSignature:
 
 def asked(policy: Policy, action: Action) -> bool:
     """Whether a policy asks for a signature under this action."""
-    return policy.rules.signing and action in _MEANINGS
+    return policy.signing and action in _MEANINGS
 
 
 def meaning(policy: Policy, action: Action) -> str:

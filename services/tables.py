@@ -234,7 +234,7 @@ promotions = Table(
     Column("reason", Text, nullable=False),
     Column("at", String(32), nullable=False),
     Column("manifest_digest", String(64)),
-    Column("policy", String(256)),
+    Column("policy", Text),
     Column("seq", BigInteger, nullable=False),
     Index("ix_promotions_model_seq", "model", "seq"),
 )
@@ -479,6 +479,19 @@ policies = Table(
     Column("text", Text, nullable=False),
     Column("activated_at", String(32), nullable=False),
     Column("active", Boolean, nullable=False),
+)
+
+policy_assignments = Table(
+    "policy_assignments",
+    metadata,
+    Column("model", String(512), primary_key=True),
+    Column("policy", Text, nullable=False),  # its name
+    Column("passed_over", Text),  # what tags and name chose when a person decided; that policy does not judge
+    Column("by", String(256), nullable=False),
+    Column("by_id", PERSON),  # null: Signoff itself, or a client that nobody authenticated
+    Column("at", String(32), nullable=False),
+    Column("seq", BigInteger, nullable=False),  # the event that says so
+    Index("ix_policy_assignments_seq", "seq"),
 )
 
 accounts = Table(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from services.errors import Refused
@@ -13,7 +13,8 @@ from services.errors import Refused
 class Check:
     """One question the gate asked. ``value`` and ``threshold`` are as shown to people; ``reason`` is a sentence.
 
-    ``waived``: it did not pass, and an emergency goes past it; value and reason say what was overridden.
+    ``waived``: it did not pass, and an emergency goes past it; value and reason say what was overridden. ``policy`` is
+    who asks, where two policies judge; the id then begins with it.
     """
 
     id: str
@@ -23,11 +24,21 @@ class Check:
     threshold: str
     reason: str
     waived: bool = False
+    policy: str = ""
+
+    @property
+    def bare(self) -> str:
+        """Its id under a policy that judges alone: ``metric:val_auc`` of ``strict/metric:val_auc``."""
+        return self.id.removeprefix(f"{self.policy}/") if self.policy else self.id
 
     @property
     def family(self) -> str:
-        """The first part of its id: ``metric`` of ``metric:val_auc``."""
-        return self.id.split(":")[0]
+        """The first part of that: ``metric``."""
+        return self.bare.split(":")[0]
+
+    def asked_by(self, policy: str) -> Check:
+        """The same, asked by one of two policies."""
+        return replace(self, id=f"{policy}/{self.id}", policy=policy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +63,11 @@ class Verdict:
         return tuple(check for check in self.checks if check.waived)
 
     def as_json(self) -> list[dict[str, Any]]:
-        """The checks as plain JSON, for an event; ``waived`` is named only where it is true."""
-        return [{key: value for key, value in vars(check).items() if key != "waived" or value} for check in self.checks]
+        """The checks as plain JSON, for an event; ``waived`` and ``policy`` are named only where they say something."""
+        return [
+            {key: value for key, value in vars(check).items() if value or key not in {"waived", "policy"}}
+            for check in self.checks
+        ]
 
     @classmethod
     def from_json(cls, checks: Sequence[Mapping[str, Any]]) -> Self:
@@ -63,9 +77,7 @@ class Verdict:
     @property
     def waits_for_approval_only(self) -> bool:
         """Whether nothing but the missing approval stands in the way."""
-        return bool(self.failed) and all(
-            check.id == "submitted" or check.id.startswith("approvals") for check in self.failed
-        )
+        return bool(self.failed) and all(check.family in {"submitted", "approvals"} for check in self.failed)
 
     def summary(self) -> str:
         """Every failed check in one line."""
@@ -76,6 +88,5 @@ class GateRefused(Refused):
     """At least one check failed. ``verdict`` carries every check, ``context`` what was judged, for the record."""
 
     def __init__(self, message: str, verdict: Verdict, context: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message)
+        super().__init__(message, context)
         self.verdict = verdict
-        self.context = context or {}

@@ -10,9 +10,11 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
-from services.domain import Action, Actor, Metric, Role, VersionRef
-from services.evidence import Elsewhere, Evidence, Facts, Finding, Severity, Statement, Waiver
+from services.domain import Action, Actor, LoggedModelFacts, Metric, MetricSource, Role, VersionRef
+from services.evidence import Elsewhere, Evidence, Facts, Finding, Manifest, Severity, Statement, Waiver
 from services.gate import evaluate
+from services.mlflow import stores
+from services.place import Place, PlaceKind
 from services.policy import Policy, parse
 from services.settings import PROJECT
 from services.signing import Act, ElectronicSignature
@@ -21,7 +23,7 @@ from services.validation.report import HoldoutFacts, Interval
 from services.validation.subjects import Subject
 from services.verdict import Check, Verdict
 from tests.fakes import START
-from tests.test_gate import NOW, OTHER_DATA, approved, champion, evidence, facts
+from tests.test_gate import NOW, OTHER_DATA, approved, champion, evidence, facts, promoted
 from tests.test_policy import GOOD
 from tests.validation import report
 
@@ -33,11 +35,14 @@ Every check a policy can ask for, as people read it on a page, in a message, in 
 record: with its value, its threshold and one sentence. These are the gate's own answers to made-up versions: this file
 is written by `python -m tests.checks_document`, and a test fails while it says anything else than the gate.
 
-An id is the family of the check and, where there can be several, what it is about. A policy's keys are explained by the
-policies in `policies/` and `policies/examples/`.
+An id is the family of the check and, where there can be several, what it is about. Where two policies judge a model,
+each asks its own checks, and the id begins with the name of the policy: `strict/metric:val_auc`. A policy's keys are
+explained by the policies in `policies/` and `policies/examples/`.
 """
 TITLES = {
     "intact": "Evidence: `intact`",
+    "place": "Where its files are: `place`",
+    "guarded_files": "Where its files are: `guarded_files`",
     "metric": "Evidence: `metric`",
     "champion": "Evidence: `champion`",
     "same_dataset": "Evidence: `same_dataset`",
@@ -73,6 +78,7 @@ min_hours_in_staging: 24
 freezes:
   - {title: Year end, time_zone: Europe/Berlin, from: 2026-12-18 17:00:00, until: 2027-01-04 08:00:00}
 """
+LOGGED_MODEL = MetricSource.LOGGED_MODEL
 HOLDOUT = "9" * 64
 MANAGER = Actor(username="manager", name="Mara", roles=frozenset({Role.RELEASE_MANAGER}), person="id-manager")
 HOLDER = Actor(username="holder", name="Hanna", roles=frozenset({Role.BREAK_GLASS}), person="id-holder")
@@ -106,6 +112,7 @@ def agreed(rules: Policy, seen: Facts, *people: str, role: str = "reviewer", dec
 def verdicts() -> Iterator[Verdict]:
     """What the gate answers to one made-up version after another."""
     yield from _of_evidence()
+    yield from _of_places()
     yield from _of_comparisons()
     yield from _of_agreement()
     yield from _of_time()
@@ -125,32 +132,89 @@ def _of_evidence() -> Iterator[Verdict]:
     for days, limit in ((1, "1"), (1.00002, "1"), (0.5, "0.5"), (0.50001, "0.5")):
         aged = replace(good, run=replace(good.run, ended_at=NOW - timedelta(days=days)))
         yield evaluate(policy(more=f"max_evidence_age_days: {limit}\n"), facts(aged))
+    yield evaluate(demanding, facts(replace(good, run=replace(good.run, ended_at=NOW + timedelta(days=3650)))))
     yield evaluate(demanding, facts(replace(good, version=replace(good.version, tags={"owner": "x" * 81}), run=None)))
     gone = replace(good, version=replace(good.version, ready=False), run=None)
     yield evaluate(plain, facts(gone))
-    for value in (0.5, float("nan"), None):
+    assert good.manifest
+    deleted = replace(good, run=replace(good.run, deleted=True))
+    yield evaluate(metric("min_absolute_change: 0"), facts(deleted, replace(deleted, version=champion().version)))
+    yield evaluate(plain, facts(evidence(0.95), replace(champion(), run=None)))
+    for names in (("model.pkl",), ("conda.yaml", "model.pkl")):
+        yield evaluate(plain, facts(replace(good, manifest=replace(good.manifest, named=names))))
+    for value in (0.5, float("nan"), float("inf"), float("-inf"), None):
         yield evaluate(plain, facts(evidence(value)))
+    yield from _of_two_values()
     yield evaluate(losing("threshold: 0.3"), facts(evidence(0.3)))
     yield evaluate(losing("threshold: 0.3"), facts(evidence(0.31)))
+
+
+def _of_two_values() -> Iterator[Verdict]:
+    """Of one metric, on run and logged model."""
+    plain, said = policy(), evidence(0.61)
+    copied, elsewhere = (
+        Metric(name="val_auc", value=value, dataset_name=name, dataset_digest=name and "c" * 9, source=LOGGED_MODEL)
+        for value, name in ((0.97, None), (0.99, "train"))
+    )
+
+    def with_model(found: Evidence, *metrics: Metric) -> Evidence:
+        return replace(found, logged_model=LoggedModelFacts(model_id="m-1", metrics=metrics))
+
+    yield evaluate(plain, facts(with_model(said, copied)))
+    yield evaluate(policy(more="metric_source: run\n"), facts(with_model(said, copied)))
+    yield evaluate(plain, facts(with_model(said, copied, elsewhere)))
+    only = [replace(copied, value=value) for value in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    for count in (4, 5):
+        yield evaluate(plain, facts(with_model(evidence(None), *only[:count])))
+    yield evaluate(plain, facts(with_model(evidence(None), replace(copied, value=0.0))))
+    yield evaluate(metric("min_absolute_change: 0"), facts(evidence(0.95), with_model(champion(0.92), copied)))
+
+
+def _of_places() -> Iterator[Verdict]:
+    plain, guarded = policy(), policy(more="guarded_files: required\n")
+    good = evidence(0.95)
+    assert good.place
+    model, run, other = "m-1f00b91c2d484ed9a2c8b4d1a3f4e5d6", "0b5e" * 8, "c4ab" * 8
+    version = replace(good.version, run_id=run, source=f"models:/{model}")
+    logged = replace(good.place, id=model, run_id=run, uri="mlflow-artifacts:/1/models/…", unguarded_because="")
+    in_run = replace(logged, kind=PlaceKind.RUN, id=run, path="model", uri=f"mlflow-artifacts:/1/{run}/artifacts/model")
+    bucket = replace(
+        in_run,
+        uri=f"s3://bucket/1/{run}/artifacts/model",
+        unguarded_because="that store does not ask the MLflow server",
+    )
+    for place in (logged, in_run, bucket):
+        yield evaluate(guarded, facts(replace(good, version=version, place=place)))
+    two = replace(in_run, others=(logged.words,))
+    yield evaluate(plain, facts(replace(good, version=replace(version, source=f"runs:/{run}/model"), place=two)))
+    for claimed in (other, None):
+        yield evaluate(plain, facts(replace(good, version=replace(version, run_id=claimed), place=logged)))
+    yield evaluate(plain, facts(replace(good, version=version, place=replace(logged, run_id=None))))
+    yield evaluate(plain, facts(replace(good, version=replace(version, run_id=other), place=in_run)))
+    yield evaluate(plain, facts(replace(good, version=version, place=in_run, manifest=Manifest(files=()))))
+    yield evaluate(guarded, facts(replace(good, place=None)))
+    nowhere = Place(kind=PlaceKind.ELSEWHERE, uri="s3://bucket/model", unguarded_because="it is nobody's")
+    missing = stores.translated(ModuleNotFoundError("No module named 'boto3'"), nowhere.uri, f"the files of {good.ref}")
+    yield evaluate(plain, facts(replace(good, place=nowhere, manifest=None, unreadable=str(missing))))
 
 
 def _of_comparisons() -> Iterator[Verdict]:
     never_worse = metric("min_absolute_change: 0")
     nan = float("nan")
     for mine, theirs in ((0.95, 0.92), (0.92, 0.92), (0.9, 0.92), (None, 0.92), (nan, 0.92), (0.95, None), (0.95, nan)):
-        yield evaluate(never_worse, facts(evidence(mine), champion(theirs)))
+        yield evaluate(never_worse, facts(evidence(mine), promoted(champion(theirs))))
     yield evaluate(never_worse, facts(evidence(0.95)))
     for rules in (metric("min_absolute_change: 0.02"), metric("min_absolute_change: -0.02")):
-        yield evaluate(rules, facts(evidence(0.93), champion(0.92)))
+        yield evaluate(rules, facts(evidence(0.93), promoted(champion(0.92))))
     relative = losing("min_relative_change: 0.1")
     for mine, theirs in ((0.2, 0.25), (0.25, 0.25), (0.24, 0.25), (0.24, 0.0)):
-        yield evaluate(relative, facts(evidence(mine), champion(theirs)))
-    yield evaluate(losing("min_relative_change: -0.1"), facts(evidence(0.26), champion(0.25)))
+        yield evaluate(relative, facts(evidence(mine), promoted(champion(theirs))))
+    yield evaluate(losing("min_relative_change: -0.1"), facts(evidence(0.26), promoted(champion(0.25))))
     plain = policy()
-    yield evaluate(never_worse, facts(evidence(0.95), replace(champion(), released=None)))
-    yield evaluate(plain, facts(evidence(0.95, dataset=OTHER_DATA), champion()))
-    yield evaluate(plain, facts(evidence(0.95, dataset=None), champion()))
-    silent = champion(dataset=None)
+    yield evaluate(never_worse, facts(evidence(0.95), champion()))
+    yield evaluate(plain, facts(evidence(0.95, dataset=OTHER_DATA), promoted(champion())))
+    yield evaluate(plain, facts(evidence(0.95, dataset=None), promoted(champion())))
+    silent = promoted(champion(dataset=None))
     yield evaluate(plain, facts(evidence(0.95), silent))
     word = Statement(
         dataset="holdout",
@@ -168,7 +232,7 @@ def _of_comparisons() -> Iterator[Verdict]:
     assert both.run
     second = Metric(name="val_f1", value=0.9, dataset_name="third", dataset_digest="cccccccc")
     metrics = {**both.run.metrics, "val_f1": second}
-    yield evaluate(plain, facts(replace(both, run=replace(both.run, metrics=metrics)), champion()))
+    yield evaluate(plain, facts(replace(both, run=replace(both.run, metrics=metrics)), promoted(champion())))
 
 
 def _of_agreement() -> Iterator[Verdict]:
@@ -229,7 +293,7 @@ def _of_time() -> Iterator[Verdict]:
     seen = facts(evidence(0.95))
     waiting = agreed(demanding, seen)
     assert waiting.submission
-    for hours, limit in ((23.999, 24), (24, 24), (0.5, 1), (1, 1)):
+    for hours, limit in ((23.999, 24), (24, 24), (0.5, 1), (1, 1), (-24, 24)):
         since = (NOW - timedelta(hours=hours)).isoformat()
         waited = replace(waiting, submission=replace(waiting.submission, submitted_at=since))
         yield evaluate(policy(more=f"min_hours_in_staging: {limit}\n"), waited)
@@ -241,7 +305,7 @@ def _of_validations() -> Iterator[Verdict]:
         wanted = f"validation: {{holdout: '{HOLDOUT}', confidence: 0.95{rule}}}\n"
         return evaluate(policy(more=wanted), replace(seen, validations=found))
 
-    seen = facts(evidence(0.95), champion())
+    seen = facts(evidence(0.95), promoted(champion()))
     fits = _validation(seen)
     yield judged(seen)
     yield judged(seen, fits)
@@ -294,7 +358,7 @@ def _validation(seen: Facts, *, sha256: str = HOLDOUT, within: float = 0.01, con
 
 
 def _of_whoever_acts() -> Iterator[Verdict]:
-    plain, signing, seen = policy(), policy(more="signing: true\n"), facts(evidence(0.95), champion())
+    plain, signing, seen = policy(), policy(more="signing: true\n"), facts(evidence(0.95), promoted(champion()))
     yield evaluate(plain, seen, actor=HOLDER)
     yield evaluate(plain, seen, actor=MANAGER)
     yield evaluate(plain, seen, actor=Actor(username="nobody", name="N", roles=frozenset()))
@@ -324,7 +388,7 @@ def _of_whoever_acts() -> Iterator[Verdict]:
 def _of_emergencies() -> Iterator[Verdict]:
     asked = DEMANDING.replace("input_example: true", f"validation: {{holdout: '{HOLDOUT}'}}")
     rules = policy(more=f"{asked}break_glass: true\n")
-    seen = agreed(rules, facts(evidence(0.5), champion(0.99)), "reviewer", decision="changes_requested")
+    seen = agreed(rules, facts(evidence(0.5), promoted(champion(0.99))), "reviewer", decision="changes_requested")
     waiver = Waiver(asked_by=HOLDER, confirmed_by=MANAGER, binding=seen.binding(rules.digest))
     yield evaluate(rules, seen, emergency=waiver)
     both = replace(MANAGER, roles=frozenset({Role.RELEASE_MANAGER, Role.REVIEWER}))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from services.domain import (
     Dataset,
     LoggedModelFacts,
     Metric,
+    MetricSource,
     ModelVersion,
     RegisteredModel,
     RunFacts,
@@ -27,9 +28,11 @@ from services.domain import (
     VersionRef,
     Witness,
 )
-from services.errors import BadInput, NotFound, UnreadableModel
+from services.errors import BadInput, FilesUnreadable, NotFound, UnreadableModel
 from services.evidence import Manifest
-from services.mlflow.artifacts import saved
+from services.mlflow import stores
+from services.mlflow.artifacts import described, saved
+from services.place import Place, PlaceKind
 from services.progress import Progress, tell
 from services.registry import RunContents
 
@@ -56,9 +59,12 @@ class FakeRegistry:
         self._models: dict[str, RegisteredModel] = {}
         self._versions: dict[VersionRef, ModelVersion] = {}
         self._files: dict[VersionRef, dict[str, bytes]] = {}
+        self._places: dict[VersionRef, Place] = {}
+        self._unreadable: dict[VersionRef, str] = {}
         self._signed: dict[VersionRef, Signature | None] = {}
         self._with_example: set[VersionRef] = set()
         self._runs: dict[str, RunFacts] = {}
+        self._logged_models: dict[str, LoggedModelFacts] = {}
         self._curves: dict[tuple[str, str], Curve] = {}
         self._run_files: dict[str, dict[str, bytes]] = {}
         self.curves_asked: list[str] = []
@@ -132,6 +138,27 @@ class FakeRegistry:
         run = self._runs[self._versions[ref].run_id or ""]
         self._runs[run.run_id] = replace(run, datasets=(*run.datasets, dataset))
 
+    def log_on_run(self, ref: VersionRef, metric: str, value: float) -> None:
+        """Another last value of a metric of the version's run, which says of no metric on which data set."""
+        run_id, found = self._versions[ref].run_id or "", Metric(name=metric, value=value, at=self._tick())
+        self._runs[run_id] = replace(self._runs[run_id], metrics={**self._runs[run_id].metrics, metric: found})
+
+    def log_on_model(self, ref: VersionRef, metric: str, value: float, dataset: Dataset | None = None) -> None:
+        """One more value that the version's logged model says."""
+        version = self._versions[ref]
+        model_id = version.model_id or f"m-{version.run_id}"
+        self._versions[ref] = replace(version, model_id=model_id)
+        said = Metric(
+            name=metric,
+            value=value,
+            dataset_name=dataset.name if dataset else None,
+            dataset_digest=dataset.digest if dataset else None,
+            source=MetricSource.LOGGED_MODEL,
+            at=self._tick(),
+        )
+        before = self._logged_models.get(model_id, LoggedModelFacts(model_id=model_id))
+        self._logged_models[model_id] = replace(before, metrics=(*before.metrics, said))
+
     def log_curve(self, ref: VersionRef, metric: str, points: Curve) -> None:
         """Values of one metric of the version's run, step by step."""
         self._curves[self._versions[ref].run_id or "", metric] = points
@@ -151,6 +178,11 @@ class FakeRegistry:
 
     def drop_run(self, ref: VersionRef) -> None:
         del self._runs[self._versions[ref].run_id or ""]
+
+    def delete_run(self, ref: VersionRef, *, deleted: bool = True) -> None:
+        """Deleted as MLflow does it: it can be restored, and is answered until then."""
+        run_id = self._versions[ref].run_id or ""
+        self._runs[run_id] = replace(self._runs[run_id], deleted=deleted)
 
     def write_file(self, ref: VersionRef, path: str, content: bytes) -> None:
         self._files[ref][path] = content
@@ -178,6 +210,19 @@ class FakeRegistry:
             ref = replace(version.ref, name=new)
             self._versions[ref] = replace(self._versions.pop(version.ref), ref=ref)
             self._files[ref], self._signed[ref] = self._files.pop(version.ref), self._signed.pop(version.ref)
+
+    def source(self, ref: VersionRef, source: str, *, run_id: str | None = None, place: Place | None = None) -> None:
+        """What a client said when it registered the version; ``place`` is what that resolves to."""
+        version = self._versions[ref]
+        self._versions[ref] = replace(version, source=source, run_id=run_id or version.run_id)
+        if place:
+            self._places[ref] = place
+
+    def hide_files(self, ref: VersionRef, source: str, why: str) -> None:
+        """The version is said to lie where nobody here can read; the sentence is the one of the real adapter."""
+        nowhere = Place(kind=PlaceKind.ELSEWHERE, uri=source, unguarded_because="they lie elsewhere")
+        self.source(ref, source, place=nowhere)
+        self._unreadable[ref] = str(stores.unreadable(source, f"the files of {ref}", why, "Install it"))
 
     def remove_file(self, ref: VersionRef, path: str) -> None:
         del self._files[ref][path]
@@ -247,11 +292,13 @@ class FakeRegistry:
 
     def logged_model(self, model_id: str) -> LoggedModelFacts:
         self.calls += 1
-        raise NotFound(f"MLflow does not know the logged model {model_id}.")
+        if model_id not in self._logged_models:
+            raise NotFound(f"MLflow does not know the logged model {model_id}.")
+        return self._logged_models[model_id]
 
     def logged_models(self, model_ids: Iterable[str]) -> dict[str, LoggedModelFacts]:
         self.calls += 1
-        return {}
+        return {model_id: self._logged_models[model_id] for model_id in model_ids if model_id in self._logged_models}
 
     def curves(self, run_ids: Iterable[str], metric: str, limit: int) -> dict[str, Curve]:
         self.calls += 1
@@ -262,8 +309,30 @@ class FakeRegistry:
         found = self._runs[run_id].metrics.get(metric) if run_id in self._runs else None
         return self._curves.get((run_id, metric)) or (((0, found.value),) if found else ())
 
+    def place(self, version: ModelVersion) -> Place:
+        self.calls += 1
+        if version.ref not in self._versions:
+            raise NotFound(f"MLflow does not know {version.ref}.")
+        model_id = version.source.removeprefix("models:/")
+        why = "" if self.hooked else "the MLflow server has no hook that asks Signoff"
+        return self._places.get(version.ref) or Place(
+            kind=PlaceKind.LOGGED_MODEL,
+            uri=f"mlflow-artifacts:/1/models/{model_id}/artifacts",
+            id=model_id,
+            run_id=model_id.removeprefix("m-"),
+            unguarded_because=why,
+        )
+
+    def source_problem(self, version: ModelVersion) -> str:
+        return self._unreadable.get(version.ref, "")
+
+    def _require_readable(self, ref: VersionRef) -> None:
+        if ref in self._unreadable:
+            raise FilesUnreadable(self._unreadable[ref])
+
     def version_file(self, ref: VersionRef, path: str, limit: int) -> bytes:
         self.calls += 1
+        self._require_readable(ref)
         if path not in self._files.get(ref, {}):
             raise NotFound(f"MLflow does not know {path} of {ref}.")
         content = self._files[ref][path]
@@ -275,11 +344,13 @@ class FakeRegistry:
 
     def listing(self, ref: VersionRef) -> tuple[ArtifactEntry, ...]:
         self.calls += 1
+        self._require_readable(ref)
         return tuple(ArtifactEntry(path=path, size=len(data)) for path, data in sorted(self._files[ref].items()))
 
     def manifest(self, ref: VersionRef) -> Manifest:
         self.calls += 1
         self.while_reading("files")
+        self._require_readable(ref)
         if ref not in self._files:
             raise NotFound(f"MLflow does not know the files of {ref}.")
         total = sum(map(len, self._files[ref].values()))
@@ -291,7 +362,14 @@ class FakeRegistry:
             ),
             signature=self._signed[ref],
             has_input_example=ref in self._with_example,
+            named=self._named(ref),
         )
+
+    def _named(self, ref: VersionRef) -> tuple[str, ...]:
+        """What ``MLmodel`` names; nothing where a test wrote something else into it."""
+        with suppress(UnreadableModel):
+            return described(ref, self._files[ref].get("MLmodel") or b"{}").named
+        return ()
 
     def fetch(self, ref: VersionRef, folder: Path, *, max_bytes: int) -> Manifest:
         found = self.manifest(ref)

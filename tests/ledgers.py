@@ -11,10 +11,15 @@ from services.signoff import Signoff
 
 
 def record(signoff: Signoff) -> list[Event]:
-    """All events but the activation of policies, oldest first."""
+    """All events but which policies are in force, and which judges a model at first sight; oldest first."""
     with signoff.database.reading() as connection:
         found = ledger.events(connection, limit=None)
-    return [event for event in reversed(found) if event.kind is not ledger.Kind.POLICY_ACTIVATED]
+    return [event for event in reversed(found) if event.kind is not ledger.Kind.POLICY_ACTIVATED and not first(event)]
+
+
+def first(event: Event) -> bool:
+    """Whether it says which policy judges a model at first sight."""
+    return event.kind is ledger.Kind.POLICY_ASSIGNED and event.get("models") is not None
 
 
 def kinds(signoff: Signoff) -> list[str]:

@@ -262,7 +262,7 @@ class TestOurOwnWrites:
     def opened(self, signoff: Signoff, registry: FakeRegistry) -> str:
         answer = ask(signoff, stage(registry, 2, "Production", archive=True))
         assert answer.intent
-        return answer.intent
+        return intents.proof(signoff, answer.intent)
 
     def test_with_the_id_of_their_open_intent_get_all_that_it_prescribes(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
@@ -283,7 +283,9 @@ class TestOurOwnWrites:
         answer = ask(signoff, stage(registry, 2, "Production", archive=True))
         assert answer.change
         carry_out(registry, answer.change)
-        back = ask(signoff, stage(registry, 1, "Production", archive=True, intent=answer.intent))
+        assert answer.intent
+        proof = intents.proof(signoff, answer.intent)
+        back = ask(signoff, stage(registry, 1, "Production", archive=True, intent=proof))
         assert back.allowed
         assert back.change is None
 
@@ -313,7 +315,7 @@ class TestOurOwnWrites:
         answer = ask(signoff, stage(registry, 2, "Production", archive=True, intent=intent))
         assert "is over" in refused(signoff, answer)
         with signoff.database.reading() as connection:
-            assert [open_.id for open_ in intents.in_flight(connection)] == [intent]
+            assert [open_.id for open_ in intents.in_flight(connection)] == [intents.proven(signoff, intent)]
 
     def test_are_sent_with_the_id(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:
         sent: list[str | None] = []
@@ -321,7 +323,25 @@ class TestOurOwnWrites:
             None if "tag m" in what and "stage" not in what else sent.append(registry.intent)
         )
         releases.promote(signoff, ready, by="release_manager", reason="Fewer misses.")
-        assert sent == [record(signoff)[-1].body["closes"]] * 3
+        assert sent == [intents.proof(signoff, str(record(signoff)[-1].body["closes"]))] * 3
+
+    def test_are_not_those_of_somebody_who_read_the_id_in_the_record(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        """An open intent is in the ledger, which viewers see; it opens nothing without what only we can add."""
+        self.opened(signoff, registry)
+        (shown,) = [str(event.body["intent"]) for event in record(signoff)[-1:]]
+        forged = intents.proof(replace(signoff, settings=replace(signoff.settings, gate_token="guessed")), shown)
+        for sent in (shown, f"{shown}.", forged, f"{shown}.{'0' * 64}", f"{shown}.\N{LATIN SMALL LETTER E WITH ACUTE}"):
+            for asked in (
+                stage(registry, 2, "Production", archive=True, intent=sent),
+                stage(registry, 1, "Archived", intent=sent),
+                alias(registry, "champion", 2, intent=sent),
+            ):
+                answer = ask(signoff, asked)
+                assert "cannot prove it" in answer.reason
+                assert (answer.allowed, answer.change, kinds(signoff)[-1]) == (False, None, "admission:refused")
+        assert stages(registry) == ["Production", "Staging"]
 
 
 class TestOtherMoves:

@@ -163,7 +163,8 @@ def test_a_question_that_makes_no_sense_is_an_error_and_no_answer(
 
 
 def test_the_protected_names_are_told_in_lower_case(http: TestClient) -> None:
-    assert http.get(f"{PATH}/names").json() == {"protocol": 1, "aliases": ["challenger", "champion"]}
+    names = {"aliases": ["challenger", "champion"], "model_tags": ["task"]}
+    assert http.get(f"{PATH}/names").json() == {"protocol": 1, **names}
 
 
 def test_what_became_of_nothing_is_unknown(http: TestClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +13,7 @@ from services.domain import (
     Dataset,
     LoggedModelFacts,
     Metric,
+    MetricSource,
     ModelVersion,
     RunFacts,
     Signature,
@@ -213,11 +215,17 @@ class TestCells:
         assert found.standing is Standing.OTHER_DATA
         assert found.delta == pytest.approx(0.09)
 
-    def test_the_logged_models_own_metric_wins(self) -> None:
-        mine = version(2, {"auc": 0.1})
-        logged = LoggedModelFacts(model_id="m-1", metrics={"auc": Metric(name="auc", value=0.95)})
-        mine = Evidence(version=mine.version, run=mine.run, logged_model=logged, manifest=mine.manifest)
-        assert cell(compare(version(1, {"auc": 0.9}), [mine], policy()), "auc").value == 0.95
+    def test_of_two_values_the_policy_says_which_counts_and_without_it_none_does(self) -> None:
+        said = Metric(name="auc", value=0.95, source=MetricSource.LOGGED_MODEL)
+        mine = replace(version(2, {"auc": 0.1}), logged_model=LoggedModelFacts(model_id="m-1", metrics=(said,)))
+        for line, value, standing in (
+            ("metric_source: run", 0.1, Standing.WORSE),
+            ("metric_source: logged_model", 0.95, Standing.BETTER),
+            ("", None, Standing.SEVERAL),
+        ):
+            rules = parse(f"{policy().text}{line}\n", "p.yaml")
+            found = cell(compare(version(1, {"auc": 0.9}), [mine], rules), "auc")
+            assert (found.value, found.standing) == (value, standing)
 
 
 class TestPolicy:

@@ -105,6 +105,12 @@ GRID: dict[Action, tuple[Ask | str, Ask | str, Ask | str, Ask | str]] = {
     Action.RETRY_MESSAGES: (by_retrying, SEEN, SEEN, NO_CALL),
     Action.RECONCILE: (SCRIPTS, Posted("/reconcile"), Typed("reconcile"), NO_CALL),
     Action.TRY_POLICIES: (SCRIPTS, Posted("/policies/dry-run", {"policy": POLICY}), MACHINE, NO_CALL),
+    Action.ASSIGN_POLICY: (
+        by_click,
+        Posted("/models/{name}/policy", {"policy": "regression", "reason": "x"}),
+        Typed("policy", "assign", "{name}", "--policy", "regression", "--reason", "x"),
+        NO_CALL,
+    ),
     Action.EXPORT_LEDGER: (SCRIPTS, Got("/ledger/export"), MACHINE, NO_CALL),
     Action.MANAGE_PEOPLE: (by_keeping, SEEN, MACHINE, NO_CALL),
 }
@@ -128,7 +134,7 @@ def ready_for(  # noqa: C901  (one case for each state)
 ) -> Request:
     """A request that would be carried out, but for the role."""
     ref = registry.add_version(name, {"val_auc": 0.95})
-    request = Request(action=action, ref=ref, words="x", wanted=WANTED, dataset=HOLDOUT)
+    request = Request(action=action, ref=ref, words="x", wanted=WANTED, policy="regression", dataset=HOLDOUT)
     match action:
         case Action.APPROVE | Action.REQUEST_CHANGES | Action.REJECT | Action.WITHDRAW:
             reviews.submit(signoff, ref, by="scientist", comment="x")

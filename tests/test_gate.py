@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.checks.approvals import expired
 from services.domain import Actor, Dataset, Metric, Role, VersionRef
 from services.evidence import Decision, Evidence, Facts, Released, Submission
 from services.gate import Verdict, automatic, evaluate, wanted
@@ -41,10 +42,15 @@ def facts(candidate: Evidence, champion: Evidence | None = None, **more: object)
 
 
 def champion(value: float | None = 0.92, **options: object) -> Evidence:
-    """Version 7, promoted here with just this evidence."""
+    """Version 7, of whose promotion nothing is recorded."""
     found = evidence(value, **options)
-    released = Released(seq=7, metrics=found.metrics, datasets=found.holdout, manifest=found.manifest_digest)
-    return replace(found, version=replace(found.version, ref=VersionRef(name="m", version=7)), released=released)
+    return replace(found, version=replace(found.version, ref=VersionRef(name="m", version=7)))
+
+
+def promoted(found: Evidence) -> Evidence:
+    """A champion that was promoted here with just this evidence."""
+    released = Released(seq=7, measured=found.measured, datasets=found.holdout, manifest=found.manifest_digest)
+    return replace(found, released=released)
 
 
 def approved(seen: Facts, *people: str, role: str = "reviewer", decision: str = "approved") -> Facts:
@@ -150,7 +156,7 @@ class TestEvidence:
     def test_whatever_the_numbers_a_verdict_comes_out_and_never_favours_the_worse(
         self, mine: float, theirs: float
     ) -> None:
-        candidate, other = evidence(0.95), replace(champion(), released=None)
+        candidate, other = evidence(0.95), champion()
         for found, value in ((candidate, mine), (other, theirs)):
             assert found.run
             found.run.metrics["val_auc"] = Metric(  # type: ignore[index]
@@ -282,6 +288,40 @@ class TestWhatElseAPolicyCanAskFor:
         for ended in (START - timedelta(hours=1), None):
             old = replace(candidate, run=replace(candidate.run, ended_at=ended))
             assert "evidence_age" in failed(evaluate(policy, facts(old)))
+
+    @pytest.mark.parametrize("ahead", [timedelta(days=3650), timedelta(minutes=6)])
+    def test_evidence_of_the_future_has_no_age(self, ahead: timedelta) -> None:
+        policy, candidate = policy_with("max_evidence_age_days: 1\n"), evidence(0.95)
+        assert candidate.run
+        later = replace(candidate, run=replace(candidate.run, ended_at=NOW + ahead))
+        (check,) = (c for c in evaluate(policy, facts(later)).checks if c.id == "evidence_age")
+        assert (check.passed, check.value) == (False, "in the future")
+        assert "lies in the future" in check.reason
+
+    def test_clocks_of_two_machines_may_be_a_little_apart(self) -> None:
+        policy, candidate = policy_with("max_evidence_age_days: 1\n"), evidence(0.95)
+        assert candidate.run
+        soon = replace(candidate, run=replace(candidate.run, ended_at=NOW + timedelta(minutes=4)))
+        (check,) = (c for c in evaluate(policy, facts(soon)).checks if c.id == "evidence_age")
+        assert (check.passed, check.value) == (True, "0.0 days")
+
+    def test_a_submission_of_the_future_has_waited_for_no_time(self) -> None:
+        policy, seen = policy_with("min_hours_in_staging: 24\n"), approved(facts(evidence(0.95)))
+        assert seen.submission
+        since = (NOW + timedelta(days=2)).isoformat()
+        later = replace(seen, submission=replace(seen.submission, submitted_at=since))
+        (check,) = (c for c in evaluate(policy, later).failed if c.id == "staging_time")
+        assert check.value == "0.0 hours"
+        assert "lies in the future" in check.reason
+
+    def test_an_approval_of_the_future_counts_not_and_is_not_marked_as_expired(self) -> None:
+        policy = policy_with("approvals_expire_after_days: 1\n")
+        seen = approved(facts(evidence(0.95)), "a")
+        binding, at = seen.binding(policy.digest), (NOW + timedelta(days=2)).isoformat()
+        vote = replace(seen.decisions[0], binding=binding, at=at)
+        (check,) = evaluate(policy, replace(seen, decisions=(vote,))).failed
+        assert "lies in the future" in check.reason
+        assert not expired(vote, policy, seen)
 
     def test_enough_time_in_review(self) -> None:
         policy = policy_with("min_hours_in_staging: 24\n")

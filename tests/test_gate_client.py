@@ -190,6 +190,15 @@ class TestNames:
         assert not asking.protects("shadow")
         assert asking.protects("champion")
 
+    def test_of_tags_that_policies_are_chosen_by_are_those_alone_and_any_until_they_are_known(
+        self, answers: Answers
+    ) -> None:
+        answers.say({"protocol": 1, "aliases": ["champion"], "model_tags": ["risk"]})
+        asking = gate(answers)
+        assert [asking.chooses(key) for key in ("risk", "owner", "Risk")] == [True, False, False]
+        assert len(answers.asked) == 1
+        assert Gate(url="http://127.0.0.1:9", token="t", seconds=1).chooses("owner")
+
 
 class TestTurns:
     def test_beyond_those_that_fit_are_refused_at_once(self, answers: Answers) -> None:

@@ -23,7 +23,7 @@ min_hours_in_staging: 24
 freezes:
   - {title: Always, time_zone: UTC, days: [monday, tuesday, wednesday, thursday, friday, saturday, sunday]}
 """
-KEPT = {"intact", "signature", "input_example"}
+KEPT = {"intact", "place", "guarded_files", "signature", "input_example"}
 """What a version is, whoever is in a hurry."""
 
 

@@ -104,10 +104,13 @@ class TestTheReport:
         report, _ = checks(strict, ref)
         assert (report.passed, "it was made on holdout 77777777, not on 99999999" in report.reason) == (False, True)
 
-    def test_mlflows_own_digest_names_it_too(self, signoff: Signoff, ref: VersionRef) -> None:
-        on_record(signoff, ref, sha256=HOLDOUT)
-        report, _ = checks(judged_by(signoff, "validation: {holdout: '99999999'}\n"), ref)
-        assert report.passed
+    def test_that_has_the_same_digest_of_mlflows_and_other_labels_refuses(
+        self, strict: Signoff, ref: VersionRef
+    ) -> None:
+        """With a boolean target MLflow's digest is the same for every label inverted."""
+        on_record(strict, ref, sha256=OTHER, digest=HOLDOUT[:8])
+        report, _ = checks(strict, ref)
+        assert (report.passed, "it was made on holdout 77777777, not on 99999999" in report.reason) == (False, True)
 
     def test_at_lower_confidence_refuses(self, strict: Signoff, ref: VersionRef) -> None:
         on_record(strict, ref, sha256=HOLDOUT, confidence=0.9)

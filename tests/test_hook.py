@@ -24,6 +24,7 @@ from mlflow.tracking.request_header import registry as headers
 from services import caretaker
 from services.domain import VersionRef
 from services.mlflow.registry import MlflowRegistry
+from services.place import PlaceKind
 from services.steps import intents
 from services.tables import slots as slots_table
 from services.verbs import releases, reviews
@@ -322,6 +323,31 @@ class TestNoSpellingOfACall:
         assert server.meaning(model) == meant
 
 
+class TestTheTagsThatChooseAPolicy:
+    """MLflow's own `set_registered_model_tag`, on a model that Signoff has seen."""
+
+    def test_are_refused_where_another_policy_would_judge_and_others_are_free(self, server: Gated) -> None:
+        name = "chosen_once"
+        register(server.url, name, 1)
+        reviews.submit(server.signoff, VersionRef(name=name, version=1), by="scientist", comment="Please review.")
+        why = refusal(lambda: server.client.set_registered_model_tag(name, "task", "regression"))
+        assert "policy default was assigned to it" in why
+        assert f"signoff policy assign {name} --policy regression" in why
+        server.client.set_registered_model_tag(name, "owner", "crm")
+        assert server.client.get_registered_model(name).tags == {"owner": "crm"}
+        server.client.delete_registered_model_tag(name, "owner")
+
+    def test_are_free_while_a_model_is_made_and_stay_then(self, server: Gated) -> None:
+        name = "made_with_it"
+        server.client.create_registered_model(name, tags={"task": "regression"})
+        register(server.url, name, 1)
+        reviews.submit(server.signoff, VersionRef(name=name, version=1), by="scientist", comment="Please review.")
+        assert "policy default would judge it too" in refusal(
+            lambda: server.client.delete_registered_model_tag(name, "task")
+        )
+        assert server.client.get_registered_model(name).tags == {"task": "regression"}
+
+
 class TestFiles:
     def paths(self, server: Gated, model: str) -> list[tuple[str, str, dict[str, Any]]]:
         below = files_of(server, model, 1)
@@ -359,7 +385,7 @@ class TestFiles:
         client.create_registered_model("legacy")
         client.create_model_version("legacy", f"{run.info.artifact_uri}/model", run.info.run_id)
         upload = f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run.info.run_id}&path="
-        assert server.send("POST", f"{upload}model/MLmodel", content=b"flavors: {x: 1}").status_code == 200
+        assert server.send("POST", f"{upload}model/MLmodel", content=b"flavors: {x: {}}").status_code == 200
         ref = VersionRef(name="legacy", version=1)
         reviews.submit(server.signoff, ref, by="scientist", comment="Please review.")
         before = server.signoff.registry.manifest(ref)
@@ -596,17 +622,16 @@ class TestTheLifecycleDocument:
             ("approval_status", "approved"),
             ("approved_by", "julian.wang"),
             ("approval_comment", "Better."),
+            ("reason", "Better."),  # moved to Staging it is proposed, and has a record
         ):
             why = refusal(lambda key=key, value=value: client.set_model_version_tag(model_name, version, key, value))  # type: ignore[misc]
             assert "in Signoff" in why
-        client.set_model_version_tag(name=model_name, version=version, key="reason", value="Better.")
         before = server.stages(model_name)
         why = refusal(
             lambda: client.transition_model_version_stage(
                 name=model_name, version=version, stage="Production", archive_existing_versions=True
             )
         )
-        assert "not submitted" in why
         assert "0 of 1 approvals" in why
         assert server.stages(model_name) == before
         assert server.events(model_name)[-1] == "promotion:refused"
@@ -662,7 +687,14 @@ class TestAnIntent:
         assert opened
         intent = str(opened.body["intent"])
         body = {"name": name, "version": "2", "stage": "Production", "archive_existing_versions": True}
-        sent = {"X-Signoff-Intent": intent}
+        sent = {"X-Signoff-Intent": intents.proof(server.signoff, intent)}
+        assert (
+            server.send(
+                "POST", f"{API}/model-versions/transition-stage", json=body, headers={"X-Signoff-Intent": intent}
+            ).status_code
+            == 403
+        )  # what anybody can read in the record
+        assert (server.stages(name), server.aliases(name)) == before
         assert server.send("POST", f"{API}/model-versions/transition-stage", json=body, headers=sent).is_success
         assert server.stages(name) == {1: "Archived", 2: "Production"}
         server.artifacts.joinpath(files_of(server, name, 2), "new").write_text("past everybody")
@@ -776,6 +808,11 @@ class TestAServer:
     def test_says_that_it_has_the_hook(self, server: Gated) -> None:
         assert server.signoff.registry.gated()
         assert server.send("GET", "/api/2.0/signoff/gate").json() == {"protocol": 1, "gate": server.proxy.url}
+
+    def test_guards_the_files_that_go_through_it(self, server: Gated) -> None:
+        registry, name = server.signoff.registry, released(server, "guarded", 1)
+        place = registry.place(registry.version(VersionRef(name=name, version=1)))
+        assert (place.kind, place.guarded) == (PlaceKind.LOGGED_MODEL, True)
 
     def test_without_it_is_known_for_that(self, mlflow_server: str) -> None:
         assert not MlflowRegistry(mlflow_server).gated()

@@ -28,10 +28,12 @@ from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
 
+from mlflow_gate import locations
 from mlflow_gate.app import _class
 from mlflow_gate.evidence import GatedTracking
 from mlflow_gate.files import Files
 from mlflow_gate.gate import Answer, Denied
+from mlflow_gate.locations import OVERLAP_SECONDS
 
 NOW = int(time.time() * 1000)
 
@@ -379,30 +381,63 @@ class TestALoggedModel:
         assert stores.gate.changes == []
 
 
-def statements(stores: Stores, call: Callable[[], object]) -> int:
-    """How many statements a call sends to the database."""
-    sent: list[str] = []
+@contextmanager
+def sent(stores: Stores) -> Iterator[list[tuple[str, Any]]]:
+    """The statements that go to the database meanwhile, with their parameters."""
+    found: list[tuple[str, Any]] = []
 
-    def heard(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
+    def heard(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if not statement.startswith("PRAGMA"):
+            found.append((statement, parameters))
 
     engines = {id(store.engine): store.engine for store in (stores.tracking, stores.registry)}.values()
     for engine in engines:
         sa.event.listen(engine, "before_cursor_execute", heard)
     try:
-        call()
+        yield found
     finally:
         for engine in engines:
             sa.event.remove(engine, "before_cursor_execute", heard)
-    return len([one for one in sent if not one.startswith("PRAGMA")])
 
 
-def test_a_metric_of_a_run_that_nobody_registered_costs_one_statement_more(stores: Stores) -> None:
-    """However many versions there are."""
-    for number in range(20):
-        stores.version(f"runs:/{stores.run()}/model", name=f"many-{number}")
-    run = stores.run()
-    stores.tracking.log_metric(run, metric("first"))
-    plain = statements(stores, lambda: TrackingStore.log_metric(stores.tracking, run, metric("a")))
-    assert statements(stores, lambda: stores.tracking.log_metric(run, metric("b"))) == plain + 1
-    assert stores.gate.changes == []
+class TestALook:
+    def test_for_a_metric_of_a_run_that_nobody_registered_is_one_statement(self, stores: Stores) -> None:
+        """However many versions there are."""
+        for number in range(20):
+            stores.version(f"runs:/{stores.run()}/model", name=f"many-{number}")
+        run = stores.run()
+        stores.tracking.log_metric(run, metric("first"))
+        with sent(stores) as plain:
+            TrackingStore.log_metric(stores.tracking, run, metric("a"))
+        with sent(stores) as gated:
+            stores.tracking.log_metric(run, metric("b"))
+        assert len(gated) == len(plain) + 1
+        assert stores.gate.changes == []
+
+    def test_reads_only_what_may_be_new(self, stores: Stores) -> None:
+        """Not what was registered last, for ever again."""
+        run = stores.run()
+        stores.tracking.log_metric(run, metric("a"))
+        with sent(stores) as statements:
+            stores.tracking.log_metric(run, metric("b"))
+        ((statement, (since, _)),) = [one for one in statements if "model_versions" in one[0]]
+        assert "model_versions.creation_time >= ?" in statement
+        ago = time.time() - since / 1000
+        assert OVERLAP_SECONDS <= ago < OVERLAP_SECONDS + 60
+
+    def test_misses_nothing_when_the_clock_is_set_back(self, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Clock:
+            ahead = 5 * 3600.0
+            monotonic = staticmethod(time.monotonic)
+
+            def time(self) -> float:
+                return time.time() + self.ahead
+
+        clock = Clock()
+        monkeypatch.setattr(locations, "time", clock)
+        stores.tracking.log_metric(stores.run(), metric())
+        clock.ahead = 0.0
+        run = stores.run()
+        stores.version("s3://elsewhere/model", run)
+        with pytest.raises(MlflowException, match=r"No\."):
+            stores.tracking.log_metric(run, metric())

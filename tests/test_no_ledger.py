@@ -140,6 +140,7 @@ def requests(signoff: Signoff, registry: FakeRegistry) -> dict[str, Request]:
         **{name: release(signoff, version(name)) for name in ("archive", "restore", "restore_tags", "adopt")},
         **{action.value: version(action.value, 0.5) for action in Action if "emergency" in action},
         "break_glass": version("break_glass", 0.5),
+        "assign_policy": version("assign_policy"),
         **{action.value: version(action.value) for action in Action if "valid" in action},
     }
     refs["state_dataset"] = release(signoff, registry.add_version("state_dataset", {"val_auc": 0.95}, dataset=None))
@@ -170,6 +171,7 @@ def requests(signoff: Signoff, registry: FakeRegistry) -> dict[str, Request]:
             wanted=wanted,
             validation=waiting,
             dataset=HOLDOUT,
+            policy="regression",
         )
         for name, ref in refs.items()
     }

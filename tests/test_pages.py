@@ -107,6 +107,20 @@ class TestEverywhere:
         assert not at.exception
         assert len(at.warning) + len(at.info) == 1
 
+    def test_different_values_of_one_metric_are_shown_with_who_says_them(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        registry.log_on_model(ref, "val_auc", 0.5)
+        at = opened(signoff, "scientist", "version", **version_query(ref))
+        assert not at.exception
+        assert any("Different values are said of val" in caption.value for caption in at.caption)
+        (shown,) = [table.value for table in at.table if "said by" in table.value.columns]
+        assert [(row["value"], row["said by"].split(",")[0]) for _, row in shown.iterrows()] == [
+            ("0.95", "run"),
+            ("0.5", "logged model"),
+        ]
+
     def test_a_run_that_is_gone_is_no_evidence(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
     ) -> None:

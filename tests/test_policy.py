@@ -28,6 +28,9 @@ promoted_by: [release_manager]
 """
 
 
+SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
 def model(name: str = "m", **tags: str) -> RegisteredModel:
     return RegisteredModel(name=name, created_at=START, updated_at=START, tags=tags)
 
@@ -67,9 +70,11 @@ class TestParsing:
             (GOOD + "validation: {}\n", "p.yaml:13"),
             (GOOD + "validation:\n  holdout: 12345678\n", "p.yaml:14"),
             (GOOD + "validation:\n  holdout: latest\n", "p.yaml:14"),
-            (GOOD + "validation:\n  holdout: 9f86d081\n  confidence: 95\n", "p.yaml:15"),
-            (GOOD + "validation:\n  holdout: 9f86d081\n  min_improvement: .inf\n", "p.yaml:15"),
-            (GOOD + "validation:\n  holdout: 9f86d081\n  min_gain: 0.1\n", "p.yaml:15"),
+            (GOOD + "validation:\n  holdout: 9f86d081\n", "p.yaml:14"),
+            (GOOD + f"validation:\n  holdout: {SHA256.upper()}\n", "p.yaml:14"),
+            (GOOD + f"validation:\n  holdout: {SHA256}\n  confidence: 95\n", "p.yaml:15"),
+            (GOOD + f"validation:\n  holdout: {SHA256}\n  min_improvement: .inf\n", "p.yaml:15"),
+            (GOOD + f"validation:\n  holdout: {SHA256}\n  min_gain: 0.1\n", "p.yaml:15"),
             (GOOD + "freezes:\n  - {title: X, time_zone: Mars/Olympus, days: [monday]}\n", "p.yaml:14"),
             (GOOD + "freezes:\n  - {title: X, time_zone: UTC}\n", "p.yaml:14"),
             (GOOD + "freezes:\n  - {title: X, time_zone: UTC, from: 2026-01-02 00:00:00}\n", "p.yaml:14"),
@@ -83,10 +88,15 @@ class TestParsing:
         assert "\n" not in str(refusal.value)
 
     def test_a_validation_is_asked_for_by_its_holdout_alone(self) -> None:
-        rule = parse(GOOD + "validation: {holdout: 9f86d081}\n", "p.yaml").rules.validation
+        rule = parse(GOOD + f"validation: {{holdout: {SHA256}}}\n", "p.yaml").rules.validation
         assert rule is not None
         assert (rule.metric, rule.min_improvement, rule.confidence) == (None, 0.0, 0.95)
         assert parse(GOOD, "p.yaml").rules.validation is None
+
+    @pytest.mark.parametrize("holdout", ["9f86d081", "12345678", "9f86d081" * 7])
+    def test_a_holdout_is_named_by_its_sha256_only(self, holdout: str) -> None:
+        with pytest.raises(InvalidSettings, match="named by the sha256 of its file, 64 hexadecimal digits"):
+            parse(GOOD + f"validation: {{holdout: {holdout}}}\n", "p.yaml")
 
     def test_the_shipped_policies_are_good(self) -> None:
         assert {policy.rules.name for policy in PolicyBook.load(PROJECT / "policies").policies} >= {"default"}

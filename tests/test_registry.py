@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,16 +18,24 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 
 from services.checks.data_sets import HOW_TO_NAME_IT
 from services.domain import Dataset, ModelVersion, VersionRef
-from services.errors import BadInput, NotFound, RegistryUnavailable, UnreadableModel
+from services.errors import BadInput, FilesUnreadable, NotFound, RegistryUnavailable, UnreadableModel
 from services.evidence import Evidence
 from services.mlflow.artifacts import described
 from services.mlflow.registry import MlflowRegistry
+from services.place import PlaceKind, foreign_run
+from services.policy import PolicyBook
+from services.reading import Reader
 from services.registry import Registry, RunContents
+from services.settings import PROJECT
+from services.views.diagnosis import Cause, diagnose
 from tests.conftest import free_port
 from tests.fakes import START, FakeRegistry
+
+BUCKET = "s3://bucket/model"
 
 
 @dataclass
@@ -34,6 +44,8 @@ class World:
 
     registry: Registry
     add_version: Callable[..., VersionRef]
+    hide_files: Callable[[str], VersionRef]
+    """Registers a version under this name whose source, ``s3://bucket/model``, nobody here can read."""
 
 
 class _Constant(mlflow.pyfunc.PythonModel):
@@ -62,9 +74,27 @@ def world(request: pytest.FixtureRequest) -> World:
     """The same tests run on both."""
     if request.param == "fake":
         fake = FakeRegistry()
-        return World(registry=fake, add_version=fake.add_version)
+        return World(registry=fake, add_version=fake.add_version, hide_files=lambda name: _hidden(fake, name))
     uri = request.getfixturevalue("mlflow_server")
-    return World(registry=MlflowRegistry(uri), add_version=lambda name, metrics: train(uri, name, metrics))
+    return World(
+        registry=MlflowRegistry(uri),
+        add_version=lambda name, metrics: train(uri, name, metrics),
+        hide_files=lambda name: registered(uri, name, BUCKET),
+    )
+
+
+def _hidden(fake: FakeRegistry, name: str) -> VersionRef:
+    ref = fake.add_version(name, {})
+    fake.hide_files(ref, BUCKET, "the Python package boto3 is not installed")
+    return ref
+
+
+def registered(uri: str, name: str, source: str, **more: str) -> VersionRef:
+    """A version as a client names it, without training anything."""
+    client = MlflowClient(uri)
+    with contextlib.suppress(MlflowException):
+        client.create_registered_model(name)
+    return VersionRef(name=name, version=int(client.create_model_version(name, source, **more).version))
 
 
 @pytest.fixture
@@ -146,6 +176,32 @@ class TestContract:
             world.registry.fetch(ref, tmp_path / "other", max_bytes=10)
         assert not (tmp_path / "other").exists()
 
+    def test_the_place_of_its_files_is_the_logged_model_that_its_run_made(self, world: World, name: str) -> None:
+        version = world.registry.version(world.add_version(name, {}))
+        place = world.registry.place(version)
+        assert (place.kind, place.run_id, place.path, place.others) == (PlaceKind.LOGGED_MODEL, version.run_id, "", ())
+        assert place.id == version.source.removeprefix("models:/")
+        assert not place.guarded
+        assert "no hook" in place.unguarded_because
+
+    def test_files_in_a_store_that_nobody_here_can_read_say_what_is_missing(
+        self, world: World, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for library in ("boto3", "botocore"):
+            monkeypatch.setitem(sys.modules, library, None)
+        ref = world.hide_files(name)
+        registry = world.registry
+        for read in (
+            lambda: registry.listing(ref),
+            lambda: registry.manifest(ref),
+            lambda: registry.fetch(ref, tmp_path, max_bytes=10),
+            lambda: registry.version_file(ref, "MLmodel", 10),
+        ):
+            with pytest.raises(FilesUnreadable, match=f"cannot be read from {BUCKET}: the Python package boto3 is not"):
+                read()
+        place = registry.place(registry.version(ref))
+        assert (place.kind, place.uri, place.guarded) == (PlaceKind.ELSEWHERE, BUCKET, False)
+
     def test_a_run_of_ours_is_begun_empty_and_completed_once_whatever_is_repeated(
         self, world: World, name: str, tmp_path: Path
     ) -> None:
@@ -202,7 +258,134 @@ class TestContract:
         assert world.registry.calls == before + 2
 
 
+class TestPlacesOnMlflow:
+    """What the sources that clients write resolve to."""
+
+    @pytest.fixture
+    def trained(self, mlflow_server: str, name: str) -> ModelVersion:
+        return MlflowRegistry(mlflow_server).version(train(mlflow_server, name, {}))
+
+    @pytest.mark.parametrize("source", ["runs:/{run}/model", "RUNS:/{run}/model", "runs:///{run}/model?a=1"])
+    def test_a_runs_source_is_the_newest_logged_model_of_that_name(
+        self, mlflow_server: str, name: str, trained: ModelVersion, source: str
+    ) -> None:
+        registry, run = MlflowRegistry(mlflow_server), trained.run_id or ""
+        ref = registered(mlflow_server, name, source.format(run=run), run_id=run)
+        place = registry.place(registry.version(ref))
+        assert (place.kind, place.id, place.run_id) == (PlaceKind.LOGGED_MODEL, trained.model_id, run)
+        assert registry.manifest(ref) == registry.manifest(trained.ref)
+        with mlflow.start_run(run_id=run):
+            newer = mlflow.pyfunc.log_model(name="model", python_model=_Constant(), pip_requirements=["mlflow"])
+        assert registry.place(registry.version(ref)).id == newer.model_id
+
+    def test_files_in_the_runs_folder_and_in_a_logged_model_are_two_places(
+        self, mlflow_server: str, name: str, trained: ModelVersion
+    ) -> None:
+        registry, run = MlflowRegistry(mlflow_server), trained.run_id or ""
+        ref = registered(mlflow_server, name, f"runs:/{run}/model", run_id=run)
+        MlflowClient(mlflow_server).log_text(run, "flavors: {}", "model/MLmodel")
+        place = registry.place(registry.version(ref))
+        assert (place.kind, place.id, place.path) == (PlaceKind.RUN, run, "model")
+        assert place.others == (f"logged model {trained.model_id}",)
+        assert [file.path for file in registry.manifest(ref).files] == ["MLmodel"]
+
+    def test_the_run_beside_a_logged_model_is_what_the_client_says_and_not_the_run_that_made_it(
+        self, mlflow_server: str, name: str, trained: ModelVersion
+    ) -> None:
+        registry, claimed = MlflowRegistry(mlflow_server), uuid4().hex
+        ref = registered(mlflow_server, name, trained.source, run_id=claimed, model_id=trained.model_id or "")
+        version = registry.version(ref)
+        assert version.run_id == claimed
+        assert f"which run {trained.run_id} made; the version claims run {claimed}" in foreign_run(
+            registry.place(version), ref, version.run_id
+        )
+
+    def test_a_copy_of_a_version_is_where_its_original_is(
+        self, mlflow_server: str, name: str, trained: ModelVersion
+    ) -> None:
+        registry, run = MlflowRegistry(mlflow_server), trained.run_id or ""
+        ref = registered(mlflow_server, f"{name}_copy", f"models:/{name}/{trained.ref.version}", run_id=run)
+        assert registry.place(registry.version(ref)) == registry.place(trained)
+        assert foreign_run(registry.place(trained), ref, run) == ""
+
+    def test_files_beside_the_model_lie_in_the_folder_of_their_run(
+        self, mlflow_server: str, name: str, trained: ModelVersion
+    ) -> None:
+        registry, client, run = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server), trained.run_id or ""
+        client.log_text(run, "flavors: {}", "old/style/MLmodel")
+        ref = registered(mlflow_server, name, f"{client.get_run(run).info.artifact_uri}/old/style", run_id=run)
+        place = registry.place(registry.version(ref))
+        assert (place.kind, place.id, place.path, place.run_id) == (PlaceKind.RUN, run, "old/style", run)
+        assert [file.path for file in registry.manifest(ref).files] == ["MLmodel"]
+        assert ("old/style/MLmodel", 11) not in [(one.path, one.size) for one in registry.run_files(run)]
+        client.log_text(run, "For whom.", "model_card.md")
+        assert registry.run_file(run, "model_card.md") == b"For whom."
+
+    @pytest.mark.parametrize(
+        ("source", "words"),
+        [
+            ("gs://bucket/model", "pip install google-cloud-storage"),
+            ("wasbs://c@a.blob.core.windows.net/model", "pip install azure-storage-blob azure-identity"),
+            ("dbfs:/databricks/mlflow/1/2/artifacts/model", "read through a Databricks workspace"),
+            ("hf://org/model", "MLflow has no artifact store for hf:"),
+        ],
+    )
+    def test_a_source_elsewhere_says_what_is_missing(
+        self, mlflow_server: str, name: str, source: str, words: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for library in ("google.cloud", "azure"):
+            monkeypatch.setitem(sys.modules, library, None)
+        ref = registered(mlflow_server, name, source)
+        with pytest.raises(FilesUnreadable, match=f"cannot be read from {source}: .*{words}"):
+            MlflowRegistry(mlflow_server).manifest(ref)
+
+    def test_a_diagnosis_finds_each_of_them_without_reading_a_file(
+        self, mlflow_server: str, name: str, trained: ModelVersion, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        registry, client, run = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server), trained.run_id or ""
+        for library in ("boto3", "botocore"):
+            monkeypatch.setitem(sys.modules, library, None)
+        elsewhere = registered(mlflow_server, name, BUCKET)
+        mismatch = registered(mlflow_server, name, trained.source, run_id="0" * 32, model_id=trained.model_id or "")
+        two = registered(mlflow_server, name, f"runs:/{run}/model", run_id=run)
+        client.log_text(run, "flavors: {}", "model/MLmodel")
+        deleted = registry.version(train(mlflow_server, name, {}))
+        client.delete_run(deleted.run_id or "")
+        for method in ("listing", "manifest", "version_file", "fetch", "run_files"):
+            monkeypatch.setattr(registry, method, None)
+        found = diagnose(registry, PolicyBook.load(PROJECT / "policies"))
+        assert {(one.cause, one.version) for one in found.symptoms if one.model == name} == {
+            (Cause.UNREADABLE, elsewhere.version),
+            (Cause.NO_RUN, elsewhere.version),
+            (Cause.OTHER_RUN, mismatch.version),
+            (Cause.DELETED_RUN, mismatch.version),
+            (Cause.TWO_PLACES, two.version),
+            (Cause.DELETED_RUN, deleted.ref.version),
+        }
+
+
 class TestMlflowOnly:
+    def test_the_figures_of_a_run_of_ours_are_logged_where_its_artifacts_cannot_be(
+        self, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for library in ("boto3", "botocore"):
+            monkeypatch.setitem(sys.modules, library, None)
+        registry = MlflowRegistry(mlflow_server)
+        MlflowClient(mlflow_server).create_experiment(name, artifact_location=BUCKET)
+        run_id = registry.begin_run(name, "v2 against v1", {})
+        contents = RunContents(
+            at=datetime(2026, 11, 25, tzinfo=UTC),
+            metrics={"candidate_roc_auc": 0.97},
+            params={},
+            tags={},
+            dataset=Dataset(name="holdout", digest="12345678"),
+            documents={"report.json": "{}"},
+        )
+        registry.complete_run(run_id, contents)
+        found = registry.run(run_id)
+        assert (found.status, found.metrics["candidate_roc_auc"].value) == ("FINISHED", 0.97)
+        assert "the Python package boto3 is not installed" in found.tags["signoff.artifacts"]
+
     def test_many_logged_models_are_one_call(self, mlflow_server: str, name: str) -> None:
         registry = MlflowRegistry(mlflow_server)
         refs = [train(mlflow_server, name, {"val_auc": value}) for value in (0.8, 0.9)]
@@ -213,6 +396,39 @@ class TestMlflowOnly:
         assert registry.calls == before + 1
         assert found == {model_id: registry.logged_model(model_id) for model_id in ids}
         assert set(registry.logged_models([*ids, "m-" + "0" * 32])) == set(ids)
+
+    def test_nan_and_infinity_are_read_as_they_were_logged(self, mlflow_server: str, name: str) -> None:
+        """MLflow keeps 0 for NaN on a logged model, and the largest number there is for infinity everywhere."""
+        odd = {"nan": math.nan, "zero": 0.0, "high": math.inf, "low": -math.inf}
+        found = Reader(MlflowRegistry(mlflow_server)).fresh(train(mlflow_server, name, odd))
+        assert found.logged_model
+        assert {m.name: m.value for m in found.logged_model.metrics} == odd | {"nan": 0.0}, "so MLflow keeps them"
+        assert {key: str(metric.value) for key, metric in found.metrics.items()} == {k: str(v) for k, v in odd.items()}
+        assert [key for key, metric in found.metrics.items() if metric.usable] == ["zero"]
+
+    def test_what_is_logged_after_the_model_and_on_other_data_is_a_value_of_its_own(
+        self, mlflow_server: str, name: str
+    ) -> None:
+        mlflow.set_tracking_uri(mlflow_server)
+        train_set, test_set = (
+            mlflow.data.from_pandas(pd.DataFrame({"x": [float(ord(name))]}), name=name) for name in "ab"
+        )
+        with mlflow.start_run() as run:
+            mlflow.log_metric("val_auc", 0.97)
+            info = mlflow.pyfunc.log_model(name="model", python_model=_Constant(), pip_requirements=["mlflow"])
+            for step in range(3):  # a course: only its end is a value
+                mlflow.log_metric("val_loss", 0.5 - step / 10, step=step, model_id=info.model_id)
+            mlflow.log_metric("val_f1", 0.99, dataset=train_set, model_id=info.model_id)
+            mlflow.log_metric("val_f1", 0.6, dataset=test_set, model_id=info.model_id)
+        MlflowClient(mlflow_server).log_metric(run.info.run_id, "val_auc", 0.61, step=1)
+        version = mlflow.register_model(info.model_uri, name).version
+        found = Reader(MlflowRegistry(mlflow_server)).fresh(VersionRef(name=name, version=int(version))).measured
+        said = {key: {(m.source.value, m.value, m.dataset_name) for m in found[key].values} for key in found}
+        assert said == {
+            "val_auc": {("run", 0.61, None), ("logged_model", 0.97, None)},
+            "val_loss": {("run", 0.3, None), ("logged_model", 0.3, None)},
+            "val_f1": {("run", 0.6, None), ("logged_model", 0.99, "a"), ("logged_model", 0.6, "b")},
+        }
 
     def test_a_run_in_an_experiment_that_is_new_is_found(self, mlflow_server: str, name: str) -> None:
         registry = MlflowRegistry(mlflow_server)
@@ -244,13 +460,27 @@ class TestMlflowOnly:
         with pytest.raises(BadInput):
             MlflowRegistry(mlflow_server).versions("a'b\"c")
 
-    def test_a_deleted_run_is_not_found(self, mlflow_server: str, name: str) -> None:
-        registry = MlflowRegistry(mlflow_server)
-        run_id = registry.version(train(mlflow_server, name, {})).run_id
+    def test_a_deleted_run_says_so_until_it_is_restored(self, mlflow_server: str, name: str) -> None:
+        registry, client = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server)
+        run_id = registry.version(train(mlflow_server, name, {"val_auc": 0.9})).run_id
         assert run_id
-        MlflowClient(mlflow_server).delete_run(run_id)
-        with pytest.raises(NotFound, match="deleted"):
-            registry.run(run_id)
+        client.delete_run(run_id)
+        for found in (registry.run(run_id), registry.runs([run_id])[run_id]):
+            assert (found.deleted, found.metrics["val_auc"].value) == (True, 0.9)
+        client.restore_run(run_id)
+        assert not registry.run(run_id).deleted
+
+    def test_a_file_that_mlmodel_names_and_that_is_gone_is_missing(
+        self, mlflow_server: str, mlflow_folder: Path, name: str
+    ) -> None:
+        registry = MlflowRegistry(mlflow_server)
+        ref = train(mlflow_server, name, {})
+        whole = registry.manifest(ref)
+        assert {"python_model.pkl", "conda.yaml", "python_env.yaml", "input_example.json"} <= set(whole.named)
+        assert whole.missing == ()
+        (file,) = (mlflow_folder / "artifacts").rglob(f"{registry.version(ref).model_id}/**/python_model.pkl")
+        file.unlink()
+        assert registry.manifest(ref).missing == ("python_model.pkl",)
 
     def test_a_deleted_run_still_witnesses_and_the_next_checkpoint_gets_another(self, mlflow_server: str) -> None:
         registry, ledger, client = MlflowRegistry(mlflow_server), uuid4().hex, MlflowClient(mlflow_server)

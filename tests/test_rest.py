@@ -116,7 +116,9 @@ class TestReading:
         self, rest: Rest, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
     ) -> None:
         answer = rest.get(path(ready)).json()
-        assert answer["metrics"]["val_auc"] == {"value": 0.95, "dataset": "holdout", "dataset_digest": "aaaaaaaa"}
+        (measured := answer["metrics"]["val_auc"]).pop("logged_at")
+        said = {"value": 0.95, "source": "run", "dataset": "holdout", "dataset_digest": "aaaaaaaa"}
+        assert measured == {**said, "values": []}
         assert (answer["stage"], answer["aliases"], answer["status"]) == ("Staging", ["challenger"], "approved")
         assert answer["digest"] == registry.manifest(ready).digest
         assert (answer["submission"]["submitted_by"], answer["submission"]["status"]) == ("scientist", "approved")
@@ -126,6 +128,13 @@ class TestReading:
         ref = registry.add_version("m", {"val_auc": float("nan"), "loss": float("inf")})
         metrics = rest.get(path(ref)).json()["metrics"]
         assert [metrics[name]["value"] for name in ("val_auc", "loss")] == [None, None]
+
+    def test_a_metric_of_two_values_shows_both(self, rest: Rest, registry: FakeRegistry) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        registry.log_on_model(ref, "val_auc", 0.5)
+        found = rest.get(path(ref)).json()["metrics"]["val_auc"]
+        assert found["value"] == 0.95
+        assert [(one["source"], one["value"]) for one in found["values"]] == [("run", 0.95), ("logged_model", 0.5)]
 
     def test_what_was_registered_a_moment_ago_is_there(
         self, rest: Rest, registry: FakeRegistry, champion: VersionRef

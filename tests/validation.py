@@ -148,6 +148,7 @@ def on_record(
     ref: VersionRef,
     *,
     sha256: str = "f" * 64,
+    digest: str = "",
     gain: float = 0.02,
     within: float = 0.01,
     confidence: float = 0.95,
@@ -160,7 +161,7 @@ def on_record(
     seen = facts.fresh(signoff, ref)[1]
     holdout = HoldoutFacts(
         name="holdout.csv",
-        digest=sha256[:8],
+        digest=digest or sha256[:8],
         sha256=sha256,
         rows=100,
         columns=("x", TARGET),

@@ -307,6 +307,18 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_policies")),
     )
     op.create_table(
+        "policy_assignments",
+        sa.Column("model", sa.String(length=512), nullable=False),
+        sa.Column("policy", sa.Text(), nullable=False),
+        sa.Column("passed_over", sa.Text(), nullable=True),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.Column("by_id", sa.String(length=32), nullable=True),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("model", name=op.f("pk_policy_assignments")),
+    )
+    op.create_index("ix_policy_assignments_seq", "policy_assignments", ["seq"], unique=False)
+    op.create_table(
         "promotions",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("intent", sa.String(length=64), nullable=False),
@@ -320,7 +332,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("at", sa.String(length=32), nullable=False),
         sa.Column("manifest_digest", sa.String(length=64), nullable=True),
-        sa.Column("policy", sa.String(length=256), nullable=True),
+        sa.Column("policy", sa.Text(), nullable=True),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_promotions")),
         sa.UniqueConstraint("intent", name=op.f("uq_promotions_intent")),

@@ -37,6 +37,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.REVIEW_EMERGENCY: frozenset({Role.REVIEWER, Role.AUDITOR}),
     Action.RECONCILE: frozenset({Role.RELEASE_MANAGER, Role.AUDITOR, Role.ADMIN}),
     Action.TRY_POLICIES: frozenset({Role.REVIEWER, Role.RELEASE_MANAGER, Role.AUDITOR, Role.ADMIN}),
+    Action.ASSIGN_POLICY: frozenset({Role.RELEASE_MANAGER}),
     Action.EXPORT_LEDGER: frozenset({Role.AUDITOR, Role.ADMIN}),
     Action.RETRY_MESSAGES: frozenset({Role.RELEASE_MANAGER, Role.ADMIN}),
     Action.MANAGE_PEOPLE: frozenset({Role.ADMIN}),

@@ -184,8 +184,11 @@ def _refuse_unsubmitted(signoff: Signoff, scene: Scene, ref: VersionRef, actor: 
         allowed(policy, seen, gate.evaluate(policy, seen, actor=actor))
 
 
-def _of_ours(signoff: Signoff, call: Call, intent: str) -> Answer:
+def _of_ours(signoff: Signoff, call: Call, sent: str) -> Answer:
     """A write of our own: exactly what its open intent prescribes, or what was there before, put back."""
+    intent = intents.proven(signoff, sent)
+    if intent is None:
+        raise Refused("This call says that it belongs to a change of Signoff's, and cannot prove it; nothing was done.")
     with signoff.database.reading() as connection:
         found = intents.alive(connection, intent)
     if found is None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import sqlalchemy as sa
 
+from services import assignments
 from services.admission import standing
 from services.admission.calls import BENEATH, Call, Told, What
 from services.admission.outside import Scene, Standing
@@ -54,7 +56,7 @@ def require(signoff: Signoff, call: Call) -> None:
                 if _is_of_every_record(key):
                     raise Refused(f"A version is registered without {key}. {_hint(key)}")
         case What.MODEL_TAG_SET | What.MODEL_TAG_DELETED:
-            _model_tag(call)
+            _model_tag(signoff, call)
         case What.VERSION_DELETED | What.MODEL_DELETED | What.MODEL_RENAMED:
             done = "renamed" if call.what is What.MODEL_RENAMED else "deleted"
             for scene, version in _versions(signoff, call):
@@ -115,8 +117,12 @@ def _hint(key: str) -> str:
     return f"To have it written, {verb} in Signoff." if verb else "Only Signoff and its hook write it."
 
 
-def _model_tag(call: Call) -> None:
+def _model_tag(signoff: Signoff, call: Call) -> None:
     model = call.told[0].model
+    if call.key in signoff.policies.model_tags:
+        kept = {key: value for key, value in model.tags.items() if key != call.key}
+        set_now = {call.key: call.value or ""} if call.what is What.MODEL_TAG_SET else {}
+        assignments.require_kept(signoff, model, replace(model, tags={**kept, **set_now}), call.key)
     if call.key.casefold() != IS_PROMPT:
         return
     now = model.tags.get(call.key)

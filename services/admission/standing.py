@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
+from services import assignments
 from services.admission.outside import Scene, Standing
 from services.domain import ModelVersion, RegisteredModel
 from services.facts import OPEN
@@ -22,7 +23,7 @@ def scene(signoff: Signoff, model: RegisteredModel, versions: Iterable[ModelVers
     """
     found = tuple(versions)
     return Scene(
-        policy=signoff.policies.match(model),
+        policy=assignments.judging(signoff, model),
         model=model,
         versions={version.ref.version: version for version in found},
         standings=standings(signoff, model.name, found),

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from services.domain import Actor, Role
 from services.evidence import Decision, Elsewhere, Ended, Facts, Finding
-from services.policy import ApprovalRule, Policy
+from services.policy import ApprovalRule, Policy, Rules
 from services.verdict import Check
 
 APPROVED = "approved"
@@ -23,19 +23,26 @@ Seats: TypeAlias = Mapping[str, Role]
 def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str, ...]:
     """Why a decision no longer counts, in words; empty when it does."""
     reasons = [*decision.binding.differences(facts.binding(policy.digest))]
-    if expired(decision, policy, facts):
-        days = policy.rules.approvals_expire_after_days
-        reasons.append(f"it expired after {days:g} day{'' if days == 1 else 's'}")
-    if decision.automation and not policy.rules.automation:
-        reasons.append(f"policy {policy.rules.name} lets no automation approve")
-    if policy.rules.signing and decision.decision == APPROVED and not decision.signed:
-        reasons.append("it was not signed")
-    return tuple(reasons)
+    for one in policy.each:
+        if _too_old(decision, one.rules, facts):
+            days = one.rules.approvals_expire_after_days
+            reasons.append(f"it expired after {days:g} day{'' if days == 1 else 's'}")
+        elif facts.ahead(datetime.fromisoformat(decision.at)):
+            reasons.append(f"its time, {decision.at[:16]}, lies in the future")
+        if decision.automation and not one.rules.automation:
+            reasons.append(f"policy {one.rules.name} lets no automation approve")
+        if one.rules.signing and decision.decision == APPROVED and not decision.signed:
+            reasons.append("it was not signed")
+    return tuple(dict.fromkeys(reasons))
 
 
 def expired(decision: Decision, policy: Policy, facts: Facts) -> bool:
     """Whether an approval is too old, or was found too old once before."""
-    limit = policy.rules.approvals_expire_after_days
+    return any(_too_old(decision, one.rules, facts) for one in policy.each)
+
+
+def _too_old(decision: Decision, rules: Rules, facts: Facts) -> bool:
+    limit = rules.approvals_expire_after_days
     if decision.decision != APPROVED or limit is None:
         return False
     return decision.expired or facts.now - datetime.fromisoformat(decision.at) > timedelta(days=limit)
@@ -160,8 +167,9 @@ def wanted(actor: Actor, policy: Policy, facts: Facts) -> bool:
         return False
     if barred(person, actor.username, facts):
         return False
-    rules, mine = policy.rules.approvals, frozenset(role.value for role in actor.roles)
-    return len(_seats(rules, {**votes, person: mine})) > len(_seats(rules, votes))
+    mine = frozenset(role.value for role in actor.roles)
+    asking = (one.rules.approvals for one in policy.each)
+    return any(len(_seats(rules, {**votes, person: mine})) > len(_seats(rules, votes)) for rules in asking)
 
 
 def automation(policy: Policy, facts: Facts) -> Decision | None:
@@ -175,9 +183,10 @@ def automation(policy: Policy, facts: Facts) -> Decision | None:
 
 def automatic(policy: Policy, facts: Facts) -> bool:
     """Whether it is approved, and not by as many people as are asked for."""
-    needed = sum(rule.count for rule in policy.rules.approvals)
-    people = len(_seats(policy.rules.approvals, _counting(policy, facts)))
-    return automation(policy, facts) is not None and people < needed
+    if automation(policy, facts) is None:
+        return False
+    votes, asking = _counting(policy, facts), [one.rules.approvals for one in policy.each]
+    return any(len(_seats(rules, votes)) < sum(rule.count for rule in rules) for rules in asking)
 
 
 def _approved(rule: ApprovalRule, seats: Seats, automatic: Decision | None, policy: Policy, facts: Facts) -> Check:

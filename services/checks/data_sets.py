@@ -16,26 +16,29 @@ HOW_TO_NAME_IT = (
 
 
 def unnamed(policy: Policy, facts: Facts) -> str:
-    """What a submitter should know of a version that names no data set, where the policy compares them; else empty."""
-    if not policy.rules.same_dataset or facts.candidate.holdout:
+    """What a submitter should know of a version that names no data set, where a policy compares them; else empty."""
+    if facts.candidate.holdout or not any(one.rules.same_dataset for one in policy.each):
         return ""
-    return same_dataset(facts).reason
+    return same_dataset(policy, facts).reason
 
 
-def same_dataset(facts: Facts) -> Check:
-    """Whether candidate and champion were measured on the same data; a statement helps where the champion is silent."""
+def same_dataset(policy: Policy, facts: Facts) -> Check:
+    """Whether both were measured on the same data; where the champion does not say on which, a statement helps."""
+    champion, mine = facts.champion, facts.candidate.preferring(policy.rules.metric_source).holdout
+    theirs = _theirs(policy, facts, champion) if champion else ()
     if facts.rollback_of is not None:
         passed, value, reason = True, "waived", "Waived: a rollback returns to a version that was released before."
-    elif facts.champion is None:
-        passed, value, reason = _first(facts)
+    elif champion is None:
+        passed, value, reason = _first(facts, mine)
     else:
-        passed, value, reason = _compared(facts, facts.champion)
+        passed, value, reason = _compared(facts, champion, mine, theirs)
+    stated = f", as stated by {_by(facts.statements)}" if facts.statements else ""
     return Check(
         id="same_dataset",
         title="Measured on the champion's data set",
         passed=passed,
         value=value,
-        threshold=_wanted(facts, facts.champion) if facts.champion else "any, there is no champion",
+        threshold=f"{_named(theirs)}{stated}" if champion else "any, there is no champion",
         reason=reason,
     )
 
@@ -45,9 +48,14 @@ def unrecorded(champion: Evidence) -> str:
     return "" if champion.released else f" {champion.ref} is judged as MLflow shows it now: it was not promoted here."
 
 
-def _first(facts: Facts) -> tuple[bool, str, str]:
-    if facts.candidate.holdout:
-        return True, _named(facts.candidate.holdout), "There is no champion to compare with."
+def restoring(evidence: Evidence) -> str:
+    """What brings a deleted run back."""
+    return f"MlflowClient().restore_run({evidence.version.run_id!r}) brings the run back."
+
+
+def _first(facts: Facts, mine: tuple[Dataset, ...]) -> tuple[bool, str, str]:
+    if mine:
+        return True, _named(mine), "There is no champion to compare with."
     return (
         True,
         "none named: no later version could be compared with it",
@@ -56,9 +64,13 @@ def _first(facts: Facts) -> tuple[bool, str, str]:
     )
 
 
-def _compared(facts: Facts, champion: Evidence) -> tuple[bool, str, str]:
-    mine, theirs, stated = facts.candidate.holdout, _theirs(facts, champion), facts.statements
-    value = _named(mine) if mine else "no evidence"
+def _compared(
+    facts: Facts, champion: Evidence, mine: tuple[Dataset, ...], theirs: tuple[Dataset, ...]
+) -> tuple[bool, str, str]:
+    value, stated = _named(mine) if mine else "no evidence", facts.statements
+    if not champion.released and champion.run and champion.run.deleted:
+        words = f"The champion {champion.ref} cannot be compared with: {champion.run_problem}."
+        return False, value, f"{words} {restoring(champion)}"
     if not theirs:
         also = "" if mine else f"{_silent(facts.candidate)} "
         return False, value, f"{also}{_nothing_stated(facts, champion)}"
@@ -71,22 +83,16 @@ def _compared(facts: Facts, champion: Evidence) -> tuple[bool, str, str]:
     if {dataset.digest for dataset in mine} != {dataset.digest for dataset in theirs}:
         reason = f"Measured on {_named(mine)}, the champion {champion.ref} on {_named(theirs)}."
         return False, value, f"{reason}{word}{unrecorded(champion)} {HOW_TO_NAME_IT}"
+    both = f"Both were measured on {_named(mine)}, by MLflow's digest: it covers the first 10,000 rows and is no proof."
     if stated:
-        reason = f"Measured on {_named(mine)}, and so was the champion {champion.ref}, as stated by {_by(stated)}."
-    else:
-        reason = f"Both were measured on {_named(mine)}."
-    return True, value, f"{reason}{word}{unrecorded(champion)}"
+        both += f" That the champion {champion.ref} was is the word of a reviewer."
+    return True, value, f"{both}{word}{unrecorded(champion)}"
 
 
-def _theirs(facts: Facts, champion: Evidence) -> tuple[Dataset, ...]:
+def _theirs(policy: Policy, facts: Facts, champion: Evidence) -> tuple[Dataset, ...]:
     """The champion's data sets: those of its evidence, else those stated."""
     stated = (Dataset(name=one.dataset, digest=one.digest, context="") for one in facts.statements)
-    return champion.holdout or tuple(dict.fromkeys(stated))
-
-
-def _wanted(facts: Facts, champion: Evidence) -> str:
-    named = _named(_theirs(facts, champion))
-    return f"{named}, as stated by {_by(facts.statements)}" if facts.statements else named
+    return champion.preferring(policy.rules.metric_source).holdout or tuple(dict.fromkeys(stated))
 
 
 def _nothing_stated(facts: Facts, champion: Evidence) -> str:

@@ -34,11 +34,13 @@ def timing(policy: Policy, facts: Facts) -> Iterator[Check]:
 
 def _staged(limit: float, facts: Facts) -> Check:
     since = datetime.fromisoformat(facts.submission.submitted_at) if facts.submission else None
-    seconds = (facts.now - since).total_seconds() if since else None
+    seconds = max((facts.now - since).total_seconds(), 0.0) if since else None
     passed = seconds is not None and seconds >= limit * HOUR
     # Rounded down, so that what is shown is under the limit exactly when the time is.
     value = f"{math.floor(seconds / (HOUR / 10)) / 10} hours" if seconds is not None else "not submitted"
     reason = f"It has been in review for {value}" if seconds is not None else "It was not submitted"
+    if since and facts.ahead(since):
+        reason = f"Its submission is dated {since:%Y-%m-%d %H:%M}, which lies in the future"
     wanted = f"{limit:g} hour{'' if limit == 1 else 's'}"
     return Check(
         id="staging_time",

@@ -34,8 +34,8 @@ def void_reasons(found: Validation, facts: Facts, rule: ValidationRule | None = 
     if rule is None:
         return reasons
     holdout, asked = found.report.holdout, []
-    if rule.holdout not in {holdout.digest, holdout.sha256}:
-        asked.append(f"it was made on holdout {holdout.digest[:8]}, not on {rule.holdout[:8]}")
+    if rule.holdout != holdout.sha256:
+        asked.append(f"it was made on holdout {holdout.sha256[:8]}, not on {rule.holdout[:8]}")
     if found.report.confidence < rule.confidence:
         asked.append(f"its confidence is {_percent(found.report.confidence)}, {_percent(rule.confidence)} is needed")
     return (*reasons, *asked)

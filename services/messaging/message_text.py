@@ -22,6 +22,7 @@ Tone = Literal["info", "success", "warning", "failure"]
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|~>])")
 _LINKED = re.compile(r"(?<=\w)[.。．｡](?=[^\W\d_]{2})")
 _WHAT = {
+    "policy:assigned": "has a policy that judges it",
     "submission:confirmed": "waits for review",
     "submission:taken_over": "was proposed by a client and waits for review now",
     "approval:given": "was approved",

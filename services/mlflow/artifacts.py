@@ -80,6 +80,7 @@ class ManifestReading:
             files=tuple(sorted(self._files, key=lambda file: file.path)),
             signature=said.signature,
             has_input_example=said.has_input_example,
+            named=said.named,
         )
 
 
@@ -90,6 +91,7 @@ def described(ref: VersionRef, description: bytes) -> Description:
         return Description(
             signature=read.signature(document.get("signature")),
             has_input_example=bool(document.get("saved_input_example_info")),
+            named=read.named(document),
         )
     except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableModel(f"The MLmodel file of {ref} cannot be read.") from error

@@ -16,23 +16,26 @@ from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-import mlflow.artifacts
 import mlflow.entities
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.artifact_repository_registry import (
+    get_artifact_repository,
+    get_registered_artifact_repositories,
+)
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.tracking.request_header.abstract_request_header_provider import RequestHeaderProvider
 from mlflow.tracking.request_header.registry import _request_header_provider_registry
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import augmented_raise_for_status, http_request, verify_rest_response
+from mlflow.utils.uri import append_to_uri_path
 
-from services.domain import VersionRef
 from services.errors import BadInput, NotFound, RegistryUnavailable
+from services.mlflow import stores
 
 TIMEOUT_SECONDS = 10
 FILE_SECONDS = 30
@@ -40,6 +43,8 @@ FILE_SECONDS = 30
 READ_ATTEMPTS = 3
 CHUNK = 1 << 18
 entities = mlflow.entities
+below = append_to_uri_path
+"""A path below a URI, as MLflow joins them."""
 ALL_RUNS = ViewType.ALL
 """Also deleted ones."""
 INTENT_HEADER = "X-Signoff-Intent"
@@ -72,6 +77,7 @@ class MlflowConnection:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.calls = 0
+        self._patience = stores.Patience()
         # MLflow's own defaults are 7 retries and 120 s: a dead server would hang every page for minutes.
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
         os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(TIMEOUT_SECONDS)
@@ -143,10 +149,53 @@ class MlflowConnection:
                 raise RegistryUnavailable(f"MLflow repeats itself while listing {what}; the list is not complete.")
             seen.add(token)
 
-    def _repository(self, ref: VersionRef) -> Any:
-        what = f"the files of {ref}"
-        uri = self._read(lambda: self._client.get_model_version_download_uri(ref.name, str(ref.version)), what)
-        return self._once(lambda: get_artifact_repository(uri, tracking_uri=self.uri, registry_uri=self.uri), what)
+    def _repository(self, uri: str, what: str) -> Any:
+        """MLflow's artifact repository for the files at ``uri``.
+
+        Raises:
+            FilesUnreadable: there is no such folder, store, library or credential here.
+            RegistryUnavailable: the store does not answer.
+        """
+        stores.require_readable(uri, what)
+        return self._outside(
+            lambda: get_artifact_repository(uri, tracking_uri=self.uri, registry_uri=self.uri), uri, what
+        )
+
+    def _listed(self, repository: Any, folder: str | None, what: str) -> list[Any]:
+        """What lies in one folder of a repository; errors as in `_repository`."""
+        if self._own(repository):
+            return list(self._read(lambda: repository.list_artifacts(folder), what))
+        return list(self._outside(lambda: repository.list_artifacts(folder), repository.artifact_uri, what))
+
+    def _own(self, repository: Any) -> bool:
+        """Whether its files come from the MLflow server itself."""
+        return isinstance(repository, HttpArtifactRepository) and self._here(repository.artifact_uri)
+
+    def _here(self, uri: str) -> bool:
+        """Whether a URL names the MLflow server."""
+        one, two = urlsplit(uri), urlsplit(self.uri)
+        return (one.hostname, one.port) == (two.hostname, two.port)
+
+    def _outside(self, call: Callable[[], T], uri: str, what: str, folder: Path | None = None) -> T:
+        """What a store that is not the MLflow server answers, in bounded time, its errors as ours."""
+        self.calls += 1
+        try:
+            return self._patience.bounded(call, uri, what, folder)
+        except RegistryUnavailable:
+            raise
+        except Exception as error:  # each store brings a library with errors of its own, which cannot be imported here
+            log.warning("%s at %s: %r", what, stores.named(uri), error)
+            raise stores.translated(error, uri, what, known=self._known(uri)) from error
+
+    def _proxied(self, uri: str) -> bool:
+        """Whether who writes there goes through this MLflow server, whose hook then sees it."""
+        scheme = stores.scheme_of(uri)
+        return scheme == "mlflow-artifacts" and (not urlsplit(uri).netloc or self._here(uri))
+
+    @staticmethod
+    def _known(uri: str) -> bool:
+        """Whether MLflow has a store for this scheme."""
+        return stores.scheme_of(uri) in {"drive", *get_registered_artifact_repositories()}
 
     def _got(self, path: str, query: Mapping[str, Any]) -> Any:
         """The answer, as JSON, of a route that MLflow's client has no method for."""
@@ -165,13 +214,12 @@ class MlflowConnection:
     def _creds(self) -> Any:
         return get_default_host_creds(self.uri)
 
-    @staticmethod
-    def _chunks(repository: Any, path: str) -> Iterator[bytes]:
+    def _chunks(self, repository: Any, path: str, what: str) -> Iterator[bytes]:
         """A file's bytes as they arrive, a quarter of a megabyte at a time.
 
         MLflow's own way to download writes a file, which only stores that the server does not stand in front of need.
         """
-        if isinstance(repository, HttpArtifactRepository):
+        if self._own(repository):
             answer = http_request(
                 repository._host_creds, f"/{quote(path)}", "GET", stream=True, timeout=(TIMEOUT_SECONDS, FILE_SECONDS)
             )
@@ -182,17 +230,12 @@ class MlflowConnection:
         with tempfile.TemporaryDirectory(prefix="signoff-") as folder:
             local = Path(folder, "file")
             # The one method every artifact repository must have; the public one lists the folder again each time.
-            repository._download_file(path, str(local))
+            self._outside(
+                lambda: repository._download_file(path, str(local)), repository.artifact_uri, what, Path(folder)
+            )
             with local.open("rb") as file:
                 while chunk := file.read(CHUNK):
                     yield chunk
-
-    def _downloaded(self, run_id: str, path: str) -> bytes:
-        with tempfile.TemporaryDirectory(prefix="signoff-") as folder:
-            local = mlflow.artifacts.download_artifacts(
-                run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=self.uri
-            )
-            return Path(local).read_bytes()
 
 
 def _translated(error: MlflowException, what: str) -> Exception:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from services.domain import (
@@ -13,6 +15,7 @@ from services.domain import (
     Dataset,
     LoggedModelFacts,
     Metric,
+    MetricSource,
     ModelVersion,
     RegisteredModel,
     RunFacts,
@@ -23,6 +26,10 @@ from services.domain import (
 
 MAX_TEXT = 8000
 """Longest tag or description we keep: MLflow's own limit for tags; a longer one is cut for display."""
+LOADED = ("data", "model_path", "model_data", "model_binary", "pickled_model", "python_model", "code")
+"""Keys of a flavor in ``MLmodel`` whose value is the path of a file or folder of the version."""
+INFINITE = 1.797e308
+"""What MLflow's SQL store keeps for infinity is 1.7976931348623157e308; no metric of a model comes near."""
 
 
 def model_id_in(source: str) -> str | None:
@@ -74,7 +81,7 @@ def run(entity: Any) -> RunFacts:
         ended_at=utc_from_ms(info.end_time) if info.end_time else None,
         status=info.status,
         # `data.metrics` holds bare numbers; the objects behind it know their data set.
-        metrics=_metrics(data._metric_objs),
+        metrics={metric.key: _metric(metric, MetricSource.RUN) for metric in data._metric_objs},
         params=dict(data.params),
         tags=_cut(data.tags),
         datasets=tuple(
@@ -86,6 +93,7 @@ def run(entity: Any) -> RunFacts:
             )
             for item in inputs
         ),
+        deleted=info.lifecycle_stage != "active",
     )
 
 
@@ -93,7 +101,8 @@ def logged_model(entity: Any) -> LoggedModelFacts:
     """A ``LoggedModel`` of MLflow's."""
     return LoggedModelFacts(
         model_id=entity.model_id,
-        metrics=_metrics(entity.metrics or ()),
+        run_id=entity.source_run_id or None,
+        metrics=_last(entity.metrics or ()),
         params=dict(entity.params or {}),
         tags=_cut(entity.tags),
     )
@@ -108,6 +117,24 @@ def signature(document: Mapping[str, Any] | None) -> Signature | None:
         outputs=_columns(document.get("outputs")),
         params=tuple(replace(column, required=False) for column in _columns(document.get("params"))),
     )
+
+
+def named(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files and folders that an ``MLmodel`` document names, relative to it: what its flavors load, and its example.
+
+    Anything else than a plain relative path is left out: it names nothing inside the version.
+    """
+    found: list[Any] = []
+    for flavor in (document.get("flavors") or {}).values():
+        environment = flavor.get("env")
+        found += [flavor.get(key) for key in LOADED]
+        found += environment.values() if isinstance(environment, Mapping) else [environment]
+        found += [artifact.get("path") for artifact in (flavor.get("artifacts") or {}).values()]
+    example = document.get("saved_input_example_info") or {}
+    found += [example.get("artifact_path"), example.get("serving_input_path")]
+    paths = (PurePosixPath(path) for path in found if isinstance(path, str) and "://" not in path)
+    inside = (path for path in paths if path.parts and not path.is_absolute() and ".." not in path.parts)
+    return tuple(dict.fromkeys(path.as_posix() for path in inside))
 
 
 def _columns(text: str | None) -> tuple[Column, ...]:
@@ -132,16 +159,34 @@ def _place(source: str | None) -> str:
     return place if isinstance(place, str) else ""
 
 
-def _metrics(entities: Any) -> dict[str, Metric]:
-    return {
-        metric.key: Metric(
-            name=metric.key,
-            value=float(metric.value),
-            dataset_name=getattr(metric, "dataset_name", None),
-            dataset_digest=getattr(metric, "dataset_digest", None),
-        )
-        for metric in entities
-    }
+def value(stored: float) -> float:
+    """A metric's value as it was logged: MLflow stores infinity as the largest number there is."""
+    return math.copysign(math.inf, stored) if abs(stored) >= INFINITE else float(stored)
+
+
+def _metric(entity: Any, source: MetricSource) -> Metric:
+    return Metric(
+        name=entity.key,
+        value=value(entity.value),
+        dataset_name=getattr(entity, "dataset_name", None),
+        dataset_digest=getattr(entity, "dataset_digest", None),
+        source=source,
+        at=utc_from_ms(entity.timestamp),
+    )
+
+
+def _last(entities: Iterable[Any]) -> tuple[Metric, ...]:
+    """Of everything a logged model was told: for each metric and data set the different values of the last step.
+
+    MLflow lists every value ever logged. Two values of one step are no course of training, so none of them is left out.
+    """
+    rows = sorted(entities, key=lambda row: (row.key, row.timestamp))
+    steps: dict[tuple[str, str | None], int] = {}
+    for row in rows:
+        steps[row.key, row.dataset_digest] = max(row.step, steps.get((row.key, row.dataset_digest), row.step))
+    last = [row for row in rows if row.step == steps[row.key, row.dataset_digest]]
+    newest = {(row.key, row.dataset_digest, repr(row.value)): row for row in last}
+    return tuple(_metric(row, MetricSource.LOGGED_MODEL) for row in newest.values())
 
 
 def _cut(tags: Mapping[str, str] | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from services.domain import (
     VersionRef,
     Witness,
 )
-from services.errors import BadInput, NotFound
+from services.errors import BadInput
 from services.mlflow import entities as read
 from services.mlflow.connection import ALL_RUNS
 from services.mlflow.files import MlflowFiles
@@ -87,11 +87,8 @@ class MlflowRegistry(MlflowFiles, RunWriting):
             yield [read.version(version) for version in page]
 
     def run(self, run_id: str) -> RunFacts:
-        """One run; a deleted run is `NotFound`: its files may be gone any moment."""
-        found = self._read(lambda: self._client.get_run(run_id), f"the run {run_id}")
-        if found.info.lifecycle_stage != "active":
-            raise NotFound(f"The run {run_id} was deleted in MLflow.")
-        return read.run(found)
+        """One run; a deleted one says so."""
+        return read.run(self._read(lambda: self._client.get_run(run_id), f"the run {run_id}"))
 
     def runs(self, run_ids: Iterable[str]) -> dict[str, RunFacts]:
         """Many runs by id in one call for every 200 of them; those that no longer exist are left out."""
@@ -101,7 +98,7 @@ class MlflowRegistry(MlflowFiles, RunWriting):
             query = f"attributes.run_id IN ({','.join(map(_quoted, wanted[start : start + RUNS_PER_CALL]))})"
             page = self._searched(
                 lambda experiments, query=query: self._client.search_runs(  # type: ignore[misc]
-                    experiments, query, max_results=RUNS_PER_CALL
+                    experiments, query, ALL_RUNS, max_results=RUNS_PER_CALL
                 ),
                 "runs",
                 len(wanted[start : start + RUNS_PER_CALL]),
@@ -171,7 +168,7 @@ class MlflowRegistry(MlflowFiles, RunWriting):
             asked = {"run_ids": wanted[start : start + RUNS_PER_CURVE_CALL], "metric_key": metric, "max_results": limit}
             what = f"the curves of {metric[:100]}"
             for point in self._read(lambda asked=asked: self._got(CURVES_PATH, asked), what).get("metrics", ()):  # type: ignore[misc]
-                points[point["run_id"]].append((int(point.get("step", 0)), float(point["value"])))
+                points[point["run_id"]].append((int(point.get("step", 0)), read.value(float(point["value"]))))
         return {run_id: tuple(sorted(found)) for run_id, found in points.items()}
 
     # ---- writing -------------------------------------------------------------------------------------------

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
+from services.errors import FilesUnreadable
 from services.mlflow.connection import MlflowConnection, entities
 from services.registry import RunContents
 
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100
 MAX_SOURCE = 4000
+NO_ARTIFACTS = "signoff.artifacts"
+"""The tag of a run whose artifacts could not be stored."""
 
 
 class RunWriting(MlflowConnection):
@@ -26,9 +30,13 @@ class RunWriting(MlflowConnection):
         return self._once(create, f"a run in {experiment}")
 
     def complete_run(self, run_id: str, contents: RunContents) -> None:
-        """Log everything, and end the run as finished; the figures come last but for that."""
+        """Log everything, and end the run as finished; the figures come last but for that.
+
+        Where the artifacts cannot be stored from here, the tag `NO_ARTIFACTS` says why, and the figures are logged.
+        """
         self._once(lambda: self._log_input(run_id, contents), f"the data set of run {run_id}")
-        self._once(lambda: self._log_artifacts(run_id, contents), f"the artifacts of run {run_id}")
+        if why := self._stored(run_id, contents):
+            contents = replace(contents, tags={**contents.tags, NO_ARTIFACTS: why})
         self._once(lambda: self._log_figures(run_id, contents), f"the figures of run {run_id}")
         self._once(lambda: self._client.set_terminated(run_id, "FINISHED"), f"the end of run {run_id}")
 
@@ -50,6 +58,19 @@ class RunWriting(MlflowConnection):
             datasets=[entities.DatasetInput(logged, [context])],
             models=[entities.LoggedModelInput(model_id) for model_id in contents.models],
         )
+
+    def _stored(self, run_id: str, contents: RunContents) -> str:
+        """Log the artifacts; returns why they cannot be stored from here, in words."""
+        what = f"the artifacts of run {run_id}"
+        uri = str(self._read(lambda: self._client.get_run(run_id), what).info.artifact_uri)
+        if self._proxied(uri):
+            self._once(lambda: self._log_artifacts(run_id, contents), what)
+            return ""
+        try:
+            self._outside(lambda: self._log_artifacts(run_id, contents), uri, what)
+        except FilesUnreadable as error:
+            return str(error)
+        return ""
 
     def _log_artifacts(self, run_id: str, contents: RunContents) -> None:
         for name, text in contents.documents.items():

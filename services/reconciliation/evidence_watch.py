@@ -9,21 +9,24 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from services import champions, tables
-from services.domain import Metric, ModelVersion, VersionRef
+from services import assignments, champions, tables
+from services.domain import ModelVersion, VersionRef
 from services.errors import InvalidSettings, RegistryUnavailable
 from services.evidence import Evidence, Released
+from services.measurements import Measurement
 from services.reconciliation import prescription
 from services.reconciliation.drift import Difference
 from services.reconciliation.marks import Mark
 from services.record import deviations
 from services.record.deviations import ADOPTED, OPEN
 from services.record.ledger import Event, Kind
+from services.recorded_facts import MAX_VALUES
 from services.signoff import Signoff
 from services.snapshot import Listing, champion_of
 
@@ -81,9 +84,10 @@ def difference(released: Released, shown: Evidence) -> Difference | None:
 
 
 def _champions(signoff: Signoff, listing: Listing) -> Iterator[ModelVersion]:
+    judges = assignments.judges(signoff)
     for name, model in listing.models.items():
         try:
-            target = signoff.policies.match(model).rules.champion
+            target = judges.match(model).rules.champion
         except InvalidSettings:
             continue  # no policy judges it, so no version is compared with anything
         versions = listing.versions.get(name, ())
@@ -101,24 +105,35 @@ def _suspected(connection: Connection) -> set[VersionRef]:
 
 
 def _changes(released: Released, shown: Evidence) -> Iterator[str]:
-    was, now = released.metrics, shown.metrics
-    for name in sorted(was.keys() | now.keys()):
-        before, after = was.get(name), now.get(name)
+    now = shown.preferring(None)
+    was = replace(now, released=released)
+    if now.run_problem:
+        yield now.run_problem
+    for name in sorted(was.measured.keys() | now.measured.keys()):
+        before, after = was.measured.get(name), now.measured.get(name)
         if after is None:
             yield f"{name} is gone"
         elif before is None:
-            yield f"{name} {after.value!r} was added"
-        elif repr(before.value) != repr(after.value):
-            yield f"{name} is {after.value!r} instead of {before.value!r}"
-        elif _measured_on(before) != _measured_on(after):
-            yield f"{name} was measured on {_measured_on(after)} instead of {_measured_on(before)}"
-    then, today = ({(one.name, one.digest) for one in found} for found in (released.datasets, shown.holdout))
-    yield from (f"data set {name} ({digest[:8]}) was added" for name, digest in sorted(today - then))
-    yield from (f"data set {name} ({digest[:8]}) is gone" for name, digest in sorted(then - today))
+            yield f"{name} {_numbers(after)} was added"
+        elif _numbers(before) != _numbers(after):
+            yield f"{name} is {_numbers(after)} instead of {_numbers(before)}"
+        elif (then := _data_sets(before)) != (today := _data_sets(after)):
+            yield f"{name} was measured on {today} instead of {then}"
+    recorded, logged = ({f"{one.name} ({one.digest[:8]})" for one in found.holdout} for found in (was, now))
+    yield from (f"data set {name} was added" for name in sorted(logged - recorded))
+    yield from (f"data set {name} is gone" for name in sorted(recorded - logged))
 
 
-def _measured_on(metric: Metric) -> str:
-    return f"{metric.dataset_name} ({metric.dataset_digest[:8]})" if metric.dataset_digest else "no named data set"
+def _numbers(found: Measurement) -> str:
+    """Every value that is said, as many as an event keeps."""
+    return " and ".join(sorted({repr(metric.value) for metric in found.values[:MAX_VALUES]}))
+
+
+def _data_sets(found: Measurement) -> str:
+    named = {
+        f"{one.dataset_name} ({one.dataset_digest[:8]})" for one in found.values[:MAX_VALUES] if one.dataset_digest
+    }
+    return " and ".join(sorted(named)) or "no named data set"
 
 
 def _settle(signoff: Signoff, before: Mark, found: Mapping[VersionRef, Difference | None]) -> list[Event]:

@@ -18,14 +18,15 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.domain import ModelVersion, Stage, VersionRef
-from services.errors import NotFound, RegistryUnavailable, UnreadableModel
+from services.errors import FilesUnreadable, NotFound, RegistryUnavailable, UnreadableModel
 from services.evidence import Manifest
 from services.facts import OPEN
+from services.place import Place, may_move
 from services.policy import PolicyBook
 from services.reconciliation import prescription
 from services.reconciliation.drift import Difference
 from services.reconciliation.marks import Mark
-from services.record import deviations
+from services.record import deviations, ledger
 from services.record.ledger import Event, Kind
 from services.signoff import Signoff
 from services.snapshot import Listing
@@ -62,11 +63,15 @@ class _Kept:
 
 @dataclass(kw_only=True)
 class _Look:
-    """One protected version in one pass. ``shown`` is None when MLflow no longer has its files."""
+    """One protected version in one pass. ``shown`` is None when MLflow no longer has its files, or nobody here can
+    read them: ``unreadable`` then says why."""
 
     version: ModelVersion
     kept: _Kept | None
     shown: _Files | None = None
+    unreadable: str = ""
+    place: Place | None = None
+    """Where its source leads now, looked up only where that can change."""
     hashed: str | None = None
 
     @property
@@ -146,8 +151,12 @@ def _listed(signoff: Signoff, looks: list[_Look]) -> list[_Look]:
     for one in looks:
         try:
             one.shown = _files(signoff, one.version.ref)
+            if may_move(one.version):
+                one.place = signoff.registry.place(one.version)
         except NotFound:
             one.shown = None
+        except FilesUnreadable as error:
+            one.shown, one.unreadable = None, str(error)
         except RegistryUnavailable as error:
             log.warning("reconciler: %s", error)
             continue
@@ -172,7 +181,7 @@ def _hash_some(signoff: Signoff, looks: Iterable[_Look]) -> None:
             one.hashed = signoff.registry.manifest(one.version.ref).digest
         except UnreadableModel:
             one.hashed = _UNREADABLE
-        except (NotFound, RegistryUnavailable) as error:
+        except (NotFound, FilesUnreadable, RegistryUnavailable) as error:
             log.warning("reconciler: %s", error)
 
 
@@ -199,9 +208,15 @@ def _compare(connection: Connection, one: _Look, before: Mark, at: datetime) -> 
     if one.shown != kept.listing:
         kept = replace(kept, hashed_at=0.0)  # should they come back, their bytes are read first of all
     _save(connection, ref, replace(kept, listed_at=at.timestamp()))
-    return deviations.record(
-        connection, ref.name, _differences(ref, kept, one.shown), at=at, subject=f"files:{ref.version}"
-    )
+    found = _differences(ref, kept, one, _judged_place(connection, ref, kept.seq))
+    return deviations.record(connection, ref.name, found, at=at, subject=f"files:{ref.version}")
+
+
+def _judged_place(connection: Connection, ref: VersionRef, seq: int) -> Place | None:
+    """Where the files lay when they were prescribed; None where that record does not say."""
+    event = ledger.event(connection, seq)
+    judged = event.get("place") if event and event.ref == ref else None
+    return Place.from_json(judged) if judged else None
 
 
 def _expected(connection: Connection, one: _Look, before: Mark) -> _Kept | None:
@@ -220,9 +235,13 @@ def _expected(connection: Connection, one: _Look, before: Mark) -> _Kept | None:
     return replace(kept, listing=one.shown, digest=named[0], seq=named[1], hashed=None, hashed_at=0.0)
 
 
-def _differences(ref: VersionRef, kept: _Kept, shown: _Files | None) -> list[Difference]:
+def _differences(ref: VersionRef, kept: _Kept, one: _Look, judged: Place | None) -> list[Difference]:
+    shown = one.shown
     if shown is None:
-        words = "MLflow no longer has any"
+        words = one.unreadable.rstrip(".") or "MLflow no longer has any"
+    elif one.place and judged and one.place.folder != judged.folder:
+        now = " and from ".join((one.place.words, *one.place.others))
+        words = f"MLflow reads them from {now}, and they were judged as {judged.words}"
     elif shown != kept.listing:
         words = _changes(kept.listing, shown)
     elif kept.hashed and kept.hashed != kept.digest:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from services import assignments
 from services.errors import BadInput, NotFound, SignoffError
 from services.evidence import digest
 from services.reconciliation import drift, evidence_watch, file_watch, prescription
@@ -89,6 +90,7 @@ def settle(signoff: Signoff, before: Mark, listing: Listing) -> Report:
     baseline = _baseline(signoff, before, listing)
     work = _Pass(signoff=signoff, before=before, seen=_seen(listing), baseline=baseline)
     work.run()
+    assignments.meet(signoff, listing, work.renamed)
     watched = (file_watch.look, evidence_watch.look)
     events = [*work.events, *(event for look in watched for event in look(signoff, before, listing))]
     for name in {event.ref.name for event in events if event.ref}:
@@ -176,7 +178,7 @@ class _Pass:
     baseline: Event | None
     events: list[Event] = field(default_factory=list)
     discarded: set[str] = field(default_factory=set)
-    _renamed: dict[str, str] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
     """Old name → the new name that MLflow shows."""
 
     def run(self) -> None:
@@ -210,7 +212,7 @@ class _Pass:
                 self._ask_again(name)
             if name not in self.seen:
                 same = (other for other in unheard_of if drift.same_model(state.seen, self.seen[other]))
-                self._renamed.update((name, other) for other in same)
+                self.renamed.update((name, other) for other in same)
 
     def _ask_again(self, name: str) -> None:
         registry = self.signoff.registry
@@ -246,20 +248,20 @@ class _Pass:
                 return deviations.record(connection, name, [], at=at)
             known = prescription.brought_up(connection, name, known, None, seq=self.before.seq)
             prescription.save(connection, name, known)
-            return deviations.record(connection, name, drift.vanished(known.seen, self._renamed.get(name)), at=at)
+            return deviations.record(connection, name, drift.vanished(known.seen, self.renamed.get(name)), at=at)
         known = known or self._first_sight(connection, name, seen)
         known = prescription.brought_up(connection, name, known, seen, seq=self.before.seq)
         aliases = self.signoff.policies.protected_aliases
         known = prescription.trusting(connection, name, known, seen)
         found = drift.differences(known.seen, seen, recorded=known.recorded, aliases=aliases)
         state = drift.absorbed(known.seen, seen, recorded=known.recorded, aliases=aliases)
-        if name not in self._renamed.values():  # what has another's name is still the other one, until it is adopted
+        if name not in self.renamed.values():  # what has another's name is still the other one, until it is adopted
             prescription.save(connection, name, replace(known, seen=state))
         return deviations.record(connection, name, found, at=at)
 
     def _first_sight(self, connection: Connection, name: str, seen: Seen) -> Known:
         """What is prescribed for a model that was not there before: no stage, no alias, no word of approval."""
-        for old, new in self._renamed.items():
+        for old, new in self.renamed.items():
             if new == name and (known := prescription.load(connection, old)):
                 return known
         exists = connection.execute(sa.select(known_models.c.model).where(known_models.c.model == name)).first()

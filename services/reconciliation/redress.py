@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from services import champions, facts
+from services import assignments, champions, facts
 from services.domain import Action, Actor, ModelVersion, RegisteredModel, Source, VersionRef
 from services.errors import NotFound, Refused, StaleDecision
 from services.evidence import Manifest
@@ -207,7 +207,7 @@ def _number(text: str | None) -> int | None:
 
 def _returning(signoff: Signoff, model: RegisteredModel, change: Change) -> set[int]:
     """The versions that come back into Production by this change: by their stage, or by the champion's alias."""
-    target = signoff.policies.match(model).rules.champion
+    target = assignments.judging(signoff, model).rules.champion
     by_stage = {
         number
         for number, stage in change.after.stages.items()

@@ -30,6 +30,8 @@ class Kind(StrEnum):
     """Everything that can be recorded, as ``subject:action``."""
 
     POLICY_ACTIVATED = "policy:activated"
+    POLICY_ASSIGNED = "policy:assigned"
+    POLICY_REFUSED = "policy:refused"
 
     SUBMISSION_INTENDED = "submission:intended"
     SUBMISSION_CONFIRMED = "submission:confirmed"

@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services import assignments
 from services.checks.evidence import evidence as checks_of
 from services.domain import ModelVersion, VersionRef
 from services.errors import BadInput, NotFound, SignoffError
 from services.evidence import Evidence, Facts
+from services.gate import united
 from services.side_by_side import differences, lineage
 from services.side_by_side.comparison import MAX_VERSIONS, Comparison, compare
 from services.side_by_side.differences import Difference
@@ -115,7 +117,7 @@ def shown(signoff: Signoff, refs: Sequence[VersionRef], *, beside: Sequence[Mode
     crowned = [champion for champion in champions.values() if champion]
     evidence = signoff.reader.compared(versions, beside=[*crowned, *beside])
     reigning = {one.ref.name: one for one in signoff.reader.measured(crowned)}
-    policy, champion = signoff.policies.match(snapshot.models[refs[1].name]), champions[refs[1].name]
+    policy, champion = assignments.judging(signoff, snapshot.models[refs[1].name]), champions[refs[1].name]
     return compare(
         evidence[0],
         evidence[1:],
@@ -148,10 +150,10 @@ def _verdict(signoff: Signoff, candidate: Evidence, champion: Evidence | None) -
         now=signoff.now(),
         bars={},
     )
-    return Verdict(checks=tuple(checks_of(signoff.policies.match(model), facts)))
+    return united(assignments.judging(signoff, model), lambda one: checks_of(one, facts))
 
 
 def _champion(signoff: Signoff, name: str) -> ModelVersion | None:
     snapshot = signoff.snapshot.current
-    target = signoff.policies.match(snapshot.models[name]).rules.champion
+    target = assignments.judging(signoff, snapshot.models[name]).rules.champion
     return snapshot.champion(name, target.alias, target.stage)

@@ -36,6 +36,8 @@ class Standing(StrEnum):
     """The baseline has no such value."""
     NO_EVIDENCE = "no evidence"
     """The version has no such value, or one that is not a number."""
+    SEVERAL = "several values"
+    """The policy asks for it, run and logged model say different values, and nobody said which counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +167,7 @@ def compare(
     Raises:
         BadInput: fewer than two versions, more than ten, or one twice.
     """
-    versions = (baseline, *candidates)
+    versions = tuple(one.preferring(policy.rules.metric_source) for one in (baseline, *candidates))
     if not 2 <= len(versions) <= MAX_VERSIONS:
         raise BadInput(f"Choose two to {MAX_VERSIONS} versions to compare; this is {len(versions)}.")
     if len({evidence.ref for evidence in versions}) < len(versions):
@@ -198,6 +200,8 @@ def _row(name: str, versions: Sequence[Evidence], policy: Policy, champion: Evid
 def _cell(
     name: str, mine: Evidence, base: Evidence, better: Direction, rule: MetricRule | None, champion: Evidence | None
 ) -> Cell:
+    if rule and (measured := mine.measured.get(name)) and measured.counting(mine.preferred) is None:
+        return Cell(value=None, standing=Standing.SEVERAL, meets=False)
     value, reference = number(mine, name), number(base, name)
     meets = _meets(rule, value, number(champion, name) if champion and champion is not mine else None) if rule else None
     if value is None:

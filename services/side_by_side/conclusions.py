@@ -142,7 +142,9 @@ def _conclusion(comparison: Comparison, position: int) -> Conclusion:
 
     # A metric that only one of the two has says nothing about them, unless the policy asks for it.
     missing = tuple(
-        (row, cell) for row, cell in standing(Standing.NO_EVIDENCE) if row.cells[0].value is not None or row.wanted
+        (row, cell)
+        for row, cell in standing(Standing.NO_EVIDENCE, Standing.SEVERAL)
+        if row.cells[0].value is not None or row.wanted
     )
     label, base = comparison.labels[position], comparison.labels[0]
     return Conclusion(
@@ -164,7 +166,7 @@ def _conclusion(comparison: Comparison, position: int) -> Conclusion:
 
 def _failed(comparison: Comparison, candidate: Evidence) -> tuple[Check, ...]:
     verdict = comparison.verdicts.get(candidate.ref)
-    return tuple(check for check in verdict.failed if check.id.split(":")[0] in COMPARED) if verdict else ()
+    return tuple(check for check in verdict.failed if check.family in COMPARED) if verdict else ()
 
 
 def _data_sets(candidate: Evidence, baseline: Evidence, label: str, base: str) -> str:
@@ -190,7 +192,7 @@ def _silent(candidate: Evidence, baseline: Evidence, label: str, base: str) -> s
         (baseline, f"{base} has no evidence to compare with"),
     ):
         if evidence.run is None and evidence.logged_model is None:
-            return f"{words}: its run no longer exists"
+            return f"{words}: {evidence.run_problem}"
         if not any(metric.usable and says_how_good(metric.name) for metric in evidence.metrics.values()):
             return words
     return f"{label} and {base} have no metric in common that says how good they are"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from services import assignments
 from services.domain import LoggedModelFacts, ModelVersion, RegisteredModel, RunFacts, VersionRef
 from services.errors import NotFound
 from services.evidence import Evidence
@@ -63,7 +64,10 @@ class Lineage:
         """What run and logged model say about each version, without its files."""
         return {
             version.ref: Evidence(
-                version=version, run=self.run(version), logged_model=self.logged_models.get(version.model_id or "")
+                version=version,
+                run=self.run(version),
+                logged_model=self.logged_models.get(version.model_id or ""),
+                preferred=self.policy.rules.metric_source,
             )
             for version in self.versions
         }
@@ -109,7 +113,7 @@ def shown(signoff: Signoff, name: str) -> Lineage:
     model = snapshot.models.get(name)
     if model is None:
         raise NotFound(f"There is no registered model {name[:200]}.")
-    policy = signoff.policies.match(model)
+    policy = assignments.judging(signoff, model)
     target = policy.rules.champion
     champion = snapshot.champion(name, target.alias, target.stage)
     every = snapshot.versions.get(name, ())

@@ -99,34 +99,14 @@ def _released(connection: Connection, intent: Intent, event: Event, *, reason: s
     )
     automatic = intent.context.get("approved_automatically")
     set_status(connection, intent.ref, mirror.AUTO_RELEASED if automatic else RELEASED)
-    # Approvals of other versions were given against the old champion.
-    ask_for_a_new_look(connection, intent.ref.name, event)
-
-
-def ask_for_a_new_look(
-    connection: Connection, name: str, event: Event, *, unless: Callable[[Any], bool] = lambda _: False
-) -> None:
-    """Approved versions of a model are pending again: what they are compared with is not what the reviewers saw.
-
-    ``unless`` is asked about each submission, a row of ``submissions``.
-    """
-    for row in connection.execute(
-        sa.select(submissions).where(
-            submissions.c.model == name,
-            submissions.c.status.in_([Status.APPROVED.value, Status.AUTO_APPROVED.value]),
-        )
-    ).all():
-        if unless(row):
-            continue
-        connection.execute(submissions.update().where(submissions.c.id == row.id).values(status=Status.PENDING.value))
-        mirror.ask(connection, VersionRef(name=name, version=row.version), event.seq)
+    ask_for_new_approvals(connection, intent.ref.name, event)  # those of others were given against the old champion
 
 
 def _broken_glass(connection: Connection, intent: Intent, event: Event) -> None:
     """Released as always, under the reason of whoever asked; but what nobody approved is not called approved."""
     request = intent.context["emergency"]
     waived = intent.verdict.waived if intent.verdict else ()
-    if any(check.id.split(":")[0] in {"approvals", "changes"} for check in waived):
+    if any(check.family in {"approvals", "changes"} for check in waived):
         set_status(connection, intent.ref, mirror.BYPASSED)
     _released(connection, intent, event, reason=request["reason"])
     connection.execute(
@@ -169,6 +149,25 @@ _SETTLE = {
 }
 _SAYS_NOTHING = frozenset({"restoration", "transition"})
 """Changes nothing that the tags say, and may be about a version without any."""
+
+
+def ask_for_new_approvals(
+    connection: Connection, model: str, event: Event, *, unless: Callable[[Any], bool] = lambda _: False
+) -> None:
+    """Let what is approved wait for review again: what the approvals were bound to has changed for the whole model.
+
+    ``unless`` is asked about each submission, a row of ``submissions``.
+    """
+    for row in connection.execute(
+        sa.select(submissions).where(
+            submissions.c.model == model,
+            submissions.c.status.in_([Status.APPROVED.value, Status.AUTO_APPROVED.value]),
+        )
+    ).all():
+        if unless(row):
+            continue
+        connection.execute(submissions.update().where(submissions.c.id == row.id).values(status=Status.PENDING.value))
+        mirror.ask(connection, VersionRef(name=model, version=row.version), event.seq)
 
 
 def set_status(connection: Connection, ref: VersionRef, status: str) -> None:

@@ -5,6 +5,8 @@ A crash anywhere leaves an intent whose lease runs out; whoever takes the model'
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import uuid
 from collections.abc import Callable, Mapping
@@ -18,6 +20,7 @@ from services.database import database_time
 from services.domain import Actor, Role, Source
 from services.errors import (
     BadInput,
+    FilesUnreadable,
     LedgerUnavailable,
     NotFound,
     OutcomeUnknown,
@@ -25,6 +28,7 @@ from services.errors import (
     RegistryUnavailable,
 )
 from services.gate import Verdict
+from services.place import Place
 from services.record import ledger, mirror
 from services.record.activation import SYSTEM
 from services.record.ledger import Entry, Event, Kind
@@ -142,6 +146,18 @@ def conclude(signoff: Signoff, intent: str) -> Event:
     return _close(signoff, slot, _from(row), _sender(signoff, slot, intent), lost=False)
 
 
+def proof(signoff: Signoff, intent: str) -> str:
+    """What our writes of an intent carry: its id, which the record shows to many, and what only we can add to it."""
+    code = hmac.new(signoff.settings.gate_token.encode(), f"signoff intent {intent}".encode(), hashlib.sha256)
+    return f"{intent}.{code.hexdigest()}"
+
+
+def proven(signoff: Signoff, sent: str) -> str | None:
+    """The intent that a write is proven to belong to; None where it only says so."""
+    intent = sent.partition(".")[0]
+    return intent if hmac.compare_digest(proof(signoff, intent).encode(), sent.encode()) else None
+
+
 def alive(connection: Connection, intent: str) -> tuple[Change, float] | None:
     """What an open intent prescribes, and for how many seconds its lease still lasts; None when it is over."""
     row = connection.execute(
@@ -219,7 +235,7 @@ def _sender(signoff: Signoff, slot: Slot, intent: str) -> Sender:
         with signoff.database.reading() as connection:
             slots.require(connection, slot, seconds=WRITE_SECONDS)
 
-    return Sender(signoff.registry, fence, intent)
+    return Sender(signoff.registry, fence, proof(signoff, intent))
 
 
 def _close(
@@ -290,13 +306,21 @@ def _outcome(signoff: Signoff, intent: Intent, sender: Sender, *, lost: bool) ->
 
 
 def _changed_files(signoff: Signoff, intent: Intent) -> str | None:
-    """In words, that the version's files are not those it was judged with; None when they are."""
-    manifest = intent.context.get("manifest_digest") if intent.subject in _VOUCHES else None
+    """In words, that the version's files are not those it was judged with, or elsewhere; None when they are."""
+    if intent.subject not in _VOUCHES:
+        return None
+    manifest, judged = intent.context.get("manifest_digest"), intent.context.get("place")
     try:
-        same = not manifest or signoff.registry.manifest(intent.ref).digest == manifest
+        if manifest and signoff.registry.manifest(intent.ref).digest != manifest:
+            return "the model's files changed meanwhile"
+        now = signoff.registry.place(signoff.registry.version(intent.ref)) if judged else None
     except NotFound:
         return "the model's files are gone"
-    return None if same else "the model's files changed meanwhile"
+    except FilesUnreadable as error:
+        return f"the model's files can no longer be read ({error})" if manifest else None
+    if now and judged and now.folder != Place.from_json(judged).folder:
+        return f"MLflow now reads its files from another place, {now.words}"
+    return None
 
 
 def _entry(

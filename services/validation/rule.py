@@ -1,12 +1,11 @@
-"""What a policy asks of an offline validation: ``validation: {holdout: 9f86d081, min_improvement: 0.0}``."""
+"""What a policy asks of an offline validation: ``validation: {holdout: 9f86…0a08, min_improvement: 0.0}``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}([0-9a-f]{56})?$")]
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 
 class ValidationRule(BaseModel):
@@ -18,9 +17,20 @@ class ValidationRule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    holdout: Digest
-    """MLflow's digest of the data set, or the sha256 of its file: eight digits can be met on purpose."""
+    holdout: str
+    """The sha256 of its file, 64 digits. MLflow's eight digits name a data set and prove nothing: they cover its first
+    10,000 rows, and other labels can have the same ones."""
     metric: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=250)] | None = None
     """By its name in the report, such as ``roc_auc``; None: the report's key metric."""
     min_improvement: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+
+    @field_validator("holdout", mode="before")
+    @classmethod
+    def _by_sha256(cls, holdout: Any) -> Any:
+        if not isinstance(holdout, str) or not re.fullmatch(r"[0-9a-f]{64}", holdout):
+            raise ValueError(
+                "a holdout is named by the sha256 of its file, 64 hexadecimal digits (sha256sum FILE); "
+                "MLflow's eight digits are not enough, other labels can have the same ones"
+            )
+        return holdout

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from services import assignments
 from services.accounts import people, permissions
 from services.domain import Action, Actor, ModelVersion, VersionRef
 from services.errors import LedgerUnavailable, NotFound, RegistryUnavailable, SignoffError
@@ -134,7 +135,7 @@ def _validate(
 def _versions(signoff: Signoff, ref: VersionRef, identity: str) -> tuple[ModelVersion, ModelVersion | None]:
     """The version that was asked about, and the champion of this moment unless it is that itself."""
     model, versions = signoff.registry.model(ref.name), signoff.registry.versions(ref.name)
-    target = signoff.policies.match(model).rules.champion
+    target = assignments.judging(signoff, model).rules.champion
     version = next((version for version in versions if version.ref == ref), None)
     if version is None or version.identity != identity:
         raise NotFound(f"{ref} was deleted since its validation was asked for.")

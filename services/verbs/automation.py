@@ -43,7 +43,7 @@ def auto(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: So
         _left_to_it(signoff, seen)
     if seen.submission is None:
         reviews.submit(signoff, ref, by=by, comment=comment, source=source)
-    if "approvals" in missing and actor.automation and policy.rules.automation:
+    if "approvals" in missing and actor.automation and policy.automation:
         reviews.approve_automatically(signoff, ref, by=by, comment=comment, source=source)
     return releases.promote(signoff, ref, by=by, reason=comment, source=source)
 
@@ -51,7 +51,7 @@ def auto(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: So
 def _missing(policy: Policy, seen: Facts, actor: Actor) -> set[str]:
     """What is still to be seen to, as families of checks; refuses for what nobody will see to."""
     verdict = gate.evaluate(policy, seen, actor=actor)
-    missing = {check.id.split(":")[0] for check in verdict.failed}
+    missing = {check.family for check in verdict.failed}
     if missing - _LATER:
         raise gate_refused(policy, seen, verdict)
     return missing

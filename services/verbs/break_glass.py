@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import expiry, facts, gate
+from services import assignments, expiry, facts, gate
 from services.accounts import people
 from services.database import Database, database_time
 from services.domain import Action, Actor, Source, VersionRef
@@ -88,6 +88,7 @@ def ask(
             return allowed(policy, present, gate.evaluate(policy, present, emergency=waiver)), {}
 
         judge(None, now, actor)
+        assignments.at_first_sight(signoff, now.model, ref, actor)
         with signoff.database.reading() as connection:
             before = emergencies.waiting(connection, ref, now.candidate.version.identity)
         if before and not before.binding.differences(binding):

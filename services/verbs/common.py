@@ -27,12 +27,12 @@ from services.errors import (
     RegistryUnavailable,
     StaleDecision,
 )
-from services.evidence import Binding, Evidence, Facts, Waiver
+from services.evidence import Binding, Facts, Waiver
 from services.gate import GateRefused, Verdict
 from services.policy import Policy
 from services.record import activation, mirror, refusals
 from services.record.ledger import Kind
-from services.recorded_facts import datasets, recorded, votes
+from services.recorded_facts import datasets, metrics, recorded, votes
 from services.signing import Act, ElectronicSignature
 from services.signoff import Signoff
 from services.steps import intents, slots
@@ -110,6 +110,8 @@ def judged_again(
         activation.require_in_force(connection, policy)
         who = still_may(signoff, connection, actor, action) if action else actor
         now = facts.again(signoff, connection, seen)
+        if signoff.policies.judging(now.model, now.assigned) != policy:
+            raise StaleDecision(f"Which policy judges {now.model.name} was decided meanwhile. Look again.")
         verdict, details = judge(connection, now, who)
         return Judged(actor=who, context={**context(policy, now, signature), **details}, verdict=verdict)
 
@@ -144,7 +146,7 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
             ref=ref,
             reason=str(error),
             verdict=refused.verdict if refused else None,
-            details=refused.context if refused else {},
+            details=error.context if isinstance(error, Refused) else {},
             at=signoff.now(),
         )
         if ref and signoff.acts:  # else no page was looked at, and MLflow itself waits for this answer
@@ -229,22 +231,23 @@ def signature_needed(
 
 def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None = None) -> dict[str, Any]:
     """What an event about a judged version carries, as plain JSON."""
-    candidate = seen.candidate
+    candidate, champion = seen.candidate, seen.champion
     return {
         **({"signature": signature.as_json()} if signature else {}),
         "identity": candidate.version.identity,
         "run_id": candidate.version.run_id,
         "model_id": candidate.version.model_id,
         "source_uri": candidate.version.source,
+        "place": candidate.place.as_json() if candidate.place else None,
         "claimed_author": seen.author,
         "registered_by": candidate.version.tags.get(REGISTERED_BY) or None,
         "manifest_digest": candidate.manifest.digest if candidate.manifest else None,
         "policy": policy.label,
         "policy_digest": policy.digest,
-        "metrics": _metrics(candidate),
+        "metrics": metrics(candidate),
         "datasets": datasets(candidate),
-        "champion": seen.champion.ref.version if seen.champion else None,
-        "champion_metrics": _metrics(seen.champion) if seen.champion else {},
+        "champion": champion.ref.version if champion else None,
+        "champion_metrics": metrics(champion) if champion else {},
         **({"approved_automatically": True} if gate.automatic(policy, seen) else {}),
         "binding": seen.binding(policy.digest).as_json(),
         "approvals": votes(policy, seen, APPROVED),
@@ -293,11 +296,3 @@ def gate_refused(policy: Policy, seen: Facts, verdict: Verdict) -> GateRefused:
 
 def _refused(seen: Facts, verdict: Verdict) -> str:
     return f"{seen.candidate.ref} may not go to Production. {verdict.summary()}"
-
-
-def _metrics(evidence: Evidence) -> dict[str, Any]:
-    # Numbers as text: an event may have to record a NaN, and canonical JSON has none.
-    return {
-        metric.name: {"value": repr(metric.value), "dataset": metric.dataset_name, "digest": metric.dataset_digest}
-        for metric in evidence.metrics.values()
-    }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import SecretStr
 
-from services import facts, gate
+from services import assignments, facts, gate
 from services.accounts import people, permissions
 from services.checks.data_sets import unnamed
 from services.domain import Action, Actor, Source, Stage, Status, VersionRef
@@ -78,6 +78,7 @@ def _submit(signoff: Signoff, ref: VersionRef, actor: Actor, comment: str, *, pr
             return Outcome(ref=ref, event=None, message=f"{ref} is already waiting for review.")
         if seen.candidate.version.stage == policy.rules.champion.stage:
             raise Refused(f"{ref} is already in {policy.rules.champion.stage}.")
+        assignments.at_first_sight(signoff, seen.model, ref, actor)
         change = changes.prescribe(
             seen.model,
             signoff.registry.versions(ref.name),
@@ -359,10 +360,11 @@ def _asked(policy: Policy, actor: Actor, action: Action) -> None:
     if action is Action.AUTO:
         if not actor.automation:
             raise NotAllowed(f"Only an automation approves automatically; {actor.username} is a person.")
-        if not policy.rules.automation:
-            raise Refused(f"Policy {policy.rules.name} lets no automation approve.")
+        for one in policy.each:
+            if not one.rules.automation:
+                raise Refused(f"Policy {one.rules.name} lets no automation approve.")
         return
-    permissions.require_vote(actor, action, policy=policy.rules.name, asked=policy.rules.voters)
+    permissions.require_vote(actor, action, policy=policy.names, asked=policy.voters)
 
 
 def _pending(seen: Facts) -> bool:
@@ -405,7 +407,7 @@ def _addressed(
 
 def _status(policy: Policy, seen: Facts) -> str:
     """The status the votes add up to."""
-    failed = {check.id.split(":")[0] for check in gate.evaluate(policy, seen).failed}
+    failed = {check.family for check in gate.evaluate(policy, seen).failed}
     if "changes" in failed:
         return Status.CHANGES_REQUESTED.value
     if "approvals" in failed:

@@ -87,7 +87,7 @@ def state_dataset(
                     seq=event.seq,
                 )
             )
-            effects.ask_for_a_new_look(connection, ref.name, event, unless=partial(_had_a_hand, connection, actor))
+            effects.ask_for_new_approvals(connection, ref.name, event, unless=partial(_had_a_hand, connection, actor))
         mirror.flush(signoff)
     return Outcome(ref=ref, event=event, message=f"It is stated that {ref} was measured on {name} ({digest[:8]}).")
 
@@ -107,7 +107,7 @@ def _silent_champion(signoff: Signoff, ref: VersionRef) -> ModelVersion:
     if champion.holdout:
         named = ", ".join(f"{one.name} ({one.digest[:8]})" for one in champion.holdout)
         raise Refused(f"{ref} names its data set itself: {named}. A statement would change nothing.")
-    if not policy.rules.same_dataset:
+    if not any(one.rules.same_dataset for one in policy.each):
         raise Refused(f"Policy {policy.rules.name} compares no data sets. A statement would change nothing.")
     return champion.version
 

@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import islice
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+from services import assignments
+from services.assignments import Judges
 from services.domain import ModelVersion, RegisteredModel, Status
-from services.policy import PolicyBook
+from services.policy import Assignment
 from services.signoff import Signoff
 from services.snapshot import Snapshot, Snapshots
 from services.views.rows import Row, row_of
@@ -193,35 +196,50 @@ def _most_used(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(word for word, _ in Counter(words).most_common(MAX_CHOICES)))
 
 
+class _Entry(NamedTuple):
+    """The row of one model, with all that it was made of."""
+
+    model: RegisteredModel
+    versions: tuple[ModelVersion, ...]
+    assigned: Assignment | None
+    row: Row
+
+
 class _Catalogue:
     """Keeps the newest listing; rows of models that did not change are kept from the one before."""
 
-    def __init__(self, policies: PolicyBook) -> None:
-        self._policies = policies
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listing = _Listing(-1, ())
-        self._known: dict[str, tuple[RegisteredModel, tuple[ModelVersion, ...], Row]] = {}
+        self._judges: Judges | None = None
+        self._known: dict[str, _Entry] = {}
 
-    def of(self, snapshot: Snapshot) -> _Listing:
+    def of(self, snapshot: Snapshot, judges: Judges) -> _Listing:
         """The listing of this snapshot; computed by one thread while others wait."""
         with self._lock:
-            if self._listing.generation != snapshot.generation:
-                self._known = {name: self._entry(name, model, snapshot) for name, model in snapshot.models.items()}
-                rows = tuple(entry[2] for entry in self._known.values())
+            if self._listing.generation != snapshot.generation or self._judges is not judges:
+                self._judges = judges
+                self._known = {
+                    name: self._entry(name, model, snapshot, judges) for name, model in snapshot.models.items()
+                }
+                rows = tuple(entry.row for entry in self._known.values())
                 if len(rows) == len(self._listing.rows) and all(map(_same, rows, self._listing.rows)):
                     self._listing.generation = snapshot.generation  # nothing changed: what was found stays found
                 else:
                     self._listing = _Listing(snapshot.generation, rows)
             return self._listing
 
-    def _entry(
-        self, name: str, model: RegisteredModel, snapshot: Snapshot
-    ) -> tuple[RegisteredModel, tuple[ModelVersion, ...], Row]:
-        versions = snapshot.versions.get(name, ())
+    def _entry(self, name: str, model: RegisteredModel, snapshot: Snapshot, judges: Judges) -> _Entry:
+        versions, assigned = snapshot.versions.get(name, ()), judges.assigned.get(name)
         known = self._known.get(name)
-        if known and (known[0] is model or known[0] == model) and (known[1] is versions or known[1] == versions):
+        if (
+            known
+            and (known.model is model or known.model == model)
+            and (known.versions is versions or known.versions == versions)
+            and known.assigned == assigned
+        ):
             return known  # a full pass brings new objects that mostly say the same
-        return model, versions, row_of(self._policies, model, versions)
+        return _Entry(model, versions, assigned, row_of(judges, model, versions))
 
 
 def _same(one: object, other: object) -> bool:
@@ -234,5 +252,5 @@ _catalogues_lock = threading.Lock()
 
 def _listing(signoff: Signoff) -> _Listing:
     with _catalogues_lock:
-        catalogue = _catalogues.setdefault(signoff.snapshot, _Catalogue(signoff.policies))
-    return catalogue.of(signoff.snapshot.current)
+        catalogue = _catalogues.setdefault(signoff.snapshot, _Catalogue())
+    return catalogue.of(signoff.snapshot.current, assignments.judges(signoff))

@@ -93,7 +93,9 @@ class Dossier:
     def without_data_set(self) -> VersionRef | None:
         """The champion whose data set a reviewer can state, because it names none and the policy compares them."""
         champion = self.facts.champion or (self.facts.candidate if self.is_champion else None)
-        silent = champion is not None and not champion.holdout and self.policy.rules.same_dataset
+        silent = (
+            champion is not None and not champion.holdout and any(one.rules.same_dataset for one in self.policy.each)
+        )
         return champion.ref if champion and silent else None
 
     @property
@@ -135,13 +137,14 @@ class Dossier:
 
     def outdated(self, validation: Validation) -> tuple[str, ...]:
         """Why a validation does not count under the policy that judges now; empty when it does."""
-        return outdated(validation, self.facts, self.policy.rules.validation)
+        reasons = (outdated(validation, self.facts, one.rules.validation) for one in self.policy.each)
+        return tuple(dict.fromkeys(reason for found in reasons for reason in found))
 
     def actions(self, actor: Actor) -> tuple[Action, ...]:
         """What this person could ask for now, by role and state; the verb checks it all again."""
         submission = self.facts.submission
         released = self.is_champion
-        vote = submission is not None and bool(actor.roles & self.policy.rules.voters)
+        vote = submission is not None and bool(actor.roles & self.policy.voters)
         fitting = {
             Action.SUBMIT: not released
             and (submission is None or submission.proposal or submission.status == Status.CHANGES_REQUESTED),
@@ -154,7 +157,7 @@ class Dossier:
             Action.WITHDRAW: submission is not None and actor.person in submission.owners,
             Action.ROLLBACK: not released and any(release.returnable for release in self.releases),
             Action.ARCHIVE: self.version.stage != Stage.ARCHIVED,
-            Action.BREAK_GLASS: not released and self.request is None and self.policy.rules.break_glass,
+            Action.BREAK_GLASS: not released and self.request is None and self.policy.break_glass,
             Action.CONFIRM_EMERGENCY: any(emergency.may_confirm(actor) for emergency in self.emergencies),
             Action.WITHDRAW_EMERGENCY: any(emergency.may_withdraw(actor) for emergency in self.emergencies),
             Action.REVIEW_EMERGENCY: any(emergency.may_review(actor) for emergency in self.emergencies),
@@ -172,10 +175,10 @@ class Dossier:
     @property
     def missing(self) -> tuple[Role, ...]:
         """The roles whose approval is still missing."""
-        failed = {check.id for check in self.verdict.failed}
-        return tuple(
-            rule.role for rule in self.policy.rules.approvals if failed & {"approvals", f"approvals:{rule.role}"}
-        )
+        failed = {(check.policy or self.policy.rules.name, check.bare) for check in self.verdict.failed}
+        asking = ((one.rules.name, rule.role) for one in self.policy.each for rule in one.rules.approvals)
+        unmet = (role for name, role in asking if failed & {(name, "approvals"), (name, f"approvals:{role}")})
+        return tuple(dict.fromkeys(unmet))
 
     @cached_property
     def lifecycle(self) -> tuple[Step, ...]:
@@ -242,9 +245,9 @@ def _lifecycle(dossier: Dossier) -> tuple[Step, ...]:
     run = candidate.run
     trained = Step(
         title="Train",
-        mark=Mark.DONE if run else Mark.FAILED,
+        mark=Mark.FAILED if candidate.run_problem else Mark.DONE,
         at=(run.ended_at or run.started_at) if run else None,
-        detail=run.name if run else "its run no longer exists",
+        detail=candidate.run_problem or (run.name if run else ""),
         run=run,
     )
     registered = Step(title="Register", mark=Mark.DONE, at=version.created_at, detail=f"as v{version.ref.version}")
@@ -256,9 +259,7 @@ def _validated(dossier: Dossier) -> Step:
     counts = next((one for one in dossier.facts.validations if not dossier.outdated(one)), None)
     if not candidate.metrics and counts is None:
         return Step(title="Validate", mark=Mark.FAILED, detail="no evidence")
-    failed = [
-        check for check in dossier.verdict.failed if check.id.split(":")[0] in {"metric", "champion", "same_dataset"}
-    ]
+    failed = [check for check in dossier.verdict.failed if check.family in {"metric", "champion", "same_dataset"}]
     names = ", ".join(dataset.name for dataset in candidate.holdout)
     if failed and not dossier.releases:
         return Step(title="Validate", mark=Mark.FAILED, detail=f"{len(failed)} of the checks failed")
@@ -289,7 +290,7 @@ def _approved(dossier: Dossier) -> Step:
 def _unapproved(dossier: Dossier, release: Release) -> bool:
     event = next((event for event in dossier.events if event.seq == release.seq), None)
     waived = event.verdict.waived if event else ()
-    return any(check.id.split(":")[0] in {"approvals", "changes"} for check in waived)
+    return any(check.family in {"approvals", "changes"} for check in waived)
 
 
 def _promoted(dossier: Dossier) -> Step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -154,20 +154,21 @@ def _judges(policy: Policy, book: PolicyBook, event: Event, rebuilt: Rebuilt | N
         return None if fits or match.tags else False
     if any(rebuilt.tag(key, model=True) is None or not rebuilt.whole(key) for key in asked):
         return None
-    model = rebuilt.facts.model
-    return policy.rules.applies_to(model) and book.match(model) is policy
+    assigned = rebuilt.facts.assigned
+    judging = book.judging(rebuilt.facts.model, assigned if assigned and book.named(assigned.policy) else None)
+    return policy.rules.name in {one.rules.name for one in judging.each}
 
 
 def _judge(
     policy: Policy, event: Event, ref: VersionRef, rebuilt: Rebuilt | None, *, sure: bool, carried: Set[str]
 ) -> Judged:
-    then = {check.id: check for check in event.verdict.checks}
+    then, beside = _answered_then(policy, event)
     if rebuilt is None:
         now, differences = Decided.NOT_RECORDED, [_lacking("facts", "Facts", "what it was judged from")]
     elif not sure:
         now, differences = Decided.NOT_RECORDED, [_lacking("policy", "Judged by this policy", "the model's tags")]
     else:
-        now, differences = _compared(policy, then, rebuilt, carried)
+        now, differences = _compared(policy, then, rebuilt, carried, beside)
     return Judged(
         seq=event.seq,
         at=event.at,
@@ -181,16 +182,27 @@ def _judge(
     )
 
 
+def _answered_then(policy: Policy, event: Event) -> tuple[dict[str, Check], list[Check]]:
+    """The checks to compare with, by their id under one policy, and those of a second one that judged beside it.
+
+    Where ``policy`` was neither of the two, it takes the place of the one that tags or name chose.
+    """
+    names = list(dict.fromkeys(check.policy for check in event.verdict.checks))
+    name = policy.rules.name if policy.rules.name in names else names[-1]
+    then = {check.bare: check for check in event.verdict.checks if check.policy == name}
+    return then, [check for check in event.verdict.checks if check.policy != name]
+
+
 def _compared(
-    policy: Policy, then: Mapping[str, Check], rebuilt: Rebuilt, carried: Set[str]
+    policy: Policy, then: Mapping[str, Check], rebuilt: Rebuilt, carried: Set[str], beside: Sequence[Check]
 ) -> tuple[Decided, list[Difference]]:
-    """What the very gate says of the facts as recorded, check by check."""
-    answers, differences = set(), []
+    """What the very gate says of the facts as recorded, check by check; a second policy's answers stay as they were."""
+    answers, differences = {_answer(check) for check in beside}, []
     checks = gate.evaluate(policy, rebuilt.facts, actor=rebuilt.actor).checks
     for check in checks:
         before = _answer(then[check.id]) if check.id in then else Answer.NOT_ASKED
         lacking = _unrecorded(check.id, rebuilt)
-        if lacking and check.id.split(":")[0] in _SAME_UNDER_EVERY_POLICY and check.id in then:
+        if lacking and check.family in _SAME_UNDER_EVERY_POLICY and check.id in then:
             answers.add(before)  # the same question was asked then, of facts that are not kept
         elif lacking:
             answers.add(Answer.NOT_RECORDED)
@@ -202,19 +214,22 @@ def _compared(
                     Difference(id=check.id, title=check.title, then=before, now=now, reason=check.reason)
                 )
     asked = {check.id for check in checks}
-    answers |= {_answer(check) for check in then.values() if check.id in carried}
+    answers |= {_answer(check) for check in then.values() if check.bare in carried}
     for check in then.values():
-        if check.id not in asked | carried:
+        if check.bare not in asked | carried:
             reason = f"It is not asked for; then: {check.reason}"
             differences.append(
-                Difference(id=check.id, title=check.title, then=_answer(check), now=Answer.NOT_ASKED, reason=reason)
+                Difference(id=check.bare, title=check.title, then=_answer(check), now=Answer.NOT_ASKED, reason=reason)
             )
     if Answer.FAILED in answers:
         return Decided.REFUSED, differences
     return Decided.NOT_RECORDED if Answer.NOT_RECORDED in answers else Decided.ALLOWED, differences
 
 
-_SAME_UNDER_EVERY_POLICY = {"intact", "signature", "input_example", "submitted", "released_before", "tag", "artifact"}
+_SAME_UNDER_EVERY_POLICY = {
+    *("intact", "place", "signature", "input_example"),
+    *("submitted", "released_before", "tag", "artifact"),
+}
 _ASKED_BY_NO_POLICY = {"findings"}
 """Checks that hold whatever the policy, and of facts that only their own answer of then is kept of."""
 _KEPT_SINCE = {  # checks whose facts are in no event of before they were kept, and what is lacking there
@@ -238,6 +253,8 @@ def _unrecorded(check: str, rebuilt: Rebuilt) -> str:
         return ""
     if family in _KEPT_SINCE:
         return "" if rebuilt.kept is not None else _KEPT_SINCE[family]
+    if family in {"place", "guarded_files"}:
+        return "" if rebuilt.facts.candidate.place else "where its files lay"
     special = {"same_dataset": _data, "tag": _tag, "artifact": _artifact, "validation": _validation}.get(family)
     return special(about, rebuilt) if special else "what this check asks"
 

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from services import tables
 from services.database import Database
 from services.errors import NotFound
+from services.policy import first_named
 from services.record import ledger
 from services.record.ledger import Event, Filter, Kind
 from services.signoff import Signoff
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 _DONE = {
     Kind.POLICY_ACTIVATED: "Policy activated",
+    Kind.POLICY_ASSIGNED: "Policy assigned",
     Kind.SUBMISSION_CONFIRMED: "Submitted",
     Kind.SUBMISSION_TAKEN_OVER: "Proposal submitted",
     Kind.APPROVAL_GIVEN: "Approved",
@@ -215,7 +217,7 @@ class Measured:
 def measured(signoff: Signoff, event: Event) -> Measured | None:
     """The key metric of an event's policy; where there is none any more, the first metric it recorded."""
     metrics = event.get("metrics") or {}
-    policy = str(event.get("policy") or "").rpartition("@")[0]
+    policy = first_named(str(event.get("policy") or ""))
     name = next((p.key_metric for p in signoff.policies.policies if p.rules.name == policy), None)
     if name not in metrics:
         name = min(metrics, default=None)

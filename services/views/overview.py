@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from services import assignments
 from services.domain import ModelVersion, RunFacts, Status
 from services.errors import InvalidSettings, RegistryUnavailable
 from services.policy import MetricRule
@@ -119,10 +120,10 @@ def overview(signoff: Signoff) -> Overview:
 
 def _champions(signoff: Signoff, snapshot: Snapshot) -> list[tuple[ModelVersion, MetricRule]]:
     """Everything in Production with the rule on its key metric; a model that no one policy judges is left out."""
-    found = []
+    found, policies = [], assignments.judges(signoff)
     for model in snapshot.models.values():
         try:
-            policy = signoff.policies.match(model)
+            policy = policies.match(model)
         except InvalidSettings:
             continue
         target = policy.rules.champion

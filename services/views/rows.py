@@ -7,9 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.assignments import Judges
 from services.domain import ModelVersion, RegisteredModel, RunFacts, Stage
 from services.errors import InvalidSettings
-from services.policy import PolicyBook, Target
+from services.policy import Target
 from services.signoff import Signoff
 from services.snapshot import champion_of
 
@@ -67,7 +68,7 @@ class Line:
     read: bool = True
 
 
-def row_of(policies: PolicyBook, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> Row:
+def row_of(policies: Judges, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> Row:
     """The row of one registered model; ``versions`` are oldest first."""
     champion_target, candidate_target, metric = _judged_by(policies, model)
     champion = champion_of(model, versions, alias=champion_target.alias, stage=champion_target.stage)
@@ -90,7 +91,7 @@ def row_of(policies: PolicyBook, model: RegisteredModel, versions: tuple[ModelVe
     )
 
 
-def _judged_by(policies: PolicyBook, model: RegisteredModel) -> tuple[Target, Target, str | None]:
+def _judged_by(policies: Judges, model: RegisteredModel) -> tuple[Target, Target, str | None]:
     """Targets of champion and candidate, and the key metric; MLflow's customary ones where no policy judges."""
     try:
         policy = policies.match(model)

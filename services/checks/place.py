@@ -1,0 +1,63 @@
+"""Checks of where the files of a version lie: readable, in one place, of the run it names, and guarded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from services.evidence import Facts
+from services.place import foreign_run
+from services.policy import Policy
+from services.verdict import Check
+
+
+def place(policy: Policy, facts: Facts) -> Iterator[Check]:
+    """Every check of this family that the policy asks for."""
+    yield _one_place(facts)
+    if policy.rules.guarded_files == "required":
+        yield _guarded(facts)
+
+
+def _one_place(facts: Facts) -> Check:
+    """What was judged is what MLflow loads, and its metrics are those of the run that made it."""
+    candidate = facts.candidate
+    found, version = candidate.place, candidate.version
+    value = f"{found.words}, {'guarded' if found.guarded else 'unguarded'}" if found else "unknown"
+    if candidate.unreadable:
+        problem = candidate.unreadable
+    elif found is None:
+        problem = f"MLflow does not say where the files of {candidate.ref} are."
+    elif found.others:
+        value = " and ".join((found.words, *found.others))
+        problem = (
+            f"MLflow reads the source {version.source} of {candidate.ref} from two places: {value}. "
+            "Which one wins depends on how it is loaded. Register the one that is meant by its own address, such as "
+            "models:/m-…."
+        )
+    elif candidate.manifest is None or not candidate.manifest.files:
+        problem = f"There is no file of {candidate.ref} in {found.words} ({found.uri})."
+    else:
+        problem = foreign_run(found, candidate.ref, version.run_id)
+    return Check(
+        id="place",
+        title="Files are in one place, made by its own run",
+        passed=not problem,
+        value=value,
+        threshold="one place with files that can be read, of the version's own run",
+        reason=problem or (f"Its files are {found.words}. {found.standing}" if found else ""),
+    )
+
+
+def _guarded(facts: Facts) -> Check:
+    found = facts.candidate.place
+    guarded = found is not None and found.guarded
+    why = found.unguarded_because if found else "MLflow does not say where they are"
+    return Check(
+        id="guarded_files",
+        title="Files are guarded",
+        passed=guarded,
+        value="guarded" if guarded else "unguarded",
+        threshold="guarded",
+        reason="The hook in the MLflow server sees every change of its files."
+        if guarded
+        else f"The files of {facts.candidate.ref} are unguarded: {why}.",
+    )
