@@ -85,6 +85,8 @@ class Released:
     measured: Mapping[str, Measurement]
     datasets: tuple[Dataset, ...]
     manifest: str | None
+    source: MetricSource | None = None
+    """Who was believed then; a policy of today does not choose again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,9 @@ class Evidence:
         return "its run no longer exists" if self.version.run_id or not self.logged_model else ""
 
     def preferring(self, source: MetricSource | None) -> Evidence:
-        """The same, read as a policy with this ``metric_source`` reads it."""
+        """The same, read as a policy with this ``metric_source`` reads it, or as it was read when it was promoted."""
+        if self.released and self.released.source:
+            source = self.released.source
         return self if source is self.preferred else replace(self, preferred=source)
 
     @cached_property

@@ -55,6 +55,7 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
     submission, champion = seen.submission, seen.champion
     return {
         "judged_at": seen.now.isoformat(),
+        **({"metric_source": candidate.preferred.value} if candidate.preferred else {}),
         "ready": candidate.version.ready,
         "has_run": run is not None,
         "run_deleted": run is not None and run.deleted,
@@ -72,7 +73,11 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "model_tags": _tags(seen.model.tags, policy),
         "champion_datasets": _datasets(champion),
         **({"champion_stated": [asdict(one) for one in champion.stated]} if champion and champion.stated else {}),
-        **({"champion_released": let_in.seq} if (let_in := champion and champion.released) else {}),
+        **(
+            {"champion_released": [let_in.seq, let_in.source.value if let_in.source else None]}
+            if (let_in := champion and champion.released)
+            else {}
+        ),
         "champion_run_deleted": bool(seen.champion and seen.champion.run and seen.champion.run.deleted),
         "validations": [one.as_json() for one in seen.validations if not outdated(one, seen)][:MAX_VALIDATIONS],
         "submission": {
@@ -254,6 +259,7 @@ def released_in(event: Event) -> Released:
         measured=measurements(_by_run(details["metrics"]).values(), logged_model.metrics if logged_model else ()),
         datasets=_logged(details["datasets"]),
         manifest=details["manifest_digest"],
+        source=MetricSource(believed) if (believed := details["facts"].get("metric_source")) else None,
     )
 
 
@@ -317,8 +323,10 @@ def _champion(name: str, details: Mapping[str, Any], kept: Mapping[str, Any] | N
     found = Evidence(version=version, run=run, logged_model=_by_logged_model(details["champion_metrics"]))
     if kept is None:
         return found
-    let_in, stated = kept.get("champion_released"), kept.get("champion_stated", ())
-    known = Released(seq=let_in, measured=found.measured, datasets=run.datasets, manifest=None) if let_in else None
+    known, stated = None, kept.get("champion_stated", ())
+    if let_in := kept.get("champion_released"):
+        source = MetricSource(let_in[1]) if let_in[1] else None
+        known = Released(seq=let_in[0], measured=found.measured, datasets=run.datasets, manifest=None, source=source)
     return replace(found, released=known, stated=tuple(Statement(**one) for one in stated))
 
 

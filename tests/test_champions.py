@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -12,14 +13,16 @@ from services.domain import Dataset, VersionRef
 from services.errors import StaleDecision
 from services.evidence import Facts
 from services.gate import GateRefused, Verdict
+from services.policy import PolicyBook, parse
 from services.reconciliation import reconciler
 from services.record import deviations
 from services.record.ledger import Event
 from services.signoff import Signoff
 from services.verbs import releases, reviews
 from services.views import dossier, inbox
-from tests.fakes import FakeRegistry
+from tests.fakes import HOLDOUT, FakeRegistry
 from tests.ledgers import kinds, record
+from tests.test_policy import GOOD
 from tests.test_releases import approve, release, stages
 
 OTHER = Dataset(name="other", digest="bbbbbbbb", context="eval")
@@ -131,6 +134,22 @@ class TestTheBar:
         releases.rollback(signoff, "m", by="release_manager", reason="It answers slowly.")
         assert record(signoff)[-1].get("metrics")["val_auc"]["value"] == "0.9001"
         assert "with 0.95" in compared(signoff, registry.add_version("m", {"val_auc": 0.91}))
+
+    def test_a_policy_of_today_does_not_choose_again_among_two_values_of_then(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        def believing(source: str) -> Signoff:
+            text = GOOD.replace("tested", "default").replace("    threshold: 0.9", "    min_absolute_change: 0")
+            return replace(
+                signoff, policies=PolicyBook(policies=(parse(f"{text}metric_source: {source}\n", "p.yaml"),))
+            )
+
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        registry.log_on_model(ref, "val_auc", 0.91, HOLDOUT)
+        release(believing("run"), ref)
+        candidate = registry.add_version("m", {"val_auc": 0.93})
+        assert "0.02 worse than m/v1 with 0.95" in compared(believing("run"), candidate)
+        assert "0.02 worse than m/v1 with 0.95" in compared(believing("logged_model"), candidate)
 
     def test_a_second_promotion_of_a_version_counts_from_then_on(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef

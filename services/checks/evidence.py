@@ -82,7 +82,7 @@ def _judged(name: str, policy: Policy, evidence: Evidence) -> _Judged:
     if measured is None:
         why = f"; {evidence.run_problem}" if evidence.run_problem else ""
         return _Judged(value="no evidence", problem=f"{name} has no evidence{why}")
-    metric = measured.counting(policy.rules.metric_source)
+    metric = measured.counting(evidence.preferring(policy.rules.metric_source).preferred)
     if metric is None:
         return _conflict(name, measured, policy)
     if metric.doubtful:
