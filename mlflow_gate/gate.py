@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from mlflow_gate import caller
+from mlflow_gate.letters import skeleton
 
 PROTOCOL = 1
 CONNECT_SECONDS = 2.0
@@ -64,9 +65,10 @@ class Gate:
         self.url = url.rstrip("/")
         self._token = token
         self._seconds = seconds
-        # Moves are judged by reading MLflow, and may make Signoff write tags: what that asks must not wait for them.
-        self._moves, self._others = _Turns(in_flight), _Turns(in_flight)
-        self._pool = urllib3.PoolManager(maxsize=2 * in_flight, block=False)
+        # Moves are judged by reading MLflow, and may make Signoff write tags: what that asks must not wait for them,
+        # and neither for a training that logs to a run of the record, thousands of times a minute.
+        self._moves, self._beneath, self._others = _Turns(in_flight), _Turns(in_flight), _Turns(in_flight)
+        self._pool = urllib3.PoolManager(maxsize=3 * in_flight, block=False)
         self._aliases: frozenset[str] | None = None
         self._model_tags: frozenset[str] | None = None
         self._read_at = 0.0
@@ -84,8 +86,11 @@ class Gate:
     @contextmanager
     def turn(self, change: Mapping[str, Any]) -> Iterator[None]:
         """Hold one of the places for questions; raises `Denied` when too many wait already."""
-        outside = change["kind"] in MOVES and caller.intent() is None
-        with (self._moves if outside else self._others).taken():
+        if "path" in change:
+            turns = self._beneath
+        else:
+            turns = self._moves if change["kind"] in MOVES and caller.intent() is None else self._others
+        with turns.taken():
             yield
 
     def ask(self, change: Mapping[str, Any], models: Sequence[Mapping[str, Any]], workspace: str) -> Answer:
@@ -132,10 +137,10 @@ class Gate:
             raise Denied(reason)
 
     def protects(self, alias: str) -> bool:
-        """Whether an alias is one that a policy names, without letter case; any is, until the names are known."""
+        """Whether an alias is one that a policy names, or looks like one; any is, until the names are known."""
         if time.monotonic() - self._read_at > NAMES_SECONDS:
             self._read_names()
-        return self._aliases is None or alias.casefold() in self._aliases
+        return self._aliases is None or skeleton(alias) in self._aliases
 
     def chooses(self, key: str) -> bool:
         """Whether policies are chosen by a tag of registered models; by any, until the names are known."""
@@ -146,7 +151,7 @@ class Gate:
     def _read_names(self) -> None:
         try:
             names = self._send("GET", "/names", None, seconds=CONNECT_SECONDS)
-            self._aliases = frozenset(str(name).casefold() for name in names["aliases"])
+            self._aliases = frozenset(skeleton(str(name)) for name in names["aliases"])
             self._model_tags = frozenset(str(key) for key in names["model_tags"])
         except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
             log.warning("the protected names cannot be read: %s", error)

@@ -19,6 +19,7 @@ from mlflow.utils.validation import _validate_model_name, _validate_model_versio
 
 from mlflow_gate import caller, carrying_out, scene
 from mlflow_gate.gate import Answer, Denied, Gate
+from mlflow_gate.letters import skeleton
 from mlflow_gate.scene import Scene
 
 RECORD_TAGS = frozenset(
@@ -31,6 +32,10 @@ REGISTERED_BY = "signoff.registered_by"
 """Whom MLflow had authenticated when a version was registered, or empty; written here, with the version."""
 HIDING = IS_PROMPT_TAG_KEY.casefold()
 """One version with this tag hides all versions of its model from every search, even when it is deleted."""
+
+
+_AS_SEEN = frozenset(skeleton(key) for key in RECORD_TAGS)
+_OURS_AS_SEEN = skeleton("signoff.")
 
 
 class GatedRegistry:
@@ -200,9 +205,9 @@ class GatedRegistry:
 
 
 def _protected(key: str) -> bool:
-    """Whether a tag of a version is one that Signoff is asked about."""
-    folded = key.casefold()
-    return folded in RECORD_TAGS or folded == HIDING or folded.startswith("signoff.")
+    """Whether a tag of a version is one that Signoff is asked about, or looks like one."""
+    seen = skeleton(key)
+    return seen in _AS_SEEN or seen.startswith(_OURS_AS_SEEN) or key.casefold() == HIDING
 
 
 def _number(version: Any) -> int:

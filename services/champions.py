@@ -36,8 +36,7 @@ class Records:
         if champion is None:
             return None
         identity = champion.version.identity
-        found = replace(champion, released=self.released.get(identity), stated=self.stated.get(identity, ()))
-        return found.preferring(champion.preferred)
+        return replace(champion, released=self.released.get(identity), stated=self.stated.get(identity, ()))
 
     def cover(self, champion: Evidence | None) -> bool:
         """Whether this champion was looked for; in a list it may have become the champion since."""

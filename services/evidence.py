@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -88,6 +88,11 @@ class Released:
     source: MetricSource | None = None
     """Who was believed then; a policy of today does not choose again."""
 
+    @property
+    def judged(self) -> Mapping[str, Measurement]:
+        """What was said by those who were believed."""
+        return {name: Measurement(values=found.of(self.source)) for name, found in self.measured.items()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
@@ -120,6 +125,8 @@ class Evidence:
     """What ``MLmodel`` says, where that file was read and not all of them: enough to compare, never to decide."""
     run_files: tuple[str, ...] = ()
     """Paths of what the run logged beside the model; read only where a policy asks for an artifact."""
+    run_digests: Mapping[str, str] = field(default_factory=dict)
+    """Of those that a policy asks for: path → sha256 of the content; of a large file its size."""
     preferred: MetricSource | None = None
     """Who is believed where run and logged model say different values; None: nobody said."""
     place: Place | None = None
@@ -145,16 +152,14 @@ class Evidence:
         return "its run no longer exists" if self.version.run_id or not self.logged_model else ""
 
     def preferring(self, source: MetricSource | None) -> Evidence:
-        """The same, read as a policy with this ``metric_source`` reads it, or as it was read when it was promoted."""
-        if self.released and self.released.source:
-            source = self.released.source
+        """The same, read as a policy with this ``metric_source`` reads it."""
         return self if source is self.preferred else replace(self, preferred=source)
 
     @cached_property
     def measured(self) -> Mapping[str, Measurement]:
         """Everything that run and logged model say of each metric, by name; of a champion, said at its promotion."""
         if self.released:
-            return self.released.measured
+            return self.released.judged
         return measurements(
             self.run.metrics.values() if self.run else (), self.logged_model.metrics if self.logged_model else ()
         )
@@ -183,8 +188,13 @@ class Evidence:
 
     @property
     def holdout(self) -> tuple[Dataset, ...]:
-        """The data sets the metrics were measured on: those named by metrics, else logged as eval/test input."""
-        by_metric = {dataset for found in self.measured.values() for dataset in found.datasets(self.preferred)}
+        """The data sets that any metric was measured on; else those its run logged to be evaluated on."""
+        return self.measured_on(self.measured, self.preferred)
+
+    def measured_on(self, metrics: Iterable[str], source: MetricSource | None) -> tuple[Dataset, ...]:
+        """The data sets that these metrics were measured on; else those its run logged to be evaluated on."""
+        found = (self.measured[name] for name in metrics if name in self.measured)
+        by_metric = {dataset for measured in found for dataset in measured.datasets(source)}
         if by_metric:
             return tuple(sorted(by_metric, key=lambda dataset: (dataset.name, dataset.digest)))
         if self.released:
@@ -204,53 +214,94 @@ class Evidence:
         """Who trained it, as the training client claimed; never proof."""
         return (self.run.user if self.run else None) or self.version.user
 
-    @property
-    def digest(self) -> str:
-        """sha256 over identity, source, place and every metric with its data set: what an approval is bound to."""
-        return digest(
-            {
-                "identity": self.version.identity,
-                "run": self.version.run_id,
-                "model": self.version.model_id,
-                "place": self.place.as_json() if self.place else None,
-                "metrics": {name: found.as_json() for name, found in self.measured.items()},
-            }
-        )
-
 
 _CHANGED = {
-    "manifest": "the model's files changed",
-    "evidence": "its metrics, their data sets or the place of its files changed",
+    "version": "the version is another one",
+    "registered": "MLflow finished registering it, or began anew",
+    "files": "the model's files changed",
+    "place": "the place of its files changed",
+    "unreadable": "its files became readable, or no longer are",
+    "signature": "its signature changed",
+    "run": "its run was deleted or restored",
+    "run_end": "the end of its run changed",
+    "metric": "the metric {} or its data set changed",
+    "datasets": "the data sets of its run changed",
+    "tag": "the tag {} changed",
+    "artifact": "the artifacts {} changed",
+    "description": "the description of the version or its model changed",
     "champion": "the champion it is compared with changed",
-    "statement": "what is stated about the champion's data set changed",
+    "champion_run": "the champion's run was deleted or restored",
+    "champion_files": "the champion's files changed",
+    "champion_metric": "the champion's metric {} changed",
+    "champion_datasets": "the data sets of the champion's run changed",
+    "champion_recorded": "the champion was promoted here, or its record is gone",
+    "champion_statements": "what is stated about the champion's data set changed",
+    "validations": "there are other validations",
     "policy": "the policy changed",
 }
+"""What to say when a fact is another one than then, by its kind."""
+_SUBSTANCE = frozenset({"version", "files", "place", "metric", "champion", "policy"})
+"""Kinds of facts that a decision is about: when one changes, it no longer counts. The others may arrive later, from
+anybody; see `Binding.voided`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Binding:
-    """What was on screen when someone decided; when one part changes, the decision no longer counts."""
+    """What was on screen when someone decided: the sha256 of each fact by its name, and the checks that failed then."""
 
-    manifest: str
-    evidence: str
-    champion: str | None
-    policy: str
-    statement: str | None = None
-    """Digest of what is stated about the champion's data set, as far as it counts; None where nothing is."""
+    facts: Mapping[str, str]
+    failed: tuple[str, ...] = ()
 
-    def differences(self, now: Binding) -> tuple[str, ...]:
-        """What changed between this binding and ``now``, in words; empty when nothing did."""
-        return tuple(title for part, title in _CHANGED.items() if getattr(self, part) != getattr(now, part))
+    @property
+    def files(self) -> str:
+        """The manifest digest of the version's files; empty where they could not be read."""
+        return self.facts.get("files", "")
 
-    def as_json(self) -> dict[str, str | None]:
-        """For a JSON column."""
-        return {
-            "manifest": self.manifest,
-            "evidence": self.evidence,
-            "champion": self.champion,
-            "policy": self.policy,
-            "statement": self.statement,
-        }
+    def changed(self, now: Binding, *, substance: bool | None = None) -> tuple[str, ...]:
+        """Names of the facts that are not what they were.
+
+        A fact that nobody bound counts as changed, unless another policy asks for it now, which is said itself.
+        ``substance`` leaves out what a decision is not about, or what it is about.
+        """
+        other_policy = self.facts.get("policy") != now.facts.get("policy")
+        names = [name for name in now.facts if name in self.facts or not other_policy]
+        kinds = {name: name.partition(":")[0] in _SUBSTANCE for name in names}
+        wanted = (name for name in names if substance in {None, kinds[name]})
+        return tuple(name for name in wanted if self.facts.get(name) != now.facts[name])
+
+    def differences(self, now: Binding, *, substance: bool | None = None) -> tuple[str, ...]:
+        """`changed`, in words; empty when nothing did."""
+        return tuple(_changed(name) for name in self.changed(now, substance=substance))
+
+    def voided(self, now: Binding) -> tuple[str, ...]:
+        """Why a decision with this binding no longer counts, in words; empty when it does.
+
+        Evidence that arrives later can only take away. A check that had failed and passes now asks for the decision
+        again; one that had passed and fails now refuses by itself. Whatever else arrives changes nothing.
+        """
+        if arrived := [check for check in self.failed if check not in now.failed and self.same_policy(now)]:
+            checks = f"check{'' if len(arrived) == 1 else 's'} {', '.join(arrived)}"
+            pass_now = f"{checks} failed then and pass{'es' if len(arrived) == 1 else ''} now"
+            return (*self.differences(now, substance=True), pass_now)
+        return self.differences(now, substance=True)
+
+    def same_policy(self, now: Binding) -> bool:
+        """Whether the same policy asked."""
+        return self.facts.get("policy") == now.facts.get("policy")
+
+    def as_json(self) -> dict[str, Any]:
+        """For a JSON column and an event."""
+        return {"facts": dict(self.facts), "failed": list(self.failed)}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Binding:
+        """The inverse of `as_json`."""
+        return cls(facts=dict(kept["facts"]), failed=tuple(kept["failed"]))
+
+
+def _changed(fact: str) -> str:
+    kind, _, about = fact.partition(":")
+    return _CHANGED[kind].format(about)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -438,6 +489,11 @@ class Waiver:
     confirmed_by: Actor | None = None
 
 
+def ahead(moment: datetime, now: datetime) -> bool:
+    """Whether a time lies in the future, by more than the clocks of two machines may differ."""
+    return moment - now > CLOCK_SKEW
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """All the gate judges from, read from MLflow and the ledger at the moment of judging."""
@@ -465,27 +521,11 @@ class Facts:
     """Which policy was assigned to the model; None where none was yet, and its tags and name choose."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
-
-    def ahead(self, moment: datetime) -> bool:
-        """Whether a time lies in the future, by more than the clocks of two machines may differ."""
-        return moment - self.now > CLOCK_SKEW
-
-    def binding(self, policy_digest: str) -> Binding:
-        """What a decision made now is bound to."""
-        return Binding(
-            manifest=self.candidate.manifest.digest if self.candidate.manifest else "",
-            evidence=self.candidate.digest,
-            champion=self.champion.version.identity if self.champion else None,
-            policy=policy_digest,
-            statement=digest([[one.seq, one.dataset, one.digest] for one in self.statements])
-            if self.statements
-            else None,
-        )
+    bindings: dict[str, Binding] = field(init=False, default_factory=dict, compare=False, repr=False)
+    """By the digest of a policy, what a decision under it is bound to: kept by `services.checks.bound`, else empty."""
 
     @property
     def statements(self) -> tuple[Statement, ...]:
-        """What is stated about the champion's data set and counts here: of a champion that names none itself, by
-        persons who had no hand in the candidate."""
-        if self.champion is None or self.champion.holdout:
-            return ()
-        return tuple(one for one in self.champion.stated if one.person not in self.bars and one.by not in self.bars)
+        """What is stated about the champion's data set, by persons who had no hand in the candidate."""
+        stated = self.champion.stated if self.champion else ()
+        return tuple(one for one in stated if one.person not in self.bars and one.by not in self.bars)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from services import assignments, bars, champions
 from services.champions import Records
-from services.domain import ModelVersion, RegisteredModel, Status, VersionRef
+from services.domain import ArtifactEntry, ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import FilesUnreadable, InvalidSettings, NotFound, SignoffError, StoreUnavailable
 from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Known, Severity, Submission
 from services.policy import Policy
@@ -24,6 +26,8 @@ from services.snapshot import champion_of
 from services.tables import decisions, emergencies, events, findings, promotions, submissions
 from services.validation.record import validations_of
 
+MAX_ARTIFACTS, MAX_ARTIFACT = 20, 1_000_000
+"""Of the artifacts that a policy asks for, how many are read, and of how many bytes each."""
 OPEN = tuple(status.value for status in Status if status.open)
 
 
@@ -64,7 +68,7 @@ def fresh(
     first(policy, cheap)
     seen = replace(
         seen,
-        candidate=_read_for(signoff, policy, signoff.reader.with_files(candidate)),
+        candidate=_read_for(signoff, policy, signoff.reader.with_files(candidate), signoff.registry.run_file),
         champion=signoff.reader.with_files(seen.champion) if seen.champion else None,
     )
     with signoff.database.reading() as connection:
@@ -139,7 +143,9 @@ def remembered(
     seen = Facts(
         model=model,
         now=signoff.now(),
-        candidate=_read_for(signoff, policy, signoff.reader.remembered(version), StoreUnavailable),
+        candidate=_read_for(
+            signoff, policy, signoff.reader.remembered(version), signoff.reader.run_file, StoreUnavailable
+        ),
         champion=signoff.reader.remembered(champion).preferring(policy.metric_source)
         if champion and champion.ref != ref
         else None,
@@ -149,20 +155,39 @@ def remembered(
         return policy, again(signoff, connection, seen, records)
 
 
-def _read_for(signoff: Signoff, policy: Policy, candidate: Evidence, *shown: type[SignoffError]) -> Evidence:
-    """As the policy reads it, with the paths of what its run logged beside the model where it asks for any artifact.
+def _read_for(
+    signoff: Signoff,
+    policy: Policy,
+    candidate: Evidence,
+    read: Callable[[str, str], bytes],
+    *shown: type[SignoffError],
+) -> Evidence:
+    """As the policy reads it, with what its run logged beside the model where it asks for any artifact.
 
+    ``read`` gives the content of one of them: what the policy asks for is bound by content, not by name alone.
     ``shown``: errors of which a page shows the words and a decision does not get past.
     """
     candidate = candidate.preferring(policy.metric_source)
     if candidate.run is None or not any(one.rules.required_artifacts for one in policy.each):
         return candidate
+    run_id = candidate.run.run_id
     words: tuple[type[SignoffError], ...] = (FilesUnreadable, *shown)
     try:
-        files = signoff.registry.run_files(candidate.run.run_id)
+        files = signoff.registry.run_files(run_id)
+        digests = {
+            file.path: f"{file.size} bytes"
+            if file.size > MAX_ARTIFACT
+            else hashlib.sha256(read(run_id, file.path)).hexdigest()
+            for file in _asked(policy, files)
+        }
     except words as error:
         return replace(candidate, unreadable=candidate.unreadable or str(error))
-    return replace(candidate, run_files=tuple(file.path for file in files))
+    return replace(candidate, run_files=tuple(file.path for file in files), run_digests=digests)
+
+
+def _asked(policy: Policy, files: Iterable[ArtifactEntry]) -> list[ArtifactEntry]:
+    patterns = [pattern for one in policy.each for pattern in one.rules.required_artifacts]
+    return [file for file in files if any(fnmatchcase(file.path, pattern) for pattern in patterns)][:MAX_ARTIFACTS]
 
 
 def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
@@ -286,7 +311,7 @@ def submission_from(row: Any) -> Submission:
         submitted_at=row.submitted_at,
         comment=row.comment,
         claimed_author=row.claimed_author,
-        binding=Binding(**row.binding),
+        binding=Binding.from_json(row.binding),
         seq=row.seq,
     )
 
@@ -300,7 +325,7 @@ def decision_from(row: Any) -> Decision:
         decision=row.decision,
         comment=row.comment,
         at=row.at,
-        binding=Binding(**row.binding),
+        binding=Binding.from_json(row.binding),
         seq=row.seq,
         expired=row.expired,
         automation=row.automation,

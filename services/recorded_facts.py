@@ -5,14 +5,15 @@ Both directions are here. Bounded: what is left out is counted, and reading it b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED, void_reasons
-from services.checks.validation import void_reasons as outdated
+from services.checks.bound import asked, bound
+from services.checks.validation import outdated
 from services.domain import (
     Actor,
     ArtifactFile,
@@ -71,15 +72,14 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         else None,
         "tags": _tags(candidate.version.tags, policy),
         "model_tags": _tags(seen.model.tags, policy),
-        "champion_datasets": _datasets(champion),
+        "inputs": _inputs(candidate),
+        "champion_datasets": _inputs(champion),
         **({"champion_stated": [asdict(one) for one in champion.stated]} if champion and champion.stated else {}),
-        **(
-            {"champion_released": [let_in.seq, let_in.source.value if let_in.source else None]}
-            if (let_in := champion and champion.released)
-            else {}
-        ),
+        **({"champion_released": champion.released.seq} if champion and champion.released else {}),
         "champion_run_deleted": bool(seen.champion and seen.champion.run and seen.champion.run.deleted),
-        "validations": [one.as_json() for one in seen.validations if not outdated(one, seen)][:MAX_VALIDATIONS],
+        "validations": [one.as_json() for one in seen.validations if not outdated(one, policy, seen, by_rule=False)][
+            :MAX_VALIDATIONS
+        ],
         "submission": {
             "by": submission.submitted_by,
             "by_id": submission.submitted_by_id,
@@ -122,7 +122,7 @@ def _value(metric: Metric) -> dict[str, Any]:
 
 def votes(policy: Policy, seen: Facts, decision: str) -> list[dict[str, Any]]:
     """Everybody's last vote of one kind; ``void`` says in words why it did not count, ``changed`` what it was for."""
-    now = seen.binding(policy.digest).as_json()
+    now = bound(policy, seen)
     return [
         {
             "person": vote.person,
@@ -134,19 +134,18 @@ def votes(policy: Policy, seen: Facts, decision: str) -> list[dict[str, Any]]:
             "signed": vote.signed,
             **({"automation": True} if vote.automation else {}),
             **({"void": list(reasons)} if (reasons := void_reasons(vote, policy, seen)) else {}),
-            **({"changed": changed} if (changed := _changed(vote.binding.as_json(), now)) else {}),
+            **({"changed": list(changed)} if (changed := vote.binding.changed(now, substance=True)) else {}),
+            **({"failed": list(vote.binding.failed)} if vote.binding.failed else {}),
         }
         for vote in seen.decisions
         if vote.decision == decision
     ]
 
 
-def _changed(then: Mapping[str, str | None], now: Mapping[str, str | None]) -> list[str]:
-    return [part for part, value in then.items() if value != now[part]]
-
-
-def _datasets(champion: Evidence | None) -> list[dict[str, str]]:
-    return datasets(champion) if champion else []
+def _inputs(evidence: Evidence | None) -> list[dict[str, str]]:
+    """The data sets its run logged to be evaluated on, whatever its metrics say themselves."""
+    found = evidence.measured_on((), None) if evidence else ()
+    return [{"name": dataset.name, "digest": dataset.digest} for dataset in found]
 
 
 def _tags(tags: Mapping[str, str], policy: Policy) -> dict[str, Any]:
@@ -237,8 +236,8 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
         manifest = facts.candidate.manifest
         same = kept is not None and kept["rollback_of"] == details["manifest_digest"]
         facts = replace(facts, rollback_of=manifest.digest if same and manifest else "another one")
-    binding = facts.binding(policy.digest)
-    given = [_vote(vote, kind, binding) for kind, vote in _given(details)] if kept else []
+    binding = bound(policy, facts)
+    given = [_vote(vote, kind, binding, asked(policy)) for kind, vote in _given(details)] if kept else []
     actor = Actor(
         username=event.actor,
         name=event.body["actor_name"],
@@ -257,7 +256,7 @@ def released_in(event: Event) -> Released:
     return Released(
         seq=event.seq,
         measured=measurements(_by_run(details["metrics"]).values(), logged_model.metrics if logged_model else ()),
-        datasets=_logged(details["datasets"]),
+        datasets=_logged(details["facts"]["inputs"]),
         manifest=details["manifest_digest"],
         source=MetricSource(believed) if (believed := details["facts"].get("metric_source")) else None,
     )
@@ -284,7 +283,7 @@ def _candidate(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, A
         ended_at=datetime.fromisoformat(kept["evidence_end"]) if kept and kept["evidence_end"] else None,
         status="",
         metrics=_by_run(details["metrics"]),
-        datasets=_logged(details.get("datasets", ())),
+        datasets=_logged(kept["inputs"] if kept else details.get("datasets", ())),
         deleted=bool(kept and kept["run_deleted"]),
     )
     logged_model = _by_logged_model(details["metrics"])
@@ -325,8 +324,7 @@ def _champion(name: str, details: Mapping[str, Any], kept: Mapping[str, Any] | N
         return found
     known, stated = None, kept.get("champion_stated", ())
     if let_in := kept.get("champion_released"):
-        source = MetricSource(let_in[1]) if let_in[1] else None
-        known = Released(seq=let_in[0], measured=found.measured, datasets=run.datasets, manifest=None, source=source)
+        known = Released(seq=let_in, measured=found.measured, datasets=run.datasets, manifest=None)
     return replace(found, released=known, stated=tuple(Statement(**one) for one in stated))
 
 
@@ -352,7 +350,7 @@ def _submission(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, 
         submitted_at=kept["submission"]["at"],
         comment="",
         claimed_author=details["claimed_author"],
-        binding=Binding(**details["binding"]),
+        binding=Binding.from_json(details["binding"]),
         seq=0,
     )
 
@@ -379,7 +377,9 @@ def _given(details: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return [*((APPROVED, vote) for vote in details["approvals"]), *asked]
 
 
-def _vote(vote: Mapping[str, Any], decision: str, binding: Binding) -> Decision:
+def _vote(vote: Mapping[str, Any], decision: str, binding: Binding, known: Set[str]) -> Decision:
+    then = {name: "of then" for name in vote.get("changed", ()) if name in binding.facts}
+    failed = tuple(check for check in vote.get("failed", ()) if check in known)
     return Decision(
         person=vote["person"],
         person_id=vote["person_id"],
@@ -387,7 +387,7 @@ def _vote(vote: Mapping[str, Any], decision: str, binding: Binding) -> Decision:
         decision=decision,
         comment=vote["comment"],
         at=vote["at"],
-        binding=replace(binding, **dict.fromkeys(vote.get("changed", ()), "of then")),
+        binding=Binding(facts={**binding.facts, **then}, failed=failed),
         seq=vote["seq"],
         automation=vote.get("automation", False),
         signed=vote.get("signed", False),

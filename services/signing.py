@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.checks.bound import bound
 from services.domain import Action, VersionRef
 from services.evidence import Binding, Facts
 from services.policy import Policy
@@ -34,7 +35,7 @@ class Act:
     @classmethod
     def of(cls, action: Action, policy: Policy, facts: Facts) -> Act:
         """The act on what was just read."""
-        return cls(action=action, ref=facts.candidate.ref, binding=facts.binding(policy.digest))
+        return cls(action=action, ref=facts.candidate.ref, binding=bound(policy, facts))
 
     def __str__(self) -> str:
         return f"{self.action.replace('_', ' ')} {self.ref}"

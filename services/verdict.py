@@ -38,7 +38,7 @@ class Check:
 
     def asked_by(self, policy: str) -> Check:
         """The same, asked by one of two policies."""
-        return replace(self, id=f"{policy}/{self.id}", policy=policy)
+        return replace(self, id=f"{policy}/{self.id}", title=f"{self.title} ({policy})", policy=policy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,8 @@ class Verdict:
         return bool(self.failed) and all(check.family in {"submitted", "approvals"} for check in self.failed)
 
     def summary(self) -> str:
-        """Every failed check in one line."""
-        return " ".join(check.reason for check in self.failed) or "All checks passed."
+        """Every failed check in one line; what two policies say alike is said once."""
+        return " ".join(dict.fromkeys(check.reason for check in self.failed)) or "All checks passed."
 
 
 class GateRefused(Refused):

@@ -10,8 +10,19 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
+from services.checks.bound import bound
 from services.domain import Action, Actor, LoggedModelFacts, Metric, MetricSource, Role, VersionRef
-from services.evidence import Elsewhere, Evidence, Facts, Finding, Manifest, Severity, Statement, Waiver
+from services.evidence import (
+    Binding,
+    Elsewhere,
+    Evidence,
+    Facts,
+    Finding,
+    Manifest,
+    Severity,
+    Statement,
+    Waiver,
+)
 from services.gate import evaluate
 from services.mlflow import stores
 from services.place import Place, PlaceKind
@@ -23,7 +34,7 @@ from services.validation.report import HoldoutFacts, Interval
 from services.validation.subjects import Subject
 from services.verdict import Check, Verdict
 from tests.fakes import START
-from tests.test_gate import NOW, OTHER_DATA, approved, champion, evidence, facts, promoted
+from tests.test_gate import NOW, OTHER_DATA, approved, before, champion, evidence, facts, promoted
 from tests.test_policy import GOOD
 from tests.validation import report
 
@@ -105,7 +116,7 @@ def losing(rules: str) -> Policy:
 def agreed(rules: Policy, seen: Facts, *people: str, role: str = "reviewer", decision: str = "approved") -> Facts:
     """`approved`, under these rules."""
     found = approved(seen, *people, role=role, decision=decision)
-    votes = tuple(replace(vote, binding=seen.binding(rules.digest)) for vote in found.decisions)
+    votes = tuple(replace(vote, binding=bound(rules, seen)) for vote in found.decisions)
     return replace(found, decisions=votes)
 
 
@@ -244,8 +255,10 @@ def _of_agreement() -> Iterator[Verdict]:
     yield evaluate(several, agreed(several, seen, "reviewer"))
     yield evaluate(several, agreed(several, seen, "reviewer", "second"))
     moved = agreed(plain, seen, "reviewer")
-    everything = replace(moved.decisions[0].binding, manifest="m", evidence="e", champion="c", policy="p")
-    yield evaluate(plain, replace(moved, decisions=(replace(moved.decisions[0], binding=everything),)))
+    for changed in (("files", "metric:val_auc", "champion"), ("policy",), ("datasets",)):
+        yield evaluate(plain, replace(moved, decisions=(before(moved.decisions[0], *changed),)))
+    failed = replace(moved.decisions[0].binding, failed=("same_dataset",))
+    yield evaluate(plain, replace(moved, decisions=(replace(moved.decisions[0], binding=failed),)))
     expiring = policy(more="approvals_expire_after_days: 0.5\n")
     yield evaluate(expiring, agreed(expiring, seen, "reviewer", "second"))
     signing = policy(more="signing: true\n")
@@ -371,7 +384,7 @@ def _of_whoever_acts() -> Iterator[Verdict]:
         replace(given, at=NOW - timedelta(seconds=60)),
         replace(given, at=NOW - timedelta(seconds=61)),
         replace(given, act=replace(act, ref=VersionRef(name="m", version=9))),
-        replace(given, act=replace(act, binding=replace(act.binding, manifest="m", evidence="e"))),
+        replace(given, act=replace(act, binding=_other(act.binding))),
     ):
         yield evaluate(signing, seen, actor=MANAGER, signature=signature)
     assert seen.candidate.manifest
@@ -385,17 +398,20 @@ def _of_whoever_acts() -> Iterator[Verdict]:
     yield evaluate(plain, replace(seen, candidate=replace(seen.candidate, manifest=None), rollback_of=earlier))
 
 
+def _other(binding: Binding) -> Binding:
+    """That of other files and metrics."""
+    return replace(binding, facts={**binding.facts, "files": "0", "metric:val_auc": "0"})
+
+
 def _of_emergencies() -> Iterator[Verdict]:
     asked = DEMANDING.replace("input_example: true", f"validation: {{holdout: '{HOLDOUT}'}}")
     rules = policy(more=f"{asked}break_glass: true\n")
     seen = agreed(rules, facts(evidence(0.5), promoted(champion(0.99))), "reviewer", decision="changes_requested")
-    waiver = Waiver(asked_by=HOLDER, confirmed_by=MANAGER, binding=seen.binding(rules.digest))
+    waiver = Waiver(asked_by=HOLDER, confirmed_by=MANAGER, binding=bound(rules, seen))
     yield evaluate(rules, seen, emergency=waiver)
     both = replace(MANAGER, roles=frozenset({Role.RELEASE_MANAGER, Role.REVIEWER}))
     yield evaluate(policy(), seen, emergency=replace(waiver, asked_by=both, confirmed_by=both))
-    moved = replace(
-        waiver, asked_by=replace(HOLDER, roles=frozenset()), binding=replace(waiver.binding, manifest="m", evidence="e")
-    )
+    moved = replace(waiver, asked_by=replace(HOLDER, roles=frozenset()), binding=_other(waiver.binding))
     yield evaluate(rules, seen, emergency=moved)
     for name, role in (("trainer", Role.RELEASE_MANAGER), ("second", Role.AUDITOR)):
         second = Actor(username=name, name=name, roles=frozenset({role}), person=f"id-{name}")

@@ -133,11 +133,6 @@ class FakeRegistry:
         metric = Metric(name=name, value=value, dataset_name=measured[0], dataset_digest=measured[1])
         self._runs[run.run_id] = replace(run, metrics={**run.metrics, name: metric})
 
-    def log_input(self, ref: VersionRef, dataset: Dataset) -> None:
-        """A data set logged as an input of the version's run, by anybody, at any time."""
-        run = self._runs[self._versions[ref].run_id or ""]
-        self._runs[run.run_id] = replace(run, datasets=(*run.datasets, dataset))
-
     def log_on_run(self, ref: VersionRef, metric: str, value: float) -> None:
         """Another last value of a metric of the version's run, which says of no metric on which data set."""
         run_id, found = self._versions[ref].run_id or "", Metric(name=metric, value=value, at=self._tick())
@@ -158,6 +153,11 @@ class FakeRegistry:
         )
         before = self._logged_models.get(model_id, LoggedModelFacts(model_id=model_id))
         self._logged_models[model_id] = replace(before, metrics=(*before.metrics, said))
+
+    def log_input(self, ref: VersionRef, dataset: Dataset) -> None:
+        """A data set that somebody logs on the version's run."""
+        run_id = self._versions[ref].run_id or ""
+        self._runs[run_id] = replace(self._runs[run_id], datasets=(*self._runs[run_id].datasets, dataset))
 
     def log_curve(self, ref: VersionRef, metric: str, points: Curve) -> None:
         """Values of one metric of the version's run, step by step."""

@@ -85,6 +85,21 @@ def passes(signoff: Signoff, answer: Answer) -> None:
     assert answer == admissions.ALLOWED
 
 
+LOOK_ALIKES = (
+    "champ\N{LATIN SMALL LETTER DOTLESS I}on",
+    "CHAMP\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}ON",
+    "\uff43\uff48\uff41\uff4d\uff50\uff49\uff4f\uff4e",  # full-width
+    "ch\N{CYRILLIC SMALL LETTER A}mpion",
+    "\u0421\u041d\u0410\u041c\u0420\u0406\u041e\u039d",  # Cyrillic and Greek capitals
+    "cham\N{ZERO WIDTH SPACE}pion",
+    "champio\N{COMBINING DIAERESIS}n",
+    "charnpi0n",
+    "chaIIenger",
+    "cha\N{SOFT HYPHEN}llenger",
+    "\N{MATHEMATICAL BOLD SMALL C}hallenger",
+)
+
+
 def beneath(registry: FakeRegistry, what: What, version: int) -> Call:
     """A change of something that this one version names."""
     told = call(registry, what).told[0]
@@ -186,6 +201,14 @@ class TestPromotion:
     ) -> None:
         answer = ask(signoff, alias(registry, "Champion", 2))
         assert "Write it champion" in refused(signoff, answer)
+
+    @pytest.mark.parametrize("written", LOOK_ALIKES)
+    def test_by_an_alias_that_looks_like_a_protected_one_is_refused(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, written: str
+    ) -> None:
+        before = aliases(registry)
+        assert "looks like the protected alias ch" in refused(signoff, ask(signoff, alias(registry, written, 2)))
+        assert aliases(registry) == before
 
     def test_while_somebody_else_holds_the_model_names_them(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
@@ -448,7 +471,9 @@ class TestTags:
         answer = ask(signoff, self.tag(registry, spelled(key), "mine", 1))  # type: ignore[operator]
         assert "Signoff" in refused(signoff, answer)
 
-    @pytest.mark.parametrize("key", [*sorted(OURS), "Signoff.anything", "SIGNOFF.registered_by"])
+    @pytest.mark.parametrize(
+        "key", [*sorted(OURS), "Signoff.anything", "SIGNOFF.registered_by", "appr\N{CYRILLIC SMALL LETTER O}ved_by"]
+    )
     def test_elsewhere_all_but_a_reason(
         self, signoff: Signoff, registry: FakeRegistry, free: VersionRef, key: str
     ) -> None:

@@ -12,7 +12,8 @@ from services.accounts import people
 from services.admission.calls import What
 from services.checks.approvals import wanted
 from services.domain import RegisteredModel, Role, Source, VersionRef
-from services.errors import BadInput, InvalidSettings, NotAllowed, Refused
+from services.errors import BadInput, InvalidSettings, NotAllowed, Refused, StaleDecision
+from services.evidence import Manifest
 from services.gate import GateRefused
 from services.policy import PolicyBook, first_named, parse
 from services.reconciliation import reconciler
@@ -267,6 +268,11 @@ class TestBoth:
             f"{name}/{check}" for name in ("strict", "low-risk") for check in alone[name]
         ]
         assert {check.family for check in verdict.checks} >= {"metric", "approvals", "intact"}
+        assert [check.title for check in verdict.checks if check.family == "approvals"] == [
+            "Approved: 1 by a reviewer (strict)",
+            "Approved: 1 by a reviewer (low-risk)",
+        ]
+        assert verdict.summary().count("It was not submitted for review.") == 1
 
     def test_bind_approvals_so_that_one_given_under_one_policy_is_void(
         self, world: Signoff, registry: FakeRegistry, ref: VersionRef
@@ -426,6 +432,22 @@ class TestADecision:
         with pytest.raises(GateRefused, match="void because the policy changed"):
             releases.promote(both, ref, by="release_manager", reason="Now.")
 
+    def test_made_while_files_are_read_stops_what_was_judged_before_it(
+        self, both: Signoff, registry: FakeRegistry, ref: VersionRef, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reviews.submit(both, ref, by="scientist", comment="x")
+        read = registry.manifest
+
+        def slowly(of: VersionRef) -> Manifest:
+            monkeypatch.setattr(registry, "manifest", read)
+            policies.assign(both, ref, policy="strict", by="release_manager", reason="It is no toy.")
+            return read(of)
+
+        monkeypatch.setattr(registry, "manifest", slowly)
+        with pytest.raises(StaleDecision, match="Which policy judges m was decided meanwhile"):
+            reviews.approve(both, ref, by="reviewer", comment="Right.")
+        assert kinds(both)[-2:] == ["policy:assigned", "approval:refused"]
+
     @pytest.mark.parametrize("role", [role for role in Role if role is not Role.RELEASE_MANAGER])
     def test_is_for_release_managers(self, both: Signoff, ref: VersionRef, role: Role) -> None:
         people.add_account(both.database, username="other", name="O", hashed="!", roles=[role])
@@ -575,6 +597,8 @@ class TestThePages:
 
     def test_rest_takes_the_decision_and_refuses_others(self, both: Signoff, ref: VersionRef) -> None:
         rest, body = Rest(both), {"policy": "low-risk", "reason": "A toy."}
+        verdict = rest.get("/models/m/versions/1/verdict", "viewer").json()
+        assert {check["id"].partition("/")[0] for check in verdict["checks"]} == {"strict", "low-risk"}
         assert "release manager" in refused(
             rest.post("/models/m/policy", "scientist", **body), 403, "PERMISSION_DENIED"
         )

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from services import caretaker, desk, gate
 from services.accounts import people, sessions
 from services.accounts.permissions import FOR_AUTOMATION, may
+from services.checks.bound import bound
 from services.desk import Request
 from services.domain import Action, Actor, Role, Source, VersionRef
 from services.errors import BadInput, InvalidSettings, NotAllowed, Refused
@@ -265,7 +266,7 @@ class TestItsApproval:
 
     def test_is_not_taken_for_a_reviewers_even_where_it_counts(self) -> None:
         policy, seen = parse(LOW, "low.yaml"), approved(facts(evidence(0.95)), "ci")
-        vote = replace(seen.decisions[0], automation=True, binding=seen.binding(policy.digest))
+        vote = replace(seen.decisions[0], automation=True, binding=bound(policy, seen))
         seen = replace(seen, decisions=(vote,))
         verdict = gate.evaluate(policy, seen)
         assert verdict.allowed

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from services import caretaker
 from services.accounts import people
 from services.accounts.permissions import ROLES_FOR
+from services.checks.bound import bound
 from services.domain import Action, Role, VersionRef
 from services.errors import (
     BadInput,
@@ -191,7 +192,7 @@ class TestAsk:
         policy, seen = shown(signoff, weak)
         registry.write_file(weak, "model.skops", b"something else")
         with pytest.raises(StaleDecision):
-            break_glass.ask(signoff, weak, by="break_glass", reason=WHY, seen=seen.binding(policy.digest))
+            break_glass.ask(signoff, weak, by="break_glass", reason=WHY, seen=bound(policy, seen))
         assert open_emergencies(signoff) == []
 
     def test_needs_a_reason(self, signoff: Signoff, weak: VersionRef) -> None:

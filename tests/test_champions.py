@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from services import facts, gate
+from services.checks.bound import bound
 from services.domain import Dataset, VersionRef
 from services.errors import StaleDecision
 from services.evidence import Facts
@@ -84,10 +85,12 @@ class TestTheBar:
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
     ) -> None:
         ref = registry.add_version("m", {"val_auc": 0.97})
-        before = seen(signoff, ref)
+        policy, before = facts.fresh(signoff, ref)
         registry.log_metric(champion, "val_auc", 0.5, OTHER)
+        registry.log_input(champion, OTHER)
+        registry.drop_run(champion)
         after = seen(signoff, ref)
-        assert before.binding("p") == after.binding("p")
+        assert bound(policy, before) == bound(policy, after)
         assert before.champion
         assert after.champion
         assert (before.champion.metrics, before.champion.holdout) == (after.champion.metrics, after.champion.holdout)

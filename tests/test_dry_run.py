@@ -144,7 +144,7 @@ class TestThePast:
             releases.promote(signoff, ref, by="release_manager", reason="x")
         (vote,) = record(signoff)[-1].get("approvals")
         assert vote["void"] == ["the model's files changed"]
-        assert vote["changed"] == ["manifest"]
+        assert vote["changed"] == ["files"]
         assert last(tried(signoff, DEFAULT)).now is Decided.REFUSED
 
     def test_requested_changes_still_stand_in_the_way(self, signoff: Signoff, registry: FakeRegistry) -> None:

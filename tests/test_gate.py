@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.checks.approvals import expired
+from services.checks.bound import bound
 from services.domain import Actor, Dataset, Metric, Role, VersionRef
 from services.evidence import Decision, Evidence, Facts, Released, Submission
 from services.gate import Verdict, automatic, evaluate, wanted
@@ -55,7 +56,7 @@ def promoted(found: Evidence) -> Evidence:
 
 def approved(seen: Facts, *people: str, role: str = "reviewer", decision: str = "approved") -> Facts:
     """The same facts, submitted by ``scientist`` and decided on by ``people`` with what they are now on screen."""
-    binding = seen.binding(POLICY.digest)
+    binding = bound(POLICY, seen)
     submission = Submission(
         id=1,
         ref=seen.candidate.ref,
@@ -84,6 +85,11 @@ def approved(seen: Facts, *people: str, role: str = "reviewer", decision: str = 
         for n, p in enumerate(people)
     )
     return replace(seen, submission=submission, decisions=votes)
+
+
+def before(vote: Decision, *changed: str) -> Decision:
+    """The same vote, given when these facts were others."""
+    return replace(vote, binding=replace(vote.binding, facts={**vote.binding.facts, **dict.fromkeys(changed, "0")}))
 
 
 def failed(verdict: Verdict) -> set[str]:
@@ -184,7 +190,7 @@ class TestApprovals:
     def test_one_person_is_one_vote_across_roles(self) -> None:
         two = parse(GOOD.replace("  - role: reviewer", "  - role: reviewer\n  - role: release_manager"), "p.yaml")
         seen = approved(facts(evidence(0.95)), "a")
-        binding = seen.binding(two.digest)
+        binding = bound(two, seen)
         both = replace(seen.decisions[0], roles=frozenset({"reviewer", "release_manager"}), binding=binding)
         assert failed(evaluate(two, replace(seen, decisions=(both,)))) == {"approvals:release_manager"}
         assert evaluate(two, replace(seen, decisions=(both, replace(both, person="b", person_id="id-b")))).allowed
@@ -199,18 +205,18 @@ class TestApprovals:
         assert "changes" in failed(evaluate(POLICY, replace(seen, decisions=(*seen.decisions, *asking))))
 
     @pytest.mark.parametrize(
-        ("part", "words"),
+        ("fact", "words"),
         [
-            ("manifest", "files changed"),
-            ("evidence", "metrics"),
-            ("champion", "champion"),
+            ("files", "files changed"),
+            ("version", "the version is another one"),
+            ("metric:val_auc", "the metric val_auc or its data set changed"),
+            ("champion", "the champion it is compared with changed"),
             ("policy", "policy changed"),
         ],
     )
-    def test_void_when_what_they_were_bound_to_changed(self, part: str, words: str) -> None:
+    def test_void_when_what_they_were_bound_to_changed(self, fact: str, words: str) -> None:
         seen = approved(facts(evidence(0.95)), "reviewer")
-        stale = replace(seen.decisions[0], binding=replace(seen.decisions[0].binding, **{part: "something else"}))
-        verdict = evaluate(POLICY, replace(seen, decisions=(stale,)))
+        verdict = evaluate(POLICY, replace(seen, decisions=(before(seen.decisions[0], fact),)))
         (check,) = verdict.failed
         assert check.id == "approvals"
         assert words in check.reason
@@ -222,7 +228,7 @@ class TestWhoseApprovalIsWanted:
     def seen(self, *people: str) -> Facts:
         """Submitted, and approved by these reviewers under `TWO`."""
         found = approved(facts(evidence(0.95)), *people)
-        votes = tuple(replace(vote, binding=found.binding(self.TWO.digest)) for vote in found.decisions)
+        votes = tuple(replace(vote, binding=bound(self.TWO, found)) for vote in found.decisions)
         return replace(found, decisions=votes)
 
     def actor(self, username: str, *roles: Role, automation: bool = False) -> Actor:
@@ -252,7 +258,7 @@ class TestWhoseApprovalIsWanted:
     def test_none_where_a_service_has_approved(self) -> None:
         low = parse(GOOD + "risk: low\nautomation: true\n", "p.yaml")
         found = approved(facts(evidence(0.95)), "pipeline", "a")
-        by_service, by_person = (replace(vote, binding=found.binding(low.digest)) for vote in found.decisions)
+        by_service, by_person = (replace(vote, binding=bound(low, found)) for vote in found.decisions)
         alone = replace(found, decisions=(replace(by_service, automation=True),))
         assert automatic(low, alone)
         assert not wanted(self.actor("b", Role.REVIEWER), low, alone)
@@ -317,7 +323,7 @@ class TestWhatElseAPolicyCanAskFor:
     def test_an_approval_of_the_future_counts_not_and_is_not_marked_as_expired(self) -> None:
         policy = policy_with("approvals_expire_after_days: 1\n")
         seen = approved(facts(evidence(0.95)), "a")
-        binding, at = seen.binding(policy.digest), (NOW + timedelta(days=2)).isoformat()
+        binding, at = bound(policy, seen), (NOW + timedelta(days=2)).isoformat()
         vote = replace(seen.decisions[0], binding=binding, at=at)
         (check,) = evaluate(policy, replace(seen, decisions=(vote,))).failed
         assert "lies in the future" in check.reason
@@ -359,7 +365,7 @@ class TestWhatElseAPolicyCanAskFor:
     def test_an_approval_expires_and_never_comes_back(self) -> None:
         policy = policy_with("approvals_expire_after_days: 1\n")
         seen = approved(facts(evidence(0.95)), "a")
-        (vote,) = (replace(d, binding=seen.binding(policy.digest)) for d in seen.decisions)
+        (vote,) = (replace(d, binding=bound(policy, seen)) for d in seen.decisions)
         assert evaluate(policy, replace(seen, decisions=(vote,))).allowed
         late = replace(seen, decisions=(vote,), now=NOW + timedelta(seconds=1))
         (check,) = evaluate(policy, late).failed

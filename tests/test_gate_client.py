@@ -215,6 +215,13 @@ class TestTurns:
                 pass
         waiting.join()
 
+    def test_of_a_training_that_logs_to_what_is_recorded_take_no_place_of_the_others(self, answers: Answers) -> None:
+        asking = gate(answers, in_flight=1)
+        with asking.turn({"kind": "evidence_written", "path": "The metric x"}):
+            begun = time.monotonic()
+            with asking.turn(CHANGE), asking.turn({"kind": "tag_set"}):
+                assert time.monotonic() - begun < 1
+
 
 class Bucket:
     """A store that gives out addresses to upload to."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.checks.bound import bound
 from services.checks.emergency import WAIVABLE
 from services.domain import Actor, Role
 from services.evidence import Facts, Waiver
@@ -40,7 +41,7 @@ ASKER, SECOND = person("a", Role.BREAK_GLASS), person("b", Role.RELEASE_MANAGER)
 
 
 def judged(rules: Policy, seen: Facts, first: Actor = ASKER, second: Actor | None = SECOND) -> Verdict:
-    waiver = Waiver(asked_by=first, confirmed_by=second, binding=seen.binding(rules.digest))
+    waiver = Waiver(asked_by=first, confirmed_by=second, binding=bound(rules, seen))
     return evaluate(rules, seen, emergency=waiver)
 
 
@@ -65,13 +66,13 @@ class TestWaived:
     def test_is_only_what_failed(self) -> None:
         seen = approved(facts(evidence(0.95)), "r")
         rules = policy()
-        votes = tuple(replace(vote, binding=seen.binding(rules.digest)) for vote in seen.decisions)
+        votes = tuple(replace(vote, binding=bound(rules, seen)) for vote in seen.decisions)
         assert judged(rules, replace(seen, decisions=votes)).waived == ()
 
     def test_goes_past_requested_changes_and_names_who_asked_for_them(self) -> None:
         rules = policy()
         seen = approved(facts(evidence(0.95)), "r", decision="changes_requested")
-        votes = tuple(replace(vote, binding=seen.binding(rules.digest)) for vote in seen.decisions)
+        votes = tuple(replace(vote, binding=bound(rules, seen)) for vote in seen.decisions)
         verdict = judged(rules, replace(seen, decisions=votes))
         assert verdict.allowed
         assert next(check for check in verdict.waived if check.id == "changes").value == "r"
@@ -110,10 +111,11 @@ class TestNeverWaived:
         second = person(username, Role.BREAK_GLASS, Role.RELEASE_MANAGER)
         assert failed(judged(policy(), facts(evidence(0.95)), second=second)) == {"second_person"}
 
-    @pytest.mark.parametrize("part", ["manifest", "evidence", "champion", "policy"])
-    def test_that_nothing_changed_since_it_was_asked_for(self, part: str) -> None:
+    @pytest.mark.parametrize("fact", ["files", "version", "metric:val_auc", "champion", "policy"])
+    def test_that_nothing_changed_since_it_was_asked_for(self, fact: str) -> None:
         rules, seen = policy(), facts(evidence(0.95), champion())
-        asked = replace(seen.binding(rules.digest), **{part: "something else"})
+        now = bound(rules, seen)
+        asked = replace(now, facts={**now.facts, fact: "something else"})
         waiver = Waiver(asked_by=ASKER, confirmed_by=SECOND, binding=asked)
         assert failed(evaluate(rules, seen, emergency=waiver)) == {"as_asked"}
 

@@ -183,6 +183,7 @@ class TestPromotion:
             releases.promote(strict, ref, by="release_manager", reason="Now.")
         assert registry.version(ref).stage == "Staging"
         on_record(strict, ref, sha256=HOLDOUT)
+        reviews.approve(strict, ref, by="reviewer", comment="It holds on our data.")
         assert releases.promote(strict, ref, by="release_manager", reason="Now.").event
         assert kinds(strict)[-1] == "promotion:confirmed"
 
@@ -197,13 +198,27 @@ class TestPromotion:
         waived = {check.id: check.value for check in record(strict)[-1].verdict.checks if "validation" in check.id}
         assert waived == {"validation:report": "waived", "validation:improvement": "waived"}
 
-    def test_an_approval_given_before_still_counts(
+    def test_an_approval_given_before_does_not_count_as_nobody_who_approved_has_seen_it(
         self, strict: Signoff, registry: FakeRegistry, ref: VersionRef
     ) -> None:
         reviews.submit(strict, ref, by="scientist", comment="Please.")
         reviews.approve(strict, ref, by="reviewer", comment="If it holds on our data.")
         on_record(strict, ref, sha256=HOLDOUT)
-        assert releases.promote(strict, ref, by="release_manager", reason="It does.").event
+        words = "checks validation:report, validation:improvement failed then and pass now"
+        with pytest.raises(GateRefused, match=words):
+            releases.promote(strict, ref, by="release_manager", reason="It does.")
+        assert registry.version(ref).stage == "Staging"
+
+    def test_an_approval_given_after_one_counts_whatever_is_validated_later(
+        self, strict: Signoff, registry: FakeRegistry, ref: VersionRef
+    ) -> None:
+        on_record(strict, ref, sha256=HOLDOUT)
+        approve(strict, ref)
+        on_record(strict, ref, sha256=HOLDOUT, gain=0.03)
+        event = releases.promote(strict, ref, by="release_manager", reason="It does.").event
+        assert event
+        (said,) = [check.reason for check in event.verdict.checks if check.id == "approvals"]
+        assert "since then there are other validations" in said
 
 
 class TestDryRun:

@@ -17,7 +17,7 @@ import httpx
 import mlflow
 import pytest
 import requests
-from mlflow.entities import LoggedModelStatus, Param, RunTag
+from mlflow.entities import LoggedModelInput, LoggedModelStatus, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.request_header import registry as headers
 
@@ -150,6 +150,21 @@ TRICKS: dict[str, tuple[str, str, Any]] = {
         "POST",
         f"{API}/registered-models/alias",
         {"name": "tricked", "alias": "Champion", "version": "2"},
+    ),
+    "alias, a look-alike": (
+        "POST",
+        f"{API}/registered-models/alias",
+        {"name": "tricked", "alias": "champ\N{LATIN SMALL LETTER DOTLESS I}on", "version": "2"},
+    ),
+    "alias, in full width": (
+        "POST",
+        f"{API}/registered-models/alias",
+        {"name": "tricked", "alias": "\uff43\uff48\uff41\uff4d\uff50\uff49\uff4f\uff4e", "version": "2"},
+    ),
+    "tag, a look-alike": (
+        "POST",
+        f"{API}/model-versions/set-tag",
+        {"name": "tricked", "version": "2", "key": "appr\N{CYRILLIC SMALL LETTER O}ved_by", "value": "me"},
     ),
     "alias deleted": ("DELETE", f"{API}/registered-models/alias", {"name": "tricked", "alias": "champion"}),
     "tag": (
@@ -596,6 +611,8 @@ class TestTheBar:
         after = client.get_run(run_id).to_dictionary(), client.get_logged_model(model_id).to_dictionary()
         assert after == before
         assert client.get_run(other).data.metrics == {}
+        client.log_inputs(other, models=[LoggedModelInput(model_id)])  # as the runs of our validations do
+        client.log_metric(other, "candidate_roc_auc", 0.9)
 
     def test_is_anybodys_where_nothing_is_recorded(self, server: Gated) -> None:
         """A version that was only registered keeps nobody from training on."""

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from services import caretaker
 from services.accounts import people
 from services.accounts.permissions import ROLES_FOR
+from services.checks.bound import bound
 from services.domain import Action, Role, VersionRef
 from services.errors import (
     BadInput,
@@ -140,7 +141,7 @@ class TestPromote:
         policy, seen = shown(signoff, ready)
         registry.write_file(ready, "model.skops", b"something else")
         with pytest.raises(StaleDecision):
-            releases.promote(signoff, ready, by="release_manager", reason="x", seen=seen.binding(policy.digest))
+            releases.promote(signoff, ready, by="release_manager", reason="x", seen=bound(policy, seen))
         assert registry.writes == []
 
     def test_without_a_reason_is_bad_input(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:

@@ -9,6 +9,7 @@ import pytest
 from services import facts
 from services.accounts import people
 from services.accounts.permissions import may
+from services.checks.bound import bound
 from services.domain import Action, Actor, Role, Status, VersionRef
 from services.errors import (
     BadInput,
@@ -151,7 +152,7 @@ class TestApprove:
             other = registry.add_version("m", {"val_auc": 0.91})
             registry.set_stage(other, "Production")
         with pytest.raises(StaleDecision, match=change):
-            reviews.approve(signoff, submitted, by="reviewer", comment="x", seen=seen.binding(policy.digest))
+            reviews.approve(signoff, submitted, by="reviewer", comment="x", seen=bound(policy, seen))
         assert kinds(signoff)[-1] == "approval:refused"
         assert "approved_by" not in registry.version(submitted).tags
 

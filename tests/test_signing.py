@@ -171,7 +171,7 @@ class TestEveryAct:
             act=Act.of(action, policy, seen),
             at=signoff.now(),
         )
-        binding = replace(good.act.binding, manifest="0" * 64)
+        binding = replace(good.act.binding, facts={**good.act.binding.facts, "files": "0" * 64})
         elsewhere = Action.ARCHIVE if action is not Action.ARCHIVE else Action.PROMOTE
         forged = {
             "somebody else": replace(good, username="reviewer2"),

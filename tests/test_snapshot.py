@@ -133,7 +133,7 @@ class TestReader:
         now[0] = 100.0
         calls = registry.calls
         assert reader.remembered(registry.version(ref)).manifest == first
-        assert registry.calls - calls == 3, "version, run and listing, but no manifest"
+        assert registry.calls - calls == 4, "version, run, listing and place, but no manifest"
         registry.write_file(ref, "more", b"x")
         now[0] = 200.0
         assert reader.remembered(registry.version(ref)).manifest != first

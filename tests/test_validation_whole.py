@@ -129,4 +129,7 @@ def test_a_candidate_goes_to_production_because_it_was_validated(
     assert gain is not None
     assert gain.least_gain is not None
     assert gain.least_gain > 0
+    with pytest.raises(GateRefused, match="failed then and pass now"):
+        releases.promote(strict, line, by="release_manager", reason="Better, and approved before anybody knew.")
+    reviews.approve(strict, line, by="reviewer", comment="Better on our holdout.")
     assert releases.promote(strict, line, by="release_manager", reason="Better, and not by chance.").event

@@ -19,6 +19,7 @@ from services.admission.outside import Free, Meaning, Move, Nothing, Refusal, Sc
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import NotAllowed, OutcomeUnknown, PromotionConflict, Refused, SignoffError
 from services.gate import GateRefused, Verdict
+from services.letters import skeleton
 from services.record import mirror
 from services.record.ledger import Event
 from services.signoff import Signoff
@@ -160,7 +161,7 @@ def _understood(signoff: Signoff, call: Call) -> tuple[Scene, Move, Meaning | No
     told = call.told[0]
     scene = standing.scene(signoff, told.model, told.versions)
     number = call.version if call.version is not None else told.model.aliases.get(call.alias, 0)
-    free_alias = call.alias and call.alias.casefold() not in signoff.policies.protected_aliases
+    free_alias = call.alias and skeleton(call.alias) not in map(skeleton, signoff.policies.protected_aliases)
     ref = VersionRef(name=call.name, version=max(number, 1))
     move = Move(
         ref=ref,

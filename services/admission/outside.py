@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from services.domain import Action, ModelVersion, RegisteredModel, Stage, VersionRef
+from services.letters import skeleton
 from services.policy import Policy
 from services.steps.changes import State
 
@@ -161,8 +162,8 @@ def _champion_already(scene: Scene, ref: VersionRef) -> Nothing:
 def _alias_set(scene: Scene, move: Move, alias: str) -> Meaning:
     ref, number = move.ref, move.ref.version
     champion, candidate = scene.policy.rules.champion, scene.policy.rules.candidate
-    if other := _misspelt(alias, champion.alias, candidate.alias):
-        return Refusal(sentence=f"{alias} is the protected alias {other} in other letters. Write it {other}.")
+    if other := _mistaken_for(alias, champion.alias, candidate.alias):
+        return Refusal(sentence=f"{alias} looks like the protected alias {other}. Write it {other}, or choose another.")
     if alias == champion.alias:
         if scene.is_champion(number):
             return _champion_already(scene, ref)
@@ -189,8 +190,11 @@ def _alias_deleted(scene: Scene, move: Move, alias: str) -> Meaning:
     return Free()
 
 
-def _misspelt(alias: str, *protected: str) -> str | None:
-    return next((name for name in protected if alias != name and alias.casefold() == name.casefold()), None)
+def _mistaken_for(alias: str, *protected: str) -> str | None:
+    """The protected alias that another one looks like, without being one."""
+    if alias in protected:
+        return None
+    return next((name for name in protected if skeleton(alias) == skeleton(name)), None)
 
 
 def _listed(numbers: list[int]) -> str:

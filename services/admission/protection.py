@@ -14,6 +14,7 @@ from services.admission.calls import BENEATH, Call, Told, What
 from services.admission.outside import Scene, Standing
 from services.domain import ModelVersion
 from services.errors import Refused
+from services.letters import skeleton
 from services.reconciliation.drift import Seen
 from services.record import mirror
 from services.record.mirror import EVERYWHERE, OURS, REGISTERED_BY
@@ -23,6 +24,9 @@ from services.tables import known_models
 IS_PROMPT = "mlflow.prompt.is_prompt"
 """Hides a registered model, and on one version all of its versions, from every search."""
 
+_OURS_AS_SEEN = frozenset(map(skeleton, OURS))
+_EVERYWHERE_AS_SEEN = frozenset(map(skeleton, EVERYWHERE))
+_SIGNOFF_AS_SEEN = skeleton("signoff.")
 _BENEATH = {
     What.FILES_WRITTEN: "{what} cannot be written: the files of {ref} are there, which {why}",
     What.FILES_DELETED: "{what} cannot be deleted: the files of {ref} are there, which {why}",
@@ -75,15 +79,15 @@ def _tag(signoff: Signoff, call: Call) -> None:
     version = next(v for v in told.versions if v.ref.version == call.version)
     if key.casefold() == REGISTERED_BY:
         raise Refused(f"{key} says who registered {version.ref}. It is written with the version, and stays.")
-    if not (_is_of_every_record(key) or key.casefold() in OURS) or _is_as_recorded(signoff, version, call):
+    if not (_is_of_every_record(key) or skeleton(key) in _OURS_AS_SEEN) or _is_as_recorded(signoff, version, call):
         return
     if _is_of_every_record(key) or standing.standings(signoff, told.model.name, [version]):
         raise Refused(f"{key} of {version.ref} is part of the public record, which only Signoff writes. {_hint(key)}")
 
 
 def _is_of_every_record(key: str) -> bool:
-    """Whether a tag says something of ours on any version, also on one that has no record."""
-    return key.casefold() in EVERYWHERE or key.casefold().startswith("signoff.")
+    """Whether a tag says something of ours on any version, also on one that has no record, or looks as if it did."""
+    return skeleton(key) in _EVERYWHERE_AS_SEEN or skeleton(key).startswith(_SIGNOFF_AS_SEEN)
 
 
 def _not_hiding(call: Call, key: str) -> None:

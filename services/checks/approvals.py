@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from services.checks.bound import bound
 from services.domain import Actor, Role
-from services.evidence import Decision, Elsewhere, Ended, Facts, Finding
+from services.evidence import Decision, Elsewhere, Ended, Facts, Finding, ahead
 from services.policy import ApprovalRule, Policy, Rules
 from services.verdict import Check
 
@@ -22,16 +23,18 @@ Seats: TypeAlias = Mapping[str, Role]
 
 def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str, ...]:
     """Why a decision no longer counts, in words; empty when it does."""
-    reasons = [*decision.binding.differences(facts.binding(policy.digest))]
+    now, approved = bound(policy, facts), decision.decision == APPROVED
+    # Evidence that arrives later must not let anything through: it voids approvals, and never a request for changes.
+    reasons = [*(decision.binding.voided(now) if approved else decision.binding.differences(now, substance=True))]
     for one in policy.each:
         if _too_old(decision, one.rules, facts):
             days = one.rules.approvals_expire_after_days
             reasons.append(f"it expired after {days:g} day{'' if days == 1 else 's'}")
-        elif facts.ahead(datetime.fromisoformat(decision.at)):
+        elif ahead(datetime.fromisoformat(decision.at), facts.now):
             reasons.append(f"its time, {decision.at[:16]}, lies in the future")
         if decision.automation and not one.rules.automation:
             reasons.append(f"policy {one.rules.name} lets no automation approve")
-        if one.rules.signing and decision.decision == APPROVED and not decision.signed:
+        if one.rules.signing and approved and not decision.signed:
             reasons.append("it was not signed")
     return tuple(dict.fromkeys(reasons))
 
@@ -201,6 +204,7 @@ def _approved(rule: ApprovalRule, seats: Seats, automatic: Decision | None, poli
         if (reasons := void_reasons(decision, policy, facts))
     ]
     enough = len(voters) >= rule.count
+    since = _since(policy, facts) if enough or automatic else ""
     reason = f"{len(voters)} of {rule.count} approvals by a {role} who is neither author nor submitter"
     if enough:
         reason = f"Approved by {', '.join(voters)}"
@@ -214,8 +218,20 @@ def _approved(rule: ApprovalRule, seats: Seats, automatic: Decision | None, poli
         passed=enough or automatic is not None,
         value="automatic" if automatic and not enough else f"{len(voters)} of {rule.count}",
         threshold=f"{asked}, or automatic" if policy.rules.automation else asked,
-        reason=reason + ".",
+        reason=f"{reason}{since}.",
     )
+
+
+def _since(policy: Policy, facts: Facts) -> str:
+    """What arrived after an approval that counts: it changed no answer, but nobody who approved has seen it."""
+    now = bound(policy, facts)
+    changed = dict.fromkeys(
+        words
+        for decision in facts.decisions
+        if decision.decision == APPROVED and not void_reasons(decision, policy, facts)
+        for words in decision.binding.differences(now, substance=False)
+    )
+    return f"; since then {' and '.join(changed)}" if changed else ""
 
 
 def _counting(policy: Policy, facts: Facts) -> Votes:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from services.accounts import permissions
 from services.checks.approvals import barred
+from services.checks.bound import bound
 from services.domain import Action, Actor
 from services.evidence import Facts, Waiver
 from services.policy import Policy
@@ -45,7 +46,7 @@ def emergency(policy: Policy, facts: Facts, waiver: Waiver) -> Iterator[Check]:
     yield _asked(waiver.asked_by)
     if waiver.confirmed_by is not None:
         yield _second(facts, waiver.asked_by, waiver.confirmed_by)
-    changed = waiver.binding.differences(facts.binding(policy.digest))
+    changed = waiver.binding.differences(bound(policy, facts), substance=True)
     yield Check(
         id="as_asked",
         title="Nothing changed since it was asked for",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from services.checks.view import Question, View, answered
 from services.evidence import Facts
 from services.place import foreign_run
 from services.policy import Policy
@@ -11,32 +12,37 @@ from services.verdict import Check
 
 
 def place(policy: Policy, facts: Facts) -> Iterator[Check]:
-    """Every check of this family that the policy asks for."""
-    yield _one_place(facts)
+    """The answer to every question of this family that the policy asks."""
+    yield from answered(questions(policy), policy, facts)
+
+
+def questions(policy: Policy) -> Iterator[Question]:
+    """Every check of this family that the policy asks for, with the facts it reads."""
+    reads = frozenset({"version", "files", "place", "unreadable"})
+    yield Question(id="place", reads=reads, answer=_one_place)
     if policy.rules.guarded_files == "required":
-        yield _guarded(facts)
+        yield Question(id="guarded_files", reads=frozenset({"version", "place"}), answer=_guarded)
 
 
-def _one_place(facts: Facts) -> Check:
+def _one_place(view: View) -> Check:
     """What was judged is what MLflow loads, and its metrics are those of the run that made it."""
-    candidate = facts.candidate
-    found, version = candidate.place, candidate.version
+    found, manifest, ref, source = view.place, view.manifest, view.ref, view.source
     value = f"{found.words}, {'guarded' if found.guarded else 'unguarded'}" if found else "unknown"
-    if candidate.unreadable:
-        problem = candidate.unreadable
+    if view.unreadable:
+        problem = view.unreadable
     elif found is None:
-        problem = f"MLflow does not say where the files of {candidate.ref} are."
+        problem = f"MLflow does not say where the files of {ref} are."
     elif found.others:
         value = " and ".join((found.words, *found.others))
         problem = (
-            f"MLflow reads the source {version.source} of {candidate.ref} from two places: {value}. "
+            f"MLflow reads the source {source} of {ref} from two places: {value}. "
             "Which one wins depends on how it is loaded. Register the one that is meant by its own address, such as "
             "models:/m-…."
         )
-    elif candidate.manifest is None or not candidate.manifest.files:
-        problem = f"There is no file of {candidate.ref} in {found.words} ({found.uri})."
+    elif manifest is None or not manifest.files:
+        problem = f"There is no file of {ref} in {found.words} ({found.uri})."
     else:
-        problem = foreign_run(found, candidate.ref, version.run_id)
+        problem = foreign_run(found, ref, view.run_id)
     return Check(
         id="place",
         title="Files are in one place, made by its own run",
@@ -47,8 +53,8 @@ def _one_place(facts: Facts) -> Check:
     )
 
 
-def _guarded(facts: Facts) -> Check:
-    found = facts.candidate.place
+def _guarded(view: View) -> Check:
+    found = view.place
     guarded = found is not None and found.guarded
     why = found.unguarded_because if found else "MLflow does not say where they are"
     return Check(
@@ -59,5 +65,5 @@ def _guarded(facts: Facts) -> Check:
         threshold="guarded",
         reason="The hook in the MLflow server sees every change of its files."
         if guarded
-        else f"The files of {facts.candidate.ref} are unguarded: {why}.",
+        else f"The files of {view.ref} are unguarded: {why}.",
     )

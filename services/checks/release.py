@@ -8,7 +8,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from services.domain import Actor
-from services.evidence import Facts
+from services.evidence import Facts, ahead
 from services.policy import Policy
 from services.verdict import Check
 
@@ -39,7 +39,7 @@ def _staged(limit: float, facts: Facts) -> Check:
     # Rounded down, so that what is shown is under the limit exactly when the time is.
     value = f"{math.floor(seconds / (HOUR / 10)) / 10} hours" if seconds is not None else "not submitted"
     reason = f"It has been in review for {value}" if seconds is not None else "It was not submitted"
-    if since and facts.ahead(since):
+    if since and ahead(since, facts.now):
         reason = f"Its submission is dated {since:%Y-%m-%d %H:%M}, which lies in the future"
     wanted = f"{limit:g} hour{'' if limit == 1 else 's'}"
     return Check(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
+from services.checks.view import Question, View, answered
 from services.evidence import Facts
 from services.policy import Policy
 from services.validation.record import Validation
@@ -11,25 +13,34 @@ from services.validation.report import Interval, MetricResult
 from services.validation.rule import ValidationRule
 from services.verdict import Check
 
+READS = frozenset({"version", "files", "champion", "champion_files", "validations", "rollback"})
+
 
 def validation(policy: Policy, facts: Facts) -> Iterator[Check]:
     """Both checks, where the policy asks for a validation."""
-    rule = policy.rules.validation
-    if rule is None:
-        return
-    found = next((one for one in facts.validations if not void_reasons(one, facts, rule)), None)
-    yield _report(rule, found, facts)
-    yield _improvement(rule, found, facts)
+    yield from answered(questions(policy), policy, facts)
 
 
-def void_reasons(found: Validation, facts: Facts, rule: ValidationRule | None = None) -> tuple[str, ...]:
-    """Why a validation does not count, in words: what it was made on has changed, or ``rule`` asks for another."""
-    champion = facts.champion
+def questions(policy: Policy) -> Iterator[Question]:
+    """Both checks with the facts they read, where the policy asks for a validation."""
+    if (rule := policy.rules.validation) is not None:
+        yield Question(id="validation:report", reads=READS, answer=partial(_report, rule))
+        yield Question(id="validation:improvement", reads=READS, answer=partial(_improvement, rule))
+
+
+def outdated(found: Validation, policy: Policy, facts: Facts, *, by_rule: bool = True) -> tuple[str, ...]:
+    """Why a validation does not count, in words; ``by_rule``: also where the policy asks for another one."""
+    return _void(found, View(policy, facts, READS), policy.rules.validation if by_rule else None)
+
+
+def _void(found: Validation, view: View, rule: ValidationRule | None) -> tuple[str, ...]:
+    """What it was made on has changed, or ``rule`` asks for another."""
+    champion, manifest = view.champion, view.manifest
     reasons = found.differences(
-        manifest=facts.candidate.manifest.digest if facts.candidate.manifest else None,
+        manifest=manifest.digest if manifest else None,
         champion=champion.ref if champion else None,
-        champion_identity=champion.version.identity if champion else None,
-        files=champion.manifest_digest if champion else None,
+        champion_identity=champion.identity if champion else None,
+        files=view.champion_files,
     )
     if rule is None:
         return reasons
@@ -41,27 +52,34 @@ def void_reasons(found: Validation, facts: Facts, rule: ValidationRule | None = 
     return (*reasons, *asked)
 
 
-def _report(rule: ValidationRule, found: Validation | None, facts: Facts) -> Check:
-    against = f", against {facts.champion.ref}" if facts.champion else ""
+def _counting(rule: ValidationRule, view: View) -> Validation | None:
+    """The newest that counts."""
+    return next((one for one in view.validations if not _void(one, view, rule)), None)
+
+
+def _report(rule: ValidationRule, view: View) -> Check:
+    found, champion = _counting(rule, view), view.champion
+    against = f", against {champion.ref}" if champion else ""
     wanted = f"holdout {rule.holdout[:8]}{against}, {_percent(rule.confidence)} confidence"
     title = f"Validated on holdout {rule.holdout[:8]}"
 
     def answer(passed: bool, value: str, reason: str) -> Check:
         return Check(id="validation:report", title=title, passed=passed, value=value, threshold=wanted, reason=reason)
 
-    if facts.rollback_of is not None:
+    if view.rollback:
         return answer(True, "waived", "Waived: a rollback returns to a version that was released before.")
     if found is not None:
         rows, by = found.report.holdout.rows, found.by
         return answer(True, f"record #{found.seq}, {rows} rows", f"It was validated on {rows} rows, asked for by {by}.")
-    if not facts.validations:
-        return answer(False, "no validation", f"{facts.candidate.ref} was not validated; {wanted} is needed.")
-    newest = facts.validations[0]
-    why = " and ".join(void_reasons(newest, facts, rule))
+    if not view.validations:
+        return answer(False, "no validation", f"{view.ref} was not validated; {wanted} is needed.")
+    newest = view.validations[0]
+    why = " and ".join(_void(newest, view, rule))
     return answer(False, f"record #{newest.seq} does not count", f"Validation #{newest.seq} does not count: {why}.")
 
 
-def _improvement(rule: ValidationRule, found: Validation | None, facts: Facts) -> Check:
+def _improvement(rule: ValidationRule, view: View) -> Check:
+    found, champion = _counting(rule, view), view.champion
     metric = _metric(rule, found)
     name, limit = rule.metric or (metric.name if metric else "the key metric"), rule.min_improvement
     threshold = f"lower end of the {_percent(rule.confidence)} interval > {limit:.6g}"
@@ -72,16 +90,16 @@ def _improvement(rule: ValidationRule, found: Validation | None, facts: Facts) -
             id="validation:improvement", title=title, passed=passed, value=value, threshold=threshold, reason=reason
         )
 
-    if facts.rollback_of is not None:
+    if view.rollback:
         return answer(True, "waived", "Waived: a rollback returns to a version that was released before.")
     if found is None:
         return answer(False, "no evidence", "No validation that counts says how much better it is.")
-    if facts.champion is None:
+    if champion is None:
         return answer(True, "no champion", "There is no champion to compare with.")
     if metric is None or metric.gain is None or metric.interval is None or metric.least_gain is None:
         return answer(False, "no evidence", f"Validation #{found.seq} compares no {name}.")
     value = f"{metric.gain:+.4g} ({_ends(metric.interval, metric.greater_is_better)}, {found.report.holdout.rows} rows)"
-    words = f"The gain in {name} over {facts.champion.ref} is {value}"
+    words = f"The gain in {name} over {champion.ref} is {value}"
     if metric.least_gain > limit:
         return answer(True, value, f"{words}.")
     why = "that is not enough evidence" if metric.gain > limit else "that is not better by enough"

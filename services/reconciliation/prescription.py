@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from services import tables
 from services.domain import VersionRef
-from services.evidence import digest
+from services.evidence import Binding, digest
 from services.reconciliation.drift import Seen, SeenVersion
 from services.record import mirror
 from services.tables import events, known_models
@@ -139,7 +139,7 @@ def bytes_of(connection: Connection, ref: VersionRef, identity: str) -> tuple[st
         .order_by(two.seq.desc())
         .limit(1)
     ).one_or_none()
-    named = [(row.binding["manifest"], row.seq) for row in (*([submission] if submission else []), *votes)]
+    named = [(Binding.from_json(row.binding).files, row.seq) for row in (*([submission] if submission else []), *votes)]
     if release:
         named.append((release.manifest_digest, release.seq))
     return max(((digest, seq) for digest, seq in named if digest), key=lambda item: item[1], default=None)

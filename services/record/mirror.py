@@ -126,7 +126,7 @@ def prescribed(connection: Connection, ref: VersionRef, identity: str) -> dict[s
     ).one_or_none()
     if submission and submission.status != BYPASSED:
         tags["approval_status"] = _shown(submission.status)
-        tags["signoff.digest"] = submission.binding["manifest"]
+        tags["signoff.digest"] = submission.manifest or ""
         votes = connection.execute(
             sa.select(decisions).where(decisions.c.submission == submission.id).order_by(decisions.c.seq)
         ).all()

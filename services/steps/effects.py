@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -151,21 +151,14 @@ _SAYS_NOTHING = frozenset({"restoration", "transition"})
 """Changes nothing that the tags say, and may be about a version without any."""
 
 
-def ask_for_new_approvals(
-    connection: Connection, model: str, event: Event, *, unless: Callable[[Any], bool] = lambda _: False
-) -> None:
-    """Let what is approved wait for review again: what the approvals were bound to has changed for the whole model.
-
-    ``unless`` is asked about each submission, a row of ``submissions``.
-    """
+def ask_for_new_approvals(connection: Connection, model: str, event: Event) -> None:
+    """Let what is approved wait for review again: what the approvals were bound to has changed for the whole model."""
     for row in connection.execute(
-        sa.select(submissions).where(
+        sa.select(submissions.c.id, submissions.c.version).where(
             submissions.c.model == model,
             submissions.c.status.in_([Status.APPROVED.value, Status.AUTO_APPROVED.value]),
         )
     ).all():
-        if unless(row):
-            continue
         connection.execute(submissions.update().where(submissions.c.id == row.id).values(status=Status.PENDING.value))
         mirror.ask(connection, VersionRef(name=model, version=row.version), event.seq)
 
@@ -179,7 +172,7 @@ def set_status(connection: Connection, ref: VersionRef, status: str) -> None:
     )
 
 
-def vote(connection: Connection, submission: int, event: Event, decision: str, binding: dict[str, str | None]) -> None:
+def vote(connection: Connection, submission: int, event: Event, decision: str, binding: dict[str, Any]) -> None:
     """Store one person's decision on a submission."""
     connection.execute(
         decisions.insert().values(

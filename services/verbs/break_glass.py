@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from services import assignments, expiry, facts, gate
 from services.accounts import people
+from services.checks.bound import bound
 from services.database import Database, database_time
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import PromotionConflict, Refused
@@ -74,14 +75,14 @@ def ask(
 
         def first(policy: Policy, now: Facts) -> None:
             if not is_champion(policy, now):
-                waiver = Waiver(asked_by=actor, binding=now.binding(policy.digest))
+                waiver = Waiver(asked_by=actor, binding=bound(policy, now))
                 refuse_before_files(signoff, policy, now, emergency=waiver)
 
         policy, now = facts.fresh(signoff, ref, first=first)
         if is_champion(policy, now):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
         require_as_seen(seen, policy, now, "Look again.")
-        binding = now.binding(policy.digest)
+        binding = bound(policy, now)
 
         def judge(_: object, present: Facts, who: Actor) -> Said:
             waiver = Waiver(asked_by=who, binding=binding)
@@ -91,7 +92,7 @@ def ask(
         assignments.at_first_sight(signoff, now.model, ref, actor)
         with signoff.database.reading() as connection:
             before = emergencies.waiting(connection, ref, now.candidate.version.identity)
-        if before and not before.binding.differences(binding):
+        if before and not before.binding.differences(binding, substance=True):
             return Outcome(ref=ref, event=None, message=f"{before.asked_by} has asked for {ref} already.")
         with signoff.database.writing() as connection:
             slots.require(connection, slot)

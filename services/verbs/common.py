@@ -15,6 +15,7 @@ from services import facts, gate, signing
 from services.accounts import people, permissions, sessions
 from services.bars import REGISTERED_BY
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED
+from services.checks.bound import bound
 from services.checks.signing import signed
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import (
@@ -157,7 +158,7 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
 
 def require_as_seen(binding: Binding | None, policy: Policy, seen: Facts, advice: str) -> None:
     """Raise `StaleDecision` when anything of what was on screen, if anything was, has changed since."""
-    if binding and (changed := binding.differences(seen.binding(policy.digest))):
+    if binding and (changed := binding.differences(bound(policy, seen))):
         raise StaleDecision(f"Since you opened {seen.candidate.ref}, {' and '.join(changed)}. {advice}")
 
 
@@ -249,7 +250,7 @@ def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None =
         "champion": champion.ref.version if champion else None,
         "champion_metrics": metrics(champion) if champion else {},
         **({"approved_automatically": True} if gate.automatic(policy, seen) else {}),
-        "binding": seen.binding(policy.digest).as_json(),
+        "binding": bound(policy, seen).as_json(),
         "approvals": votes(policy, seen, APPROVED),
         **({"changes_requested": asked} if (asked := votes(policy, seen, CHANGES_REQUESTED)) else {}),
         "facts": recorded(policy, seen),

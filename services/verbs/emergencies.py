@@ -110,13 +110,13 @@ _QUERY = sa.select(table, (table.c.expires_at <= database_time()).label("expired
 
 
 def _from(connection: Connection, row: Any) -> Emergency:
-    ref, manifest = VersionRef(name=row.model, version=row.version), row.binding["manifest"]
-    known = Known(ref=ref, identity=row.identity, manifest=manifest or None, run_id=None, model_id=None)
+    ref, binding = VersionRef(name=row.model, version=row.version), Binding.from_json(row.binding)
+    known = Known(ref=ref, identity=row.identity, manifest=binding.files or None, run_id=None, model_id=None)
     return Emergency(
         seq=row.seq,
         ref=ref,
         identity=row.identity,
-        binding=Binding(**row.binding),
+        binding=binding,
         asked_by=row.asked_by,
         asked_by_id=row.asked_by_id,
         reason=row.reason,

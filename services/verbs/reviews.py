@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from services import assignments, facts, gate
 from services.accounts import people, permissions
+from services.checks.bound import bound
 from services.checks.data_sets import unnamed
 from services.domain import Action, Actor, Source, Stage, Status, VersionRef
 from services.errors import BadInput, NotAllowed, PromotionConflict, Refused, SelfApproval
@@ -256,7 +257,7 @@ def _decide(
         submission = judge(seen, actor)
         require_as_seen(binding, policy, seen, "Look again, then decide.")
         found = _addressed(signoff, findings, seen, submission, by)
-        now = seen.binding(policy.digest)
+        now = bound(policy, seen)
         if not found and any(
             d.person_id == actor.person and d.decision == vote and not gate.void_reasons(d, policy, seen)
             for d in seen.decisions
@@ -289,7 +290,7 @@ def _decide(
             )
             effects.vote(connection, submission.id, event, vote, now.as_json())
             effects.raise_findings(connection, submission, event, found)
-            effects.set_status(connection, ref, _status(policy, facts.again(signoff, connection, seen)))
+            effects.set_status(connection, ref, status(policy, facts.again(signoff, connection, seen)))
             mirror.ask(connection, ref, event.seq)
     mirror.flush(signoff)
     done = "sent back with changes requested" if action is Action.REQUEST_CHANGES else "approved"
@@ -405,7 +406,7 @@ def _addressed(
     return tuple(draft for draft in asked if (draft.text, draft.severity, draft.owner, draft.due) not in raised)
 
 
-def _status(policy: Policy, seen: Facts) -> str:
+def status(policy: Policy, seen: Facts) -> str:
     """The status the votes add up to."""
     failed = {check.family for check in gate.evaluate(policy, seen).failed}
     if "changes" in failed:

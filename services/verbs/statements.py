@@ -6,23 +6,23 @@ approvals are bound to, and counts for no candidate in which the person had a ha
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from contextlib import suppress
 
-from sqlalchemy.engine import Connection
-
-from services import bars, champions, facts
+from services import champions, facts
 from services.accounts import people, permissions
-from services.domain import Action, Actor, Dataset, ModelVersion, Source, VersionRef
-from services.errors import BadInput, Refused
-from services.evidence import Known, Statement
+from services.checks.data_sets import silent
+from services.domain import Action, Dataset, ModelVersion, Source, Status, VersionRef
+from services.errors import BadInput, Refused, SignoffError
+from services.evidence import Statement
 from services.record import ledger, mirror
-from services.record.ledger import Entry, Kind
+from services.record.ledger import Entry, Event, Kind
 from services.signoff import Signoff
 from services.steps import effects
 from services.tables import statements
+from services.verbs import reviews
 from services.verbs.common import acting, refusals_recorded, words
 from services.verbs.reviews import Outcome
+from services.views import inbox
 
 MAX_NAME, MAX_DIGEST = 500, 64
 """Characters of a data set's name and digest; MLflow's own digests have eight."""
@@ -87,8 +87,7 @@ def state_dataset(
                     seq=event.seq,
                 )
             )
-            effects.ask_for_new_approvals(connection, ref.name, event, unless=partial(_had_a_hand, connection, actor))
-        mirror.flush(signoff)
+    _ask_for_new_approvals(signoff, ref, event)
     return Outcome(ref=ref, event=event, message=f"It is stated that {ref} was measured on {name} ({digest[:8]}).")
 
 
@@ -104,7 +103,7 @@ def _silent_champion(signoff: Signoff, ref: VersionRef) -> ModelVersion:
     if champion is None or champion.ref != ref:
         signoff.registry.version(ref)
         raise Refused(f"{ref} is not the champion; the data set of a champion is all that can be stated.")
-    if champion.holdout:
+    if champion.holdout and not silent(policy, champion):
         named = ", ".join(f"{one.name} ({one.digest[:8]})" for one in champion.holdout)
         raise Refused(f"{ref} names its data set itself: {named}. A statement would change nothing.")
     if not any(one.rules.same_dataset for one in policy.each):
@@ -112,16 +111,21 @@ def _silent_champion(signoff: Signoff, ref: VersionRef) -> ModelVersion:
     return champion.version
 
 
-def _had_a_hand(connection: Connection, actor: Actor, submission: Any) -> bool:
-    """Whether the statement does not count for a submission, so that its approvals stay as they are."""
-    known = Known(
-        ref=VersionRef(name=submission.model, version=submission.version),
-        identity=submission.identity,
-        manifest=submission.manifest,
-        run_id=submission.run_id,
-        model_id=submission.model_id,
-    )
-    return not {actor.person, actor.username}.isdisjoint(bars.recorded(connection, known))
+def _ask_for_new_approvals(signoff: Signoff, ref: VersionRef, event: Event) -> None:
+    """Let what was approved before wait for review again, where the statement lets a check pass that had failed.
+
+    It is what pages show; the gate counts the votes itself, whatever this has come to.
+    """
+    for submission in inbox.queue(signoff, Status.APPROVED, Status.AUTO_APPROVED):
+        if submission.ref.name != ref.name:
+            continue
+        with suppress(SignoffError):
+            status = reviews.status(*facts.shown(signoff, submission.ref))
+            if status == Status.PENDING:
+                with signoff.database.writing() as connection:
+                    effects.set_status(connection, submission.ref, status)
+                    mirror.ask(connection, submission.ref, event.seq)
+    mirror.flush(signoff)
 
 
 def _part(text: str, what: str, limit: int) -> str:

@@ -10,7 +10,9 @@ from functools import cached_property
 
 from services import facts, gate
 from services.accounts import people, permissions
-from services.checks.validation import void_reasons as outdated
+from services.checks.bound import bound
+from services.checks.data_sets import silent
+from services.checks.validation import outdated
 from services.domain import Action, Actor, ModelVersion, Role, RunFacts, Stage, Status, VersionRef
 from services.errors import RegistryUnavailable
 from services.evidence import Binding, Decision, Facts, Statement
@@ -82,7 +84,7 @@ class Dossier:
     @property
     def binding(self) -> Binding:
         """What a decision made on this dossier is bound to."""
-        return self.facts.binding(self.policy.digest)
+        return bound(self.policy, self.facts)
 
     @property
     def is_champion(self) -> bool:
@@ -93,10 +95,7 @@ class Dossier:
     def without_data_set(self) -> VersionRef | None:
         """The champion whose data set a reviewer can state, because it names none and the policy compares them."""
         champion = self.facts.champion or (self.facts.candidate if self.is_champion else None)
-        silent = (
-            champion is not None and not champion.holdout and any(one.rules.same_dataset for one in self.policy.each)
-        )
-        return champion.ref if champion and silent else None
+        return champion.ref if champion and silent(self.policy, champion) else None
 
     @property
     def status(self) -> str | None:
@@ -137,7 +136,7 @@ class Dossier:
 
     def outdated(self, validation: Validation) -> tuple[str, ...]:
         """Why a validation does not count under the policy that judges now; empty when it does."""
-        reasons = (outdated(validation, self.facts, one.rules.validation) for one in self.policy.each)
+        reasons = (outdated(validation, one, self.facts) for one in self.policy.each)
         return tuple(dict.fromkeys(reason for found in reasons for reason in found))
 
     def actions(self, actor: Actor) -> tuple[Action, ...]:
