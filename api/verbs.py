@@ -17,12 +17,13 @@ from api.parameters import VERSION, WITHOUT_NUL, Day, Name, Version
 from services import desk
 from services.accounts.people import MAX_USERNAME
 from services.desk import Request
-from services.domain import Action, Source, VersionRef
+from services.domain import Action, Dataset, Source, VersionRef
 from services.evidence import MAX_FINDING, FindingDraft, Severity
 from services.verbs import policies
 from services.verbs.common import MAX_COMMENT
 from services.verbs.idempotency import MAX_KEY
 from services.verbs.reviews import MAX_FINDINGS, Outcome
+from services.verbs.statements import MAX_DIGEST, MAX_NAME
 
 router = APIRouter(tags=["verbs"], responses=CHANGING)
 
@@ -83,6 +84,20 @@ class Reason(BaseModel):
     def words(self) -> str:
         """Whichever they are called."""
         return self.reason
+
+
+class DatasetBody(BaseModel):
+    """A data set, as MLflow names it in the input of a run."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=WITHOUT_NUL)]
+    digest: Annotated[str, Field(min_length=1, max_length=MAX_DIGEST, pattern=WITHOUT_NUL)]
+
+
+class Stated(Comment):
+    """The data set that a champion was measured on, and how the reviewer knows."""
+
+    dataset: DatasetBody
 
 
 class Rollback(Reason):
@@ -150,6 +165,14 @@ def request_changes(caller: ByBearer, name: Name, version: Version, body: Change
     found = tuple(one.draft for one in body.findings) if isinstance(body, Changes) else ()
     ref = parameters.version(name, version)
     return perform(caller, Action.REQUEST_CHANGES, ref, body.words, key, findings=found)
+
+
+@router.post("/models/{name}/versions/{version}/statements")
+def state_dataset(caller: ByBearer, name: Name, version: Version, body: Stated, key: Key = None) -> Done:
+    """State on which data set the champion was measured, where it names none. It is shown as the word of a person."""
+    stated = Dataset(name=body.dataset.name, digest=body.dataset.digest, context="")
+    ref = parameters.version(name, version)
+    return perform(caller, Action.STATE_DATASET, ref, body.words, key, dataset=stated)
 
 
 @router.post("/models/{name}/versions/{version}/reject")

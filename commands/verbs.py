@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
     """Add every verb to the command line."""
     for verb, words in _VERBS.items():
         app.command(verb, help=words)(_of(verb))
-    for command in (check, rollback, transition, history, compare, production, reconcile):
+    for command in (check, state_dataset, rollback, transition, history, compare, production, reconcile):
         app.command()(command)
 
 
@@ -53,6 +53,23 @@ def act(verb: str, model: str, version: str, comment: str, key: str | None, *, a
     """Have one verb carried out, and say what was done; ``more`` is the rest of its body."""
     with waiting(f"{model}/v{version}: {verb.replace('-', ' ').rpartition('/')[2]}"):
         done = remote.post(f"{remote.version_path(model, version)}/{verb}", {"comment": comment, **more}, key=key)
+    answer(done, done["message"], as_json=as_json)
+
+
+def state_dataset(
+    model: Model,
+    version: Version,
+    *,
+    name: Annotated[str, typer.Option("--name", help="The data set's name, as later runs log it.")],
+    digest: Annotated[str, typer.Option("--digest", help="Its digest, as MLflow shows it beside the name.")],
+    comment: Comment,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """State on which data set the champion was measured, where it names none itself."""
+    with waiting(f"{model}/v{version}: stating its data set"):
+        body = {"comment": comment, "dataset": {"name": name, "digest": digest}}
+        done = remote.post(f"{remote.version_path(model, version)}/statements", body, key=key)
     answer(done, done["message"], as_json=as_json)
 
 

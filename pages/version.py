@@ -2,7 +2,18 @@
 
 import streamlit as st
 
-from components import comparison, conversation, decision, dossier, emergencies, findings, policies, record, validating
+from components import (
+    comparison,
+    conversation,
+    decision,
+    dossier,
+    emergencies,
+    findings,
+    policies,
+    record,
+    statements,
+    validating,
+)
 from components.acting import act_and_move_on, outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
@@ -26,8 +37,9 @@ def render(session: Session) -> None:
             act_and_move_on(session, request)
         if request := decision.decision_box(found, session.user) or confirmed:
             act_and_move_on(session, request)
-        if request := findings.panel(found, session.user):
-            act_and_move_on(session, request)
+        for panel in (findings.panel, statements.panel):
+            if request := panel(found, session.user):
+                act_and_move_on(session, request)
         dossier.lifecycle(found, uri)
         tabs(session, found)
 

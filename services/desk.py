@@ -10,13 +10,23 @@ from pydantic import SecretStr
 
 from services.accounts import people
 from services.accounts.tokens import Scope
-from services.domain import Action, Source, VersionRef
+from services.domain import Action, Dataset, Source, VersionRef
 from services.errors import BadInput
 from services.evidence import Binding, FindingDraft
 from services.reconciliation import reconciler
 from services.signoff import Signoff
 from services.validation.jobs import Wanted
-from services.verbs import automation, break_glass, findings, idempotency, policies, releases, reviews, validations
+from services.verbs import (
+    automation,
+    break_glass,
+    findings,
+    idempotency,
+    policies,
+    releases,
+    reviews,
+    statements,
+    validations,
+)
 from services.verbs.common import refusals_recorded
 from services.verbs.reviews import Outcome
 
@@ -47,6 +57,7 @@ SUBJECTS = {
     Action.ASSIGN_POLICY: "policy",
     Action.RESOLVE: "finding",
     Action.REOPEN: "finding",
+    Action.STATE_DATASET: "statement",
 }
 """What a token can be used for, and what the record calls it. The others name what they are about by a number alone, so
 that a request's ``ref`` does not say which model a scope would have to cover; a finding must be one of ``ref``."""
@@ -67,7 +78,7 @@ class Request:
     for one, when it is to be confirmed, withdrawn or reviewed; ``justified`` is what the review found. ``password``
     is what the person signs with, where the policy asks for it; it is shown, kept and recorded nowhere. ``wanted`` is
     what a version is to be validated on, and ``validation`` the one that is to be cancelled. ``policy`` is the
-    name of the one that is to judge the model.
+    name of the one that is to judge the model, and ``dataset`` is what is stated about the champion ``ref``.
     """
 
     action: Action
@@ -82,6 +93,7 @@ class Request:
     wanted: Wanted | None = None
     policy: str = ""
     validation: int = 0
+    dataset: Dataset | None = None
     password: SecretStr | None = field(default=None, repr=False, compare=False)
 
 
@@ -149,6 +161,7 @@ def _as_json(request: Request) -> dict[str, Any]:
         "justified": request.justified,
         **({"wanted": request.wanted.told} if request.wanted else {}),
         **({"validation": request.validation} if request.validation else {}),
+        **({"dataset": [request.dataset.name, request.dataset.digest]} if request.dataset else {}),
         **({"policy": request.policy} if request.policy else {}),
     }
 
@@ -209,6 +222,10 @@ def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Out
         return findings.resolve(signoff, request.ref, request.finding, by=by, comment=request.words, source=source)
     if request.action is Action.REOPEN:
         return findings.reopen(signoff, request.ref, request.finding, by=by, comment=request.words, source=source)
+    if request.action is Action.STATE_DATASET:
+        return statements.state_dataset(
+            signoff, request.ref, request.dataset, by=by, comment=request.words, source=source
+        )
     if request.action is Action.RESTORE:
         return reconciler.restore(signoff, request.deviation, by=by, reason=request.words, source=source)
     if request.action is Action.ADOPT:

@@ -270,6 +270,7 @@ class Action(StrEnum):
     REJECT = "reject"
     RESOLVE = "resolve"
     REOPEN = "reopen"
+    STATE_DATASET = "state_dataset"
     WITHDRAW = "withdraw"
     PROMOTE = "promote"
     ROLLBACK = "rollback"

@@ -78,6 +78,39 @@ class Manifest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Released:
+    """What the promotion of a champion recorded about it: event ``seq``, metrics, data sets and manifest digest."""
+
+    seq: int
+    measured: Mapping[str, Measurement]
+    datasets: tuple[Dataset, ...]
+    manifest: str | None
+    source: MetricSource | None = None
+    """Who was believed then; a policy of today does not choose again."""
+
+    @property
+    def judged(self) -> Mapping[str, Measurement]:
+        """What was said by those who were believed."""
+        return {name: Measurement(values=found.of(self.source)) for name, found in self.measured.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """A reviewer's word that a champion was measured on a data set. MLflow says nothing of it.
+
+    ``by`` is the username, ``person`` the id; ``at`` is ISO 8601 UTC, ``seq`` its event.
+    """
+
+    dataset: str
+    digest: str
+    comment: str
+    by: str
+    person: str
+    at: str
+    seq: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """One version with what its run and logged model say. ``manifest`` is None when its bytes were not read.
 
@@ -100,6 +133,11 @@ class Evidence:
     """Where its files lie; None where that was not asked: enough to compare, never to decide."""
     unreadable: str = ""
     """Why its files cannot be read from there, in words; empty where they can, or were not asked for."""
+    released: Released | None = None
+    """Of a champion: what its promotion recorded. It counts, whatever MLflow says today; None: it was not promoted
+    here."""
+    stated: tuple[Statement, ...] = ()
+    """Of a champion: the last statement of each person about its data set, oldest first."""
 
     @property
     def ref(self) -> VersionRef:
@@ -119,7 +157,9 @@ class Evidence:
 
     @cached_property
     def measured(self) -> Mapping[str, Measurement]:
-        """Everything that run and logged model say of each metric, by name."""
+        """Everything that run and logged model say of each metric, by name; of a champion, said at its promotion."""
+        if self.released:
+            return self.released.judged
         return measurements(
             self.run.metrics.values() if self.run else (), self.logged_model.metrics if self.logged_model else ()
         )
@@ -157,8 +197,17 @@ class Evidence:
         by_metric = {dataset for measured in found for dataset in measured.datasets(source)}
         if by_metric:
             return tuple(sorted(by_metric, key=lambda dataset: (dataset.name, dataset.digest)))
+        if self.released:
+            return self.released.datasets
         logged = self.run.datasets if self.run else ()
         return tuple(d for d in logged if d.context.lower() in {"eval", "evaluation", "test", "validation", "holdout"})
+
+    @property
+    def manifest_digest(self) -> str | None:
+        """Digest of its files; None where they could not be read."""
+        if self.released and self.released.manifest:
+            return self.released.manifest
+        return self.manifest.digest if self.manifest else None
 
     @property
     def claimed_author(self) -> str | None:
@@ -185,6 +234,8 @@ _CHANGED = {
     "champion_files": "the champion's files changed",
     "champion_metric": "the champion's metric {} changed",
     "champion_datasets": "the data sets of the champion's run changed",
+    "champion_recorded": "the champion was promoted here, or its record is gone",
+    "champion_statements": "what is stated about the champion's data set changed",
     "validations": "there are other validations",
     "policy": "the policy changed",
 }
@@ -303,6 +354,21 @@ class Submission:
     def owner(self) -> str:
         """Username of the person who answers for it, or of the client that proposed it."""
         return self.taken_by or self.submitted_by
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How the last review, or the last time in Production, of exactly this version ended.
+
+    ``how`` is what was done: ``rejected``, ``withdrawn``, ``archived``; or what put ``successor`` in its place:
+    ``promote``, ``rollback``, ``emergency``. ``at`` is ISO 8601 UTC, ``words`` are those of who did it.
+    """
+
+    how: str
+    by: str
+    at: str
+    words: str
+    successor: int | None = None
 
 
 class Severity(StrEnum):
@@ -441,6 +507,8 @@ class Facts:
     """Everybody whose own this version is, as `services.bars` tells it: id or name → why, in words."""
     submission: Submission | None = None
     decisions: tuple[Decision, ...] = field(default=())
+    ended: Ended | None = None
+    """Where nothing is submitted: how that came about; None where it never was in review or in Production."""
     author: str | None = None
     """Who trained it, as claimed when the run was first submitted."""
     findings: tuple[Finding, ...] = ()
@@ -455,3 +523,9 @@ class Facts:
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
     bindings: dict[str, Binding] = field(init=False, default_factory=dict, compare=False, repr=False)
     """By the digest of a policy, what a decision under it is bound to: kept by `services.checks.bound`, else empty."""
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """What is stated about the champion's data set, by persons who had no hand in the candidate."""
+        stated = self.champion.stated if self.champion else ()
+        return tuple(one for one in stated if one.person not in self.bars and one.by not in self.bars)

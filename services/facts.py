@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import assignments, bars
+from services import assignments, bars, champions
+from services.champions import Records
 from services.domain import ArtifactEntry, ModelVersion, RegisteredModel, Status, VersionRef
-from services.errors import FilesUnreadable, NotFound, SignoffError, StoreUnavailable
-from services.evidence import Binding, Decision, Evidence, Facts, Finding, Known, Severity, Submission
+from services.errors import FilesUnreadable, InvalidSettings, NotFound, SignoffError, StoreUnavailable
+from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Known, Severity, Submission
 from services.policy import Policy
+from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.snapshot import champion_of
-from services.tables import decisions, emergencies, findings, promotions, submissions
+from services.tables import decisions, emergencies, events, findings, promotions, submissions
 from services.validation.record import validations_of
 
 MAX_ARTIFACTS, MAX_ARTIFACT = 20, 1_000_000
@@ -73,17 +77,25 @@ def fresh(
         return policy, again(signoff, connection, seen)
 
 
-def again(signoff: Signoff, connection: Connection, seen: Facts) -> Facts:
-    """The same facts at this moment, as far as they are in our own tables; what was read of MLflow stays as it is."""
+def again(signoff: Signoff, connection: Connection, seen: Facts, records: Records | None = None) -> Facts:
+    """The same facts at this moment, as far as they are in our own tables; what was read of MLflow stays as it is.
+
+    Args:
+        records: `champions_recorded` of all models of a list; None: what is recorded of this champion is read.
+    """
     version, known = seen.candidate.version, Known.of(seen.candidate)
+    if records is None or not records.cover(seen.champion):
+        records = champions.recorded(connection, [seen.champion.version] if seen.champion else [])
     submission = open_submission(connection, version)
     return replace(
         seen,
         now=signoff.now(),
+        champion=records.of(seen.champion),
         author=bars.author_of(connection, seen.candidate),
         bars=bars.of_candidate(connection, seen.candidate),
         assigned=assignments.assigned(connection, version.ref.name),
         submission=submission,
+        ended=None if submission else ended(connection, version),
         decisions=latest_decisions(connection, submission),
         findings=_findings(connection, bars.same(known, findings)),
         elsewhere=bars.elsewhere(connection, known),
@@ -92,17 +104,37 @@ def again(signoff: Signoff, connection: Connection, seen: Facts) -> Facts:
     )
 
 
-def shown(signoff: Signoff, ref: VersionRef) -> tuple[Policy, Facts]:
-    """Facts for a page: from the snapshot and from memory, at most about a minute old."""
+def shown(signoff: Signoff, ref: VersionRef, records: Records | None = None) -> tuple[Policy, Facts]:
+    """Facts for a page: from the snapshot and from memory, at most about a minute old.
+
+    Args:
+        records: `champions_recorded` of all models of a list, which is then read once.
+    """
     snapshot = signoff.snapshot.current
     model = snapshot.models.get(ref.name)
     if model is None:
         raise NotFound(f"There is no {ref} in the registry.")
-    return remembered(signoff, ref, model, snapshot.versions.get(ref.name, ()))
+    return remembered(signoff, ref, model, snapshot.versions.get(ref.name, ()), records)
+
+
+def champions_recorded(signoff: Signoff, names: Iterable[str]) -> Records:
+    """What is recorded of the champions of some models, as the snapshot has them."""
+    found, judges = [], assignments.judges(signoff)
+    for name in set(names):
+        with suppress(InvalidSettings):  # where no policy judges a model, each of its versions says so
+            if model := signoff.snapshot.current.models.get(name):
+                versions = signoff.snapshot.current.versions.get(name, ())
+                found.append(_champion(judges.match(model), model, versions))
+    with signoff.database.reading() as connection:
+        return champions.recorded(connection, [version for version in found if version])
 
 
 def remembered(
-    signoff: Signoff, ref: VersionRef, model: RegisteredModel, versions: tuple[ModelVersion, ...]
+    signoff: Signoff,
+    ref: VersionRef,
+    model: RegisteredModel,
+    versions: tuple[ModelVersion, ...],
+    records: Records | None = None,
 ) -> tuple[Policy, Facts]:
     """Facts about ``model`` and its ``versions`` as given; their evidence is at most about a minute old."""
     version = next((version for version in versions if version.ref == ref), None)
@@ -122,7 +154,7 @@ def remembered(
         bars={},
     )
     with signoff.database.reading() as connection:
-        return policy, again(signoff, connection, seen)
+        return policy, again(signoff, connection, seen, records)
 
 
 def _read_for(
@@ -165,6 +197,18 @@ def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersi
     return champion_of(model, versions, alias=target.alias, stage=target.stage)
 
 
+def champion(signoff: Signoff, name: str) -> tuple[Policy, Evidence | None]:
+    """The champion of a model as MLflow and the record have it now, without its files; raises as `fresh`."""
+    model = signoff.registry.model(name)
+    policy = assignments.judging(signoff, model)
+    found = _champion(policy, model, signoff.registry.versions(name))
+    if found is None:
+        return policy, None
+    evidence = signoff.reader.without_files(found.ref).preferring(policy.metric_source)
+    with signoff.database.reading() as connection:
+        return policy, champions.recorded(connection, [found]).of(evidence)
+
+
 def open_submission(connection: Connection, version: ModelVersion) -> Submission | None:
     """The open submission of exactly this version; one of an earlier version of the same number does not count."""
     row = connection.execute(
@@ -175,6 +219,40 @@ def open_submission(connection: Connection, version: ModelVersion) -> Submission
         )
     ).one_or_none()
     return submission_from(row) if row is not None and row.identity == version.identity else None
+
+
+_ENDINGS = {
+    Kind.REJECTION_CONFIRMED: "rejected",
+    Kind.WITHDRAWAL_CONFIRMED: "withdrawn",
+    Kind.ARCHIVAL_CONFIRMED: "archived",
+}
+
+
+def ended(connection: Connection, version: ModelVersion) -> Ended | None:
+    """What last took exactly this version out of review or out of Production; None when nothing did."""
+    own = sa.and_(events.c.version == version.ref.version, events.c.kind.in_([kind.value for kind in _ENDINGS]))
+    row = connection.execute(
+        sa.select(events.c.kind, events.c.body, promotions.c.version.label("released"), promotions.c.action)
+        .select_from(events.outerjoin(promotions, promotions.c.seq == events.c.seq))
+        .where(
+            events.c.model == version.ref.name,
+            sa.or_(own, promotions.c.version == version.ref.version, promotions.c.replaced == version.ref.version),
+        )
+        .order_by(events.c.seq.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None or row.released == version.ref.version:
+        return None
+    body = json.loads(row.body)
+    if row.released is not None:
+        if datetime.fromisoformat(body["at"]) < version.created_at:
+            return None  # it replaced an earlier version of the same number
+        how, successor = row.action, row.released
+    elif body["details"]["identity"] != version.identity:
+        return None
+    else:
+        how, successor = _ENDINGS[Kind(row.kind)], None
+    return Ended(how=how, by=body["actor"], at=body["at"], words=body["comment"], successor=successor)
 
 
 def latest_decisions(connection: Connection, submission: Submission | None) -> tuple[Decision, ...]:

@@ -119,6 +119,14 @@ class Reader:
             for v in versions
         )
 
+    def measured_now(self, versions: Sequence[ModelVersion]) -> tuple[Evidence, ...]:
+        """`measured` with nothing remembered; pages remember what it finds."""
+        with self._lock:
+            for version in versions:
+                self._memory.pop(("run", version.run_id or ""), None)
+                self._memory.pop(("model", version.model_id or ""), None)
+        return self.measured(versions)
+
     def runs(self, run_ids: Iterable[str]) -> Mapping[str, RunFacts]:
         """Many runs in one call for all that are not remembered; missing ones are left out."""
         return self._many("run", run_ids, self._registry.runs)

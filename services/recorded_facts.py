@@ -6,7 +6,7 @@ Both directions are here. Bounded: what is left out is counted, and reading it b
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -29,7 +29,8 @@ from services.domain import (
     Signature,
     VersionRef,
 )
-from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Submission
+from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Released, Statement, Submission
+from services.measurements import measurements
 from services.place import Place
 from services.policy import Assignment, Policy
 from services.record import mirror
@@ -53,9 +54,10 @@ _NEVER = datetime.fromtimestamp(0, tz=UTC)
 def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
     """The part of an event's details that only judging again needs, as plain JSON."""
     candidate, run, manifest = seen.candidate, seen.candidate.run, seen.candidate.manifest
-    submission = seen.submission
+    submission, champion = seen.submission, seen.champion
     return {
         "judged_at": seen.now.isoformat(),
+        **({"metric_source": candidate.preferred.value} if candidate.preferred else {}),
         "ready": candidate.version.ready,
         "has_run": run is not None,
         "run_deleted": run is not None and run.deleted,
@@ -72,7 +74,9 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "tags": _tags(candidate.version.tags, policy),
         "model_tags": _tags(seen.model.tags, policy),
         "inputs": _inputs(candidate),
-        "champion_datasets": _inputs(seen.champion),
+        "champion_datasets": _inputs(champion),
+        **({"champion_stated": [asdict(one) for one in champion.stated]} if champion and champion.stated else {}),
+        **({"champion_released": champion.released.seq} if champion and champion.released else {}),
         "champion_run_deleted": bool(seen.champion and seen.champion.run and seen.champion.run.deleted),
         "validations": [one.as_json() for one in seen.validations if not outdated(one, policy, seen, by_rule=False)][
             :MAX_VALIDATIONS
@@ -247,6 +251,19 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
     return Rebuilt(facts=facts, actor=actor, details=details, kept=kept)
 
 
+def released_in(event: Event) -> Released:
+    """What a promotion recorded about the version that it put into Production."""
+    details = event.body["details"]
+    logged_model = _by_logged_model(details["metrics"])
+    return Released(
+        seq=event.seq,
+        measured=measurements(_by_run(details["metrics"]).values(), logged_model.metrics if logged_model else ()),
+        datasets=_logged(details["facts"]["inputs"]),
+        manifest=details["manifest_digest"],
+        source=MetricSource(believed) if (believed := details["facts"].get("metric_source")) else None,
+    )
+
+
 def _candidate(ref: VersionRef, details: Mapping[str, Any], kept: Mapping[str, Any] | None) -> Evidence:
     version = ModelVersion(
         ref=ref,
@@ -304,7 +321,13 @@ def _champion(name: str, details: Mapping[str, Any], kept: Mapping[str, Any] | N
         deleted=bool(kept and kept["champion_run_deleted"]),
     )
     version = ModelVersion(ref=ref, created_at=_NEVER, updated_at=_NEVER)
-    return Evidence(version=version, run=run, logged_model=_by_logged_model(details["champion_metrics"]))
+    found = Evidence(version=version, run=run, logged_model=_by_logged_model(details["champion_metrics"]))
+    if kept is None:
+        return found
+    known, stated = None, kept.get("champion_stated", ())
+    if let_in := kept.get("champion_released"):
+        known = Released(seq=let_in, measured=found.measured, datasets=run.datasets, manifest=None)
+    return replace(found, released=known, stated=tuple(Statement(**one) for one in stated))
 
 
 def _validations(facts: Facts, kept: Mapping[str, Any] | None) -> tuple[Validation, ...]:

@@ -185,6 +185,23 @@ findings = Table(  # what reviewers found in a version
     Index("ix_findings_model_id", "model_id"),
 )
 
+statements = Table(  # what reviewers state about the data set of a champion that names none
+    "statements",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(512), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("dataset", String(500), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("by", String(256), nullable=False),
+    Column("by_id", PERSON, nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Index("ix_statements_model", "model", "version"),
+)
+
 intents = Table(
     "intents",
     metadata,

@@ -12,7 +12,17 @@ from pathlib import Path
 
 from services.checks.bound import bound
 from services.domain import Action, Actor, LoggedModelFacts, Metric, MetricSource, Role, VersionRef
-from services.evidence import Binding, Elsewhere, Evidence, Facts, Finding, Manifest, Severity, Waiver
+from services.evidence import (
+    Binding,
+    Elsewhere,
+    Evidence,
+    Facts,
+    Finding,
+    Manifest,
+    Severity,
+    Statement,
+    Waiver,
+)
 from services.gate import evaluate
 from services.mlflow import stores
 from services.place import Place, PlaceKind
@@ -24,7 +34,7 @@ from services.validation.report import HoldoutFacts, Interval
 from services.validation.subjects import Subject
 from services.verdict import Check, Verdict
 from tests.fakes import START
-from tests.test_gate import NOW, OTHER_DATA, approved, before, champion, evidence, facts
+from tests.test_gate import NOW, OTHER_DATA, approved, before, champion, evidence, facts, promoted
 from tests.test_policy import GOOD
 from tests.validation import report
 
@@ -203,23 +213,37 @@ def _of_comparisons() -> Iterator[Verdict]:
     never_worse = metric("min_absolute_change: 0")
     nan = float("nan")
     for mine, theirs in ((0.95, 0.92), (0.92, 0.92), (0.9, 0.92), (None, 0.92), (nan, 0.92), (0.95, None), (0.95, nan)):
-        yield evaluate(never_worse, facts(evidence(mine), champion(theirs)))
+        yield evaluate(never_worse, facts(evidence(mine), promoted(champion(theirs))))
     yield evaluate(never_worse, facts(evidence(0.95)))
     for rules in (metric("min_absolute_change: 0.02"), metric("min_absolute_change: -0.02")):
-        yield evaluate(rules, facts(evidence(0.93), champion(0.92)))
+        yield evaluate(rules, facts(evidence(0.93), promoted(champion(0.92))))
     relative = losing("min_relative_change: 0.1")
     for mine, theirs in ((0.2, 0.25), (0.25, 0.25), (0.24, 0.25), (0.24, 0.0)):
-        yield evaluate(relative, facts(evidence(mine), champion(theirs)))
-    yield evaluate(losing("min_relative_change: -0.1"), facts(evidence(0.26), champion(0.25)))
+        yield evaluate(relative, facts(evidence(mine), promoted(champion(theirs))))
+    yield evaluate(losing("min_relative_change: -0.1"), facts(evidence(0.26), promoted(champion(0.25))))
     plain = policy()
-    yield evaluate(plain, facts(evidence(0.95, dataset=OTHER_DATA), champion()))
-    yield evaluate(plain, facts(evidence(0.95, dataset=None), champion()))
-    yield evaluate(plain, facts(evidence(0.95), champion(dataset=None)))
+    yield evaluate(never_worse, facts(evidence(0.95), champion()))
+    yield evaluate(plain, facts(evidence(0.95, dataset=OTHER_DATA), promoted(champion())))
+    yield evaluate(plain, facts(evidence(0.95, dataset=None), promoted(champion())))
+    silent = promoted(champion(dataset=None))
+    yield evaluate(plain, facts(evidence(0.95), silent))
+    word = Statement(
+        dataset="holdout",
+        digest="aaaaaaaa",
+        comment="The notebook of that day has it.",
+        by="reviewer",
+        person="id-reviewer",
+        at=START.isoformat(),
+        seq=8,
+    )
+    yield evaluate(plain, facts(evidence(0.95), replace(silent, stated=(word,))))
+    own = {"id-reviewer": "reviewer is recorded as its author"}
+    yield evaluate(plain, replace(facts(evidence(0.95), replace(silent, stated=(word,))), bars=own))
     both = evidence(0.95, dataset=replace(OTHER_DATA, digest="bbbbbbbbb"))
     assert both.run
     second = Metric(name="val_f1", value=0.9, dataset_name="third", dataset_digest="cccccccc")
     metrics = {**both.run.metrics, "val_f1": second}
-    yield evaluate(plain, facts(replace(both, run=replace(both.run, metrics=metrics)), champion()))
+    yield evaluate(plain, facts(replace(both, run=replace(both.run, metrics=metrics)), promoted(champion())))
 
 
 def _of_agreement() -> Iterator[Verdict]:
@@ -294,7 +318,7 @@ def _of_validations() -> Iterator[Verdict]:
         wanted = f"validation: {{holdout: '{HOLDOUT}', confidence: 0.95{rule}}}\n"
         return evaluate(policy(more=wanted), replace(seen, validations=found))
 
-    seen = facts(evidence(0.95), champion())
+    seen = facts(evidence(0.95), promoted(champion()))
     fits = _validation(seen)
     yield judged(seen)
     yield judged(seen, fits)
@@ -347,7 +371,7 @@ def _validation(seen: Facts, *, sha256: str = HOLDOUT, within: float = 0.01, con
 
 
 def _of_whoever_acts() -> Iterator[Verdict]:
-    plain, signing, seen = policy(), policy(more="signing: true\n"), facts(evidence(0.95), champion())
+    plain, signing, seen = policy(), policy(more="signing: true\n"), facts(evidence(0.95), promoted(champion()))
     yield evaluate(plain, seen, actor=HOLDER)
     yield evaluate(plain, seen, actor=MANAGER)
     yield evaluate(plain, seen, actor=Actor(username="nobody", name="N", roles=frozenset()))
@@ -382,7 +406,7 @@ def _other(binding: Binding) -> Binding:
 def _of_emergencies() -> Iterator[Verdict]:
     asked = DEMANDING.replace("input_example: true", f"validation: {{holdout: '{HOLDOUT}'}}")
     rules = policy(more=f"{asked}break_glass: true\n")
-    seen = agreed(rules, facts(evidence(0.5), champion(0.99)), "reviewer", decision="changes_requested")
+    seen = agreed(rules, facts(evidence(0.5), promoted(champion(0.99))), "reviewer", decision="changes_requested")
     waiver = Waiver(asked_by=HOLDER, confirmed_by=MANAGER, binding=bound(rules, seen))
     yield evaluate(rules, seen, emergency=waiver)
     both = replace(MANAGER, roles=frozenset({Role.RELEASE_MANAGER, Role.REVIEWER}))

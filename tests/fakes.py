@@ -126,6 +126,13 @@ class FakeRegistry:
         )
         return ref
 
+    def log_metric(self, ref: VersionRef, name: str, value: float, dataset: Dataset | None = HOLDOUT) -> None:
+        """A metric written to the version's run by anybody, at any time."""
+        run = self._runs[self._versions[ref].run_id or ""]
+        measured = (dataset.name, dataset.digest) if dataset else (None, None)
+        metric = Metric(name=name, value=value, dataset_name=measured[0], dataset_digest=measured[1])
+        self._runs[run.run_id] = replace(run, metrics={**run.metrics, name: metric})
+
     def log_on_run(self, ref: VersionRef, metric: str, value: float) -> None:
         """Another last value of a metric of the version's run, which says of no metric on which data set."""
         run_id, found = self._versions[ref].run_id or "", Metric(name=metric, value=value, at=self._tick())

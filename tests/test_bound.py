@@ -26,7 +26,7 @@ from services.domain import (
     Role,
     Signature,
 )
-from services.evidence import Binding, Evidence, Facts
+from services.evidence import Binding, Evidence, Facts, Statement
 from services.gate import GateRefused, Verdict, evaluate
 from services.policy import PolicyBook
 from services.signoff import Signoff
@@ -36,7 +36,7 @@ from tests.checks_document import DEMANDING, HOLDOUT, MANAGER, _validation, agre
 from tests.fakes import HOLDOUT as DATA
 from tests.fakes import START, FakeRegistry
 from tests.ledgers import kinds
-from tests.test_gate import NOW, POLICY, champion, evidence, facts
+from tests.test_gate import NOW, POLICY, champion, evidence, facts, promoted
 
 RULES = policy(
     threshold="    threshold: 0.9\n    min_absolute_change: 0\n    min_relative_change: 0\n",
@@ -101,6 +101,9 @@ def metric(value: float, side: str = "candidate") -> Callable[[Facts], Facts]:
     return of_run(side, metrics={"val_auc": Metric(name="val_auc", value=value)})
 
 
+WORD = Statement(
+    dataset="other", digest="bbbbbbbb", comment="x", by="reviewer", person="id-reviewer", at=START.isoformat(), seq=8
+)
 OTHER_DATA = Dataset(name="other", digest="bbbbbbbb", context="eval")
 CHANGES: Mapping[str, tuple[Callable[[Facts], Facts], ...]] = {
     "version": (of_version("candidate", source="elsewhere"), of_version("candidate", model_id="m-other")),
@@ -124,6 +127,8 @@ CHANGES: Mapping[str, tuple[Callable[[Facts], Facts], ...]] = {
     "champion_files": (_files("champion"),),
     "champion_metric:val_auc": tuple(metric(value, "champion") for value in (0.1, 0.99, math.nan)),
     "champion_datasets": (of_run("champion", datasets=(OTHER_DATA,)), of_run("champion", datasets=())),
+    "champion_recorded": (lambda seen: _with(seen, "champion", promoted),),
+    "champion_statements": (lambda seen: _with(seen, "champion", partial(replace, stated=(WORD,))),),
     "validations": (
         lambda seen: replace(seen, validations=()),
         lambda seen: replace(seen, validations=tuple(replace(one, seq=42) for one in seen.validations)),

@@ -39,7 +39,7 @@ from tests.doors import (
     by_retrying,
     transition,
 )
-from tests.fakes import FakeRegistry
+from tests.fakes import HOLDOUT, FakeRegistry
 from tests.ledgers import record
 from tests.receivers import deliver, telling, web
 from tests.rest import V1, Rest
@@ -76,6 +76,12 @@ GRID: dict[Action, tuple[Ask | str, Ask | str, Ask | str, Ask | str]] = {
         by_click,
         Posted("findings/{number}/reopen"),
         Typed("reopen", "{name}", "{version}", "{number}", "--comment", "x"),
+        NO_CALL,
+    ),
+    Action.STATE_DATASET: (
+        by_click,
+        Posted("statements", {"dataset": {"name": "holdout", "digest": "aaaaaaaa"}}),
+        Typed("state-dataset", *W, "--name", "holdout", "--digest", "aaaaaaaa"),
         NO_CALL,
     ),
     Action.PROMOTE: (by_click, Posted("promote"), Typed("promote", *W), transition("Production")),
@@ -128,7 +134,7 @@ def ready_for(  # noqa: C901  (one case for each state)
 ) -> Request:
     """A request that would be carried out, but for the role."""
     ref = registry.add_version(name, {"val_auc": 0.95})
-    request = Request(action=action, ref=ref, words="x", wanted=WANTED, policy="regression")
+    request = Request(action=action, ref=ref, words="x", wanted=WANTED, policy="regression", dataset=HOLDOUT)
     match action:
         case Action.APPROVE | Action.REQUEST_CHANGES | Action.REJECT | Action.WITHDRAW:
             reviews.submit(signoff, ref, by="scientist", comment="x")
@@ -137,6 +143,8 @@ def ready_for(  # noqa: C901  (one case for each state)
             reviews.withdraw(signoff, ref, by="scientist", comment="x")
         case Action.RESOLVE | Action.REOPEN:
             return replace(request, finding=finding(signoff, ref, resolved=action is Action.REOPEN))
+        case Action.STATE_DATASET:
+            return replace(request, ref=release(signoff, registry.add_version(name, {"val_auc": 0.95}, dataset=None)))
         case Action.PROMOTE | Action.AUTO:
             approve(signoff, ref)
         case Action.ARCHIVE:

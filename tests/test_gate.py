@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.checks.approvals import expired
 from services.checks.bound import bound
 from services.domain import Actor, Dataset, Metric, Role, VersionRef
-from services.evidence import Decision, Evidence, Facts, Submission
+from services.evidence import Decision, Evidence, Facts, Released, Submission
 from services.gate import Verdict, automatic, evaluate, wanted
 from services.policy import Policy, parse
 from services.reading import Reader
@@ -43,8 +43,15 @@ def facts(candidate: Evidence, champion: Evidence | None = None, **more: object)
 
 
 def champion(value: float | None = 0.92, **options: object) -> Evidence:
+    """Version 7, of whose promotion nothing is recorded."""
     found = evidence(value, **options)
     return replace(found, version=replace(found.version, ref=VersionRef(name="m", version=7)))
+
+
+def promoted(found: Evidence) -> Evidence:
+    """A champion that was promoted here with just this evidence."""
+    released = Released(seq=7, measured=found.measured, datasets=found.holdout, manifest=found.manifest_digest)
+    return replace(found, released=released)
 
 
 def approved(seen: Facts, *people: str, role: str = "reviewer", decision: str = "approved") -> Facts:

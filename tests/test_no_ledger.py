@@ -23,7 +23,7 @@ from services.steps.intents import in_flight
 from services.validation.jobs import Origin, Wanted
 from services.verbs import break_glass, findings, releases, reviews, validations
 from tests import postgres
-from tests.fakes import FakeRegistry
+from tests.fakes import HOLDOUT, FakeRegistry
 from tests.ledgers import record
 from tests.outages import OUTAGES, Outage, small_disk, tablespace
 from tests.test_releases import approve, lease_runs_out, release
@@ -38,6 +38,7 @@ BY = {
     Action.REJECT: "reviewer",
     Action.RESOLVE: "reviewer2",
     Action.REOPEN: "reviewer",
+    Action.STATE_DATASET: "reviewer",
     Action.BREAK_GLASS: "break_glass",
     Action.WITHDRAW_EMERGENCY: "break_glass",
     Action.REVIEW_EMERGENCY: "auditor",
@@ -142,6 +143,7 @@ def requests(signoff: Signoff, registry: FakeRegistry) -> dict[str, Request]:
         "assign_policy": version("assign_policy"),
         **{action.value: version(action.value) for action in Action if "valid" in action},
     }
+    refs["state_dataset"] = release(signoff, registry.add_version("state_dataset", {"val_auc": 0.95}, dataset=None))
     wanted = Wanted(origin=Origin.PLACE, name="/data/holdout.csv", target="y")
     waiting = validations.ask(signoff, refs["cancel_validation"], wanted, by="scientist").job or 0
     release(signoff, version("rollback"))
@@ -168,6 +170,7 @@ def requests(signoff: Signoff, registry: FakeRegistry) -> dict[str, Request]:
             justified=True,
             wanted=wanted,
             validation=waiting,
+            dataset=HOLDOUT,
             policy="regression",
         )
         for name, ref in refs.items()

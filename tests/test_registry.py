@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
+from services.checks.data_sets import HOW_TO_NAME_IT
 from services.domain import Dataset, ModelVersion, VersionRef
 from services.errors import BadInput, FilesUnreadable, NotFound, RegistryUnavailable, UnreadableModel
+from services.evidence import Evidence
 from services.mlflow import entities
 from services.mlflow.artifacts import described
 from services.mlflow.registry import MlflowRegistry
@@ -31,7 +34,7 @@ from services.registry import Registry, RunContents
 from services.settings import PROJECT
 from services.views.diagnosis import Cause, diagnose
 from tests.conftest import free_port
-from tests.fakes import FakeRegistry
+from tests.fakes import START, FakeRegistry
 
 BUCKET = "s3://bucket/model"
 
@@ -552,3 +555,16 @@ class TestMlflowOnly:
         (found,) = MlflowRegistry(mlflow_server).deployments(ref)
         assert found.tags["deployment_env"] == "EKS"
         assert found.metrics["deployment_latency_ms"].value == 245
+
+
+def test_the_two_lines_that_a_refusal_shows_name_the_holdout_of_a_run(mlflow_server: str) -> None:
+    first, second = re.findall("`(.+?)`", HOW_TO_NAME_IT)
+    mlflow.set_tracking_uri(mlflow_server)
+    with mlflow.start_run() as run:
+        exec(f"{first}\n{second}", {"mlflow": mlflow, "df": pd.DataFrame({"x": [1.0, 2.0], "y": [0, 1]})})
+        mlflow.log_metric("val_auc", 0.95)
+    found = MlflowRegistry(mlflow_server).run(run.info.run_id)
+    version = ModelVersion(ref=VersionRef(name="m", version=1), created_at=START, updated_at=START)
+    (dataset,) = Evidence(version=version, run=found).holdout
+    assert dataset.name == "holdout"
+    assert dataset.digest

@@ -693,6 +693,7 @@ class TestDocumentation:
         assert schema["servers"] == [{"url": V1}]
         version = "/models/{name}/versions/{version}"
         verbs = ("submit", "approve", "request-changes", "reject", "withdraw", "promote", "archive", "auto")
+        verbs = (*verbs, "statements")
         assert set(schema["paths"]) == {
             *("/models", "/models/{name}", version, f"{version}/verdict", *(f"{version}/{verb}" for verb in verbs)),
             *(

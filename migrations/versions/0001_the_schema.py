@@ -189,6 +189,22 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     )
     op.create_index("ix_idempotency_keys_at", "idempotency_keys", ["at"], unique=False)
     op.create_table(
+        "statements",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(length=512), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("identity", sa.Text(), nullable=False),
+        sa.Column("dataset", sa.String(length=500), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("comment", sa.Text(), nullable=False),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.Column("by_id", sa.String(length=32), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_statements")),
+    )
+    op.create_index("ix_statements_model", "statements", ["model", "version"], unique=False)
+    op.create_table(
         "intents",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("action", sa.String(length=32), nullable=False),

@@ -21,6 +21,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.REJECT: _VOTERS,
     Action.RESOLVE: _VOTERS,
     Action.REOPEN: _VOTERS,
+    Action.STATE_DATASET: frozenset({Role.REVIEWER}),
     Action.PROMOTE: frozenset({Role.RELEASE_MANAGER}),
     Action.ROLLBACK: frozenset({Role.RELEASE_MANAGER}),
     Action.ARCHIVE: frozenset({Role.RELEASE_MANAGER}),

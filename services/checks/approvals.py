@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from services.checks.bound import bound
 from services.domain import Actor, Role
-from services.evidence import Decision, Elsewhere, Facts, Finding, ahead
+from services.evidence import Decision, Elsewhere, Ended, Facts, Finding, ahead
 from services.policy import ApprovalRule, Policy, Rules
 from services.verdict import Check
 
@@ -126,10 +126,27 @@ def approvals(policy: Policy, facts: Facts) -> Iterator[Check]:
         yield _approved(rule, seats, automatic, policy, facts)
 
 
+def _not_submitted(ended: Ended | None) -> str:
+    if ended is None:
+        return "It was not submitted for review."
+    said = " ".join(ended.words.split()).rstrip(".")
+    why = f": {said if len(said) <= 300 else f'{said[:299]}…'}"
+    day, successor = ended.at[:10], f"v{ended.successor}"
+    sentence = {
+        "rejected": f"{ended.by} rejected it on {day}{why}.",
+        "withdrawn": f"It was withdrawn by {ended.by} on {day}{why}.",
+        "archived": f"{ended.by} archived it on {day}{why}.",
+        "promote": f"{successor} replaced it on {day}, promoted by {ended.by}{why}.",
+        "rollback": f"{ended.by} rolled back from it to {successor} on {day}{why}.",
+        "emergency": f"{successor} replaced it on {day} in an emergency, confirmed by {ended.by}{why}.",
+    }[ended.how]
+    return f"{sentence} It was not submitted for review since."
+
+
 def _submitted(facts: Facts) -> Check:
     value, problem = "submitted", ""
     if facts.submission is None:
-        value, problem = "not submitted", "It was not submitted for review."
+        value, problem = "not submitted", _not_submitted(facts.ended)
     elif facts.submission.proposal:
         value = f"proposed by {facts.submission.submitted_by}"
         problem = "An MLflow client proposed it. A scientist or release manager must submit it and answer for it."

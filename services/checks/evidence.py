@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 from functools import partial
 
 from services.checks import measured
-from services.checks.measured import listed, number, restoring
+from services.checks.data_sets import restoring
+from services.checks.measured import listed, number
 from services.checks.view import Question, View, answered
 from services.evidence import Facts, ahead
 from services.policy import Policy

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from services.checks.data_sets import SAME_DATASET, restoring, unrecorded
 from services.checks.view import Question, Run, View
-from services.domain import Dataset, Metric, MetricSource
+from services.domain import Metric, MetricSource
 from services.measurements import Measurement
 from services.policy import MetricRule, Policy
 from services.verdict import Check
@@ -21,7 +22,9 @@ def questions(policy: Policy) -> Iterator[Question]:
     """Every check of this family that the policy asks for."""
     for rule in policy.rules.metrics:
         mine = {"version", "run", f"metric:{rule.name}"}
-        both = frozenset({*mine, "champion", "champion_run", f"champion_metric:{rule.name}", "rollback"})
+        both = frozenset(
+            {*mine, "champion", "champion_run", f"champion_metric:{rule.name}", "champion_recorded", "rollback"}
+        )
         if rule.threshold is not None:
             answer = partial(_threshold, rule, rule.threshold, policy)
             yield Question(id=f"metric:{rule.name}", reads=frozenset(mine), answer=answer)
@@ -30,13 +33,7 @@ def questions(policy: Policy) -> Iterator[Question]:
                 change = partial(_change, rule, policy, limit=limit, kind=kind)
                 yield Question(id=f"champion:{rule.name}:{kind}", reads=both, answer=change)
     if policy.rules.same_dataset:
-        reads = {"version", "datasets", "champion", "champion_run", "champion_datasets", "rollback"}
-        yield Question(id="same_dataset", reads=frozenset(reads), answer=_same_dataset)
-
-
-def restoring(run: Run) -> str:
-    """How a deleted run comes back."""
-    return f"MlflowClient().restore_run({run.id!r}) brings the run back."
+        yield SAME_DATASET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,46 +146,8 @@ def _change(rule: MetricRule, policy: Policy, view: View, *, limit: float, kind:
     reason = f"{rule.name} {mine.value} is {words} than {champion.ref} with {theirs.value}"
     if not gain:
         reason = f"{rule.name} {mine.value} is the same as that of {champion.ref}"
-    return answer(passed, words, f"{reason}." if passed else f"{reason}; {wanted} is needed.")
-
-
-def _same_dataset(view: View) -> Check:
-    mine, champion, theirs = view.datasets(), view.champion, view.datasets(champion=True)
-
-    def answer(passed: bool, value: str, reason: str) -> Check:
-        return Check(
-            id="same_dataset",
-            title="Measured on the champion's data set",
-            passed=passed,
-            value=value,
-            threshold=_datasets(theirs) if champion else "any, there is no champion",
-            reason=reason,
-        )
-
-    if view.rollback:
-        return answer(True, "waived", "Waived: a rollback returns to a version that was released before.")
-    if champion is None:
-        return answer(True, _datasets(mine), "There is no champion to compare with.")
-    if (run := view.champion_run).deleted:
-        words = f"The champion {champion.ref} cannot be compared with: {run.problem}."
-        return answer(False, _datasets(mine), f"{words} {restoring(run)}")
-    if not mine:
-        return answer(False, "no evidence", f"{view.ref} says not on which data set it was measured.")
-    if not theirs:
-        return answer(
-            False, _datasets(mine), f"The champion {champion.ref} says not on which data set it was measured."
-        )
-    same = {dataset.digest for dataset in mine} == {dataset.digest for dataset in theirs}
-    reason = (
-        f"Both were measured on {_datasets(mine)}, by MLflow's digest: it covers the first 10,000 rows and is no proof."
-        if same
-        else f"Measured on {_datasets(mine)}, the champion {champion.ref} on {_datasets(theirs)}."
-    )
-    return answer(same, _datasets(mine), reason)
-
-
-def _datasets(datasets: tuple[Dataset, ...]) -> str:
-    return ", ".join(f"{dataset.name} ({dataset.digest[:8]})" for dataset in datasets) or "none"
+    reason = f"{reason}." if passed else f"{reason}; {wanted} is needed."
+    return answer(passed, words, f"{reason}{unrecorded(champion, view)}")
 
 
 def number(value: float) -> str:

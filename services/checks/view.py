@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from services.domain import Dataset, ModelVersion, Signature, VersionRef
-from services.evidence import Evidence, Facts, Manifest, digest
+from services.evidence import Evidence, Facts, Manifest, Statement, digest
 from services.measurements import Measurement
 from services.place import Place
 from services.policy import Policy
@@ -111,8 +111,17 @@ class View:
     @property
     def champion_files(self) -> str | None:
         """Digest of the champion's files; None where they were not read."""
-        manifest: Manifest | None = self.fact("champion_files")
-        return manifest.digest if manifest else None
+        return self.fact("champion_files")  # type: ignore[no-any-return]
+
+    @property
+    def champion_recorded(self) -> bool:
+        """Whether the champion's evidence is what its promotion recorded; else it is what MLflow shows now."""
+        return self.fact("champion_recorded")  # type: ignore[no-any-return]
+
+    @property
+    def champion_statements(self) -> Stated:
+        """What reviewers state about the champion's data set."""
+        return self.fact("champion_statements")  # type: ignore[no-any-return]
 
     def measured(self, metric: str, *, champion: bool = False) -> Measurement | None:
         """All that is said of one metric, by the candidate or the champion."""
@@ -162,8 +171,8 @@ class View:
 
     def _digest(self, name: str) -> str:
         kind, value = name.partition(":")[0], self.fact(name)
-        if kind in _MANIFESTS:
-            return _files(value)  # the record names files by this digest everywhere
+        if kind in _DIGESTED:
+            return _DIGESTED[kind](value)  # the record names files by this digest everywhere
         return digest(_AS_JSON[kind](value))
 
 
@@ -178,10 +187,25 @@ class Run:
     @classmethod
     def of(cls, evidence: Evidence | None) -> Run:
         """That of a version."""
-        if evidence is None:
+        if evidence is None or evidence.released:  # what a champion's run is for is on record
             return cls(id=None, problem="", deleted=False)
         deleted = evidence.run is not None and evidence.run.deleted
         return cls(id=evidence.version.run_id, problem=evidence.run_problem, deleted=deleted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stated:
+    """Statements that count for the candidate; and of the others, why each does not, in words."""
+
+    counting: tuple[Statement, ...]
+    others: tuple[tuple[Statement, str], ...]
+
+    @classmethod
+    def of(cls, facts: Facts) -> Stated:
+        """Those about the champion."""
+        every, counting = facts.champion.stated if facts.champion else (), facts.statements
+        why = ((one, facts.bars.get(one.person) or facts.bars.get(one.by, "")) for one in every if one not in counting)
+        return cls(counting=counting, others=tuple(why))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +227,8 @@ def _measured(evidence: Evidence | None, name: str) -> Measurement | None:
     return evidence.measured.get(name) if evidence else None
 
 
-def _datasets(policy: Policy, evidence: Evidence | None) -> tuple[Dataset, ...]:
+def datasets_of(policy: Policy, evidence: Evidence | None) -> tuple[Dataset, ...]:
+    """What the metrics that a policy asks for were measured on."""
     asked = [rule.name for rule in policy.rules.metrics]
     return evidence.measured_on(asked, policy.rules.metric_source) if evidence else ()
 
@@ -232,15 +257,17 @@ _READ: Mapping[str, Callable[[Policy, Facts, str], Any]] = {
     "run": lambda _, facts, __: Run.of(facts.candidate),
     "run_end": lambda _, facts, __: facts.candidate.run.ended_at if facts.candidate.run else None,
     "metric": lambda _, facts, name: _measured(facts.candidate, name),
-    "datasets": lambda policy, facts, _: _datasets(policy, facts.candidate),
+    "datasets": lambda policy, facts, _: datasets_of(policy, facts.candidate),
     "tag": lambda _, facts, key: _tag(facts, key),
     "artifact": lambda _, facts, pattern: _artifacts(facts.candidate, pattern),
     "description": lambda _, facts, __: (facts.candidate.version.description, facts.model.description),
     "champion": lambda _, facts, __: _champion(facts),
     "champion_run": lambda _, facts, __: Run.of(facts.champion),
-    "champion_files": lambda _, facts, __: facts.champion.manifest if facts.champion else None,
+    "champion_files": lambda _, facts, __: facts.champion.manifest_digest if facts.champion else None,
+    "champion_recorded": lambda _, facts, __: facts.champion is not None and facts.champion.released is not None,
+    "champion_statements": lambda _, facts, __: Stated.of(facts),
     "champion_metric": lambda _, facts, name: _measured(facts.champion, name),
-    "champion_datasets": lambda policy, facts, _: _datasets(policy, facts.champion),
+    "champion_datasets": lambda policy, facts, _: datasets_of(policy, facts.champion),
     "validations": lambda _, facts, __: facts.validations,
     "policy": lambda policy, _, __: policy.digest,
     "rollback": lambda _, facts, __: facts.rollback_of is not None,
@@ -252,10 +279,6 @@ def _identity(version: ModelVersion | None) -> Any:
     return [version.identity, version.run_id, version.model_id] if version else None
 
 
-def _files(manifest: Manifest | None) -> str:
-    return manifest.digest if manifest else ""
-
-
 def _named(datasets: Iterable[Dataset]) -> list[list[str]]:
     return [[dataset.name, dataset.digest] for dataset in datasets]
 
@@ -264,7 +287,10 @@ def _said(measured: Measurement | None) -> Any:
     return measured.as_json() if measured else None
 
 
-_MANIFESTS = frozenset({"files", "champion_files"})
+_DIGESTED: Mapping[str, Callable[[Any], str]] = {
+    "files": lambda manifest: manifest.digest if manifest else "",
+    "champion_files": lambda found: found or "",
+}
 """Kinds of facts that have a digest of their own; an empty one says that nobody could read them."""
 _AS_JSON: Mapping[str, Callable[[Any], Any]] = {
     "version": _identity,
@@ -281,6 +307,8 @@ _AS_JSON: Mapping[str, Callable[[Any], Any]] = {
     "description": list,
     "champion": _identity,
     "champion_run": lambda run: run.problem,
+    "champion_recorded": bool,
+    "champion_statements": lambda stated: [[one.seq, one.dataset, one.digest] for one in stated.counting],
     "champion_metric": _said,
     "champion_datasets": _named,
     "validations": lambda found: [one.seq for one in found],

@@ -209,7 +209,7 @@ def _compare(connection: Connection, one: _Look, before: Mark, at: datetime) -> 
         kept = replace(kept, hashed_at=0.0)  # should they come back, their bytes are read first of all
     _save(connection, ref, replace(kept, listed_at=at.timestamp()))
     found = _differences(ref, kept, one, _judged_place(connection, ref, kept.seq))
-    return deviations.record(connection, ref.name, found, at=at, files=ref.version)
+    return deviations.record(connection, ref.name, found, at=at, subject=f"files:{ref.version}")
 
 
 def _judged_place(connection: Connection, ref: VersionRef, seq: int) -> Place | None:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from services import assignments
 from services.errors import BadInput, NotFound, SignoffError
 from services.evidence import digest
-from services.reconciliation import drift, file_watch, prescription
+from services.reconciliation import drift, evidence_watch, file_watch, prescription
 from services.reconciliation.drift import Seen
 from services.reconciliation.marks import Mark, mark
 from services.reconciliation.prescription import Known
@@ -91,7 +91,8 @@ def settle(signoff: Signoff, before: Mark, listing: Listing) -> Report:
     work = _Pass(signoff=signoff, before=before, seen=_seen(listing), baseline=baseline)
     work.run()
     assignments.meet(signoff, listing, work.renamed)
-    events = [*work.events, *file_watch.look(signoff, before, listing)]
+    watched = (file_watch.look, evidence_watch.look)
+    events = [*work.events, *(event for look in watched for event in look(signoff, before, listing))]
     for name in {event.ref.name for event in events if event.ref}:
         try:
             signoff.snapshot.touch(name)

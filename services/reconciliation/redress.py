@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from services import assignments, facts
+from services import assignments, champions, facts
 from services.domain import Action, Actor, ModelVersion, RegisteredModel, Source, VersionRef
 from services.errors import NotFound, Refused, StaleDecision
 from services.evidence import Manifest
-from services.reconciliation import drift, file_watch, prescription
+from services.reconciliation import drift, evidence_watch, file_watch, prescription
 from services.reconciliation.drift import Difference, Seen
 from services.reconciliation.marks import mark
 from services.reconciliation.prescription import Known
@@ -85,6 +85,8 @@ def adopt(signoff: Signoff, deviation: int, *, by: str, reason: str, source: Sou
             return Outcome(ref=ref, event=None, message=f"The {found.what} of {ref} is settled already.")
         if found.kind is Kind.OUTSIDE_FILES:
             event = _adopt_files(signoff, slot, found, actor, reason)
+        elif found.kind is Kind.OUTSIDE_EVIDENCE:
+            event = _adopt_evidence(signoff, slot, found, actor, reason)
         else:
             event = _adopt(signoff, slot, found, actor, reason)
     return Outcome(ref=ref, event=event, message=f"The {found.what} of {ref} is adopted as it is.")
@@ -317,6 +319,18 @@ def _adopt_files(signoff: Signoff, slot: Slot, found: Deviation, actor: Actor, r
             at = signoff.now().timestamp()
             file_watch.adopted(connection, found.ref, version.identity, manifest, seq=event.seq, at=at)
     return event
+
+
+def _adopt_evidence(signoff: Signoff, slot: Slot, found: Deviation, actor: Actor, reason: str) -> Event:
+    """Known from now on, and no more than that: what is judged stays what the promotion recorded."""
+    version = signoff.registry.version(found.ref)
+    with signoff.database.reading() as connection:
+        released = champions.released(connection, [version]).get(version.identity)
+    now = released and evidence_watch.difference(released, *signoff.reader.measured_now([version]))
+    if not now or (now.prescribed, now.shown) != (found.prescribed, found.shown):
+        raise StaleDecision(f"MLflow shows something else by now about the evidence of {found.ref}. Look again.")
+    with signoff.database.writing() as connection:
+        return _adoption(connection, signoff, slot, found, actor, reason)
 
 
 def _adoption(

@@ -29,6 +29,7 @@ _WHAT = {
     Kind.OUTSIDE_ALIAS: "alias",
     Kind.OUTSIDE_TAG: "tag",
     Kind.OUTSIDE_FILES: "files",
+    Kind.OUTSIDE_EVIDENCE: "evidence",
     Kind.OUTSIDE_RENAMED: "name",
     Kind.OUTSIDE_DELETED: "deletion",
     Kind.OUTSIDE_RECREATED: "identity",
@@ -36,6 +37,8 @@ _WHAT = {
 _FOR_GOOD = {
     Kind.OUTSIDE_FILES: "MLflow keeps no earlier files, so they cannot be put back: archive the version or go back "
     "to an earlier one, or adopt what is there.",
+    Kind.OUTSIDE_EVIDENCE: "Signoff cannot write MLflow's metrics back. Candidates are compared with what the "
+    "promotion recorded, whatever MLflow shows; adopt it to close the deviation.",
     Kind.OUTSIDE_RENAMED: "Only MLflow can give the model its name back; when it has, this deviation ends by itself.",
     Kind.OUTSIDE_DELETED: "What was deleted in MLflow cannot be put back; adopt it to close the deviation.",
     Kind.OUTSIDE_RECREATED: "What was deleted in MLflow cannot be put back, and what has its name now is something "
@@ -75,7 +78,11 @@ class Deviation:
     @property
     def serving(self) -> bool:
         """Whether it is about what is, or was, in Production: the loudest ones."""
-        return "Production" in (self.prescribed, self.shown) or self.subject.startswith("alias:")
+        return (
+            self.kind is Kind.OUTSIDE_EVIDENCE
+            or "Production" in (self.prescribed, self.shown)
+            or self.subject.startswith("alias:")
+        )
 
 
 def open_deviations(signoff: Signoff, model: str | None = None) -> list[Deviation]:
@@ -102,15 +109,16 @@ def models_with_open(connection: Connection) -> set[str]:
 
 
 def record(
-    connection: Connection, name: str, found: Iterable[Difference], *, at: datetime, files: int | None = None
+    connection: Connection, name: str, found: Iterable[Difference], *, at: datetime, subject: str | None = None
 ) -> list[Event]:
     """Bring the deviations of a model in line with what differs now; returns an event for each that is new or ended.
 
     Args:
-        files: only the files of this version were looked at; None: everything but files.
+        subject: only this was looked at, the files or the evidence of one version; None: everything else.
     """
     column = tables.deviations.c
-    scope = column.subject == f"files:{files}" if files is not None else column.subject.not_like("files:%")
+    apart = sa.and_(column.subject.not_like("files:%"), column.subject.not_like("evidence:%"))
+    scope = apart if subject is None else column.subject == subject
     query = sa.select(tables.deviations).where(column.model == name, column.state == OPEN, scope)
     known = {row.subject: row for row in connection.execute(query)}
     events = []
@@ -191,7 +199,9 @@ def _ended(found: Deviation, at: datetime) -> Entry:
         actor=RECONCILER,
         at=at,
         ref=found.ref,
-        comment=f"The {found.what} is as prescribed again.",
+        comment=f"The {found.what} is as prescribed again."
+        if found.kind is not Kind.OUTSIDE_EVIDENCE
+        else f"The evidence is as prescribed again, or {found.ref} is no longer the champion.",
         details={"subject": found.subject, "deviation": found.id, "found": found.seq, "prescribed": found.prescribed},
     )
 
@@ -217,6 +227,8 @@ def _sentence(kind: Kind, subject: str, ref: VersionRef, prescribed: str | None,
             return f"{it} is another one of the same name now: {shown}; it was {prescribed}."
         case Kind.OUTSIDE_FILES:
             return f"The files of {it} are not those of the record: {shown}."
+        case Kind.OUTSIDE_EVIDENCE:
+            return f"The evidence of the champion {it} is not {prescribed} any more: {shown}."
         case _:
             return (
                 f"The {_what(kind, subject)} of {it if kind is not Kind.OUTSIDE_ALIAS else ref.name}: the record "

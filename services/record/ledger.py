@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -49,6 +49,9 @@ class Kind(StrEnum):
     FINDING_RESOLVED = "finding:resolved"
     FINDING_REOPENED = "finding:reopened"
     FINDING_REFUSED = "finding:refused"
+
+    STATEMENT_RECORDED = "statement:recorded"
+    STATEMENT_REFUSED = "statement:refused"
 
     REJECTION_INTENDED = "rejection:intended"
     REJECTION_CONFIRMED = "rejection:confirmed"
@@ -109,6 +112,7 @@ class Kind(StrEnum):
     OUTSIDE_ALIAS = "outside:alias"
     OUTSIDE_TAG = "outside:tag"
     OUTSIDE_FILES = "outside:files"
+    OUTSIDE_EVIDENCE = "outside:evidence"
     OUTSIDE_RENAMED = "outside:renamed"
     OUTSIDE_DELETED = "outside:deleted"
     OUTSIDE_RECREATED = "outside:recreated"
@@ -321,6 +325,15 @@ def event(connection: Connection, seq: int) -> Event | None:
     """One event by its sequence number."""
     row = connection.execute(sa.select(tables.events).where(tables.events.c.seq == seq)).one_or_none()
     return _event(row) if row else None
+
+
+def numbered(connection: Connection, numbers: Iterable[int]) -> list[Event]:
+    """Events by their sequence numbers, in that order; those that do not exist are left out."""
+    wanted, found = sorted(set(numbers)), []
+    for start in range(0, len(wanted), 500):
+        query = sa.select(tables.events).where(tables.events.c.seq.in_(wanted[start : start + 500]))
+        found += [_event(row) for row in connection.execute(query.order_by(tables.events.c.seq))]
+    return found
 
 
 def count(connection: Connection, wanted: Filter = Filter()) -> int:

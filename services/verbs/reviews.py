@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from services import assignments, facts, gate
 from services.accounts import people, permissions
 from services.checks.bound import bound
+from services.checks.data_sets import unnamed
 from services.domain import Action, Actor, Source, Stage, Status, VersionRef
 from services.errors import BadInput, NotAllowed, PromotionConflict, Refused, SelfApproval
 from services.evidence import Binding, Facts, FindingDraft, Submission
@@ -103,7 +104,8 @@ def _submit(signoff: Signoff, ref: VersionRef, actor: Actor, comment: str, *, pr
         )
     mirror.flush(signoff)
     done = "proposed; a person must submit it" if proposal else "submitted for review"
-    return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
+    warning = unnamed(policy, seen)
+    return Outcome(ref=ref, event=event, message=f"{ref} is {done}.{f' {warning}' if warning else ''}")
 
 
 def _take_over(
@@ -288,7 +290,7 @@ def _decide(
             )
             effects.vote(connection, submission.id, event, vote, now.as_json())
             effects.raise_findings(connection, submission, event, found)
-            effects.set_status(connection, ref, _status(policy, facts.again(signoff, connection, seen)))
+            effects.set_status(connection, ref, status(policy, facts.again(signoff, connection, seen)))
             mirror.ask(connection, ref, event.seq)
     mirror.flush(signoff)
     done = "sent back with changes requested" if action is Action.REQUEST_CHANGES else "approved"
@@ -404,7 +406,7 @@ def _addressed(
     return tuple(draft for draft in asked if (draft.text, draft.severity, draft.owner, draft.due) not in raised)
 
 
-def _status(policy: Policy, seen: Facts) -> str:
+def status(policy: Policy, seen: Facts) -> str:
     """The status the votes add up to."""
     failed = {check.family for check in gate.evaluate(policy, seen).failed}
     if "changes" in failed:

@@ -11,10 +11,11 @@ from functools import cached_property
 from services import facts, gate
 from services.accounts import people, permissions
 from services.checks.bound import bound
+from services.checks.data_sets import silent
 from services.checks.validation import outdated
 from services.domain import Action, Actor, ModelVersion, Role, RunFacts, Stage, Status, VersionRef
 from services.errors import RegistryUnavailable
-from services.evidence import Binding, Decision, Facts
+from services.evidence import Binding, Decision, Facts, Statement
 from services.gate import Verdict
 from services.policy import Policy
 from services.record import ledger
@@ -23,6 +24,7 @@ from services.side_by_side import comparison
 from services.side_by_side.comparison import Comparison
 from services.signoff import Signoff
 from services.validation.record import Validation
+from services.verbs import statements
 from services.verbs.emergencies import Emergency, open_emergencies
 from services.verbs.releases import Release, releases
 
@@ -64,6 +66,8 @@ class Dossier:
     deployments: tuple[RunFacts, ...] = ()
     owners: Mapping[str, str]
     """Username → name of everybody who could answer a finding."""
+    statements: tuple[Statement, ...] = ()
+    """What reviewers state about the data set of the champion, which this version is compared with or is itself."""
     emergencies: tuple[Emergency, ...] = ()
     """Of exactly this version: requests that wait for a second person, and what nobody has reviewed."""
 
@@ -86,6 +90,12 @@ class Dossier:
     def is_champion(self) -> bool:
         """Whether it is in Production now."""
         return self.facts.champion is None and self.version.stage == self.policy.rules.champion.stage
+
+    @property
+    def without_data_set(self) -> VersionRef | None:
+        """The champion whose data set a reviewer can state, because it names none and the policy compares them."""
+        champion = self.facts.champion or (self.facts.candidate if self.is_champion else None)
+        return champion.ref if champion and silent(self.policy, champion) else None
 
     @property
     def status(self) -> str | None:
@@ -140,6 +150,8 @@ class Dossier:
             Action.APPROVE: vote and gate.wanted(actor, self.policy, self.facts),
             Action.REQUEST_CHANGES: vote,
             Action.REJECT: vote,
+            Action.STATE_DATASET: self.without_data_set is not None
+            and not (self.facts.champion and gate.barred(actor.person, actor.username, self.facts)),
             Action.PROMOTE: not released,
             Action.WITHDRAW: submission is not None and actor.person in submission.owners,
             Action.ROLLBACK: not released and any(release.returnable for release in self.releases),
@@ -194,6 +206,7 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
         releases=mine,
         deployments=_deployments(signoff, ref) if mine else (),
         owners=owners,
+        statements=seen.champion.stated if seen.champion else statements.about(signoff, seen.candidate.version),
         emergencies=tuple(e for e in open_emergencies(signoff) if e.ref == ref and e.identity == identity),
     )
     then = next((event.verdict for event in found if mine and event.seq == mine[0].seq), None)

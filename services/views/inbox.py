@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from services import facts, gate
 from services.accounts import permissions
+from services.champions import Records
 from services.domain import Action, Actor, Status, VersionRef
 from services.errors import SignoffError
 from services.evidence import Facts, Submission
@@ -66,12 +67,13 @@ def queue(signoff: Signoff, *statuses: Status) -> list[Submission]:
 
 def judged(signoff: Signoff, found: list[Submission]) -> list[Item]:
     """Each submission with facts and verdict as a page shows them; one that cannot be read says why."""
-    return [_judge(signoff, submission) for submission in found]
+    champions = facts.champions_recorded(signoff, [submission.ref.name for submission in found])
+    return [_judge(signoff, submission, champions) for submission in found]
 
 
-def _judge(signoff: Signoff, submission: Submission) -> Item:
+def _judge(signoff: Signoff, submission: Submission, champions: Records) -> Item:
     try:
-        policy, seen = facts.shown(signoff, submission.ref)
+        policy, seen = facts.shown(signoff, submission.ref, champions)
     except SignoffError as error:
         return Item(submission=submission, problem=str(error))
     return Item(submission=submission, policy=policy, facts=seen, verdict=gate.evaluate(policy, seen))

@@ -1,0 +1,137 @@
+"""What a reviewer states about a champion: the data set it was measured on, where neither run nor record names one.
+
+A statement is a person's word. It is shown as one everywhere, belongs to exactly that version, is part of what
+approvals are bound to, and counts for no candidate in which the person had a hand (see `services.evidence.Facts`).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from services import champions, facts
+from services.accounts import people, permissions
+from services.checks.data_sets import silent
+from services.domain import Action, Dataset, ModelVersion, Source, Status, VersionRef
+from services.errors import BadInput, Refused, SignoffError
+from services.evidence import Statement
+from services.record import ledger, mirror
+from services.record.ledger import Entry, Event, Kind
+from services.signoff import Signoff
+from services.steps import effects
+from services.tables import statements
+from services.verbs import reviews
+from services.verbs.common import acting, refusals_recorded, words
+from services.verbs.reviews import Outcome
+from services.views import inbox
+
+MAX_NAME, MAX_DIGEST = 500, 64
+"""Characters of a data set's name and digest; MLflow's own digests have eight."""
+
+
+def state_dataset(
+    signoff: Signoff,
+    ref: VersionRef,
+    dataset: Dataset | None,
+    *,
+    by: str,
+    comment: str,
+    source: Source = Source.BROWSER,
+) -> Outcome:
+    """State on which data set the champion ``ref`` was measured. The last word of each person counts.
+
+    Stating the same again changes nothing. Approvals of versions that are compared with this champion are void by it.
+
+    Raises:
+        Refused: it is not the champion, or it names its data set itself.
+        BadInput: no name or digest, or one that cannot be.
+        NotFound, NotAllowed, RegistryUnavailable, LedgerUnavailable, InvalidSettings: nothing was changed.
+    """
+    comment = words(comment, "comment")
+    name = _part(dataset.name if dataset else "", "name of the data set", MAX_NAME)
+    digest = _part(dataset.digest if dataset else "", "digest of the data set", MAX_DIGEST)
+    actor = acting(signoff, by, source, Action.STATE_DATASET, ref, "statement")
+    with refusals_recorded(signoff, "statement", actor, ref):
+        version = _silent_champion(signoff, ref)
+        with signoff.database.writing() as connection:
+            # Again, now that the ledger is locked.
+            permissions.require(people.acting(connection, by, source), Action.STATE_DATASET)
+            known = champions.stated(connection, [version]).get(version.identity, ())
+            if any(one.person == actor.person and (one.dataset, one.digest) == (name, digest) for one in known):
+                return Outcome(ref=ref, event=None, message=f"{by} has already stated that of {ref}.")
+            event = ledger.append(
+                connection,
+                Entry(
+                    kind=Kind.STATEMENT_RECORDED,
+                    actor=actor,
+                    at=signoff.now(),
+                    ref=ref,
+                    comment=comment,
+                    details={
+                        "identity": version.identity,
+                        "run_id": version.run_id,
+                        "stated": {"dataset": name, "digest": digest},
+                    },
+                ),
+            )
+            connection.execute(
+                statements.insert().values(
+                    model=ref.name,
+                    version=ref.version,
+                    identity=version.identity,
+                    dataset=name,
+                    digest=digest,
+                    comment=comment,
+                    by=by,
+                    by_id=actor.person,
+                    at=event.body["at"],
+                    seq=event.seq,
+                )
+            )
+    _ask_for_new_approvals(signoff, ref, event)
+    return Outcome(ref=ref, event=event, message=f"It is stated that {ref} was measured on {name} ({digest[:8]}).")
+
+
+def about(signoff: Signoff, version: ModelVersion) -> tuple[Statement, ...]:
+    """The last statement of each person about exactly this version, oldest first."""
+    with signoff.database.reading() as connection:
+        return champions.stated(connection, [version]).get(version.identity, ())
+
+
+def _silent_champion(signoff: Signoff, ref: VersionRef) -> ModelVersion:
+    """The champion itself, where it names no data set."""
+    policy, champion = facts.champion(signoff, ref.name)
+    if champion is None or champion.ref != ref:
+        signoff.registry.version(ref)
+        raise Refused(f"{ref} is not the champion; the data set of a champion is all that can be stated.")
+    if champion.holdout and not silent(policy, champion):
+        named = ", ".join(f"{one.name} ({one.digest[:8]})" for one in champion.holdout)
+        raise Refused(f"{ref} names its data set itself: {named}. A statement would change nothing.")
+    if not any(one.rules.same_dataset for one in policy.each):
+        raise Refused(f"Policy {policy.rules.name} compares no data sets. A statement would change nothing.")
+    return champion.version
+
+
+def _ask_for_new_approvals(signoff: Signoff, ref: VersionRef, event: Event) -> None:
+    """Let what was approved before wait for review again, where the statement lets a check pass that had failed.
+
+    It is what pages show; the gate counts the votes itself, whatever this has come to.
+    """
+    for submission in inbox.queue(signoff, Status.APPROVED, Status.AUTO_APPROVED):
+        if submission.ref.name != ref.name:
+            continue
+        with suppress(SignoffError):
+            status = reviews.status(*facts.shown(signoff, submission.ref))
+            if status == Status.PENDING:
+                with signoff.database.writing() as connection:
+                    effects.set_status(connection, submission.ref, status)
+                    mirror.ask(connection, submission.ref, event.seq)
+    mirror.flush(signoff)
+
+
+def _part(text: str, what: str, limit: int) -> str:
+    stripped = text.strip()
+    if not stripped:
+        raise BadInput(f"The {what} is needed.")
+    if len(stripped) > limit or not stripped.isprintable():
+        raise BadInput(f"The {what} must be at most {limit} printable characters.")
+    return stripped
