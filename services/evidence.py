@@ -29,7 +29,7 @@ from services.domain import (
 )
 from services.errors import BadInput
 from services.measurements import Measurement, measurements
-from services.place import Place
+from services.place import Place, PlaceKind
 from services.policy import Assignment
 from services.validation.record import Validation
 
@@ -143,6 +143,13 @@ class Evidence:
     def ref(self) -> VersionRef:
         """The version this is about."""
         return self.version.ref
+
+    @property
+    def logged_model_id(self) -> str | None:
+        """The logged model that its files are, also where the source names a run; None where they are a run's own."""
+        if self.place and self.place.kind is PlaceKind.LOGGED_MODEL:
+            return self.place.id
+        return self.version.model_id
 
     @property
     def run_problem(self) -> str:
@@ -462,7 +469,7 @@ class Known:
             identity=version.identity,
             manifest=manifest.digest if manifest and manifest.files else None,
             run_id=version.run_id,
-            model_id=version.model_id,
+            model_id=evidence.logged_model_id,
         )
 
 

@@ -237,7 +237,7 @@ def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None =
         **({"signature": signature.as_json()} if signature else {}),
         "identity": candidate.version.identity,
         "run_id": candidate.version.run_id,
-        "model_id": candidate.version.model_id,
+        "model_id": candidate.logged_model_id,
         "source_uri": candidate.version.source,
         "place": candidate.place.as_json() if candidate.place else None,
         "claimed_author": seen.author,

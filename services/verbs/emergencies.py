@@ -83,11 +83,14 @@ class Emergency:
 
 
 def open_emergencies(signoff: Signoff) -> list[Emergency]:
-    """Every request that may still be confirmed and every emergency nobody has reviewed, oldest first."""
+    """Every request that may still be confirmed and every emergency nobody has reviewed, oldest first; one query.
+
+    Their ``bars`` are those of when they were asked for: a page offers by them, and the verbs ask again.
+    """
     waits = sa.and_(table.c.state == ASKED, table.c.expires_at > database_time())
     with signoff.database.reading() as connection:
         rows = connection.execute(_QUERY.where(sa.or_(table.c.state == RELEASED, waits)).order_by(table.c.seq))
-        return [_from(connection, row) for row in rows.all()]
+        return [_from(row, row.own) for row in rows]
 
 
 def emergency(connection: Connection, seq: int) -> Emergency:
@@ -95,35 +98,40 @@ def emergency(connection: Connection, seq: int) -> Emergency:
     row = connection.execute(_QUERY.where(table.c.seq == seq)).one_or_none()
     if row is None:
         raise NotFound(f"The record #{seq} asks for no emergency.")
-    return _from(connection, row)
+    return _from(row, _bars(connection, row))
 
 
 def waiting(connection: Connection, ref: VersionRef, identity: str) -> Emergency | None:
     """The request for exactly this version that may still be confirmed, if there is one."""
     query = _QUERY.where(table.c.model == ref.name, table.c.version == ref.version, table.c.state == ASKED)
     row = connection.execute(query).one_or_none()
-    found = _from(connection, row) if row else None
+    found = _from(row, _bars(connection, row)) if row else None
     return found if found and found.waits and found.identity == identity else None
 
 
 _QUERY = sa.select(table, (table.c.expires_at <= database_time()).label("expired"))
 
 
-def _from(connection: Connection, row: Any) -> Emergency:
-    ref, binding = VersionRef(name=row.model, version=row.version), Binding.from_json(row.binding)
-    known = Known(ref=ref, identity=row.identity, manifest=binding.files or None, run_id=None, model_id=None)
+def _bars(connection: Connection, row: Any) -> Mapping[str, str]:
+    """Everybody who had a hand in the version at this moment."""
+    ref, files = VersionRef(name=row.model, version=row.version), Binding.from_json(row.binding).files
+    known = Known(ref=ref, identity=row.identity, manifest=files or None, run_id=None, model_id=None)
+    return bars.recorded(connection, known)
+
+
+def _from(row: Any, barred: Mapping[str, str]) -> Emergency:
     return Emergency(
         seq=row.seq,
-        ref=ref,
+        ref=VersionRef(name=row.model, version=row.version),
         identity=row.identity,
-        binding=binding,
+        binding=Binding.from_json(row.binding),
         asked_by=row.asked_by,
         asked_by_id=row.asked_by_id,
         reason=row.reason,
         asked_at=row.asked_at,
         expires_at=datetime.fromtimestamp(row.expires_at, tz=UTC),
         expired=bool(row.expired),
-        bars=bars.recorded(connection, known),
+        bars=barred,
         state=row.state,
         confirmed_by=row.confirmed_by,
         confirmed_by_id=row.confirmed_by_id,
