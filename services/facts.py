@@ -233,7 +233,11 @@ def ended(connection: Connection, version: ModelVersion) -> Ended | None:
     own = sa.and_(events.c.version == version.ref.version, events.c.kind.in_([kind.value for kind in _ENDINGS]))
     row = connection.execute(
         sa.select(events.c.kind, events.c.body, promotions.c.version.label("released"), promotions.c.action)
-        .select_from(events.outerjoin(promotions, promotions.c.seq == events.c.seq))
+        .select_from(
+            events.outerjoin(
+                promotions, sa.and_(promotions.c.model == events.c.model, promotions.c.seq == events.c.seq)
+            )
+        )
         .where(
             events.c.model == version.ref.name,
             sa.or_(own, promotions.c.version == version.ref.version, promotions.c.replaced == version.ref.version),
