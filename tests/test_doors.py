@@ -51,6 +51,7 @@ SEEN = "it is for people who have what it is about before their eyes"
 MACHINE = "it works straight on the database, for whoever may write that"
 SCRIPTS = "it is for scripts and files"
 NO_CALL = "no call to MLflow comes to it"
+PROPOSES = "any client may propose, without a role; see test_proposals.py"
 W = ("{name}", "{version}", "--comment", "x")
 """What follows a verb on the terminal."""
 WAITING = "Ctrl-C cancels what `validate` waits for"
@@ -61,7 +62,7 @@ ON_DATA = (*W, "--location", WANTED.name, "--target", WANTED.target)
 GRID: dict[Action, tuple[Ask | str, Ask | str, Ask | str, Ask | str]] = {
     #                           browser, REST, terminal, MLflow's own client
     Action.VIEW: (by_opening, Got("/models"), Typed("history"), NO_CALL),
-    Action.SUBMIT: (by_click, Posted("submit"), Typed("submit", *W), transition("Staging")),
+    Action.SUBMIT: (by_click, Posted("submit"), Typed("submit", *W), PROPOSES),
     Action.WITHDRAW: (by_click, Posted("withdraw"), Typed("withdraw", *W), transition("None")),
     Action.APPROVE: (by_click, Posted("approve"), Typed("approve", *W), NO_CALL),
     Action.REQUEST_CHANGES: (by_click, Posted("request-changes"), Typed("request-changes", *W), NO_CALL),
@@ -138,9 +139,6 @@ def ready_for(  # noqa: C901  (one case for each state)
     match action:
         case Action.APPROVE | Action.REQUEST_CHANGES | Action.REJECT | Action.WITHDRAW:
             reviews.submit(signoff, ref, by="scientist", comment="x")
-        case Action.SUBMIT:  # what was never on record may be moved to Staging by any client
-            reviews.submit(signoff, ref, by="scientist", comment="x")
-            reviews.withdraw(signoff, ref, by="scientist", comment="x")
         case Action.RESOLVE | Action.REOPEN:
             return replace(request, finding=finding(signoff, ref, resolved=action is Action.REOPEN))
         case Action.STATE_DATASET:
@@ -248,7 +246,7 @@ class TestTheGrid:
     def test_has_every_command_but_those_that_read_and_those_of_the_machine(self) -> None:
         commands = set(get_command(app).commands)  # type: ignore[attr-defined]
         reading = {"check", "compare", "findings", "history", "production"}
-        machine = {"ledger", "policy", "token", "user"}
+        machine = {"doctor", "ledger", "policy", "token", "user"}
         verbs = {ask.words[0] for row in GRID.values() if isinstance(ask := row[2], Typed)} - reading
         assert commands == verbs | reading | machine | {"transition"}  # another name of promote, submit and archive
 
