@@ -75,7 +75,8 @@ def _headline(dossier: Dossier) -> None:
             f":gray[All {dossier.passed} checks of the {policy} pass.]"
         )
     elif verdict.waits_for_approval_only:
-        what = "submission and review" if dossier.facts.submission is None else "approval"
+        submission = dossier.facts.submission
+        what = "submission and review" if submission is None or submission.proposal else "approval"
         st.markdown(
             f":orange[:material/hourglass_top:] **Waits for {what} only.** "
             f":gray[{dossier.passed} of {len(verdict.checks)} checks of the {policy} pass.]"

@@ -76,6 +76,8 @@ def event_line(event: Event, *, version: bool, void: tuple[str, ...] = (), limit
     sign, tone, what = _words(event.kind)
     if event.kind is Kind.APPROVAL_GIVEN and event.get("automation"):
         what += " automatically"
+    if event.kind is Kind.SUBMISSION_CONFIRMED and event.get("proposal"):
+        what = "proposed {it}"
     it = "it"
     if version and event.ref:
         it = markup.link(f"{event.ref.name} v{event.ref.version}", links.version(event.ref))

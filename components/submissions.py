@@ -35,6 +35,8 @@ def verdict_line(item: Item) -> str:
         return f":red[✗] {escaped(item.problem or 'It cannot be judged.', 160)}"
     if item.verdict.allowed:
         return ":green[✓] Nothing stands in the way"
+    if item.submission.proposal and item.verdict.waits_for_approval_only:
+        return ":orange[◷] Nobody answers for it yet: a person must submit it"
     if item.verdict.waits_for_approval_only:
         return ":orange[◷] Only an approval is missing"
     first = item.verdict.failed[0]

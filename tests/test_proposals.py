@@ -17,6 +17,7 @@ from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.outside import alias, do, stage
+from tests.pages import opened, text
 from tests.test_releases import release
 
 DATABASES = BOTH
@@ -126,6 +127,19 @@ class TestUntilAPersonSubmitsIt:
         assert not answer.allowed
         assert "An MLflow client proposed it" in answer.reason
         assert registry.version(proposed).stage == "Staging"
+
+
+class TestPages:
+    def test_say_who_must_do_what(self, signoff: Signoff, registry: FakeRegistry, proposed: VersionRef) -> None:
+        home = opened(signoff, "scientist", "home")
+        assert not home.exception
+        assert "Nobody answers for it yet: a person must submit it" in text(home)
+        assert "proposed" in text(home)
+        version = opened(signoff, "scientist", "version", name="m", version="1")
+        assert "Waits for submission and review only" in text(version)
+        assert "Submit v1 for review" in {button.label for button in version.button}
+        looked = opened(signoff, "reviewer", "version", name="m", version="1")
+        assert "your approval is asked for once a person has submitted it" in text(looked)
 
 
 class TestSubmittingAProposal:

@@ -169,6 +169,8 @@ class Dossier:
             return ""
         if why := gate.barred(actor.person, actor.username, self.facts):
             return f"It is your own ({why}): you may not approve it, only ask for changes or reject it."
+        if self.facts.submission is not None and self.facts.submission.proposal:
+            return "An MLflow client proposed it: your approval is asked for once a person has submitted it."
         return "Your approval is not missing; you can still ask for changes or reject it."
 
     @property
