@@ -18,6 +18,7 @@ from services.tables import accounts
 from services.tables import policies as policy_table
 from services.verbs import break_glass, findings, releases, reviews
 from services.verbs.emergencies import open_emergencies
+from services.views.dossier import open_dossier
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_judged_twice import BLOCKING, ask_for_emergency, refused_once
@@ -64,7 +65,8 @@ class TestASubmissionThatEnded:
             pytest.raises(GateRefused, match=f"release_manager submitted it on .*; that was {ended}, and still counts"),
         ):
             break_glass.confirm(signoff, number, by="release_manager", comment="Agreed.")
-        (waits,) = open_emergencies(signoff)
+        signoff.snapshot.refresh()
+        (waits,) = open_dossier(signoff, weak).emergencies
         assert not waits.may_confirm(people.acting(signoff.database, "release_manager", Source.BROWSER))
 
     def test_still_bars_from_reviewing_the_emergency(self, signoff: Signoff, weak: VersionRef) -> None:

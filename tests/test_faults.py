@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.errors import OutcomeUnknown, RegistryUnavailable
-from services.mlflow.registry import MlflowRegistry
+from services.mlflow.registry import VERSIONS_PATH, MlflowRegistry
 from services.signoff import Signoff
 from services.verbs import releases, reviews
 from tests.arena import HALF, SOAKING, Arena, print_tally
@@ -131,9 +131,8 @@ class TestReading:
         self, arena: Arena, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         registry = arena.signoff.registry
-        page = registry._client.search_model_versions(f"name='{arena.name}'")  # type: ignore[attr-defined]
-        page.token = "again"
-        monkeypatch.setattr(registry._client, "search_model_versions", lambda *_, **__: page)  # type: ignore[attr-defined]
+        page = registry._got(VERSIONS_PATH, {"filter": f"name='{arena.name}'"})  # type: ignore[attr-defined]
+        monkeypatch.setattr(registry, "_got", lambda *_: {**page, "next_page_token": "again"})
         with pytest.raises(RegistryUnavailable, match="repeats itself"):
             registry.versions(arena.name)
 

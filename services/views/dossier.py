@@ -209,7 +209,11 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
         deployments=_deployments(signoff, ref) if mine else (),
         owners=owners,
         statements=seen.champion.stated if seen.champion else statements.about(signoff, seen.candidate.version),
-        emergencies=tuple(e for e in open_emergencies(signoff) if e.ref == ref and e.identity == identity),
+        emergencies=tuple(
+            replace(e, bars={**e.bars, **seen.bars})
+            for e in open_emergencies(signoff)
+            if e.ref == ref and e.identity == identity
+        ),
     )
     then = next((event.verdict for event in found if mine and event.seq == mine[0].seq), None)
     # A champion is shown with the verdict it was released on: its approvals were for that release, and are used up.
