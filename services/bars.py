@@ -7,7 +7,9 @@ approve none, confirm or review no emergency of one, do not consent to run its c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -21,6 +23,10 @@ REGISTERED_BY = "signoff.registered_by"
 MAX_ELSEWHERE = 20
 """Decisions on the same bytes that are told of, the newest ones."""
 
+_ANSWERED_FOR = sa.or_(
+    submissions.c.taken_by_id.is_not(None), sa.and_(submissions.c.submitted_by_id.is_not(None), ~submissions.c.proposal)
+)
+"""Whether a person or a service stands behind a submission: an MLflow client may propose in nobody's name."""
 _ENDED = {
     Status.WITHDRAWN.value: "; that was withdrawn, and still counts",
     Status.REJECTED.value: "; that was rejected, and still counts",
@@ -44,11 +50,12 @@ def _exactly(known: Known, table: sa.Table) -> sa.ColumnElement[bool]:
 def author_of(connection: Connection, candidate: Evidence) -> str | None:
     """Who trained it, as the training client claimed when the run was first submitted; never proof.
 
-    A claim that changes later neither frees nor bars anybody.
+    A claim that changes later neither frees nor bars anybody, and neither does one that nobody answers for: anybody may
+    propose.
     """
     first = connection.execute(
         sa.select(submissions.c.claimed_author)
-        .where(submissions.c.run_id == candidate.version.run_id)
+        .where(submissions.c.run_id == candidate.version.run_id, _ANSWERED_FOR)
         .order_by(submissions.c.id)
         .limit(1)
     ).one_or_none()
@@ -70,33 +77,57 @@ def recorded(connection: Connection, known: Known) -> Mapping[str, str]:
     A key is the id of a person, or a username that no account has. Everybody counts who was barred when an emergency
     was asked for.
     """
-    rows = connection.execute(sa.select(submissions).where(same(known, submissions)).order_by(submissions.c.id)).all()
+    rows = connection.execute(
+        sa.select(submissions, _ANSWERED_FOR.label("answered"))
+        .where(same(known, submissions))
+        .order_by(submissions.c.id)
+    ).all()
     claims: dict[str | None, str] = {}
     found: dict[str, str] = {}
     for row in rows:
-        other = VersionRef(name=row.model, version=row.version)
-        it, its = ("it", "its author") if other == known.ref else (_same(other), f"the author of {_same(other)}")
-        claims |= {row.registered_by: f"registered {it}", row.claimed_author: f"is recorded as {its}"}
+        it = _called(row, known)
+        claims[row.registered_by] = f"registered {it}"
         on, ended = f"on {row.submitted_at[:10]}", _ENDED.get(row.status, "")
         if row.submitted_by_id:
             found[row.submitted_by_id] = f"{row.submitted_by} submitted {it} {on}{ended}"
         if row.taken_by_id:
             found[row.taken_by_id] = f"{row.taken_by} answered for {it} {on}{ended}"
+    for row in _first_claims(rows, known):
+        it = _called(row, known)
+        claims[row.claimed_author] = f"is recorded as {'its author' if it == 'it' else f'the author of {it}'}"
     asked = connection.execute(sa.select(emergencies.c.own).where(_exactly(known, emergencies))).scalars()
     own = {key: why for one in asked for key, why in one.items()}
     return {**own, **_people(connection, claims), **found}
 
 
-def _same(other: VersionRef) -> str:
-    return f"{other}, which is the same model,"
+def _first_claims(rows: Iterable[Any], known: Known) -> list[Any]:
+    """The first submission of the same model that somebody answers for, and the first of exactly this version.
+
+    Later ones claim what they like of bytes that are known already: they would bar a reviewer for nothing.
+    """
+    answered = [row for row in rows if row.answered]
+    return [*answered[:1], *[row for row in answered if _called(row, known) == "it"][:1]]
+
+
+def _called(row: Any, known: Known) -> str:
+    other = VersionRef(name=row.model, version=row.version)
+    return "it" if other == known.ref else f"{other} (the same model)"
 
 
 def _people(connection: Connection, claims: Mapping[str | None, str]) -> dict[str, str]:
-    """The same by the ids of the persons whose accounts have these usernames."""
+    """The same by the ids of the persons whose accounts have these usernames, in whatever case or domain."""
     names = {username: words for username, words in claims.items() if username}
-    query = sa.select(accounts.c.username, accounts.c.person).where(accounts.c.username.in_(names))
-    persons = {row.username: row.person for row in connection.execute(query)} if names else {}
-    return {persons.get(name, name): f"{name} {words}" for name, words in names.items()}
+    spelled = {spelling: name for name in names for spelling in _spellings(name)}
+    query = sa.select(accounts.c.username, accounts.c.person).where(sa.func.lower(accounts.c.username).in_(spelled))
+    found = {spelled[row.username.lower()]: row.person for row in (connection.execute(query) if names else ())}
+    return {found.get(name, name): f"{name} {words}" for name, words in names.items()}
+
+
+def _spellings(name: str) -> set[str]:
+    """What an account may be called of which a client says this name: ``CORP\\Rita``, ``rita@example.org``."""
+    seen = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    folded = seen.strip().casefold()
+    return {name.lower(), folded, folded.partition("@")[0], folded.rpartition("\\")[2]}
 
 
 def elsewhere(connection: Connection, known: Known) -> tuple[Elsewhere, ...]:

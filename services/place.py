@@ -72,6 +72,23 @@ class Place:
         return cls(**{**value, "kind": PlaceKind(value["kind"]), "others": tuple(value["others"])})
 
 
+def unclear(source: str, ref: VersionRef) -> str:
+    """Why nobody can say what a ``runs:`` source means, in one sentence; empty when it is clear.
+
+    MLflow compares some of these spellings as they are and takes others for something else, so that what is judged
+    could be another place than what is loaded.
+    """
+    scheme, _, rest = source.partition(":")
+    path = re.split("[?#]", rest.lstrip("/"))[0].removesuffix("/")
+    strange = "" in path.split("/") or re.search(r"[\\'\"`%]", path) or not path.isprintable()
+    if scheme.casefold() != "runs" or not strange:
+        return ""
+    return (
+        f"The source {source} of {ref} can be read in more than one way: its path has an empty part, a "
+        "quote, a backslash, a percent sign or a character that cannot be seen. Register it as runs:/RUN/path."
+    )
+
+
 def may_move(version: ModelVersion) -> bool:
     """Whether its source can come to mean another place: a ``runs:`` source, or a copy of a version that has one."""
     return bool(re.match(r"runs:|models:/+[^/]+/[1-9][0-9]*$", version.source, re.IGNORECASE))

@@ -589,6 +589,16 @@ class TestNamesAndFiles:
     ) -> None:
         passes(signoff, ask(signoff, beneath(registry, what, 2)))
 
+    @pytest.mark.parametrize("what", sorted(BENEATH))
+    def test_what_a_client_proposed_is_free_until_a_person_submits_it(
+        self, signoff: Signoff, registry: FakeRegistry, free: VersionRef, what: What
+    ) -> None:
+        """Else anybody could stop a run that somebody else trains."""
+        assert do(signoff, registry, stage(registry, 2, "Staging")).allowed
+        passes(signoff, ask(signoff, beneath(registry, what, 2)))
+        reviews.submit(signoff, free, by="scientist", comment="I answer for it.")
+        assert "submitted for review" in ask(signoff, beneath(registry, what, 2)).reason
+
     def test_what_versions_of_several_models_share_stays_for_one_of_them(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
     ) -> None:

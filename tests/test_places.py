@@ -10,7 +10,7 @@ from services import facts
 from services.domain import VersionRef
 from services.errors import FilesUnreadable, RegistryUnavailable, StoreUnavailable
 from services.gate import GateRefused, evaluate
-from services.place import Place, PlaceKind, may_move
+from services.place import Place, PlaceKind, may_move, unclear
 from services.policy import PolicyBook, parse
 from services.reconciliation import reconciler
 from services.record.deviations import open_deviations
@@ -62,6 +62,41 @@ def check(signoff: Signoff, ref: VersionRef, id_: str = "place") -> Check:
     policy, seen = facts.fresh(signoff, ref)
     (found,) = (check for check in evaluate(policy, seen).checks if check.id == id_)
     return found
+
+
+class TestASourceThatIsNotClear:
+    """MLflow compares the name of a logged model as it is spelled, and puts it into a filter as it is."""
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "R//model",
+            "R///model",
+            "R/model//",
+            "R/model' AND name LIKE 'm%",
+            'R/mo"del',
+            "R/model\\\\",
+            "R/m%6Fdel",
+            "R/m\u200bodel",
+        ],
+    )
+    def test_refuses_and_leaves_no_intent(
+        self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef, path: str
+    ) -> None:
+        approve(signoff, ref)
+        registry.source(ref, f"runs:/{path}", place=place_of(registry, ref))
+        found = check(signoff, ref)
+        assert not found.passed
+        assert "can be read in more than one way" in found.reason
+        with pytest.raises(GateRefused, match="can be read in more than one way"):
+            releases.promote(signoff, ref, by="release_manager", reason="Now.")
+        assert "promotion:intended" not in kinds(signoff)
+
+    @pytest.mark.parametrize(
+        "source", ["runs:/R/model", "RUNS:/R/model", "runs:///R/model?a=1", "runs:/R/model/", "runs:/R"]
+    )
+    def test_is_none_that_people_write(self, ref: VersionRef, source: str) -> None:
+        assert unclear(source, ref) == ""
 
 
 class TestFilesThatNobodyHereCanRead:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.domain import Role, VersionRef
-from services.errors import NotAllowed, SelfApproval
+from services.domain import Actor, Role, Source, VersionRef
+from services.errors import NotAllowed, Refused, SelfApproval
 from services.gate import GateRefused
 from services.signoff import Signoff
 from services.verbs import releases, reviews
@@ -21,6 +21,11 @@ from tests.pages import opened, text
 from tests.test_releases import release
 
 DATABASES = BOTH
+
+
+NOBODY = Actor(
+    username="mlflow-client", name="A client", roles=frozenset(), source=Source.MLFLOW_CLIENT, automation=True
+)
 
 
 @pytest.fixture
@@ -94,6 +99,20 @@ class TestPropose:
         assert do(strict, registry, stage(registry, second.version, "Staging")).allowed
         assert registry.model("m").aliases == {"challenger": second.version}
         assert [found.ref for found in inbox.queue(strict)] == [proposed, second]
+
+    def test_does_not_answer_requested_changes(
+        self, strict: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        reviews.submit(strict, candidate, by="scientist", comment="Better.")
+        reviews.request_changes(strict, candidate, by="reviewer", comment="Look at the split.")
+        registry.set_stage(candidate, "None")
+        answer = do(strict, registry, alias(registry, "challenger", 1))
+        assert answer.allowed, "it points there already"
+        reviews_before = kinds(strict)
+        with pytest.raises(Refused, match="a person must answer them"):
+            reviews.propose(strict, candidate, actor=NOBODY, comment="Again.")
+        assert kinds(strict) == [*reviews_before, "submission:refused"]
+        assert inbox.queue(strict)[0].status == "changes_requested"
 
     def test_of_what_was_in_staging_before_is_nothing(
         self, strict: Signoff, registry: FakeRegistry, candidate: VersionRef

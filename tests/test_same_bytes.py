@@ -132,6 +132,68 @@ class TestWhoTrained:
         approved_by(signoff, candidate, "reviewer")
 
 
+class TestWhatNobodyAnswersFor:
+    """Anybody may copy files that can be read, claim an author for the copy, and propose it."""
+
+    @pytest.fixture
+    def approved(self, signoff: Signoff, candidate: VersionRef) -> VersionRef:
+        """The candidate, submitted by ``scientist`` and approved by ``reviewer``."""
+        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+        reviews.approve(signoff, candidate, by="reviewer", comment="Good.")
+        return candidate
+
+    def _claimed_copy(self, registry: FakeRegistry, of: VersionRef, user: str) -> VersionRef:
+        """The same bytes in another run, whose client says that ``user`` trained it."""
+        found = registry.add_version("attack", {"val_auc": 0.95}, files=dict(registry._files[of]), author=user)
+        assert registry.manifest(found).digest == registry.manifest(of).digest
+        return found
+
+    def test_bars_no_reviewer_and_voids_no_approval(
+        self, signoff: Signoff, registry: FakeRegistry, approved: VersionRef
+    ) -> None:
+        for person in ("reviewer", "reviewer2"):
+            attack = self._claimed_copy(registry, approved, person)
+            assert do(signoff, registry, stage(registry, attack.version, "Staging", name="attack")).allowed
+        assert releases.promote(signoff, approved, by="release_manager", reason="Now.").event
+
+    def test_nor_does_a_later_claim_that_somebody_answers_for(
+        self, signoff: Signoff, registry: FakeRegistry, approved: VersionRef
+    ) -> None:
+        attack = self._claimed_copy(registry, approved, "reviewer")
+        reviews.submit(signoff, attack, by="both", comment="A copy.")
+        assert releases.promote(signoff, approved, by="release_manager", reason="Now.").event
+
+    def test_does_not_free_the_author_of_what_is_submitted_later(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        claim(registry, candidate, "nobody")
+        assert do(signoff, registry, stage(registry, 1, "Staging")).allowed
+        reviews.withdraw(signoff, candidate, by="release_manager", comment="Not ours.")
+        claim(registry, candidate, "reviewer")
+        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+        approved_by(signoff, candidate, "reviewer")
+
+    def test_an_approval_that_does_not_count_says_why(
+        self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        assert do(signoff, registry, stage(registry, 1, "Staging")).allowed
+        reviews.approve(signoff, candidate, by="both", comment="Good.")
+        reviews.submit(signoff, candidate, by="both", comment="I answer for it.")
+        with pytest.raises(GateRefused, match="the approval by both does not count because both answered for it on"):
+            releases.promote(signoff, candidate, by="release_manager", reason="Now.")
+
+
+@pytest.mark.parametrize(
+    "said", ["REVIEWER", " reviewer ", "re\u200bviewer", "CORP\\reviewer", "reviewer@corp.example"]
+)
+def test_an_author_is_known_in_every_spelling(
+    signoff: Signoff, registry: FakeRegistry, candidate: VersionRef, said: str
+) -> None:
+    claim(registry, candidate, said)
+    reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+    approved_by(signoff, candidate, "reviewer")
+
+
 class TestWhoRegistered:
     def test_is_barred_by_the_tag_that_the_hook_wrote(
         self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef

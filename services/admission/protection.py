@@ -156,15 +156,19 @@ def _keep(scene: Scene, version: ModelVersion, done: str) -> None:
 
 
 def _keep_beneath(signoff: Signoff, call: Call, told: Told) -> None:
-    """Files, runs and logged models stay as they are while a version is under review, and once it was promoted."""
+    """Files, runs and logged models stay as they are while a version is under review, and once it was promoted.
+
+    What a client proposed and nobody answers for yet is no reason: anybody could stop a run that somebody else trains.
+    """
     scene = standing.scene(signoff, told.model, told.versions)
     promoted = standing.promoted(signoff, told.model.name)
+    under_review = standing.answered_for(signoff, told.model.name)
     elsewhere = _ELSEWHERE[call.what]
     for version in told.versions:
         ref = version.ref
         if scene.serves(ref.version):
             why = f"is in {scene.policy.rules.champion.stage}. {elsewhere}"
-        elif scene.standing(ref.version) is Standing.SUBMITTED:
+        elif version.identity in under_review:
             why = f"is submitted for review. Withdraw it first, or {elsewhere[0].lower()}{elsewhere[1:]}"
         elif version.identity in promoted:
             why = f"was promoted and can be put back, so all of it is kept. {elsewhere}"

@@ -51,3 +51,14 @@ def promoted(signoff: Signoff, name: str) -> frozenset[str]:
     with signoff.database.reading() as connection:
         query = sa.select(promotions.c.identity).where(promotions.c.model == name).distinct()
         return frozenset(connection.execute(query).scalars())
+
+
+def answered_for(signoff: Signoff, name: str) -> frozenset[str]:
+    """The identities of the versions of a model with an open submission that a person or a service answers for."""
+    query = sa.select(submissions.c.identity).where(
+        submissions.c.model == name,
+        submissions.c.status.in_(OPEN),
+        sa.or_(~submissions.c.proposal, submissions.c.taken_by_id.is_not(None)),
+    )
+    with signoff.database.reading() as connection:
+        return frozenset(connection.execute(query).scalars())

@@ -203,6 +203,12 @@ def _approved(rule: ApprovalRule, seats: Seats, automatic: Decision | None, poli
         if decision.decision == APPROVED and (decision.automation or rule.role in decision.roles)
         if (reasons := void_reasons(decision, policy, facts))
     ]
+    void += [
+        f"the approval by {decision.person} does not count because {why}"
+        for decision in facts.decisions
+        if decision.decision == APPROVED and not decision.automation and rule.role in decision.roles
+        if (why := barred(decision.person_id, decision.person, facts))
+    ]
     enough = len(voters) >= rule.count
     since = _since(policy, facts) if enough or automatic else ""
     reason = f"{len(voters)} of {rule.count} approvals by a {role} who is neither author nor submitter"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from services.checks.view import Question, View, answered
 from services.evidence import Facts
-from services.place import foreign_run
+from services.place import foreign_run, unclear
 from services.policy import Policy
 from services.verdict import Check
 
@@ -28,7 +28,9 @@ def _one_place(view: View) -> Check:
     """What was judged is what MLflow loads, and its metrics are those of the run that made it."""
     found, manifest, ref, source = view.place, view.manifest, view.ref, view.source
     value = f"{found.words}, {'guarded' if found.guarded else 'unguarded'}" if found else "unknown"
-    if view.unreadable:
+    if spelling := unclear(source, ref):
+        problem = spelling
+    elif view.unreadable:
         problem = view.unreadable
     elif found is None:
         problem = f"MLflow does not say where the files of {ref} are."

@@ -112,7 +112,7 @@ class MlflowPlaces(MlflowConnection):
         return folder, replace(in_run, others=(in_model.words,))
 
     def _newest_model(self, run: Any, name: str, what: str) -> Any:
-        if "'" in name or '"' in name:
+        if any(c in "'\"`\\%" or not c.isprintable() for c in name):
             return None  # MLflow gives no logged model such a name
         query = f"name = '{name}' AND source_run_id = '{run.info.run_id}'"
         found = self._read(

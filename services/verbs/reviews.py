@@ -77,6 +77,8 @@ def _submit(signoff: Signoff, ref: VersionRef, actor: Actor, comment: str, *, pr
             return _take_over(signoff, policy, seen, seen.submission, actor, comment)
         if _pending(seen):
             return Outcome(ref=ref, event=None, message=f"{ref} is already waiting for review.")
+        if proposal and seen.submission:
+            raise Refused(f"Changes of {ref} were requested; a person must answer them and submit it again.")
         if seen.candidate.version.stage == policy.rules.champion.stage:
             raise Refused(f"{ref} is already in {policy.rules.champion.stage}.")
         assignments.at_first_sight(signoff, seen.model, ref, actor)
