@@ -15,7 +15,7 @@ _ALIKE = {
     "e": "ЕеΕᎬᴇҽ",
     "f": "ꜰϜ",
     "g": "ɡɢᏀԌ",
-    "h": "НнΗһᎻʜհҺ",
+    "h": "НнΗһᎻʜհҺɦ",
     "j": "ЈјᎫᴊȷϳ",
     "k": "КкΚκᏦᴋ",
     "l": "iІіΙιıɩɪӏӀᏆᏞʟ1|",
@@ -35,7 +35,7 @@ _ALIKE = {
     "z": "ΖᏃᴢ",
 }
 _AS_LATIN = str.maketrans({other: letter for letter, others in _ALIKE.items() for other in others})
-_UNSEEN = frozenset({"Mn", "Me", "Cf", "Cc"})
+_UNSEEN = frozenset({"Mn", "Me", "Cf", "Cc", "Zs"})
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
 
 

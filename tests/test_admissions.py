@@ -89,6 +89,7 @@ LOOK_ALIKES = (
     "champ\N{LATIN SMALL LETTER DOTLESS I}on",
     "CHAMP\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}ON",
     "\uff43\uff48\uff41\uff4d\uff50\uff49\uff4f\uff4e",  # full-width
+    "c\N{LATIN SMALL LETTER H WITH HOOK}ampion",
     "ch\N{CYRILLIC SMALL LETTER A}mpion",
     "\u0421\u041d\u0410\u041c\u0420\u0406\u041e\u039d",  # Cyrillic and Greek capitals
     "cham\N{ZERO WIDTH SPACE}pion",

@@ -43,7 +43,14 @@ def test_the_hook_asks_about_them(written: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["appr\N{CYRILLIC SMALL LETTER O}ved_by", "S1GNOFF.anything", "rea\N{ZERO WIDTH JOINER}son"]
+    "key",
+    [
+        "appr\N{CYRILLIC SMALL LETTER O}ved_by",
+        "S1GNOFF.anything",
+        "rea\N{ZERO WIDTH JOINER}son",
+        "approved_by ",
+        " signoff .digest",
+    ],
 )
 def test_the_hook_asks_about_tags_that_look_like_ours(key: str) -> None:
     assert _protected(key)
