@@ -118,9 +118,15 @@ def _people(connection: Connection, claims: Mapping[str | None, str]) -> dict[st
     """The same by the ids of the persons whose accounts have these usernames, in whatever case or domain."""
     names = {username: words for username, words in claims.items() if username}
     spelled = {spelling: name for name in names for spelling in _spellings(name)}
-    query = sa.select(accounts.c.username, accounts.c.person).where(sa.func.lower(accounts.c.username).in_(spelled))
-    found = {spelled[row.username.lower()]: row.person for row in (connection.execute(query) if names else ())}
-    return {found.get(name, name): f"{name} {words}" for name, words in names.items()}
+    lowered = sa.func.lower(accounts.c.username)
+    called = sa.or_(accounts.c.username.in_(names), lowered.in_(spelled))
+    query = sa.select(accounts.c.username, accounts.c.person, lowered.label("lowered")).where(called)
+    found = [
+        (row.username if row.username in names else spelled[row.lowered], row.person)
+        for row in (connection.execute(query) if names else ())
+    ]
+    nobodys = names.keys() - {name for name, _ in found}
+    return {key: f"{name} {names[name]}" for name, key in (*found, *((name, name) for name in nobodys))}
 
 
 def _spellings(name: str) -> set[str]:

@@ -194,6 +194,24 @@ def test_an_author_is_known_in_every_spelling(
     approved_by(signoff, candidate, "reviewer")
 
 
+def test_every_account_that_an_author_may_be_is_barred(
+    signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+) -> None:
+    for username in ("\u00c9va", "\u00c9VA@example.org", "eva"):
+        people.add_account(signoff.database, username=username, name="E", hashed="!", roles=[Role.REVIEWER])
+    claim(registry, candidate, "\u00c9va")
+    reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+    approved_by(signoff, candidate, "\u00c9va")
+    for username in ("Reviewer", "reviewer@example.org"):
+        people.add_account(signoff.database, username=username, name="R", hashed="!", roles=[Role.REVIEWER])
+    again = registry.add_version("m", {"val_auc": 0.95}, author="reviewer@example.org")
+    reviews.submit(signoff, again, by="scientist", comment="Better.")
+    for username in ("reviewer", "Reviewer", "reviewer@example.org"):
+        with pytest.raises(SelfApproval):
+            reviews.approve(signoff, again, by=username, comment="I like it.")
+    assert reviews.approve(signoff, again, by="eva", comment="Good.").event
+
+
 class TestWhoRegistered:
     def test_is_barred_by_the_tag_that_the_hook_wrote(
         self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
