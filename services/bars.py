@@ -16,16 +16,13 @@ from sqlalchemy.engine import Connection
 
 from services.domain import Status, VersionRef
 from services.evidence import Elsewhere, Evidence, Known
+from services.record.mirror import REGISTERED_BY
 from services.tables import accounts, decisions, emergencies, submissions
 
-REGISTERED_BY = "signoff.registered_by"
-"""The tag in which the hook keeps whom MLflow authenticated when a version was made."""
 MAX_ELSEWHERE = 20
 """Decisions on the same bytes that are told of, the newest ones."""
 
-_ANSWERED_FOR = sa.or_(
-    submissions.c.taken_by_id.is_not(None), sa.and_(submissions.c.submitted_by_id.is_not(None), ~submissions.c.proposal)
-)
+ANSWERED_FOR = sa.or_(~submissions.c.proposal, submissions.c.taken_by_id.is_not(None))
 """Whether a person or a service stands behind a submission: an MLflow client may propose in nobody's name."""
 _ENDED = {
     Status.WITHDRAWN.value: "; that was withdrawn, and still counts",
@@ -55,19 +52,19 @@ def author_of(connection: Connection, candidate: Evidence) -> str | None:
     """
     first = connection.execute(
         sa.select(submissions.c.claimed_author)
-        .where(submissions.c.run_id == candidate.version.run_id, _ANSWERED_FOR)
+        .where(submissions.c.run_id == candidate.version.run_id, ANSWERED_FOR)
         .order_by(submissions.c.id)
         .limit(1)
     ).one_or_none()
     return first.claimed_author if first else candidate.claimed_author
 
 
-def of_candidate(connection: Connection, candidate: Evidence) -> Mapping[str, str]:
-    """`recorded`, and who trained and registered this version as MLflow shows it, where no record says so yet."""
+def of_candidate(connection: Connection, candidate: Evidence, author: str | None) -> Mapping[str, str]:
+    """`recorded`, and who registered this version and its ``author`` (`author_of`), where no record says so yet."""
     known = Known.of(candidate)
     claims = {candidate.version.tags.get(REGISTERED_BY): "registered it"}
     if not connection.execute(sa.select(emergencies.c.seq).where(_exactly(known, emergencies)).limit(1)).scalar():
-        claims[author_of(connection, candidate)] = "is recorded as its author"
+        claims[author] = "is recorded as its author"
     return {**_people(connection, claims), **recorded(connection, known)}
 
 
@@ -78,7 +75,7 @@ def recorded(connection: Connection, known: Known) -> Mapping[str, str]:
     was asked for.
     """
     rows = connection.execute(
-        sa.select(submissions, _ANSWERED_FOR.label("answered"))
+        sa.select(submissions, ANSWERED_FOR.label("answered"))
         .where(same(known, submissions))
         .order_by(submissions.c.id)
     ).all()

@@ -87,12 +87,13 @@ def again(signoff: Signoff, connection: Connection, seen: Facts, records: Record
     if records is None or not records.cover(seen.champion):
         records = champions.recorded(connection, [seen.champion.version] if seen.champion else [])
     submission = open_submission(connection, version)
+    author = bars.author_of(connection, seen.candidate)
     return replace(
         seen,
         now=signoff.now(),
         champion=records.of(seen.champion),
-        author=bars.author_of(connection, seen.candidate),
-        bars=bars.of_candidate(connection, seen.candidate),
+        author=author,
+        bars=bars.of_candidate(connection, seen.candidate, author),
         assigned=assignments.assigned(connection, version.ref.name),
         submission=submission,
         ended=None if submission else ended(connection, version),

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from services import assignments
 from services.admission.outside import Scene, Standing
+from services.bars import ANSWERED_FOR
 from services.domain import ModelVersion, RegisteredModel
 from services.facts import OPEN
 from services.signoff import Signoff
@@ -56,9 +57,7 @@ def promoted(signoff: Signoff, name: str) -> frozenset[str]:
 def answered_for(signoff: Signoff, name: str) -> frozenset[str]:
     """The identities of the versions of a model with an open submission that a person or a service answers for."""
     query = sa.select(submissions.c.identity).where(
-        submissions.c.model == name,
-        submissions.c.status.in_(OPEN),
-        sa.or_(~submissions.c.proposal, submissions.c.taken_by_id.is_not(None)),
+        submissions.c.model == name, submissions.c.status.in_(OPEN), ANSWERED_FOR
     )
     with signoff.database.reading() as connection:
         return frozenset(connection.execute(query).scalars())

@@ -13,7 +13,6 @@ from sqlalchemy.engine import Connection
 
 from services import facts, gate, signing
 from services.accounts import people, permissions, sessions
-from services.bars import REGISTERED_BY
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED
 from services.checks.bound import bound
 from services.checks.signing import signed
@@ -241,7 +240,7 @@ def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None =
         "source_uri": candidate.version.source,
         "place": candidate.place.as_json() if candidate.place else None,
         "claimed_author": seen.author,
-        "registered_by": candidate.version.tags.get(REGISTERED_BY) or None,
+        "registered_by": candidate.version.tags.get(mirror.REGISTERED_BY) or None,
         "manifest_digest": candidate.manifest.digest if candidate.manifest else None,
         "policy": policy.label,
         "policy_digest": policy.digest,

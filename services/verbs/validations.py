@@ -139,6 +139,7 @@ def _not_their_own(signoff: Signoff, version: ModelVersion, actor: Actor) -> Non
     except NotFound:
         run = None
     with signoff.database.reading() as connection:
-        barred = bars.of_candidate(connection, Evidence(version=version, run=run))
+        candidate = Evidence(version=version, run=run)
+        barred = bars.of_candidate(connection, candidate, bars.author_of(connection, candidate))
     if why := barred.get(actor.person or "") or barred.get(actor.username):
         raise Refused(f"{why}; somebody else must consent to the code of {version.ref}.")
