@@ -250,6 +250,8 @@ _CHANGED = {
 _SUBSTANCE = frozenset({"version", "files", "place", "metric", "champion", "policy"})
 """Kinds of facts that a decision is about: when one changes, it no longer counts. The others may arrive later, from
 anybody; see `Binding.voided`."""
+_DESCRIBING = frozenset({"description", "tag", "artifact"})
+"""Kinds of facts that tell people what a version is, and that stay open to change after its release."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,6 +293,10 @@ class Binding:
             pass_now = f"{checks} failed then and pass{'es' if len(arrived) == 1 else ''} now"
             return (*self.differences(now, substance=True), pass_now)
         return self.differences(now, substance=True)
+
+    def rewritten(self, now: Binding) -> tuple[str, ...]:
+        """Which of the texts around the files are not what they were, in words; empty when all are."""
+        return tuple(_changed(name) for name in self.changed(now) if name.partition(":")[0] in _DESCRIBING)
 
     def same_policy(self, now: Binding) -> bool:
         """Whether the same policy asked."""

@@ -191,6 +191,10 @@ class FakeRegistry:
         """A tag set by somebody else: not counted as a write of ours."""
         self._versions[ref] = replace(self._versions[ref], tags={**self._versions[ref].tags, key: value})
 
+    def describe(self, ref: VersionRef, words: str) -> None:
+        """Write the description of a version, as anybody may in MLflow."""
+        self._versions[ref] = replace(self._versions[ref], description=words)
+
     def drop_version(self, ref: VersionRef) -> None:
         """Deleted by somebody, with the aliases that pointed at it."""
         del self._versions[ref], self._files[ref], self._signed[ref]

@@ -23,6 +23,7 @@ from services.verbs import releases, reviews
 from services.views import dossier, inbox
 from tests.fakes import HOLDOUT, FakeRegistry
 from tests.ledgers import kinds, record
+from tests.pages import opened, text
 from tests.test_policy import GOOD
 from tests.test_releases import approve, release, stages
 
@@ -179,6 +180,26 @@ class TestPages:
         (item,) = inbox.judged(signoff, inbox.queue(signoff))
         assert item.verdict
         assert "with 0.95" in reason(item.verdict, "champion:val_auc:absolute")
+
+    def test_say_what_describes_it_and_changed_after_its_release(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        signoff.snapshot.refresh()
+        assert dossier.open_dossier(signoff, champion).rewritten == ()
+        assert "Since its release" not in text(opened(signoff, "reviewer", "version", name="m", version="1"))
+        registry.describe(champion, "Never use it for children.")
+        signoff.reader.forget()
+        signoff.snapshot.refresh()
+        shown = text(opened(signoff, "reviewer", "version", name="m", version="1"))
+        assert "Since its release on " in shown
+        assert "the description of the version or its model changed." in shown
+
+    def test_say_nothing_of_what_changed_before_its_release(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        ref = approve(signoff, registry.add_version("m", {"val_auc": 0.97}))
+        registry.describe(ref, "Never use it for children.")
+        releases.promote(signoff, ref, by="release_manager", reason="Read as it is now.")
+        signoff.snapshot.refresh()
+        assert dossier.open_dossier(signoff, ref).rewritten == ()
 
     def test_a_queue_reads_the_champions_events_once_however_long_it_is(
         self, signoff: Signoff, registry: FakeRegistry
