@@ -58,6 +58,8 @@ class Manifest:
     has_input_example: bool = False
     named: tuple[str, ...] = ()
     """Paths of files and folders that ``MLmodel`` names."""
+    outside: tuple[str, ...] = ()
+    """What it names that is none of these files: no digest covers it."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -168,8 +170,18 @@ class Evidence:
         if self.released:
             return self.released.judged
         return measurements(
-            self.run.metrics.values() if self.run else (), self.logged_model.metrics if self.logged_model else ()
+            self.run.metrics.values() if self.run else (),
+            self.logged_model.metrics if self.logged_model else (),
+            alone=not self._beside_others,
         )
+
+    @property
+    def _beside_others(self) -> bool:
+        """Whether its run logged other models than this one."""
+        logged, own = set(self.run.models if self.run else ()), self.logged_model_id
+        if own is None and self.place is None:
+            return len(logged) > 1  # it may be the one: what a ``runs:`` source is was not asked
+        return bool(logged - {own})
 
     @cached_property
     def metrics(self) -> Mapping[str, Metric]:

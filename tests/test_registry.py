@@ -21,7 +21,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from services.checks.data_sets import HOW_TO_NAME_IT
-from services.domain import Dataset, ModelVersion, VersionRef
+from services.domain import Dataset, MetricSource, ModelVersion, VersionRef
 from services.errors import BadInput, FilesUnreadable, NotFound, RegistryUnavailable, UnreadableModel
 from services.evidence import Evidence
 from services.mlflow import entities
@@ -474,6 +474,28 @@ class TestMlflowOnly:
             "val_loss": {("run", 0.3, None), ("logged_model", 0.3, None)},
             "val_f1": {("run", 0.6, None), ("logged_model", 0.99, "a"), ("logged_model", 0.6, "b")},
         }
+
+    def test_of_several_models_of_one_run_each_has_what_was_measured_on_it(self, mlflow_server: str, name: str) -> None:
+        mlflow.set_tracking_uri(mlflow_server)
+        with mlflow.start_run() as run:
+            weak, good = (
+                mlflow.pyfunc.log_model(name=part, python_model=_Constant(), pip_requirements=["mlflow"])
+                for part in ("weak", "good")
+            )
+            mlflow.log_metric("val_f1", 0.1, model_id=weak.model_id)
+            mlflow.log_metric("val_auc", 0.999, model_id=good.model_id)
+            mlflow.log_metric("val_f1", 0.9, model_id=good.model_id)
+        MlflowClient(mlflow_server).log_metric(run.info.run_id, "of neither", 0.5)
+        reader = Reader(MlflowRegistry(mlflow_server))
+        found = []
+        for info in (weak, good):
+            version = mlflow.register_model(info.model_uri, name).version
+            for read in (reader.fresh, lambda ref: reader.measured([reader.fresh(ref).version])[0]):
+                evidence = read(VersionRef(name=name, version=int(version)))
+                metrics = {key: m.counting(MetricSource.RUN) for key, m in evidence.measured.items()}
+                found.append({key: metric.value for key, metric in metrics.items() if metric and metric.usable})
+        assert found[:2] == [{"val_f1": 0.1}] * 2
+        assert found[2:] == [{"val_f1": 0.9, "val_auc": 0.999}] * 2
 
     def test_a_run_in_an_experiment_that_is_new_is_found(self, mlflow_server: str, name: str) -> None:
         registry = MlflowRegistry(mlflow_server)
