@@ -25,7 +25,7 @@ from services.registry import Registry
 from services.signoff import Signoff
 from services.steps.intents import in_flight
 from services.verbs import releases, reviews
-from tests.arena import ROUNDS, SOAKING
+from tests.arena import HALF, SOAKING
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text
@@ -114,7 +114,7 @@ class TestInMemory:
     def registry(self) -> FakeRegistry:
         return Memory()
 
-    @in_each_way(IN_MEMORY, drawn=ROUNDS)
+    @in_each_way(IN_MEMORY, drawn=HALF)
     def test_it_serves_where_mlflow_reads_the_same_of_the_same_run_or_logged_model_and_nowhere_else(
         self, judging: Signoff, registry: Memory, way: str, changes: list[str]
     ) -> None:
@@ -200,7 +200,7 @@ class TestOnMlflow:
     def registry(self, world: OnMlflow) -> Registry:
         return world.registry
 
-    @in_each_way(ON_A_SERVER, drawn=ROUNDS if SOAKING else 0)
+    @in_each_way(ON_A_SERVER, drawn=HALF if SOAKING else 0)
     def test_what_serves_is_what_was_approved(
         self, judging: Signoff, world: OnMlflow, way: str, changes: list[str]
     ) -> None:
