@@ -204,6 +204,10 @@ def _of_places() -> Iterator[Verdict]:
     yield evaluate(plain, facts(replace(good, version=replace(version, run_id=other), place=in_run)))
     yield evaluate(plain, facts(replace(good, version=version, place=in_run, manifest=Manifest(files=()))))
     yield evaluate(guarded, facts(replace(good, place=None)))
+    lost = Place(
+        kind=PlaceKind.LOST, uri=f"mlflow-artifacts:/1/models/{model}/artifacts", id=model, unguarded_because="…"
+    )
+    yield evaluate(plain, facts(replace(good, version=version, place=lost)))
     nowhere = Place(kind=PlaceKind.ELSEWHERE, uri="s3://bucket/model", unguarded_because="it is nobody's")
     missing = stores.translated(ModuleNotFoundError("No module named 'boto3'"), nowhere.uri, f"the files of {good.ref}")
     yield evaluate(plain, facts(replace(good, place=nowhere, manifest=None, unreadable=str(missing))))

@@ -366,6 +366,30 @@ class TestPlacesOnMlflow:
         client.log_text(run, "For whom.", "model_card.md")
         assert registry.run_file(run, "model_card.md") == b"For whom."
 
+    def test_a_folder_is_the_same_however_its_address_is_written(
+        self, mlflow_server: str, name: str, tmp_path: Path
+    ) -> None:
+        registry, client = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server)
+        for location in (str(tmp_path), f"file://{tmp_path}"):
+            run = client.create_run(client.create_experiment(uuid4().hex, location)).info
+            client.log_text(run.run_id, "flavors: {}", "model/MLmodel")
+            path = f"{run.artifact_uri.removeprefix('file://')}/model"
+            for source in (path, f"file://{path}", f"file:{path}", f"file://localhost{path}"):
+                place = registry.place(registry.version(registered(mlflow_server, name, source, run_id=run.run_id)))
+                assert (place.kind, place.id, place.path) == (PlaceKind.RUN, run.run_id, "model"), source
+
+    def test_a_logged_model_that_is_deleted_leaves_files_of_which_nobody_says_which_run_made_them(
+        self, mlflow_server: str, name: str, trained: ModelVersion
+    ) -> None:
+        registry, client = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server)
+        claimed, model_id = client.create_run("0").info.run_id, trained.model_id or ""
+        ref = registered(mlflow_server, name, trained.source, run_id=claimed, model_id=model_id)
+        client.delete_logged_model(model_id)
+        place = registry.place(registry.version(ref))
+        assert (place.kind, place.id, place.run_id) == (PlaceKind.LOST, model_id, None)
+        assert f"MLflow has no logged model {model_id} there" in foreign_run(place, ref, claimed)
+        assert registry.manifest(ref).files
+
     @pytest.mark.parametrize(
         ("source", "words"),
         [

@@ -62,8 +62,6 @@ class MlflowFiles(MlflowPlaces):
         query = {"name": ref.name, "version": str(ref.version), "path": path}
         try:
             return self._once(lambda: _at_most(limit, self._streamed(VERSION_FILE_PATH, query), what), what)
-        except UnreadableModel:
-            raise
         except RegistryUnavailable:
             # A server that has no access to the files, which we may have.
             repository = self._repository(self._folder(ref), what)
