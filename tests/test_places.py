@@ -109,7 +109,7 @@ class TestFilesThatNobodyHereCanRead:
 
     def test_have_a_verdict_and_a_page_that_shows_everything_else(self, signoff: Signoff, hidden: VersionRef) -> None:
         signoff.snapshot.refresh()
-        assert SENTENCE in [one.reason for one in dossier.verdict(signoff, hidden).failed]
+        assert SENTENCE in [one.reason for one in dossier.verdict(signoff, hidden)[0].failed]
         at = opened(signoff, "viewer", "version", name="m", version="1")
         assert not at.exception
         assert SENTENCE in text(at)
