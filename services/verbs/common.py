@@ -248,6 +248,7 @@ def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None =
         "claimed_author": seen.author,
         "registered_by": candidate.version.tags.get(mirror.REGISTERED_BY) or None,
         "manifest_digest": candidate.manifest.digest if candidate.manifest else None,
+        "manifest_size": candidate.manifest.size if candidate.manifest else None,
         "policy": policy.label,
         "policy_digest": policy.digest,
         "metrics": metrics(candidate),
