@@ -198,6 +198,8 @@ def _of_places() -> Iterator[Verdict]:
         yield evaluate(guarded, facts(replace(good, version=version, place=place)))
     two = replace(in_run, others=(logged.words,))
     yield evaluate(plain, facts(replace(good, version=replace(version, source=f"runs:/{run}/model"), place=two)))
+    past_the_client = replace(logged, unloadable_because=f"it looks in {in_run.words}, where nothing is")
+    yield evaluate(plain, facts(replace(good, version=version, place=past_the_client)))
     for claimed in (other, None):
         yield evaluate(plain, facts(replace(good, version=replace(version, run_id=claimed), place=logged)))
     yield evaluate(plain, facts(replace(good, version=version, place=replace(logged, run_id=None))))

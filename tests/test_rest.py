@@ -592,7 +592,7 @@ class TestErrors:
         for kind in below(SignoffError) - {SignoffError}:
             assert any(issubclass(kind, known) for known, _, _ in STATUSES), kind
         assert status_of(OutcomeUnknown("x"))[0] == 504
-        assert status_of(errors.UnreadableModel("x"))[0] == 503
+        assert status_of(errors.UnreadableModel("x"))[0] == 403
 
     @pytest.mark.parametrize("wanted", ["/models", "/models/m", "/models/m/versions/1/verdict?fresh=true"])
     def test_without_mlflow_it_is_503(
