@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import rfc8785
 
@@ -278,6 +278,11 @@ class Binding:
         """The manifest digest of the version's files; empty where they could not be read."""
         return self.facts.get("files", "")
 
+    @property
+    def digest(self) -> str:
+        """sha256 over all its facts, in hex: what a script hands back to say what it saw."""
+        return digest(dict(self.facts))
+
     def changed(self, now: Binding, *, substance: bool | None = None) -> tuple[str, ...]:
         """Names of the facts that are not what they were.
 
@@ -322,6 +327,10 @@ class Binding:
     def from_json(cls, kept: Mapping[str, Any]) -> Binding:
         """The inverse of `as_json`."""
         return cls(facts=dict(kept["facts"]), failed=tuple(kept["failed"]))
+
+
+Seen: TypeAlias = Binding | str
+"""What somebody had seen when they decided: all of it, from a page; or its `Binding.digest`, from a script."""
 
 
 def _changed(fact: str) -> str:

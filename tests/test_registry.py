@@ -318,6 +318,10 @@ class TestPlacesOnMlflow:
         ref = registered(mlflow_server, name, source.format(run=run), run_id=run)
         place = registry.place(registry.version(ref))
         assert (place.kind, place.id, place.run_id) == (PlaceKind.LOGGED_MODEL, trained.model_id, run)
+        assert place.unloadable_because == f"it looks in the artifacts of run {run}, folder model, where nothing is"
+        with pytest.raises(MlflowException, match="MLmodel"):
+            mlflow.pyfunc.load_model(f"models:/{name}/{ref.version}")
+        assert registry.place(trained).unloadable_because == ""
         assert registry.manifest(ref) == registry.manifest(trained.ref)
         with mlflow.start_run(run_id=run):
             newer = mlflow.pyfunc.log_model(name="model", python_model=_Constant(), pip_requirements=["mlflow"])
@@ -389,6 +393,20 @@ class TestPlacesOnMlflow:
         assert (place.kind, place.id, place.run_id) == (PlaceKind.LOST, model_id, None)
         assert f"MLflow has no logged model {model_id} there" in foreign_run(place, ref, claimed)
         assert registry.manifest(ref).files
+
+    def test_files_below_an_artifact_location_with_a_step_back_can_never_be_read(
+        self, mlflow_server: str, name: str
+    ) -> None:
+        registry, client = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server)
+        experiment = client.create_experiment(name, artifact_location="mlflow-artifacts:/a/../b")
+        run = client.create_run(experiment).info.run_id
+        version = registry.version(registered(mlflow_server, name, f"runs:/{run}/model", run_id=run))
+        assert registry.place(version).id == run
+        for read in (registry.listing, registry.manifest, lambda ref: registry.version_file(ref, "MLmodel", 1)):
+            with pytest.raises(FilesUnreadable, match=r"refuses every path with \.\. in it. Log the model to an"):
+                read(version.ref)
+        seen = Reader(registry).fresh(version.ref)
+        assert (seen.manifest, "refuses every path" in seen.unreadable) == (None, True)
 
     @pytest.mark.parametrize(
         ("source", "words"),

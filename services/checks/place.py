@@ -50,6 +50,11 @@ def _one_place(view: View) -> Check:
             f"The MLmodel file of {ref} names {listed(list(manifest.outside))}, which is none of its files: it can "
             "change without anybody's approval. Log the model with everything that it loads."
         )
+    elif found.unloadable_because:
+        problem = (
+            f"MLflow itself cannot load {ref} by models:/{ref.name}/{ref.version}: {found.unloadable_because}. "
+            f"Its files are {found.words}. Register it anew by that address, models:/{found.id}."
+        )
     else:
         problem = foreign_run(found, ref, view.run_id)
     return Check(
@@ -57,7 +62,7 @@ def _one_place(view: View) -> Check:
         title="Files are in one place, made by its own run",
         passed=not problem,
         value=value,
-        threshold="one place with files that can be read, of the version's own run",
+        threshold="one place with files that can be read and loaded, of the version's own run",
         reason=problem or (f"Its files are {found.words}. {found.standing}" if found else ""),
     )
 
