@@ -40,7 +40,8 @@ from tests.test_gate import NOW, POLICY, champion, evidence, facts, promoted
 
 RULES = policy(
     threshold="    threshold: 0.9\n    min_absolute_change: 0\n    min_relative_change: 0\n",
-    more=DEMANDING.split("min_hours", maxsplit=1)[0] + f"validation: {{holdout: '{HOLDOUT}', metric: roc_auc}}\n",
+    more=DEMANDING.split("min_hours", maxsplit=1)[0]
+    + f"validation: {{holdout: '{HOLDOUT}', target: y, metric: roc_auc}}\n",
 )
 """A policy that asks everything that approvals are bound to."""
 
@@ -139,7 +140,8 @@ CHANGES: Mapping[str, tuple[Callable[[Facts], Facts], ...]] = {
 """By the name of a declared fact, ways in which it can become another one."""
 OTHER_POLICY = policy(
     threshold="    threshold: 0.91\n    min_absolute_change: 0\n    min_relative_change: 0\n",
-    more=DEMANDING.split("min_hours", maxsplit=1)[0] + f"validation: {{holdout: '{HOLDOUT}', metric: roc_auc}}\n",
+    more=DEMANDING.split("min_hours", maxsplit=1)[0]
+    + f"validation: {{holdout: '{HOLDOUT}', target: y, metric: roc_auc}}\n",
 )
 
 
