@@ -57,8 +57,11 @@ def _proposal(dossier: Dossier) -> str:
 
 
 def summary(dossier: Dossier) -> None:
-    """One sentence: candidate against champion."""
+    """One sentence: candidate against champion; another where it is not described as it was when it was released."""
     with st.container(border=True, key="summary"):
+        if dossier.released and dossier.rewritten:
+            since = f"Since its release on {dossier.released.at:%Y-%m-%d} {' and '.join(dossier.rewritten)}."
+            st.markdown(f":orange[:material/edit_note:] {escaped(since, 1000)}")
         if dossier.comparison is None:
             words = (
                 "It is the champion itself." if dossier.is_champion else "Nothing is in Production to compare it with."

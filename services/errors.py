@@ -51,7 +51,7 @@ class FilesUnreadable(Refused):
 
 
 class UnreadableModel(FilesUnreadable):
-    """A version's ``MLmodel`` file is there and makes no sense."""
+    """A file of a version is there and is no ``MLmodel``, or has more in it than is read."""
 
 
 class StaleDecision(Refused):

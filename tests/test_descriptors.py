@@ -128,6 +128,7 @@ class TestValidationsBesideRequests:
         serving.join()
         server.server_close()
 
+    @pytest.mark.timeout(0 if SOAKING else 300)
     def test_no_request_and_no_validation_is_lost(self, model: Path, tmp_path: Path, address: str) -> None:
         def ask(_: int) -> bytes:
             with urllib.request.urlopen(address, timeout=60) as answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from services.checks.measured import listed
 from services.checks.view import Question, View, answered
 from services.evidence import Facts
 from services.place import foreign_run, unclear
@@ -43,6 +44,12 @@ def _one_place(view: View) -> Check:
         )
     elif manifest is None or not manifest.files:
         problem = f"There is no file of {ref} in {found.words} ({found.uri})."
+    elif manifest.outside:
+        value = f"{value}; MLmodel names {listed(list(manifest.outside))}"
+        problem = (
+            f"The MLmodel file of {ref} names {listed(list(manifest.outside))}, which is none of its files: it can "
+            "change without anybody's approval. Log the model with everything that it loads."
+        )
     elif found.unloadable_because:
         problem = (
             f"MLflow itself cannot load {ref} by models:/{ref.name}/{ref.version}: {found.unloadable_because}. "

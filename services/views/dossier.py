@@ -63,6 +63,8 @@ class Dossier:
     """Newest first, the technical ``…:intended`` steps left out."""
     releases: tuple[Release, ...]
     """Confirmed promotions and rollbacks of exactly this version, newest first."""
+    released: Event | None = None
+    """What the newest of them recorded."""
     deployments: tuple[RunFacts, ...] = ()
     owners: Mapping[str, str]
     """Username → name of everybody who could answer a finding."""
@@ -114,6 +116,12 @@ class Dossier:
             champion=self.facts.champion.ref,
             verdicts={self.ref: self.verdict},
         )
+
+    @cached_property
+    def rewritten(self) -> tuple[str, ...]:
+        """What tells people what it is and was changed after its newest release, in words."""
+        then = self.released.get("binding") if self.released else None
+        return Binding.from_json(then).rewritten(self.binding) if then else ()
 
     @property
     def passed(self) -> int:
@@ -200,12 +208,14 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
         owners = people.names(connection)
     identity = seen.candidate.version.identity
     mine = tuple(r for r in releases(signoff, ref.name) if r.ref == ref and r.identity == identity)
+    released = next((event for event in found if mine and event.seq == mine[0].seq), None)
     dossier = Dossier(
         policy=policy,
         facts=seen,
         verdict=gate.evaluate(policy, seen),
         events=tuple(event for event in found if event.kind.outcome != "intended"),
         releases=mine,
+        released=released,
         deployments=_deployments(signoff, ref) if mine else (),
         owners=owners,
         statements=seen.champion.stated if seen.champion else statements.about(signoff, seen.candidate.version),
@@ -215,7 +225,7 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
             if e.ref == ref and e.identity == identity
         ),
     )
-    then = next((event.verdict for event in found if mine and event.seq == mine[0].seq), None)
+    then = released.verdict if released else None
     # A champion is shown with the verdict it was released on: its approvals were for that release, and are used up.
     return replace(dossier, verdict=then) if dossier.is_champion and then and then.checks else dossier
 
