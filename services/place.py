@@ -37,6 +37,8 @@ class Place:
     others: tuple[str, ...] = ()
     unguarded_because: str = ""
     """Why the hook does not see each change of these files, as half a sentence; empty where it does."""
+    unloadable_because: str = ""
+    """Why MLflow finds none of them by ``models:/name/version``, as half a sentence; empty where it does."""
 
     @property
     def guarded(self) -> bool:

@@ -153,7 +153,7 @@ class Reader:
             return self._asked[key]
 
     def version_file(self, version: ModelVersion, path: str) -> bytes | None:
-        """A small file of a version; None where there is none, or none of at most `MAX_FILE` that can be read here."""
+        """A small file of a version; None where there is none, or none of at most `MAX_FILE` bytes to be read here."""
         return self._recall(
             ("version file", version.identity, path),
             lambda: _or_why(lambda: self._registry.version_file(version.ref, path, MAX_FILE))[0],

@@ -179,6 +179,8 @@ def _of_two_values() -> Iterator[Verdict]:
         yield evaluate(plain, facts(with_model(evidence(None), *only[:count])))
     yield evaluate(plain, facts(with_model(evidence(None), replace(copied, value=0.0))))
     yield evaluate(metric("min_absolute_change: 0"), facts(evidence(0.95), with_model(champion(0.92), copied)))
+    assert said.run
+    yield evaluate(plain, facts(replace(said, run=replace(said.run, models=("m-1", "m-2")))))
 
 
 def _of_places() -> Iterator[Verdict]:
@@ -198,6 +200,11 @@ def _of_places() -> Iterator[Verdict]:
         yield evaluate(guarded, facts(replace(good, version=version, place=place)))
     two = replace(in_run, others=(logged.words,))
     yield evaluate(plain, facts(replace(good, version=replace(version, source=f"runs:/{run}/model"), place=two)))
+    assert good.manifest
+    for outside in (("/mnt/share/weights.bin",), ("org/llm on a hub at no fixed commit",)):
+        yield evaluate(plain, facts(replace(good, manifest=replace(good.manifest, outside=outside))))
+    past_the_client = replace(logged, unloadable_because=f"it looks in {in_run.words}, where nothing is")
+    yield evaluate(plain, facts(replace(good, version=version, place=past_the_client)))
     for claimed in (other, None):
         yield evaluate(plain, facts(replace(good, version=replace(version, run_id=claimed), place=logged)))
     yield evaluate(plain, facts(replace(good, version=version, place=replace(logged, run_id=None))))

@@ -216,6 +216,23 @@ class TestPages:
         assert sum("FROM events" in statement for statement in read) == 1
 
 
+class TestOrdinaryTraining:
+    def test_that_goes_on_after_the_model_was_logged_is_no_deviation(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        rules = parse(GOOD + "metric_source: run\n", "p.yaml")
+        signoff = replace(signoff, policies=PolicyBook(policies=(rules,)))
+        ref = registry.add_version("m", {"val_auc": 0.97})
+        registry.log_on_model(ref, "val_auc", 0.93)
+        release(signoff, ref)
+        signoff.snapshot.refresh()
+        reconciler.reconcile(signoff)
+        assert [kind for kind in kinds(signoff) if kind.startswith("outside:")] == []
+        registry.log_on_model(ref, "val_auc", 0.94)
+        reconciler.reconcile(signoff)
+        assert [kind for kind in kinds(signoff) if kind.startswith("outside:")] == ["outside:evidence"]
+
+
 class TestDeviation:
     @pytest.fixture
     def met(self, signoff: Signoff, champion: VersionRef) -> Signoff:

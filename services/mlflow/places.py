@@ -113,7 +113,10 @@ class MlflowPlaces(MlflowConnection):
         location = below(model.artifact_location, rest) if rest else model.artifact_location
         in_model = self._of_model(model, location, rest)
         if not self._anything_in(folder, what):
-            return location, in_model
+            # MLflow downloads the empty folder of the run and looks no further, except where that is a local folder.
+            local = stores.scheme_of(folder) in {"", "file"}
+            why = "" if local else f"it looks in {in_run.words}, where nothing is"
+            return location, replace(in_model, unloadable_because=why)
         return folder, replace(in_run, others=(in_model.words,))
 
     def _newest_model(self, run: Any, name: str, what: str) -> Any:

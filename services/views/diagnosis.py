@@ -34,6 +34,7 @@ class Cause(StrEnum):
     OTHER_RUN = "Its files were made by another run"
     LOST = "Its files belong to no run or logged model"
     TWO_PLACES = "Its source means two places"
+    UNLOADABLE = "MLflow itself cannot load it"
     CHAMPION_METRICS = "The champion lacks a metric that later versions are compared by"
     CHAMPION_DATASET = "The champion does not say on which data set it was measured"
 
@@ -138,6 +139,9 @@ def _of_version(
     if place and place.others:
         both = " and ".join((place.words, *place.others))
         yield symptom(Cause.TWO_PLACES, f"MLflow reads the source {version.source} of {ref} from {both}.")
+    if place and place.unloadable_because:
+        words = f"MLflow cannot load {ref} by its source {version.source}: {place.unloadable_because}"
+        yield symptom(Cause.UNLOADABLE, f"{words}. Its files are {place.words}.")
 
 
 def _likely_place(version: ModelVersion, model: LoggedModelFacts | None) -> Place:
