@@ -529,6 +529,26 @@ def ahead(moment: datetime, now: datetime) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reigning:
+    """Which version is the champion: as MLflow showed it when it was read, and by our own record.
+
+    ``alias`` and ``stage`` are those of the champion under the policy. A version is told as its number and what tells
+    it from a later one of that number; None is no version. ``known``: the record says something of the model.
+    """
+
+    alias: str
+    stage: str
+    shown: tuple[int, str] | None
+    recorded: tuple[int, str] | None = None
+    known: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether MLflow shows the champion that the record prescribes."""
+        return not self.known or self.shown == self.recorded
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """All the gate judges from, read from MLflow and the ledger at the moment of judging."""
 
@@ -553,6 +573,8 @@ class Facts:
     """Of exactly this version, newest first; whether one counts is for the gate to say."""
     assigned: Assignment | None = None
     """Which policy was assigned to the model; None where none was yet, and its tags and name choose."""
+    reigning: Reigning | None = None
+    """Who is the champion, here and by the record; None in a list, which decides nothing."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
     bindings: dict[str, Binding] = field(init=False, default_factory=dict, compare=False, repr=False)
