@@ -1,4 +1,4 @@
-"""What a policy asks of an offline validation: ``validation: {holdout: 9f86…0a08, target: y, min_improvement: 0.0}``."""
+"""What a policy asks of an offline validation: ``validation: {holdout: 9f86…0a08, target: y, min_improvement: 0}``."""
 
 from __future__ import annotations
 
