@@ -239,6 +239,7 @@ class LoggedModelFacts:
 
     model_id: str
     run_id: str | None = None
+    ready: bool = True
     metrics: tuple[Metric, ...] = ()
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
