@@ -40,7 +40,7 @@ from tests.test_gate import NOW, POLICY, champion, evidence, facts, promoted
 
 MORE = (
     DEMANDING.split("min_hours", maxsplit=1)[0]
-    + f"validation: {{holdout: '{HOLDOUT}', metric: roc_auc}}\nguarded_files: required\n"
+    + f"validation: {{holdout: '{HOLDOUT}', target: y, metric: roc_auc}}\nguarded_files: required\n"
 )
 RULES = policy(
     threshold="    threshold: 0.9\n    min_absolute_change: 0\n    min_relative_change: 0\n",

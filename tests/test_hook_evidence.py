@@ -308,6 +308,12 @@ ON_A_RUN: dict[str, Callable[[Store, str], object]] = {
     "update_run_info, finished without an end": lambda store, run: store.update_run_info(
         run, RunStatus.FINISHED, None, None
     ),
+    "update_run_info, an end of what goes on": lambda store, run: store.update_run_info(
+        run, None, int(time.time() * 1000), None
+    ),
+    "update_run_info, an end and under way": lambda store, run: store.update_run_info(
+        run, RunStatus.RUNNING, int(time.time() * 1000), None
+    ),
     "delete_run": lambda store, run: store.delete_run(run),
 }
 ON_A_LOGGED_MODEL: dict[str, Callable[[Store, str], object]] = {
@@ -364,11 +370,15 @@ class TestARun:
         with pytest.raises(MlflowException, match=r"No\."):
             stores.tracking.log_metric(run, metric())
 
-    def test_that_is_under_way_may_end(self, stores: Stores) -> None:
+    @pytest.mark.parametrize("status", [RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED])
+    def test_that_is_under_way_may_end(self, stores: Stores, status: int) -> None:
         """A script that submits what it trains ends its run afterwards; once, and not in the future."""
         run = stores.run()
         stores.version("s3://elsewhere/model", run)
-        stores.tracking.update_run_info(run, RunStatus.FINISHED, int(time.time() * 1000), None)
+        with pytest.raises(MlflowException, match=r"No\."):  # else nobody could end it any more
+            stores.tracking.update_run_info(run, None, int(time.time() * 1000), None)
+        stores.gate.changes.clear()
+        stores.tracking.update_run_info(run, status, int(time.time() * 1000), None)
         assert stores.gate.changes == []
         with pytest.raises(MlflowException, match=r"No\."):
             stores.tracking.update_run_info(run, RunStatus.FINISHED, int(time.time() * 1000), None)
