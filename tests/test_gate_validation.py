@@ -21,7 +21,8 @@ from tests.test_releases import approve, release
 from tests.validation import TARGET, on_record
 
 HOLDOUT, OTHER = "9" * 64, "7" * 64
-RULE = f"validation: {{holdout: {'9' * 64!r}, target: {TARGET}, metric: roc_auc, min_improvement: 0.0, confidence: 0.95}}\n"
+ASKED = f"holdout: {HOLDOUT!r}, target: {TARGET}, metric: roc_auc, min_improvement: 0.0, confidence: 0.95"
+RULE = f"validation: {{{ASKED}}}\n"
 
 
 def policy(rule: str = RULE) -> Policy:
