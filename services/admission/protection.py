@@ -28,15 +28,15 @@ _BENEATH = {
     What.FILES_WRITTEN: "{what} cannot be written: the files of {ref} are there, which {why}",
     What.FILES_DELETED: "{what} cannot be deleted: the files of {ref} are there, which {why}",
     What.EVIDENCE_WRITTEN: "{what} cannot be written: it would be evidence for {ref}, which {why}",
-    What.EVIDENCE_DELETED: "{what} cannot be deleted: its evidence is that of {ref}, which {why}",
-    What.LOGGED_MODEL_CREATED: "{what} cannot be created: it would be loaded in place of {ref}, which {why}",
+    What.EVIDENCE_DELETED: "{what} cannot be deleted: it is evidence for {ref}, which {why}",
+    What.LOGGED_MODEL_CREATED: "{what} cannot be created: its evidence would be that of {ref}, which {why}",
 }
 _ELSEWHERE = {
     What.FILES_WRITTEN: "Register a new version instead.",
     What.FILES_DELETED: "Register a new version instead.",
     What.EVIDENCE_WRITTEN: "Log to another run.",
     What.EVIDENCE_DELETED: "Leave it there.",
-    What.LOGGED_MODEL_CREATED: "Give it another name, or log it in another run.",
+    What.LOGGED_MODEL_CREATED: "Log it in another run.",
 }
 _VERBS = {
     "approval": "submit, approve, request-changes or reject it",
