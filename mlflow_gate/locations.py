@@ -34,6 +34,7 @@ _REGISTERED = sa.select(
     SqlModelVersion.workspace,
     SqlModelVersion.name,
     SqlModelVersion.version,
+    SqlModelVersion.creation_time,
     SqlModelVersion.storage_location,
     SqlModelVersion.source,
     SqlModelVersion.run_id,
@@ -56,11 +57,12 @@ _LOGGED_IN = _LOGGED.where(
 
 @dataclass(frozen=True, order=True)
 class Holder:
-    """A registered version."""
+    """A registered version; ``created`` in epoch milliseconds, as another one may have its name and number later."""
 
     workspace: str
     name: str
     version: int
+    created: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,7 @@ class Locations:
         found = look(self._current(store))
         if any(found) and not self._still_there(store, set().union(*found)):
             with self._lock:
-                self._known = _Known()  # renamed or deleted since it was read
+                self._known = _Known()  # renamed or deleted since it was read, whatever has its name now
             found = look(self._current(store))
         return found
 
@@ -275,7 +277,9 @@ class Locations:
         with store.ManagedSessionMaker() as session:
             return all(
                 session.query(SqlModelVersion.version)
-                .filter_by(workspace=holder.workspace, name=holder.name, version=holder.version)
+                .filter_by(
+                    workspace=holder.workspace, name=holder.name, version=holder.version, creation_time=holder.created
+                )
                 .filter(SqlModelVersion.current_stage != STAGE_DELETED_INTERNAL)
                 .first()
                 for holder in holders
@@ -283,7 +287,7 @@ class Locations:
 
 
 def _holder(row: Any) -> Holder:
-    return Holder(row.workspace, row.name, row.version)
+    return Holder(row.workspace, row.name, row.version, row.creation_time)
 
 
 def _joined(root: str, path: str | None) -> str:

@@ -85,7 +85,13 @@ class Stores:
         return str(self.tracking.create_logged_model("0", name, run_id).model_id)
 
     def version(
-        self, source: str, run_id: str | None = None, *, name: str | None = None, stored: str | None = None
+        self,
+        source: str,
+        run_id: str | None = None,
+        *,
+        name: str | None = None,
+        stored: str | None = None,
+        created: int | None = None,
     ) -> str:
         """A version 1 whose source is literally this, as old registries have them; returns its model's name."""
         self.names += 1
@@ -97,7 +103,7 @@ class Stores:
                     workspace="default",
                     name=name,
                     version=1,
-                    creation_time=int(time.time() * 1000),
+                    creation_time=int(time.time() * 1000) if created is None else created,
                     last_updated_time=NOW,
                     source=source,
                     storage_location=source if stored is None else stored or None,
@@ -226,6 +232,21 @@ class TestTheFilesOfAVersion:
         assert stores.written(f"0/{run}/artifacts/model/MLmodel")
         stores.registry.delete_model_version(name, 1)
         assert not stores.written(f"0/{run}/artifacts/model/MLmodel")
+
+    def test_are_found_under_a_new_name_though_another_version_has_the_old_one(self, stores: Stores) -> None:
+        """Also when it was registered too long ago to be read again as a new one."""
+        run = stores.run()
+        name = stores.version(f"runs:/{run}/model", run, created=NOW - 3_600_000)
+        later = Files(stores.gate, lambda: stores.registry, stores.root, lambda: stores.tracking)  # type: ignore[arg-type]
+        path = later.root(f"mlflow-artifacts:/0/{run}/artifacts/model/MLmodel")
+        with pytest.raises(Denied):
+            later.require(path, deleted=False, what="MLmodel")
+        assert stores.gate.versions == [(name, 1)]
+        stores.registry.rename_registered_model(name, f"{name}-renamed")
+        stores.version("s3://elsewhere/model", name=name)
+        with pytest.raises(Denied):
+            later.require(path, deleted=False, what="MLmodel")
+        assert stores.gate.versions == [(f"{name}-renamed", 1)]
 
 
 def metric(key: str = "val_auc", model_id: str | None = None) -> Metric:
