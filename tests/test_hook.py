@@ -18,6 +18,7 @@ import mlflow
 import pytest
 import requests
 import sqlalchemy as sa
+from mlflow import MlflowClient
 from mlflow.entities import LoggedModelInput, LoggedModelStatus, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.request_header import registry as headers
@@ -33,7 +34,7 @@ from services.tables import slots as slots_table
 from services.verbs import releases, reviews
 from tests.arena import register
 from tests.conftest import wait_until
-from tests.gated import Gated, gated
+from tests.gated import Gated, gated, mlflow_server
 from tests.proxy import FAULTS
 
 API = "/api/2.0/mlflow"
@@ -907,6 +908,31 @@ class TestAServer:
 
     def test_without_it_is_known_for_that(self, mlflow_server: str) -> None:
         assert not MlflowRegistry(mlflow_server).gated()
+
+    def test_that_starts_while_signoff_is_away_asks_about_the_names_it_was_told_last(
+        self, server: Gated, tmp_path: Path
+    ) -> None:
+        name, nowhere = released(server, "known", 1), "http://127.0.0.1:9"
+        server.client.set_registered_model_alias(name, "shadow", "1")
+        kept = server.artifacts.parent / "names.json"
+        assert kept.stat().st_mode & 0o777 == 0o600
+        known = json.loads(kept.read_text())
+        assert (known["gate"], known["aliases"]) == (server.proxy.url, ["challenger", "champion"])
+        assert "task" in known["model_tags"]
+        (tmp_path / kept.name).write_text(json.dumps({**known, "gate": nowhere}))
+        with mlflow_server(tmp_path, nowhere) as url:
+            client = MlflowClient(url, url)
+            client.create_registered_model(name)
+            client.create_model_version(name, "s3://bucket/model")
+            client.set_registered_model_alias(name, "shadow", "1")
+            client.set_registered_model_tag(name, "owner", "crm")
+            for protected in (
+                lambda: client.set_registered_model_alias(name, "Champion", "1"),
+                lambda: client.set_registered_model_tag(name, "task", "regression"),
+            ):
+                assert "Signoff gave no answer, so nothing was changed" in refusal(protected)
+            found = client.get_registered_model(name)
+            assert (found.aliases, found.tags) == ({"shadow": "1"}, {"owner": "crm"})
 
     def test_with_several_workers_and_a_prefix_is_gated_all_the_same(self, tmp_path: Path) -> None:
         with gated(tmp_path, "--static-prefix", "/x", workers=2) as server:
