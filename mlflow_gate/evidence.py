@@ -92,10 +92,10 @@ class GatedTracking:
     def create_logged_model(
         self, experiment_id: str, name: str | None = None, source_run_id: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        if name and source_run_id:
-            concerned = self.files.locations.loading(self.files.registry, source_run_id, name)
-            what = f"A logged model {_quoted(name)} of the run {source_run_id}"
-            self.files.ask("logged_model_created", concerned, what)
+        if source_run_id:
+            concerned = self.files.locations.naming(self.files.registry, runs=[source_run_id])
+            called = f" {_quoted(name)}" if name else ""
+            self.files.ask("logged_model_created", concerned, f"A logged model{called} of the run {source_run_id}")
         return super().create_logged_model(  # type: ignore[misc]
             experiment_id, name, source_run_id, *args, **kwargs
         )

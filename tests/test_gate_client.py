@@ -18,7 +18,7 @@ import pytest
 
 from mlflow_gate.files import Files, GuardedArtifacts
 from mlflow_gate.gate import Answer, Denied, Gate, State
-from mlflow_gate.locations import Holder, Locations
+from mlflow_gate.locations import Concerned, Holder, Locations
 from mlflow_gate.names import Kept
 from mlflow_gate.sources import place, within
 from mlflow_gate.streams import AskedAtItsEnd
@@ -358,9 +358,14 @@ class TestAnAddressToUploadTo:
     @pytest.fixture
     def bucket(self, monkeypatch: pytest.MonkeyPatch) -> GuardedBucket:
         held = [Holder("default", "m", 3)]
-        monkeypatch.setattr(
-            Locations, "concerned", lambda _self, _store, where, deleted: held if "/1/model/" in where else []
-        )
+
+        def concerned(_self: object, _store: object, where: str, deleted: bool) -> Concerned:
+            assert not deleted
+            return Concerned(
+                files=held if "/1/model/" in where else [], evidence=held if "/1/of_the_run/" in where else []
+            )
+
+        monkeypatch.setattr(Locations, "concerned", concerned)
         found = GuardedBucket()
         found.files = Files(Gate(url="", token=""), lambda: None, "s3://bucket", lambda: None)
         return found
@@ -368,9 +373,10 @@ class TestAnAddressToUploadTo:
     def test_is_given_out_where_no_version_has_its_files(self, bucket: GuardedBucket) -> None:
         assert bucket.create_presigned_upload_url("other/MLmodel", 60) == "https://bucket/other/MLmodel?for=60"
 
-    def test_is_not_where_one_has_whoever_has_a_record_of_it(self, bucket: GuardedBucket) -> None:
-        with pytest.raises(Denied, match="where m/v3 has its files"):
-            bucket.create_presigned_upload_url("model/MLmodel")
+    @pytest.mark.parametrize("path", ["model/MLmodel", "of_the_run/MLmodel"])
+    def test_is_not_where_one_has_or_its_run_whoever_has_a_record_of_it(self, bucket: GuardedBucket, path: str) -> None:
+        with pytest.raises(Denied, match="where m/v3 has its files or its run"):
+            bucket.create_presigned_upload_url(path)
 
 
 class TestAStream:

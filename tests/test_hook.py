@@ -422,7 +422,9 @@ class TestFiles:
         reviews.submit(server.signoff, ref, by="scientist", comment="Please review.")
         before = server.signoff.registry.manifest(ref)
         assert server.send("POST", f"{upload}model/MLmodel", content=b"mine").status_code == 403
-        assert server.send("POST", f"{upload}other/file", content=b"fine").status_code == 200
+        answer = server.send("POST", f"{upload}other/file", content=b"mine")
+        assert (answer.status_code, "other/file" in answer.text) == (403, True)
+        assert "it would be evidence for legacy/v1, which is submitted for review" in answer.text
         assert "files of legacy/v1" in refusal(lambda: client.delete_run(run.info.run_id))
         assert "The experiment" in refusal(lambda: client.delete_experiment("0"))
         assert server.signoff.registry.manifest(ref) == before
@@ -547,6 +549,7 @@ class TestAChampionWhoseSourceIsItsRun:
         run_id = run.info.run_id
         client.log_metric(run_id, "val_auc", 0.93)
         client.log_text(run_id, json.dumps({"flavors": {}, "signature": SIGNATURE}), "model/MLmodel")
+        client.log_text(run_id, "What it is for.", "model_card.md")
         client.create_registered_model(name)
         client.create_model_version(name, form.format(run_id), run_id)
         client.set_terminated(run_id)
@@ -562,15 +565,19 @@ class TestAChampionWhoseSourceIsItsRun:
             ("DELETE", f"{ARTIFACTS}/artifacts/{below}", {}),
             ("DELETE", f"{ARTIFACTS}/artifacts/0/{run_id}", {}),
             ("POST", f"{API}/runs/delete", {"json": {"run_id": run_id}}),
-            (
-                "POST",
-                f"{API}/logged-models",
-                {"json": {"experiment_id": "0", "name": "model", "source_run_id": run_id}},
+            *(
+                ("POST", f"{api}/logged-models", {"json": {"experiment_id": "0", "source_run_id": run_id, **named}})
+                for api in (API, API.replace("/api", "/ajax-api"))
+                for named in ({"name": "model"}, {"name": "evil"}, {})
             ),
+            ("PUT", f"{ARTIFACTS}/artifacts/{below}/evil/MLmodel", {"content": b"mine"}),
+            ("PUT", f"{ARTIFACTS.replace('/api', '/ajax-api')}/artifacts/{below}/evil/MLmodel", {"content": b"mine"}),
+            ("POST", f"{upload}evil/MLmodel", {"content": b"mine"}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{below}/model_card.md", {}),
         ):
             answer = server.send(method, path, **more)
             assert (answer.status_code, f"{ref}" in answer.text) == (403, True), (method, path, answer.text)
-        assert server.send("POST", f"{upload}other/file", content=b"fine").is_success
+        assert {file.name for file in (server.artifacts / below).iterdir()} == {"model", "model_card.md"}
         assert server.meaning(name) == before
         assert client.get_run(run_id).info.lifecycle_stage == "active"
         assert client.search_logged_models(["0"], f"source_run_id = '{run_id}'") == []
@@ -587,6 +594,51 @@ class TestAChampionWhoseSourceIsItsRun:
         assert refusal(lambda: server.client.delete_logged_model(version.source.rpartition("/")[2]))
         assert refusal(lambda: server.client.delete_run(str(version.run_id)))
         assert server.meaning(name) == before
+        releases.rollback(server.signoff, name, by="release_manager", reason="v2 misses more.", version=1)
+        assert server.stages(name)[1] == "Production"
+
+
+class TestWhatLiesInARunOfTheRecord:
+    """A model card, which a policy may ask for, and anything that would be judged by the metrics of the run."""
+
+    def refused(self, server: Gated, run_id: str, why: str) -> None:
+        """Nobody writes, replaces or deletes anything in a run, or makes a logged model of it, by any route."""
+        below, upload = f"0/{run_id}/artifacts", f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run_id}&path="
+        for method, path, more in (
+            ("PUT", f"{ARTIFACTS}/artifacts/{below}/model_card.md", {"content": b"forged"}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{below}/model_card.md", {}),
+            ("POST", f"{upload}model_card.md", {"content": b"forged"}),
+            ("PUT", f"{ARTIFACTS}/artifacts/{below}/evil/MLmodel", {"content": b"mine"}),
+            ("POST", f"{API}/logged-models", {"json": {"experiment_id": "0", "name": "x", "source_run_id": run_id}}),
+        ):
+            answer = server.send(method, path, **more)
+            assert (answer.status_code, why in answer.text) == (403, True), (method, path, answer.text)
+        inside = server.client.create_experiment(why, artifact_location=str(server.artifacts / below))
+        body = {
+            "experiment_id": inside, "run_name": "x", "prompt_template": "a {{b}}", "model_route": "m",
+            "prompt_parameters": [{"key": "b", "value": "c"}], "model_parameters": [], "model_input": "a c",
+            "model_output": "o", "model_output_parameters": [], "mlflow_version": "3", "user_id": "me",
+            "start_time": 1,
+        }  # fmt: skip
+        answer = server.send("POST", "/ajax-api/2.0/mlflow/runs/create-promptlab-run", json=body)
+        assert answer.json()["run"]["info"]["status"] == "FAILED"
+        folder = server.artifacts / below
+        assert [str(file.relative_to(folder)) for file in folder.rglob("*")] == ["model_card.md"]
+        assert (folder / "model_card.md").read_text() == "What it is for."
+
+    def test_stays_from_the_submission_on_for_as_long_as_there_is_a_way_back(self, server: Gated) -> None:
+        client, name = server.client, "with_a_card"
+        for _ in range(2):
+            register(server.url, name, 1)
+        run_id = str(client.get_model_version(name, "1").run_id)
+        client.log_text(run_id, "What it is for.", "model_card.md")
+        approve(server, name, 1)
+        self.refused(server, run_id, f"{name}/v1, which is submitted for review")
+        releases.promote(
+            server.signoff, VersionRef(name=name, version=1), by="release_manager", reason="First release."
+        )
+        releases.promote(server.signoff, approve(server, name, 2), by="release_manager", reason="Better.")
+        self.refused(server, run_id, f"{name}/v1, which was promoted and can be put back")
         releases.rollback(server.signoff, name, by="release_manager", reason="v2 misses more.", version=1)
         assert server.stages(name)[1] == "Production"
 
@@ -632,13 +684,18 @@ class TestTheBar:
         client.log_metric(other, "candidate_roc_auc", 0.9)
 
     def test_is_anybodys_where_nothing_is_recorded(self, server: Gated) -> None:
-        """A version that was only registered keeps nobody from training on."""
-        client = server.client
-        register(server.url, "still_training", 1)
-        version = client.get_model_version("still_training", "1")
-        client.log_metric(str(version.run_id), "val_auc", 0.5, step=9)
-        client.set_tag(str(version.run_id), "note", "mine")
-        assert client.get_run(str(version.run_id)).data.metrics["val_auc"] == 0.5
+        """A version that was only registered keeps nobody from training on, and neither does one that is proposed."""
+        client, name = server.client, "still_training"
+        register(server.url, name, 1)
+        run_id = str(client.get_model_version(name, "1").run_id)
+        for step, stage in enumerate(("None", "Staging")):
+            client.transition_model_version_stage(name, "1", stage)
+            client.log_metric(run_id, "val_auc", 0.5, step=9 + step)
+            client.set_tag(run_id, "note", "mine")
+            client.log_text(run_id, "text", f"notes-{step}.txt")
+            client.create_logged_model("0", f"checkpoint-{step}", run_id)
+        assert client.get_run(run_id).data.metrics["val_auc"] == 0.5
+        assert [file.path for file in client.list_artifacts(run_id)] == ["notes-0.txt", "notes-1.txt"]
 
 
 class TestTheLifecycleDocument:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -87,7 +88,13 @@ class Stores:
         return str(self.tracking.create_logged_model("0", name, run_id).model_id)
 
     def version(
-        self, source: str, run_id: str | None = None, *, name: str | None = None, stored: str | None = None
+        self,
+        source: str,
+        run_id: str | None = None,
+        *,
+        name: str | None = None,
+        stored: str | None = None,
+        created: int | None = None,
     ) -> str:
         """A version 1 whose source is literally this, as old registries have them; returns its model's name."""
         self.names += 1
@@ -99,7 +106,7 @@ class Stores:
                     workspace="default",
                     name=name,
                     version=1,
-                    creation_time=int(time.time() * 1000),
+                    creation_time=int(time.time() * 1000) if created is None else created,
                     last_updated_time=NOW,
                     source=source,
                     storage_location=source if stored is None else stored or None,
@@ -200,7 +207,10 @@ class TestTheFilesOfAVersion:
             assert stores.gate.versions == [(name, 1)]
         for path in (below, f"0/{run}", "0"):
             assert stores.written(path, deleted=True), path
-        assert stores.written(f"{below}/modelx") == (form == "runs:/{run}")
+        assert stores.gate.changes[-1]["kind"] == "files_deleted"
+        assert stores.written(f"{below}/modelx")
+        own = form == "runs:/{run}"
+        assert stores.gate.changes[-1]["kind"] == ("files_written" if own else "evidence_written")
         assert not stores.written(f"0/{stores.run()}/artifacts/model/MLmodel")
 
     def test_are_found_by_way_of_another_version(self, stores: Stores) -> None:
@@ -255,8 +265,8 @@ class TestTheFilesOfAVersion:
             assert stores.gate.versions == [(name, 1)]
             assert stores.written(f"0/models/{model_id}", deleted=True)
         assert stores.written("0/models", deleted=True)
-        for free in (stores.logged(run, "another"), stores.logged(other)):
-            assert not stores.written(f"0/models/{free}/artifacts/MLmodel")
+        free = stores.logged(other)
+        assert not stores.written(f"0/models/{free}/artifacts/MLmodel")
         assert not stores.written(f"0/{other}/artifacts/{before}/MLmodel")
 
     @pytest.mark.parametrize(
@@ -281,6 +291,21 @@ class TestTheFilesOfAVersion:
         assert stores.written(f"0/{run}/artifacts/model/MLmodel")
         stores.registry.delete_model_version(name, 1)
         assert not stores.written(f"0/{run}/artifacts/model/MLmodel")
+
+    def test_are_found_under_a_new_name_though_another_version_has_the_old_one(self, stores: Stores) -> None:
+        """Also when it was registered too long ago to be read again as a new one."""
+        run = stores.run()
+        name = stores.version(f"runs:/{run}/model", run, created=NOW - 3_600_000)
+        later = Files(stores.gate, lambda: stores.registry, stores.root, lambda: stores.tracking)  # type: ignore[arg-type]
+        path = later.root(f"mlflow-artifacts:/0/{run}/artifacts/model/MLmodel")
+        with pytest.raises(Denied):
+            later.require(path, deleted=False, what="MLmodel")
+        assert stores.gate.versions == [(name, 1)]
+        stores.registry.rename_registered_model(name, f"{name}-renamed")
+        stores.version("s3://elsewhere/model", name=name)
+        with pytest.raises(Denied):
+            later.require(path, deleted=False, what="MLmodel")
+        assert stores.gate.versions == [(f"{name}-renamed", 1)]
 
 
 def metric(key: str = "val_auc", model_id: str | None = None) -> Metric:
@@ -436,18 +461,83 @@ class TestALoggedModel:
         stores.tracking.set_model_versions_tags("again", "1", model_id)
         assert stores.gate.changes == []
 
-    def test_of_a_name_that_a_version_loads_is_asked_about_before_it_is_there(self, stores: Stores) -> None:
+
+BY_WHAT = {
+    "with a run": ("s3://elsewhere/model", True),
+    "of the files of a run": ("runs:///{run}/model/?x", False),
+    "of a logged model": ("models:/{id}", False),
+    "of the files of a logged model": ("mlflow-artifacts:/0/models/{id}/artifacts", False),
+}
+"""How a version names a run: its source, and whether it is registered with the run."""
+
+
+class TestWhatLiesInARunThatAVersionNames:
+    """Registered afterwards, it would be judged by the metrics of that run, whoever put it there."""
+
+    @pytest.fixture(params=BY_WHAT)
+    def run(self, stores: Stores, request: pytest.FixtureRequest) -> str:
+        source, registered = BY_WHAT[request.param]
         run = stores.run()
-        name = stores.version(f"runs:///{run}/model/?x", run)
-        with pytest.raises(MlflowException, match=r"No\."):
-            stores.logged(run)
-        assert stores.gate.versions == [(name, 1)]
-        assert stores.gate.changes[0]["kind"] == "logged_model_created"
+        with said_yes(stores):
+            stores.version(source.format(run=run, id=stores.logged(run)), run if registered else None, name=f"of-{run}")
         stores.gate.changes.clear()
-        stores.logged(run, "model2")
+        return run
+
+    @pytest.mark.parametrize("name", ["model", "evil", None])
+    def test_is_no_new_logged_model_whatever_its_name(self, stores: Stores, run: str, name: str | None) -> None:
+        before = {model.model_id for model in stores.tracking.search_logged_models(["0"])}
+        with pytest.raises(MlflowException, match=r"No\."):
+            stores.tracking.create_logged_model("0", name, run)
+        (change,) = stores.gate.changes
+        assert change["kind"] == "logged_model_created"
+        assert change["path"] == f"A logged model{f' {json.dumps(name)}' if name else ''} of the run {run}"
+        assert stores.gate.versions == [(f"of-{run}", 1)]
+        assert {model.model_id for model in stores.tracking.search_logged_models(["0"])} == before
+
+    def test_is_asked_about_before_it_is_written_or_deleted(self, stores: Stores, run: str) -> None:
+        for path in ("evil/MLmodel", "model_card.md"):
+            for deleted in (False, True):
+                assert stores.written(f"0/{run}/artifacts/{path}", deleted=deleted)
+                done = "deleted" if deleted else "written"
+                assert stores.gate.changes[-1]["kind"] == f"evidence_{done}"
+                assert stores.gate.versions == [(f"of-{run}", 1)]
+        for above in (f"0/{run}/artifacts", f"0/{run}", "0"):
+            assert stores.written(above, deleted=True)
+        assert not stores.written(f"0/{run}x/artifacts/evil")
+
+    def test_is_what_another_logged_model_of_the_run_holds(self, stores: Stores) -> None:
+        """Made while nobody had a record of the run, filled when somebody has."""
+        run = stores.run()
+        mine, other = stores.logged(run, "mine"), stores.logged(run, "other")
+        name = stores.version(f"models:/{mine}", run)
+        for deleted in (False, True):
+            assert stores.written(f"0/models/{other}/artifacts/MLmodel", deleted=deleted)
+            assert stores.gate.changes[-1]["kind"] == f"evidence_{'deleted' if deleted else 'written'}"
+            assert stores.gate.versions == [(name, 1)]
+        with pytest.raises(MlflowException, match=r"No\."):
+            stores.tracking.delete_logged_model(other)
+        assert stores.tracking.get_logged_model(other)
+        assert stores.written(f"0/models/{mine}/artifacts/MLmodel")
+        assert stores.gate.changes[-1]["kind"] == "files_written"
+
+    def test_is_free_where_no_version_names_it(self, stores: Stores) -> None:
+        run = stores.run()
+        model_id = stores.logged(run)
         stores.logged(None)
-        stores.logged(stores.run())
+        assert not stores.written(f"0/{run}/artifacts/evil/MLmodel")
+        assert not stores.written(f"0/{run}/artifacts", deleted=True)
+        assert not stores.written(f"0/models/{model_id}/artifacts", deleted=True)
         assert stores.gate.changes == []
+
+    def test_is_read_about_in_two_statements_where_a_run_is_deleted(self, stores: Stores) -> None:
+        """Not in one for every logged model there is, or all of them."""
+        run = stores.run()
+        stores.version("s3://elsewhere/model", stores.run())
+        assert not stores.written(f"0/{run}/artifacts", deleted=True)
+        with sent(stores) as statements:
+            assert not stores.written(f"0/{run}/artifacts", deleted=True)
+        assert len(statements) == 2
+        assert not [statement for statement, _ in statements if "logged_models" in statement]
 
 
 @contextmanager
