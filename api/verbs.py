@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import parameters
 from api.auth import ByBearer, Caller
 from api.errors import CHANGING
-from api.parameters import VERSION, WITHOUT_NUL, Day, Name, Version
+from api.parameters import DIGEST, VERSION, WITHOUT_NUL, Day, Name, Version
 from services import desk
 from services.accounts.people import MAX_USERNAME
 from services.desk import Request
@@ -52,6 +52,20 @@ class Comment(BaseModel):
         return self.comment
 
 
+class Sighted(BaseModel):
+    """What the caller had seen of the version when they decided."""
+
+    seen: Annotated[str, Field(pattern=DIGEST)] | None = Field(
+        default=None,
+        description="The verdict's `seen`: with it the decision is refused when files, evidence, champion or policy "
+        "changed since.",
+    )
+
+
+class Decision(Comment, Sighted):
+    """A reviewer's words, about what they saw."""
+
+
 class FindingDraftBody(BaseModel):
     """Something found: how grave it is, who is to answer it (without ``owner`` its submitter), and until which day."""
 
@@ -68,7 +82,7 @@ class FindingDraftBody(BaseModel):
         return FindingDraft(text=self.text, severity=self.severity, owner=self.owner, due=due)
 
 
-class Changes(Comment):
+class Changes(Decision):
     """A reviewer's words, and what exactly is to be changed."""
 
     findings: Annotated[list[FindingDraftBody], Field(max_length=MAX_FINDINGS)] = []
@@ -86,6 +100,10 @@ class Reason(BaseModel):
         return self.reason
 
 
+class Release(Reason, Sighted):
+    """Why, about what was seen."""
+
+
 class DatasetBody(BaseModel):
     """A data set, as MLflow names it in the input of a run."""
 
@@ -100,7 +118,7 @@ class Stated(Comment):
     dataset: DatasetBody
 
 
-class Rollback(Reason):
+class Rollback(Release):
     """Where to go back to; without a version, to the champion that the present one replaced."""
 
     version: Number | None = None
@@ -154,17 +172,17 @@ def submit(caller: ByBearer, name: Name, version: Version, body: Comment | Reaso
 
 
 @router.post("/models/{name}/versions/{version}/approve")
-def approve(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
+def approve(caller: ByBearer, name: Name, version: Version, body: Decision | Release, key: Key = None) -> Done:
     """Approve it as it is now: files, evidence, champion and policy. Never one's own."""
-    return perform(caller, Action.APPROVE, parameters.version(name, version), body.words, key)
+    return perform(caller, Action.APPROVE, parameters.version(name, version), body.words, key, seen=body.seen)
 
 
 @router.post("/models/{name}/versions/{version}/request-changes")
-def request_changes(caller: ByBearer, name: Name, version: Version, body: Changes | Reason, key: Key = None) -> Done:
+def request_changes(caller: ByBearer, name: Name, version: Version, body: Changes | Release, key: Key = None) -> Done:
     """Send a submission back, with what was found. An open blocking finding keeps a version out of Production."""
     found = tuple(one.draft for one in body.findings) if isinstance(body, Changes) else ()
     ref = parameters.version(name, version)
-    return perform(caller, Action.REQUEST_CHANGES, ref, body.words, key, findings=found)
+    return perform(caller, Action.REQUEST_CHANGES, ref, body.words, key, findings=found, seen=body.seen)
 
 
 @router.post("/models/{name}/versions/{version}/statements")
@@ -176,9 +194,9 @@ def state_dataset(caller: ByBearer, name: Name, version: Version, body: Stated, 
 
 
 @router.post("/models/{name}/versions/{version}/reject")
-def reject(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
+def reject(caller: ByBearer, name: Name, version: Version, body: Decision | Release, key: Key = None) -> Done:
     """End a submission."""
-    return perform(caller, Action.REJECT, parameters.version(name, version), body.words, key)
+    return perform(caller, Action.REJECT, parameters.version(name, version), body.words, key, seen=body.seen)
 
 
 @router.post("/models/{name}/versions/{version}/withdraw")
@@ -188,9 +206,9 @@ def withdraw(caller: ByBearer, name: Name, version: Version, body: Comment | Rea
 
 
 @router.post("/models/{name}/versions/{version}/promote")
-def promote(caller: ByBearer, name: Name, version: Version, body: Comment | Reason, key: Key = None) -> Done:
+def promote(caller: ByBearer, name: Name, version: Version, body: Decision | Release, key: Key = None) -> Done:
     """Put an approved version into Production. Promoting the champion changes nothing."""
-    return perform(caller, Action.PROMOTE, parameters.version(name, version), body.words, key)
+    return perform(caller, Action.PROMOTE, parameters.version(name, version), body.words, key, seen=body.seen)
 
 
 @router.post("/models/{name}/versions/{version}/auto")
@@ -209,7 +227,7 @@ def archive(caller: ByBearer, name: Name, version: Version, body: Comment | Reas
 def rollback(caller: ByBearer, name: Name, body: Rollback, key: Key = None) -> Done:
     """Return to an earlier champion: to `version`, or to the one that the present champion replaced."""
     if body.version is not None:
-        return perform(caller, Action.ROLLBACK, VersionRef.parse(name, body.version), body.words, key)
+        return perform(caller, Action.ROLLBACK, VersionRef.parse(name, body.version), body.words, key, seen=body.seen)
     with caller.asking_mlflow():
         outcome = desk.roll_back(
             caller.signoff,
@@ -219,6 +237,7 @@ def rollback(caller: ByBearer, name: Name, body: Rollback, key: Key = None) -> D
             source=Source.REST,
             key=key,
             within=caller.bearer.scope,
+            seen=body.seen,
         )
     return _done(outcome)
 

@@ -19,10 +19,15 @@ router = APIRouter(tags=["verdict"])
 
 
 class VerdictAnswer(BaseModel):
-    """Whether the version may go to Production now, and why."""
+    """Whether the version may go to Production now, and why.
+
+    ``seen`` is a digest over its files, its evidence, the champion and the policy: hand it back with a decision, which
+    is refused when any of them changed since.
+    """
 
     allowed: bool
     checks: list[CheckAnswer]
+    seen: str
 
 
 @router.get("/models/{name}/versions/{version}/verdict")
@@ -42,5 +47,6 @@ def verdict(
     if not fresh:
         known_version(caller, ref)
     with caller.asking_mlflow():
-        found = dossier.verdict(caller.signoff, ref, fresh=fresh)
-    return VerdictAnswer(allowed=found.allowed, checks=[CheckAnswer(**check) for check in found.as_json()])
+        found, about = dossier.verdict(caller.signoff, ref, fresh=fresh)
+    checks = [CheckAnswer(**check) for check in found.as_json()]
+    return VerdictAnswer(allowed=found.allowed, checks=checks, seen=about.digest)

@@ -9,7 +9,7 @@ import typer
 
 from commands import remote
 from commands.local import Json, answer, table
-from commands.verbs import Comment, Key, Model, Version, act
+from commands.verbs import Comment, Key, Model, Seen, Version, act
 from services.evidence import Severity
 
 Number = Annotated[int, typer.Argument(min=1, help="The finding's number in `signoff findings`.")]
@@ -36,6 +36,7 @@ def request_changes(
     due: Annotated[
         datetime | None, typer.Option("--due", help="By which day.", formats=["%Y-%m-%d"], show_default=False)
     ] = None,
+    seen: Seen = None,
     key: Key = None,
     as_json: Json = False,
 ) -> None:
@@ -44,7 +45,7 @@ def request_changes(
     if not finding and (owner or due):
         raise typer.BadParameter("--owner and --due are of findings; name one with --finding.")
     found = [{"text": text, **asked} for text in finding or ()]
-    act("request-changes", model, version, comment, key, as_json=as_json, findings=found or None)
+    act("request-changes", model, version, comment, key, as_json=as_json, findings=found or None, seen=seen)
 
 
 def findings(model: Model, version: Version, as_json: Json = False) -> None:

@@ -21,12 +21,19 @@ Key = Annotated[
     str | None, typer.Option("--idempotency-key", help="A repeat under the same key is answered, not done again.")
 ]
 
-_VERBS = {
-    "submit": "Propose a version for Production.",
+Seen = Annotated[
+    str | None,
+    typer.Option("--seen", metavar="DIGEST", help="As `signoff check` shows it; refused when anything changed since."),
+]
+
+_DECISIONS = {
     "approve": "Approve a submitted version as it is now; never one's own.",
     "reject": "End a submission.",
-    "withdraw": "Take one's own submission back.",
     "promote": "Put an approved version into Production; on the champion it changes nothing.",
+}
+_VERBS = {
+    "submit": "Propose a version for Production.",
+    "withdraw": "Take one's own submission back.",
     "archive": "Archive a version; the champion too, which leaves nothing in Production.",
     "auto": "Take a version as far towards Production as its policy lets automation take it.",
 }
@@ -38,6 +45,8 @@ def register(app: typer.Typer) -> None:
     """Add every verb to the command line."""
     for verb, words in _VERBS.items():
         app.command(verb, help=words)(_of(verb))
+    for verb, words in _DECISIONS.items():
+        app.command(verb, help=words)(_deciding(verb))
     for command in (check, state_dataset, rollback, transition, history, compare, production, reconcile):
         app.command()(command)
 
@@ -45,6 +54,15 @@ def register(app: typer.Typer) -> None:
 def _of(verb: str) -> Callable[..., None]:
     def command(model: Model, version: Version, comment: Comment, key: Key = None, as_json: Json = False) -> None:
         act(verb, model, version, comment, key, as_json=as_json)
+
+    return command
+
+
+def _deciding(verb: str) -> Callable[..., None]:
+    def command(
+        model: Model, version: Version, *, comment: Comment, seen: Seen = None, key: Key = None, as_json: Json = False
+    ) -> None:
+        act(verb, model, version, comment, key, as_json=as_json, seen=seen)
 
     return command
 
@@ -87,7 +105,8 @@ def check(
         for one in found["checks"]
     ]
     word = "may go to Production" if found["allowed"] else "may not go to Production"
-    answer(found, f"{table(['', 'CHECK', 'VALUE', 'WHY NOT'], rows)}\n{model}/v{version} {word}.", as_json=as_json)
+    lines = table(["", "CHECK", "VALUE", "WHY NOT"], rows)
+    answer(found, f"{lines}\n{model}/v{version} {word}.\nSeen: {found['seen']}", as_json=as_json)
     if not found["allowed"]:
         raise typer.Exit(REFUSED)
 
@@ -97,11 +116,12 @@ def rollback(
     version: Annotated[str | None, typer.Argument(help="To which; without it, to the one before.")] = None,
     *,
     reason: Comment,
+    seen: Seen = None,
     key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Return to an earlier champion."""
-    body = {"reason": reason, "version": version}
+    body = {"reason": reason, "version": version, "seen": seen}
     with waiting(f"{model}: rollback"):
         done = remote.post(f"/models/{quote(model, safe='')}/rollback", body, key=key)
     answer(done, done["message"], as_json=as_json)

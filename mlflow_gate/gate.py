@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import urllib3
@@ -34,6 +35,21 @@ class Denied(MlflowException):  # type: ignore[misc]
 
     def __init__(self, message: str) -> None:
         super().__init__(message, error_code=PERMISSION_DENIED)
+
+
+class _Status(ValueError):
+    """Signoff answered with another status than 200, so not with yes or no."""
+
+    def __init__(self, status: int, text: bytes) -> None:
+        super().__init__(f"status {status}: {text[:200]!r}")
+        self.status = status
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for whoever called MLflow."""
+        if self.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            return f"Signoff broke while answering (status {self.status}). Nothing was changed, and its log says why."
+        return f"Signoff gave no answer but status {self.status}, so nothing was changed."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +137,10 @@ class Gate:
         except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("no answer from %s: %s: %s", self.url or "nowhere", type(error).__name__, error)
             where = self.url or "SIGNOFF_GATE_URL, which is not set on this MLflow server"
-            raise Denied(f"Signoff gave no answer, so nothing was changed. It can be asked for at {where}") from error
+            what = "Signoff gave no answer, so nothing was changed."
+            if isinstance(error, _Status):
+                what = error.sentence
+            raise Denied(f"{what} It can be asked for at {where}") from error
         raise Denied(f"{reason} See {where}")
 
     def report(self, intent: str, outcome: str, why: str = "") -> None:
@@ -189,7 +208,7 @@ class Gate:
             raise
         answer.release_conn()
         if answer.status != 200:
-            raise ValueError(f"status {answer.status}: {text[:200]!r}")
+            raise _Status(answer.status, text)
         document = json.loads(text)
         if not isinstance(document, dict) or document.get("protocol") != PROTOCOL:
             raise ValueError("the answer is not of this protocol")

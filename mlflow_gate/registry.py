@@ -19,15 +19,16 @@ from mlflow.utils.validation import _validate_model_name, _validate_model_versio
 
 from mlflow_gate import caller, carrying_out, scene
 from mlflow_gate.gate import Answer, Denied, Gate
-from mlflow_gate.letters import skeleton
+from mlflow_gate.letters import begins_with, skeleton
 from mlflow_gate.scene import Scene
 
 RECORD_TAGS = frozenset(
     {
         "approval_status", "approved_by", "approval_comment", "approved_at", "promoted_by", "reason", "promoted_at",
+        "signoff.digest", "signoff.policy", "signoff.event", "signoff.registered_by",
     }
 )  # fmt: skip
-"""The tags of the public record, in lower case; with them go all that begin with ``signoff.``"""
+"""The tags of the public record; with them go all that look like one, and all that begin with ``signoff.``"""
 REGISTERED_BY = "signoff.registered_by"
 """Whom MLflow had authenticated when a version was registered, or empty; written here, with the version."""
 HIDING = IS_PROMPT_TAG_KEY.casefold()
@@ -35,7 +36,6 @@ HIDING = IS_PROMPT_TAG_KEY.casefold()
 
 
 _AS_SEEN = frozenset(skeleton(key) for key in RECORD_TAGS)
-_OURS_AS_SEEN = skeleton("signoff.")
 
 
 class GatedRegistry:
@@ -206,8 +206,7 @@ class GatedRegistry:
 
 def _protected(key: str) -> bool:
     """Whether a tag of a version is one that Signoff is asked about, or looks like one."""
-    seen = skeleton(key)
-    return seen in _AS_SEEN or seen.startswith(_OURS_AS_SEEN) or key.casefold() == HIDING
+    return skeleton(key) in _AS_SEEN or begins_with(key, "signoff") or key.casefold() == HIDING
 
 
 def _number(version: Any) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from services.accounts.people import looks_like
 from services.domain import Status, VersionRef
 from services.evidence import Elsewhere, Evidence, Known
 from services.record.mirror import REGISTERED_BY
@@ -112,15 +113,20 @@ def _called(row: Any, known: Known) -> str:
 
 
 def _people(connection: Connection, claims: Mapping[str | None, str]) -> dict[str, str]:
-    """The same by the ids of the persons whose accounts have these usernames, in whatever case or domain."""
+    """The same by the ids of the persons whose accounts have these usernames, or names that look like them.
+
+    Letter case and domain do not matter. Where several accounts look like a claimed name, each of them counts.
+    """
     names = {username: words for username, words in claims.items() if username}
-    spelled = {spelling: name for name in names for spelling in _spellings(name)}
+    spelled = {spelling.lower(): name for name in names for spelling in _spellings(name)}
+    alike = {looks_like(spelling): name for name in names for spelling in _spellings(name)}
+    alike.pop("", None)  # nothing that can be seen looks like nobody
     lowered = sa.func.lower(accounts.c.username)
-    called = sa.or_(accounts.c.username.in_(names), lowered.in_(spelled))
-    query = sa.select(accounts.c.username, accounts.c.person, lowered.label("lowered")).where(called)
+    called = sa.or_(accounts.c.username.in_(names), lowered.in_(spelled), accounts.c.looks_like.in_(alike))
+    query = sa.select(accounts.c.username, accounts.c.looks_like, accounts.c.person, lowered.label("lowered"))
     found = [
-        (row.username if row.username in names else spelled[row.lowered], row.person)
-        for row in (connection.execute(query) if names else ())
+        (row.username if row.username in names else spelled.get(row.lowered) or alike[row.looks_like], row.person)
+        for row in (connection.execute(query.where(called)) if names else ())
     ]
     nobodys = names.keys() - {name for name, _ in found}
     return {key: f"{name} {names[name]}" for name, key in (*found, *((name, name) for name in nobodys))}
@@ -128,9 +134,9 @@ def _people(connection: Connection, claims: Mapping[str | None, str]) -> dict[st
 
 def _spellings(name: str) -> set[str]:
     """What an account may be called of which a client says this name: ``CORP\\Rita``, ``rita@example.org``."""
-    seen = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
-    folded = seen.strip().casefold()
-    return {name.lower(), folded, folded.partition("@")[0], folded.rpartition("\\")[2]}
+    plain = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf").strip()
+    parts = (plain, plain.partition("@")[0], plain.rpartition("\\")[2])
+    return {name, *parts, *(part.casefold() for part in parts)}
 
 
 def elsewhere(connection: Connection, known: Known) -> tuple[Elsewhere, ...]:

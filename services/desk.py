@@ -12,7 +12,7 @@ from services.accounts import people
 from services.accounts.tokens import Scope
 from services.domain import Action, Dataset, Source, VersionRef
 from services.errors import BadInput
-from services.evidence import Binding, FindingDraft
+from services.evidence import Binding, FindingDraft, Seen
 from services.reconciliation import reconciler
 from services.signoff import Signoff
 from services.validation.jobs import Wanted
@@ -71,7 +71,7 @@ _VALIDATIONS = frozenset({Action.VALIDATE, Action.VALIDATE_WITH_CONSENT, Action.
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what was on screen, if anything was.
+    """What somebody asks for. ``words`` is the comment or reason; ``seen`` is what had been seen, if that is known.
 
     ``findings`` come with requested changes, ``finding`` is the one to resolve or reopen, and
     ``deviation`` the change past Signoff that is to be restored or adopted. ``emergency`` is the record that asked
@@ -84,7 +84,7 @@ class Request:
     action: Action
     ref: VersionRef
     words: str
-    seen: Binding | None = None
+    seen: Seen | None = None
     findings: tuple[FindingDraft, ...] = ()
     finding: int = 0
     deviation: int = 0
@@ -121,13 +121,25 @@ def perform(
 
 
 def roll_back(
-    signoff: Signoff, name: str, *, words: str, by: str, source: Source, key: str | None, within: Scope | None
+    signoff: Signoff,
+    name: str,
+    *,
+    words: str,
+    by: str,
+    source: Source,
+    key: str | None,
+    within: Scope | None,
+    seen: str | None = None,
 ) -> Outcome:
     """`perform` of a rollback to whichever version served before, which is found out only once for a key."""
     if within:
         _require(signoff, within, Action.ROLLBACK, name, None, by, source)
-    asked = {"action": Action.ROLLBACK, "name": name, "version": None, "words": words}
-    return _once(signoff, key, by, asked, lambda: releases.rollback(signoff, name, by=by, reason=words, source=source))
+    asked = {"action": Action.ROLLBACK, "name": name, "version": None, "words": words, "seen": seen}
+
+    def perform() -> Outcome:
+        return releases.rollback(signoff, name, by=by, reason=words, seen=seen, source=source)
+
+    return _once(signoff, key, by, asked, perform)
 
 
 def _require(
@@ -153,7 +165,7 @@ def _as_json(request: Request) -> dict[str, Any]:
         "name": request.ref.name,
         "version": request.ref.version,
         "words": request.words,
-        "seen": request.seen.as_json() if request.seen else None,
+        "seen": request.seen.as_json() if isinstance(request.seen, Binding) else request.seen,
         "findings": [draft.as_json() for draft in request.findings],
         "finding": request.finding,
         "deviation": request.deviation,
@@ -183,7 +195,7 @@ def _perform(signoff: Signoff, request: Request, by: str, source: Source) -> Out
             return releases.promote(signoff, ref, by=by, reason=text, seen=seen, source=source, password=password)
         case Action.ROLLBACK:
             return releases.rollback(
-                signoff, ref.name, version=ref.version, by=by, reason=text, source=source, password=password
+                signoff, ref.name, version=ref.version, by=by, reason=text, seen=seen, source=source, password=password
             )
         case Action.ARCHIVE:
             return releases.archive(signoff, ref, by=by, reason=text, source=source, password=password)

@@ -103,7 +103,8 @@ class MetricSource(StrEnum):
 class Metric:
     """One value of one metric: who says it, when it was logged, and on which data set it was measured, where known.
 
-    ``doubtful``: a 0 of a logged model that its run does not confirm. MLflow keeps NaN as 0 there.
+    ``doubtful``: a 0 of a logged model that its run does not confirm, since MLflow keeps NaN as 0 there; or a value of
+    a run that logged several models and does not say which of them was measured.
     """
 
     name: str
@@ -116,7 +117,7 @@ class Metric:
 
     @property
     def usable(self) -> bool:
-        """Whether the value is a number one may compare: neither NaN nor infinite, nor a 0 that may stand for NaN."""
+        """Whether the value is a number one may compare: neither NaN nor infinite, nor `doubtful`."""
         return math.isfinite(self.value) and not self.doubtful
 
 
@@ -143,11 +144,13 @@ class Description:
     """What a version's ``MLmodel`` file says; ``signature`` is None where it names none.
 
     ``named`` are the files and folders without which the model cannot be loaded, or its example not be read.
+    ``outside`` is what loading it would read that is none of the version's own files.
     """
 
     signature: Signature | None = None
     has_input_example: bool = False
     named: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
 
 
 IS_PROMPT = "mlflow.prompt.is_prompt"
@@ -217,7 +220,8 @@ class RegisteredModel:
 class RunFacts:
     """What a run says: last metrics, params, tags, data sets. ``user`` is what the client claimed.
 
-    ``deleted``: MLflow still answers, but the run can be removed for good at any moment, and its files with it.
+    ``models`` are the ids of the models that it logged. ``deleted``: MLflow still answers, but the run can be removed
+    for good at any moment, and its files with it.
     """
 
     run_id: str
@@ -231,6 +235,7 @@ class RunFacts:
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     datasets: tuple[Dataset, ...] = ()
+    models: tuple[str, ...] = ()
     deleted: bool = False
 
 
@@ -357,6 +362,14 @@ class Witness:
     active: bool
 
 
+_EARLIEST_MS, _LATEST_MS = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp() * 1000) for year in (1700, 2200))
+"""What pandas, and a browser of any time zone, can show."""
+
+
 def utc_from_ms(milliseconds: int | None) -> datetime:
-    """MLflow's epoch milliseconds as an aware UTC datetime; 1970 where MLflow has none."""
-    return datetime.fromtimestamp((milliseconds or 0) / 1000, tz=UTC)
+    """MLflow's epoch milliseconds as an aware UTC datetime; 1970 where MLflow has none.
+
+    MLflow takes any 64-bit number from anybody: what lies before 1700 or after 2200 becomes that year, which every
+    check of time refuses as well.
+    """
+    return datetime.fromtimestamp(min(max(milliseconds or 0, _EARLIEST_MS), _LATEST_MS) / 1000, tz=UTC)

@@ -50,6 +50,10 @@ class FilesUnreadable(Refused):
     """
 
 
+class UnreadableModel(FilesUnreadable):
+    """A file of a version is there and is no ``MLmodel``, or has more in it than is read."""
+
+
 class StaleDecision(Refused):
     """What the decision was made on has changed since it was on screen."""
 
@@ -68,10 +72,6 @@ class RegistryUnavailable(SignoffError):
 
 class StoreUnavailable(RegistryUnavailable):
     """The store outside the MLflow server that holds a version's files did not answer: that says nothing of them."""
-
-
-class UnreadableModel(RegistryUnavailable):
-    """A version's ``MLmodel`` file is there and makes no sense."""
 
 
 class OutcomeUnknown(RegistryUnavailable):

@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import rfc8785
 
@@ -58,6 +58,8 @@ class Manifest:
     has_input_example: bool = False
     named: tuple[str, ...] = ()
     """Paths of files and folders that ``MLmodel`` names."""
+    outside: tuple[str, ...] = ()
+    """What it names that is none of these files: no digest covers it."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -168,8 +170,18 @@ class Evidence:
         if self.released:
             return self.released.judged
         return measurements(
-            self.run.metrics.values() if self.run else (), self.logged_model.metrics if self.logged_model else ()
+            self.run.metrics.values() if self.run else (),
+            self.logged_model.metrics if self.logged_model else (),
+            alone=not self._beside_others,
         )
+
+    @property
+    def _beside_others(self) -> bool:
+        """Whether its run logged other models than this one."""
+        logged, own = set(self.run.models if self.run else ()), self.logged_model_id
+        if own is None and self.place is None:
+            return len(logged) > 1  # it may be the one: what a ``runs:`` source is was not asked
+        return bool(logged - {own})
 
     @cached_property
     def metrics(self) -> Mapping[str, Metric]:
@@ -266,6 +278,11 @@ class Binding:
         """The manifest digest of the version's files; empty where they could not be read."""
         return self.facts.get("files", "")
 
+    @property
+    def digest(self) -> str:
+        """sha256 over all its facts, in hex: what a script hands back to say what it saw."""
+        return digest(dict(self.facts))
+
     def changed(self, now: Binding, *, substance: bool | None = None) -> tuple[str, ...]:
         """Names of the facts that are not what they were.
 
@@ -310,6 +327,10 @@ class Binding:
     def from_json(cls, kept: Mapping[str, Any]) -> Binding:
         """The inverse of `as_json`."""
         return cls(facts=dict(kept["facts"]), failed=tuple(kept["failed"]))
+
+
+Seen: TypeAlias = Binding | str
+"""What somebody had seen when they decided: all of it, from a page; or its `Binding.digest`, from a script."""
 
 
 def _changed(fact: str) -> str:
@@ -508,6 +529,26 @@ def ahead(moment: datetime, now: datetime) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reigning:
+    """Which version is the champion: as MLflow showed it when it was read, and by our own record.
+
+    ``alias`` and ``stage`` are those of the champion under the policy. A version is told as its number and what tells
+    it from a later one of that number; None is no version. ``known``: the record says something of the model.
+    """
+
+    alias: str
+    stage: str
+    shown: tuple[int, str] | None
+    recorded: tuple[int, str] | None = None
+    known: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether MLflow shows the champion that the record prescribes."""
+        return not self.known or self.shown == self.recorded
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """All the gate judges from, read from MLflow and the ledger at the moment of judging."""
 
@@ -532,6 +573,8 @@ class Facts:
     """Of exactly this version, newest first; whether one counts is for the gate to say."""
     assigned: Assignment | None = None
     """Which policy was assigned to the model; None where none was yet, and its tags and name choose."""
+    reigning: Reigning | None = None
+    """Who is the champion, here and by the record; None in a list, which decides nothing."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
     bindings: dict[str, Binding] = field(init=False, default_factory=dict, compare=False, repr=False)

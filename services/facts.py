@@ -18,8 +18,10 @@ from services import assignments, bars, champions
 from services.champions import Records
 from services.domain import ArtifactEntry, ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import FilesUnreadable, InvalidSettings, NotFound, SignoffError, StoreUnavailable
-from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Known, Severity, Submission
+from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Known, Reigning, Severity, Submission
 from services.policy import Policy
+from services.reconciliation import prescription
+from services.reconciliation.drift import SeenVersion
 from services.record.ledger import Kind
 from services.registry import version_of
 from services.signoff import Signoff
@@ -65,6 +67,7 @@ def fresh(
         if champion and champion.ref != ref
         else None,
         bars={},
+        reigning=_reigning(policy, champion),
         rollback_of="" if rollback else None,
     )
     with signoff.database.reading() as connection:
@@ -103,6 +106,7 @@ def again(signoff: Signoff, connection: Connection, seen: Facts, records: Record
         findings=_findings(connection, bars.same(known, findings)),
         elsewhere=bars.elsewhere(connection, known),
         validations=validations_of(connection, version),
+        reigning=_by_the_record(connection, version.ref.name, seen.reigning),
         rollback_of=None if seen.rollback_of is None else released_digest(connection, version, to_return_to=True),
     )
 
@@ -155,6 +159,7 @@ def remembered(
         if champion and champion.ref != ref
         else None,
         bars={},
+        reigning=_reigning(policy, champion) if records is None else None,
     )
     with signoff.database.reading() as connection:
         return policy, again(signoff, connection, seen, records)
@@ -193,6 +198,20 @@ def _read_for(
 def _asked(policy: Policy, files: Iterable[ArtifactEntry]) -> list[ArtifactEntry]:
     patterns = [pattern for one in policy.each for pattern in one.rules.required_artifacts]
     return [file for file in files if any(fnmatchcase(file.path, pattern) for pattern in patterns)][:MAX_ARTIFACTS]
+
+
+def _reigning(policy: Policy, champion: ModelVersion | None) -> Reigning:
+    """What MLflow shows."""
+    target = policy.rules.champion
+    shown = (champion.ref.version, SeenVersion.of(champion).id) if champion else None
+    return Reigning(alias=target.alias, stage=target.stage, shown=shown)
+
+
+def _by_the_record(connection: Connection, name: str, found: Reigning | None) -> Reigning | None:
+    if found is None:
+        return None
+    known, recorded = prescription.champion(connection, name, alias=found.alias, stage=found.stage)
+    return replace(found, known=known, recorded=recorded)
 
 
 def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:

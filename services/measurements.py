@@ -62,17 +62,35 @@ class Measurement:
         return tuple(other for other in self.values if repr(other.value) == repr(metric.value))
 
 
-def measurements(run: Iterable[Metric], logged_model: Iterable[Metric]) -> dict[str, Measurement]:
+def measurements(
+    run: Iterable[Metric], logged_model: Iterable[Metric], *, alone: bool = True
+) -> dict[str, Measurement]:
     """Both sources by the name of the metric.
+
+    ``alone``: the run logged no other model. Where it did, what it says last may be about another one: it is left out
+    where the logged model says another value, and doubtful where that says none.
 
     MLflow's table of logged models' metrics has no NaN and keeps 0 instead, so a 0 there is believed only where the run
     says 0 as well; where the run says NaN, it is that NaN.
     """
-    said = {metric.name: metric for metric in run}
-    found = {name: [metric] for name, metric in said.items()}
-    for metric in logged_model:
+    said, own = {metric.name: metric for metric in run}, tuple(logged_model)
+    if not alone:
+        said = {metric.name: _meant(metric, own) for metric in said.values()}
+    found = {
+        name: [metric]
+        for name, metric in said.items()
+        if not metric.doubtful or all(other.name != name for other in own)
+    }
+    for metric in own:
         found.setdefault(metric.name, []).append(_zero(metric, said.get(metric.name)) if metric.value == 0 else metric)
     return {name: Measurement(values=tuple(values)) for name, values in found.items()}
+
+
+def _meant(metric: Metric, own: tuple[Metric, ...]) -> Metric:
+    """What a run says, doubtful unless the logged model says the same; NaN is 0 there."""
+    value = 0.0 if math.isnan(metric.value) else metric.value
+    meant = any((other.name, other.value) == (metric.name, value) for other in own)
+    return metric if meant else replace(metric, doubtful=True)
 
 
 def _zero(metric: Metric, said_by_run: Metric | None) -> Metric:

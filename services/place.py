@@ -16,6 +16,8 @@ class PlaceKind(StrEnum):
 
     RUN = "run"
     LOGGED_MODEL = "logged_model"
+    LOST = "lost"
+    """To a run or a logged model that MLflow has no more."""
     ELSEWHERE = "elsewhere"
 
 
@@ -35,6 +37,8 @@ class Place:
     others: tuple[str, ...] = ()
     unguarded_because: str = ""
     """Why the hook does not see each change of these files, as half a sentence; empty where it does."""
+    unloadable_because: str = ""
+    """Why MLflow finds none of them by ``models:/name/version``, as half a sentence; empty where it does."""
 
     @property
     def guarded(self) -> bool:
@@ -95,7 +99,13 @@ def may_move(version: ModelVersion) -> bool:
 
 
 def foreign_run(place: Place, ref: VersionRef, run_id: str | None) -> str:
-    """Why the files of a version are not those of the run it names, in one sentence; empty when they are."""
+    """Why the files of a version are not those of the run it names, in words; empty when they are, or are elsewhere."""
+    if place.kind is PlaceKind.LOST:
+        owner = f"logged model {place.id}" if place.id else "run and no logged model"
+        return (
+            f"The files of {ref} lie in {place.words}, and MLflow has no {owner} there: nothing says which run made "
+            "them. Log the model again and register it anew."
+        )
     if place.kind is PlaceKind.ELSEWHERE or place.run_id == run_id:
         return ""
     maker = f"which run {place.run_id} made" if place.run_id else "which no run made"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from services.domain import ArtifactEntry, Curve, Description, LoggedModelFacts, ModelVersion, RunFacts, VersionRef
-from services.errors import FilesUnreadable, NotFound, StoreUnavailable, UnreadableModel
+from services.errors import FilesUnreadable, NotFound, StoreUnavailable
 from services.evidence import Evidence, Manifest
 from services.mlflow.artifacts import DESCRIPTION, described
 from services.place import Place
@@ -152,11 +152,7 @@ class Reader:
             return self._asked[key]
 
     def version_file(self, version: ModelVersion, path: str) -> bytes | None:
-        """A small file of a version; None where there is none, or none that can be read from here.
-
-        Raises:
-            UnreadableModel: it is larger than `MAX_FILE`.
-        """
+        """A small file of a version; None where there is none, or none of at most `MAX_FILE` bytes to be read here."""
         return self._recall(
             ("version file", version.identity, path),
             lambda: _or_why(lambda: self._registry.version_file(version.ref, path, MAX_FILE))[0],
@@ -208,7 +204,7 @@ class Reader:
         """None where there is none that can be read: that keeps nobody from comparing the rest."""
         try:
             return described(ref, self._registry.version_file(ref, DESCRIPTION, MAX_FILE))
-        except (NotFound, FilesUnreadable, StoreUnavailable, UnreadableModel):
+        except (NotFound, FilesUnreadable, StoreUnavailable):
             return None
 
     def _many(self, kind: str, ids: Iterable[str], read: Callable[[list[str]], Mapping[str, T]]) -> Mapping[str, T]:

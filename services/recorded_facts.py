@@ -62,6 +62,7 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
         "has_run": run is not None,
         "run_deleted": run is not None and run.deleted,
         "missing_files": list(manifest.missing[:MAX_PATHS]) if manifest else [],
+        **({"files_outside": list(manifest.outside[:MAX_PATHS])} if manifest and manifest.outside else {}),
         "has_logged_model": candidate.logged_model is not None,
         **({"unreadable": candidate.unreadable} if candidate.unreadable else {}),
         "evidence_end": run.ended_at.isoformat() if run and run.ended_at else None,
@@ -118,6 +119,7 @@ def _value(metric: Metric) -> dict[str, Any]:
         "dataset": metric.dataset_name,
         "digest": metric.dataset_digest,
         "source": metric.source.value,
+        **({"doubtful": True} if metric.doubtful else {}),
     }
 
 
@@ -371,6 +373,7 @@ def _manifest(details: Mapping[str, Any], kept: Mapping[str, Any]) -> Manifest |
         signature=Signature(inputs=(), outputs=()) if kept["signature"] else None,
         has_input_example=kept["input_example"],
         named=tuple(kept["missing_files"]),
+        outside=tuple(kept.get("files_outside", ())),
     )
 
 
@@ -414,6 +417,7 @@ def _said(metrics: Mapping[str, Any]) -> Iterator[Metric]:
                 dataset_name=one["dataset"],
                 dataset_digest=one["digest"],
                 source=MetricSource(one.get("source", MetricSource.RUN)),
+                doubtful=one.get("doubtful", False),
             )
 
 

@@ -499,6 +499,7 @@ accounts = Table(
     metadata,
     Column("username", String(256), primary_key=True),  # never given out again
     Column("person", PERSON, nullable=False, index=True),  # whose account it is; a person may come to have several
+    Column("looks_like", String(256), nullable=False, index=True),  # the username, as `people.looks_like` says it
     Column("name", String(256), nullable=False),
     Column("email", String(256), nullable=False, server_default=""),
     Column("password", String(256), nullable=False),  # bcrypt, as streamlit-authenticator writes it

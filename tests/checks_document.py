@@ -19,6 +19,7 @@ from services.evidence import (
     Facts,
     Finding,
     Manifest,
+    Reigning,
     Severity,
     Statement,
     Waiver,
@@ -67,6 +68,7 @@ TITLES = {
     "changes": "Agreement: `changes`",
     "findings": "Agreement: `findings`",
     "elsewhere": "Agreement: `elsewhere`",
+    "settled": "What it is compared with: `settled`",
     "approvals": "Agreement: `approvals`",
     "freeze": "Time: `freeze`",
     "staging_time": "Time: `staging_time`",
@@ -179,6 +181,8 @@ def _of_two_values() -> Iterator[Verdict]:
         yield evaluate(plain, facts(with_model(evidence(None), *only[:count])))
     yield evaluate(plain, facts(with_model(evidence(None), replace(copied, value=0.0))))
     yield evaluate(metric("min_absolute_change: 0"), facts(evidence(0.95), with_model(champion(0.92), copied)))
+    assert said.run
+    yield evaluate(plain, facts(replace(said, run=replace(said.run, models=("m-1", "m-2")))))
 
 
 def _of_places() -> Iterator[Verdict]:
@@ -198,12 +202,21 @@ def _of_places() -> Iterator[Verdict]:
         yield evaluate(guarded, facts(replace(good, version=version, place=place)))
     two = replace(in_run, others=(logged.words,))
     yield evaluate(plain, facts(replace(good, version=replace(version, source=f"runs:/{run}/model"), place=two)))
+    assert good.manifest
+    for outside in (("/mnt/share/weights.bin",), ("org/llm on a hub at no fixed commit",)):
+        yield evaluate(plain, facts(replace(good, manifest=replace(good.manifest, outside=outside))))
+    past_the_client = replace(logged, unloadable_because=f"it looks in {in_run.words}, where nothing is")
+    yield evaluate(plain, facts(replace(good, version=version, place=past_the_client)))
     for claimed in (other, None):
         yield evaluate(plain, facts(replace(good, version=replace(version, run_id=claimed), place=logged)))
     yield evaluate(plain, facts(replace(good, version=version, place=replace(logged, run_id=None))))
     yield evaluate(plain, facts(replace(good, version=replace(version, run_id=other), place=in_run)))
     yield evaluate(plain, facts(replace(good, version=version, place=in_run, manifest=Manifest(files=()))))
     yield evaluate(guarded, facts(replace(good, place=None)))
+    lost = Place(
+        kind=PlaceKind.LOST, uri=f"mlflow-artifacts:/1/models/{model}/artifacts", id=model, unguarded_because="…"
+    )
+    yield evaluate(plain, facts(replace(good, version=version, place=lost)))
     nowhere = Place(kind=PlaceKind.ELSEWHERE, uri="s3://bucket/model", unguarded_because="it is nobody's")
     missing = stores.translated(ModuleNotFoundError("No module named 'boto3'"), nowhere.uri, f"the files of {good.ref}")
     yield evaluate(plain, facts(replace(good, place=nowhere, manifest=None, unreadable=str(missing))))
@@ -280,6 +293,9 @@ def _of_agreement() -> Iterator[Verdict]:
     )
     for said in (rejected, replace(rejected, decision="changes_requested")):
         yield evaluate(plain, replace(seen, elsewhere=(said,)))
+    for shown in ((2, "2:s"), (1, "9:s"), None):
+        reigning = Reigning(alias="champion", stage="Production", shown=shown, recorded=(1, "1:s"), known=True)
+        yield evaluate(plain, replace(seen, reigning=reigning))
 
 
 def _findings(candidate: Evidence) -> Iterator[tuple[Finding, ...]]:
@@ -315,7 +331,7 @@ def _of_time() -> Iterator[Verdict]:
 
 def _of_validations() -> Iterator[Verdict]:
     def judged(seen: Facts, *found: Validation, rule: str = ", metric: roc_auc") -> Verdict:
-        wanted = f"validation: {{holdout: '{HOLDOUT}', confidence: 0.95{rule}}}\n"
+        wanted = f"validation: {{holdout: '{HOLDOUT}', target: y, confidence: 0.95{rule}}}\n"
         return evaluate(policy(more=wanted), replace(seen, validations=found))
 
     seen = facts(evidence(0.95), promoted(champion()))
@@ -404,7 +420,7 @@ def _other(binding: Binding) -> Binding:
 
 
 def _of_emergencies() -> Iterator[Verdict]:
-    asked = DEMANDING.replace("input_example: true", f"validation: {{holdout: '{HOLDOUT}'}}")
+    asked = DEMANDING.replace("input_example: true", f"validation: {{holdout: '{HOLDOUT}', target: y}}")
     rules = policy(more=f"{asked}break_glass: true\n")
     seen = agreed(rules, facts(evidence(0.5), promoted(champion(0.99))), "reviewer", decision="changes_requested")
     waiver = Waiver(asked_by=HOLDER, confirmed_by=MANAGER, binding=bound(rules, seen))

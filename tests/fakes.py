@@ -18,6 +18,7 @@ from services.domain import (
     Column,
     Curve,
     Dataset,
+    Description,
     LoggedModelFacts,
     Metric,
     MetricSource,
@@ -153,6 +154,11 @@ class FakeRegistry:
         )
         before = self._logged_models.get(model_id, LoggedModelFacts(model_id=model_id))
         self._logged_models[model_id] = replace(before, metrics=(*before.metrics, said))
+
+    def log_outputs(self, ref: VersionRef, *models: str) -> None:
+        """Logged models that the version's run made."""
+        run_id = self._versions[ref].run_id or ""
+        self._runs[run_id] = replace(self._runs[run_id], models=models)
 
     def log_input(self, ref: VersionRef, dataset: Dataset) -> None:
         """A data set that somebody logs on the version's run."""
@@ -367,14 +373,15 @@ class FakeRegistry:
             ),
             signature=self._signed[ref],
             has_input_example=ref in self._with_example,
-            named=self._named(ref),
+            named=(said := self._described(ref)).named,
+            outside=said.outside,
         )
 
-    def _named(self, ref: VersionRef) -> tuple[str, ...]:
-        """What ``MLmodel`` names; nothing where a test wrote something else into it."""
+    def _described(self, ref: VersionRef) -> Description:
+        """What ``MLmodel`` says; nothing where a test wrote something else into it."""
         with suppress(UnreadableModel):
-            return described(ref, self._files[ref].get("MLmodel") or b"{}").named
-        return ()
+            return described(ref, self._files[ref].get("MLmodel") or b"{}")
+        return Description()
 
     def fetch(self, ref: VersionRef, folder: Path, *, max_bytes: int) -> Manifest:
         found = self.manifest(ref)

@@ -95,6 +95,8 @@ LOOK_ALIKES = (
     "cham\N{ZERO WIDTH SPACE}pion",
     "champio\N{COMBINING DIAERESIS}n",
     "charnpi0n",
+    "champion_",
+    "-ch\N{MODIFIER LETTER APOSTROPHE}ampion",
     "chaIIenger",
     "cha\N{SOFT HYPHEN}llenger",
     "\N{MATHEMATICAL BOLD SMALL C}hallenger",

@@ -69,6 +69,12 @@ class TestDiagnosis:
         )
         assert f"logged model m-1, which run {made_by} made" in sentence(registry)
 
+    def test_names_files_of_a_logged_model_that_is_gone(self, registry: FakeRegistry) -> None:
+        ref, model = registry.add_version("m", {"val_auc": 0.92}), f"m-{'a' * 32}"
+        registry._versions[ref] = replace(registry.version(ref), model_id=model, source=f"models:/{model}")
+        assert found(registry) == {Cause.LOST: [("m", 1)]}
+        assert f"MLflow has no logged model {model} there" in sentence(registry)
+
     def test_names_a_source_of_two_places_and_says_how_many_it_did_not_resolve(
         self, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
     ) -> None:

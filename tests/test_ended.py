@@ -33,7 +33,7 @@ def said(signoff: Signoff, ref: VersionRef) -> str:
     policy, seen = facts.fresh(signoff, ref)
     reason = {check.id: check.reason for check in gate.evaluate(policy, seen).checks}["submitted"]
     signoff.snapshot.refresh()
-    shown = {check.id: check.reason for check in dossier.verdict(signoff, ref).checks}["submitted"]
+    shown = {check.id: check.reason for check in dossier.verdict(signoff, ref)[0].checks}["submitted"]
     assert shown == reason
     return reason
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
@@ -34,6 +35,8 @@ from mlflow_gate.evidence import GatedTracking
 from mlflow_gate.files import Files
 from mlflow_gate.gate import Answer, Denied
 from mlflow_gate.locations import OVERLAP_SECONDS
+from services.domain import VersionRef
+from tests.sources import OF_OLD, WAYS
 
 NOW = int(time.time() * 1000)
 
@@ -117,6 +120,40 @@ class Stores:
         return False
 
 
+class Behind:
+    """What `tests.sources` needs to register a version in each way; the files themselves are nobody's business here."""
+
+    def __init__(self, stores: Stores) -> None:
+        self.stores = stores
+
+    def new_experiment(self, *, local: bool = False) -> str:
+        return "0"
+
+    def new_run(self, experiment: str) -> str:
+        return self.stores.run()
+
+    def new_model(self, experiment: str, run: str | None, name: str = "model") -> str:
+        return self.stores.logged(run, name)
+
+    def location(self, owner: str) -> str:
+        return f"mlflow-artifacts:/0/{'models/' if owner.startswith('m-') else ''}{owner}/artifacts"
+
+    def write(self, uri: str, content: bytes) -> None:
+        pass
+
+    def register(
+        self, source: str, *, run: str | None = None, model: str | None = None, name: str = "", old: bool = False
+    ) -> VersionRef:
+        stored, owner = source, source.rpartition("/")[2]
+        if source.lower().startswith("models:") and owner.startswith("m-"):
+            stored = self.location(owner)
+        elif source.startswith("models:"):
+            original = self.stores.registry.get_model_version(source.split("/")[1], 1)
+            run = original.run_id
+            stored = "" if old else self.stores.registry.get_model_version_download_uri(original.name, 1)
+        return VersionRef(name=self.stores.version(source, run, stored=stored), version=1)
+
+
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     """One database for all of them; every test has runs and models of its own."""
@@ -174,6 +211,28 @@ class TestTheFilesOfAVersion:
         odd = stores.version(f"MODELS:/{older}/1", run, stored=f"models:/{older}/1")
         assert stores.written(f"0/{run}/artifacts/model/MLmodel")
         assert sorted(stores.gate.versions) == sorted((name, 1) for name in (first, copy, older, odd))
+
+    @pytest.mark.parametrize("way", {**WAYS, **OF_OLD})
+    def test_are_guarded_with_their_run_and_logged_model_in_each_way_that_a_source_resolves(
+        self, stores: Stores, way: str
+    ) -> None:
+        case = {**WAYS, **OF_OLD}[way](Behind(stores))
+        folder = urlsplit(case.folder).path.strip("/")
+        for path in (f"{folder}/MLmodel", f"{folder}/new/file", folder):
+            assert stores.written(path), path
+            assert (case.ref.name, 1) in stores.gate.versions
+        assert stores.written(folder.partition("/artifacts")[0], deleted=True)
+        changes: list[Callable[[], object]] = [
+            *([lambda: stores.tracking.delete_run(case.run)] if case.run else []),
+            *([lambda: stores.tracking.delete_logged_model(case.model)] if case.model else []),
+        ]
+        first = stores.registry.get_model_version((case.original or case.ref).name, 1)
+        if "/model" in first.source and first.source.lower().startswith("runs:"):
+            changes.append(lambda: stores.logged(case.run))
+        for change in changes:
+            with pytest.raises(MlflowException, match=r"No\."):
+                change()
+            assert (case.ref.name, 1) in stores.gate.versions
 
     @pytest.mark.parametrize("form", ["models:/{id}", "models:///{id}", "Models:/{id}?x"])
     def test_are_those_of_a_logged_model(self, stores: Stores, form: str) -> None:
@@ -249,6 +308,12 @@ ON_A_RUN: dict[str, Callable[[Store, str], object]] = {
     "update_run_info, finished without an end": lambda store, run: store.update_run_info(
         run, RunStatus.FINISHED, None, None
     ),
+    "update_run_info, an end of what goes on": lambda store, run: store.update_run_info(
+        run, None, int(time.time() * 1000), None
+    ),
+    "update_run_info, an end and under way": lambda store, run: store.update_run_info(
+        run, RunStatus.RUNNING, int(time.time() * 1000), None
+    ),
     "delete_run": lambda store, run: store.delete_run(run),
 }
 ON_A_LOGGED_MODEL: dict[str, Callable[[Store, str], object]] = {
@@ -305,11 +370,15 @@ class TestARun:
         with pytest.raises(MlflowException, match=r"No\."):
             stores.tracking.log_metric(run, metric())
 
-    def test_that_is_under_way_may_end(self, stores: Stores) -> None:
+    @pytest.mark.parametrize("status", [RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED])
+    def test_that_is_under_way_may_end(self, stores: Stores, status: int) -> None:
         """A script that submits what it trains ends its run afterwards; once, and not in the future."""
         run = stores.run()
         stores.version("s3://elsewhere/model", run)
-        stores.tracking.update_run_info(run, RunStatus.FINISHED, int(time.time() * 1000), None)
+        with pytest.raises(MlflowException, match=r"No\."):  # else nobody could end it any more
+            stores.tracking.update_run_info(run, None, int(time.time() * 1000), None)
+        stores.gate.changes.clear()
+        stores.tracking.update_run_info(run, status, int(time.time() * 1000), None)
         assert stores.gate.changes == []
         with pytest.raises(MlflowException, match=r"No\."):
             stores.tracking.update_run_info(run, RunStatus.FINISHED, int(time.time() * 1000), None)

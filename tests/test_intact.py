@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
 import yaml
 
-from services.domain import LoggedModelFacts, VersionRef
+from services.domain import Description, LoggedModelFacts, VersionRef
+from services.evidence import Manifest
 from services.gate import GateRefused, evaluate
-from services.mlflow.entities import named
+from services.mlflow.artifacts import described
 from services.policy import PolicyBook
 from services.reading import Reader
 from services.signoff import Signoff
@@ -45,6 +46,10 @@ def checks(*check_ids: str, registry: FakeRegistry, ref: VersionRef, other: Vers
     reader = Reader(registry)
     seen = facts(reader.fresh(ref), reader.fresh(other) if other else None)
     return [check for check in evaluate(POLICY, seen).checks if check.id in check_ids]
+
+
+def said(document: object) -> Description:
+    return described(VersionRef(name="m", version=1), yaml.safe_dump(document).encode())
 
 
 class TestItsRun:
@@ -110,7 +115,7 @@ class TestTheChampionsRun:
 
 class TestItsFiles:
     def test_that_mlmodel_names_are_what_its_flavors_load_and_its_example(self) -> None:
-        assert set(named(yaml.safe_load(MLMODEL["MLmodel"]))) == {
+        assert set(said(yaml.safe_load(MLMODEL["MLmodel"])).named) == {
             "conda.yaml",
             "python_env.yaml",
             "model.pkl",
@@ -118,9 +123,9 @@ class TestItsFiles:
             "input_example.json",
         }
 
-    @pytest.mark.parametrize("path", ["", ".", "/abs/model.pkl", "../model.pkl", "s3://bucket/model.pkl", 7, None])
-    def test_are_no_paths_that_lie_elsewhere(self, path: object) -> None:
-        assert named({"flavors": {"x": {"data": path}}}) == ()
+    @pytest.mark.parametrize("path", ["", ".", 7, None])
+    def test_are_named_by_a_path_or_not_at_all(self, path: object) -> None:
+        assert said({"flavors": {"x": {"data": path}}}) == Description()
 
     @pytest.mark.parametrize("path", [path for path in MLMODEL if path != "MLmodel"])
     def test_that_are_gone_are_named_in_the_refusal(self, registry: FakeRegistry, path: str) -> None:
@@ -130,6 +135,90 @@ class TestItsFiles:
         registry.remove_file(ref, path)
         (found,) = checks("intact", registry=registry, ref=ref)
         assert found.value == f"its MLmodel names {path.split('/', maxsplit=1)[0]}, which is not there"
+
+
+class TestWhatItWouldLoadFromElsewhere:
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *("/abs/model.pkl", "../model.pkl", "data/../../model.pkl", "s3://bucket/model.pkl", "file:///model.pkl"),
+            *("C:/models/model.pkl", "C:model.pkl", "..\\model.pkl", r"\\server\share\model.pkl"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "at",
+        [
+            lambda path: {"flavors": {"x": {"data": path}}},
+            lambda path: {"flavors": {"x": {"a_key_of_tomorrow": path}}},
+            lambda path: {"flavors": {"x": {"env": {"conda": path}}}},
+            lambda path: {"flavors": {"x": {"artifacts": {"weights": {"path": path, "uri": "s3://where/it/was"}}}}},
+            lambda path: {"saved_input_example_info": {"artifact_path": path}},
+        ],
+        ids=["data", "any key", "env", "artifact", "example"],
+    )
+    def test_is_refused_and_named(
+        self, registry: FakeRegistry, path: str, at: Callable[[str], dict[str, object]]
+    ) -> None:
+        files = {"MLmodel": yaml.safe_dump(at(path)).encode(), "model.pkl": b"."}
+        ref = registry.add_version("m", {"val_auc": 0.95}, files=files)
+        whole, placed = checks("intact", "place", registry=registry, ref=ref)
+        assert (whole.passed, placed.passed) == (True, False)
+        assert f"The MLmodel file of m/v1 names {path}, which is none of its files" in placed.reason
+
+    def test_is_not_where_a_script_was_copied_from_or_weights_were_saved_from(self) -> None:
+        flavors = {
+            "python_function": {"model_code_path": "/home/sam/agent.py", "loader_module": "mlflow.pyfunc.model"},
+            "transformers": {"source_model_name": "/home/sam/checkpoint", "model_binary": "model", "components": []},
+            "sentence_transformers": {"source_model_name": "sentence-transformers/all-MiniLM-L6-v2"},
+            "langchain": {"config": {"endpoint": "https://llm.example/v1"}},
+        }
+        assert said({"flavors": flavors}).outside == ()
+
+    @pytest.mark.parametrize(
+        ("flavors", "weights"),
+        [
+            ({"transformers": {"source_model_name": "org/llm"}}, "org/llm"),
+            ({"transformers": {"source_model_name": "org/llm", "source_model_revision": "main"}}, "org/llm"),
+            ({"transformers": {"model_binary": "model", "components": ["tokenizer"], "tokenizer_name": "o/t"}}, "o/t"),
+            ({"transformers": {"model_binary": "model", "processor_name": "o/p"}}, "o/p"),
+            ({"diffusers": {"base_model": "org/base", "adapter_weights": "adapter_weights"}}, "org/base"),
+        ],
+    )
+    def test_is_weights_on_a_hub_that_no_commit_pins(self, flavors: dict[str, dict[str, object]], weights: str) -> None:
+        assert said({"flavors": flavors}).outside == (f"{weights} on a hub at no fixed commit",)
+        pins = ("source_model_revision", "tokenizer_revision", "processor_revision", "base_model_revision")
+        pinned = {name: {**flavor, **dict.fromkeys(pins, "0a" * 20)} for name, flavor in flavors.items()}
+        assert said({"flavors": pinned}).outside == ()
+
+    def test_is_a_base_model_that_was_not_copied(self) -> None:
+        flavor = {"source_model_name": "org/llm", "local_base_model_path": "/mnt/llm"}
+        assert said({"flavors": {"transformers": flavor}}).outside == ("/mnt/llm",)
+
+    def test_stops_a_promotion_and_changes_nothing(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        files = {"MLmodel": b"flavors: {sklearn: {pickled_model: /mnt/w.skops}}"}
+        ref = registry.add_version("m", {"val_auc": 0.95}, files=files)
+        reviews.submit(signoff, ref, by="scientist", comment="Please.")
+        reviews.approve(signoff, ref, by="reviewer", comment="Yes.")
+        with pytest.raises(GateRefused, match=r"names /mnt/w\.skops, which is none of its files"):
+            releases.promote(signoff, ref, by="release_manager", reason="Go.")
+        assert registry.version(ref).stage != "Production"
+        assert record(signoff)[-1].kind.value == "promotion:refused"
+        with signoff.database.reading() as connection:
+            (again,) = dry_run(connection, signoff.policies.policies[0], signoff.policies).judged
+        assert again.now == "refused"
+
+    def test_is_unknown_where_mlmodel_makes_no_sense(
+        self, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+
+        def senseless(ref: VersionRef) -> Manifest:
+            return Manifest(files=(), named=described(ref, b"- no mapping").named)
+
+        monkeypatch.setattr(registry, "manifest", senseless)
+        (placed,) = checks("place", registry=registry, ref=ref)
+        assert not placed.passed
+        assert "The MLmodel file of m/v1 makes no sense" in placed.reason
 
 
 class TestWhatIsKept:

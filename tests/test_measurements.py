@@ -16,6 +16,7 @@ from services.evidence import Evidence
 from services.gate import GateRefused, evaluate
 from services.measurements import Measurement, measurements
 from services.mlflow.entities import value
+from services.place import Place, PlaceKind
 from services.policy import Policy, PolicyBook, parse
 from services.settings import PROJECT
 from services.signoff import Signoff
@@ -183,6 +184,56 @@ class TestTwoValues:
             counting = found.counting(source)
             assert counting is None or repr(counting.value) in {repr(one.value) for one in found.values}
         assert found.counting(MetricSource.RUN) is not None, "a run has one last value"
+
+
+class TestARunThatLoggedSeveralModels:
+    """What the run says last may have been measured on any of them."""
+
+    POLICY = ruled("run", GOOD)
+
+    def of_run(self, said: float, *own: Metric, models: tuple[str, ...] = ("m-1", "m-2")) -> Evidence:
+        found = beside(evidence(said), *own)
+        run = replace(found.run, models=models)  # type: ignore[type-var]
+        return replace(found, run=run, version=replace(found.version, model_id="m-1"))
+
+    def test_says_nothing_of_a_model_that_was_not_told_the_same(self) -> None:
+        check = judged(self.POLICY, self.of_run(0.999))
+        assert (check.passed, check.value) == (False, "0.999, of one of several models")
+        assert "val_auc is 0.999 on the run, which logged several models and says not of which" in check.reason
+        assert 'mlflow.log_metric("val_auc", …, model_id="m-…")' in check.reason
+
+    def test_is_not_believed_where_the_model_itself_says_another_value(self) -> None:
+        check = judged(self.POLICY, self.of_run(0.999, on_model(0.1)))
+        assert (check.passed, check.value) == (False, "0.1")
+
+    def test_is_believed_where_the_model_says_the_same(self) -> None:
+        assert judged(self.POLICY, self.of_run(0.95, on_model(0.95))).passed
+
+    def test_is_what_counts_where_it_logged_no_other_one(self) -> None:
+        own = str(self.of_run(0.95).logged_model_id)
+        for models in ((), (own,)):
+            assert judged(self.POLICY, self.of_run(0.95, on_model(0.1), models=models)).value == "0.95"
+
+    def test_says_nothing_of_a_folder_of_its_files_either(self) -> None:
+        found = self.of_run(0.999, models=("m-2",))
+        place = Place(kind=PlaceKind.RUN, uri="", id="r", path="evil", run_id="r")
+        folder = replace(found, version=replace(found.version, model_id=None), logged_model=None, place=place)
+        assert not judged(self.POLICY, folder).passed
+        unknown = replace(folder, place=None)
+        assert judged(self.POLICY, unknown).passed, "a runs: source whose place was not asked may be the one model"
+
+    def test_stops_a_promotion_and_a_policy_tried_later_says_the_same(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        signoff = replace(signoff, policies=PolicyBook(policies=(self.POLICY,)))
+        ref = registry.add_version("m", {"val_auc": 0.999})
+        registry.log_on_model(ref, "other", 1.0)
+        registry.log_outputs(ref, str(registry.version(ref).model_id), "m-other")
+        with pytest.raises(GateRefused, match="which logged several models"):
+            releases.promote(signoff, ref, by="release_manager", reason="Go.")
+        with signoff.database.reading() as connection:
+            (again,) = dry_run(connection, self.POLICY, signoff.policies).judged
+        assert (again.now, again.differences) == ("refused", ())
 
 
 class TestThePoliciesThatAreShipped:

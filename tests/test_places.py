@@ -8,7 +8,8 @@ import pytest
 
 from services import facts
 from services.domain import VersionRef
-from services.errors import FilesUnreadable, RegistryUnavailable, StoreUnavailable
+from services.errors import FilesUnreadable, RegistryUnavailable, StoreUnavailable, UnreadableModel
+from services.evidence import Manifest
 from services.gate import GateRefused, evaluate
 from services.place import Place, PlaceKind, may_move, unclear
 from services.policy import PolicyBook, parse
@@ -64,6 +65,26 @@ def check(signoff: Signoff, ref: VersionRef, id_: str = "place") -> Check:
     return found
 
 
+class TestAVersionThatMlflowCannotLoad:
+    """Registered past the client library, with the source ``runs:/RUN/NAME`` of a logged model."""
+
+    def test_is_not_promoted_and_may_be_registered_by_the_address_that_is_named(
+        self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
+    ) -> None:
+        run = registry.version(ref).run_id or ""
+        why = f"it looks in the artifacts of run {run}, folder model, where nothing is"
+        place = Place(kind=PlaceKind.LOGGED_MODEL, uri="mlflow-artifacts:/1/models/m-1", id="m-1", run_id=run)
+        registry.source(ref, f"runs:/{run}/model", place=replace(place, unloadable_because=why))
+        approve(signoff, ref)
+        registry.writes.clear()
+        with pytest.raises(GateRefused, match=f"MLflow itself cannot load m/v1 by models:/m/1: {why}.*models:/m-1"):
+            releases.promote(signoff, ref, by="release_manager", reason="Now.")
+        assert kinds(signoff)[-1] == "promotion:refused"
+        assert registry.writes == []
+        registry.source(ref, "models:/m-1", place=place)
+        assert check(signoff, ref).passed
+
+
 class TestASourceThatIsNotClear:
     """MLflow compares the name of a logged model as it is spelled, and puts it into a filter as it is."""
 
@@ -109,11 +130,24 @@ class TestFilesThatNobodyHereCanRead:
 
     def test_have_a_verdict_and_a_page_that_shows_everything_else(self, signoff: Signoff, hidden: VersionRef) -> None:
         signoff.snapshot.refresh()
-        assert SENTENCE in [one.reason for one in dossier.verdict(signoff, hidden).failed]
+        assert SENTENCE in [one.reason for one in dossier.verdict(signoff, hidden)[0].failed]
         at = opened(signoff, "viewer", "version", name="m", version="1")
         assert not at.exception
         assert SENTENCE in text(at)
         assert "val_auc" in text(at)
+
+    def test_because_its_mlmodel_makes_no_sense_are_no_outage_either(
+        self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(ref: VersionRef) -> Manifest:
+            raise UnreadableModel(f"The MLmodel file of {ref} cannot be read.")
+
+        monkeypatch.setattr(registry, "manifest", broken)
+        assert check(signoff, ref).reason == "The MLmodel file of m/v1 cannot be read."
+        rest = Rest(signoff)
+        assert rest.get("/models/m/versions/1/verdict", fresh="true").status_code == 200
+        answer = rest.post("/models/m/versions/1/promote", "release_manager", reason="Now.")
+        assert (answer.status_code, answer.json()["error_code"]) == (403, "PERMISSION_DENIED")
 
     def test_can_be_compared_with_others(self, signoff: Signoff, registry: FakeRegistry, hidden: VersionRef) -> None:
         registry.add_version("m", {"val_auc": 0.97})

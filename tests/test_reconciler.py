@@ -126,6 +126,22 @@ class TestDeviation:
         assert (event.get("prescribed"), event.get("shown")) == (deviation.prescribed, deviation.shown)
         assert event.comment == deviation.sentence
 
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (b"m", "13 bytes instead of 22, manifest "),
+            (b"MODEL m/v2", "other bytes of the same size, manifest "),
+        ],
+    )
+    def test_of_files_between_the_approval_and_the_first_look_says_what_differs(
+        self, signoff: Signoff, registry: FakeRegistry, content: bytes, said: str
+    ) -> None:
+        assert found(signoff) == ["registry:baseline"]
+        ref = approve(signoff, registry.add_version("m", {"val_auc": 0.95}))
+        registry.write_file(ref, "model.skops", content)
+        assert found(signoff) == ["outside:files"]
+        assert only(signoff).shown.startswith(said)
+
     def test_what_is_nobodys_business_is_not_found(self, met: Signoff, registry: FakeRegistry) -> None:
         registry.set_alias(V3, "nightly")
         registry.tag(V3, "reason", "Nightly build.")

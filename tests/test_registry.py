@@ -21,7 +21,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from services.checks.data_sets import HOW_TO_NAME_IT
-from services.domain import Dataset, ModelVersion, VersionRef
+from services.domain import Dataset, MetricSource, ModelVersion, VersionRef
 from services.errors import BadInput, FilesUnreadable, NotFound, RegistryUnavailable, UnreadableModel
 from services.evidence import Evidence
 from services.mlflow import entities
@@ -318,6 +318,10 @@ class TestPlacesOnMlflow:
         ref = registered(mlflow_server, name, source.format(run=run), run_id=run)
         place = registry.place(registry.version(ref))
         assert (place.kind, place.id, place.run_id) == (PlaceKind.LOGGED_MODEL, trained.model_id, run)
+        assert place.unloadable_because == f"it looks in the artifacts of run {run}, folder model, where nothing is"
+        with pytest.raises(MlflowException, match="MLmodel"):
+            mlflow.pyfunc.load_model(f"models:/{name}/{ref.version}")
+        assert registry.place(trained).unloadable_because == ""
         assert registry.manifest(ref) == registry.manifest(trained.ref)
         with mlflow.start_run(run_id=run):
             newer = mlflow.pyfunc.log_model(name="model", python_model=_Constant(), pip_requirements=["mlflow"])
@@ -365,6 +369,44 @@ class TestPlacesOnMlflow:
         assert ("old/style/MLmodel", 11) not in [(one.path, one.size) for one in registry.run_files(run)]
         client.log_text(run, "For whom.", "model_card.md")
         assert registry.run_file(run, "model_card.md") == b"For whom."
+
+    def test_a_folder_is_the_same_however_its_address_is_written(
+        self, mlflow_server: str, name: str, tmp_path: Path
+    ) -> None:
+        registry, client = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server)
+        for location in (str(tmp_path), f"file://{tmp_path}"):
+            run = client.create_run(client.create_experiment(uuid4().hex, location)).info
+            client.log_text(run.run_id, "flavors: {}", "model/MLmodel")
+            path = f"{run.artifact_uri.removeprefix('file://')}/model"
+            for source in (path, f"file://{path}", f"file:{path}", f"file://localhost{path}"):
+                place = registry.place(registry.version(registered(mlflow_server, name, source, run_id=run.run_id)))
+                assert (place.kind, place.id, place.path) == (PlaceKind.RUN, run.run_id, "model"), source
+
+    def test_a_logged_model_that_is_deleted_leaves_files_of_which_nobody_says_which_run_made_them(
+        self, mlflow_server: str, name: str, trained: ModelVersion
+    ) -> None:
+        registry, client = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server)
+        claimed, model_id = client.create_run("0").info.run_id, trained.model_id or ""
+        ref = registered(mlflow_server, name, trained.source, run_id=claimed, model_id=model_id)
+        client.delete_logged_model(model_id)
+        place = registry.place(registry.version(ref))
+        assert (place.kind, place.id, place.run_id) == (PlaceKind.LOST, model_id, None)
+        assert f"MLflow has no logged model {model_id} there" in foreign_run(place, ref, claimed)
+        assert registry.manifest(ref).files
+
+    def test_files_below_an_artifact_location_with_a_step_back_can_never_be_read(
+        self, mlflow_server: str, name: str
+    ) -> None:
+        registry, client = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server)
+        experiment = client.create_experiment(name, artifact_location="mlflow-artifacts:/a/../b")
+        run = client.create_run(experiment).info.run_id
+        version = registry.version(registered(mlflow_server, name, f"runs:/{run}/model", run_id=run))
+        assert registry.place(version).id == run
+        for read in (registry.listing, registry.manifest, lambda ref: registry.version_file(ref, "MLmodel", 1)):
+            with pytest.raises(FilesUnreadable, match=r"refuses every path with \.\. in it. Log the model to an"):
+                read(version.ref)
+        seen = Reader(registry).fresh(version.ref)
+        assert (seen.manifest, "refuses every path" in seen.unreadable) == (None, True)
 
     @pytest.mark.parametrize(
         ("source", "words"),
@@ -474,6 +516,28 @@ class TestMlflowOnly:
             "val_loss": {("run", 0.3, None), ("logged_model", 0.3, None)},
             "val_f1": {("run", 0.6, None), ("logged_model", 0.99, "a"), ("logged_model", 0.6, "b")},
         }
+
+    def test_of_several_models_of_one_run_each_has_what_was_measured_on_it(self, mlflow_server: str, name: str) -> None:
+        mlflow.set_tracking_uri(mlflow_server)
+        with mlflow.start_run() as run:
+            weak, good = (
+                mlflow.pyfunc.log_model(name=part, python_model=_Constant(), pip_requirements=["mlflow"])
+                for part in ("weak", "good")
+            )
+            mlflow.log_metric("val_f1", 0.1, model_id=weak.model_id)
+            mlflow.log_metric("val_auc", 0.999, model_id=good.model_id)
+            mlflow.log_metric("val_f1", 0.9, model_id=good.model_id)
+        MlflowClient(mlflow_server).log_metric(run.info.run_id, "of neither", 0.5)
+        reader = Reader(MlflowRegistry(mlflow_server))
+        found = []
+        for info in (weak, good):
+            version = mlflow.register_model(info.model_uri, name).version
+            for read in (reader.fresh, lambda ref: reader.measured([reader.fresh(ref).version])[0]):
+                evidence = read(VersionRef(name=name, version=int(version)))
+                metrics = {key: m.counting(MetricSource.RUN) for key, m in evidence.measured.items()}
+                found.append({key: metric.value for key, metric in metrics.items() if metric and metric.usable})
+        assert found[:2] == [{"val_f1": 0.1}] * 2
+        assert found[2:] == [{"val_f1": 0.9, "val_auc": 0.999}] * 2
 
     def test_a_run_in_an_experiment_that_is_new_is_found(self, mlflow_server: str, name: str) -> None:
         registry = MlflowRegistry(mlflow_server)

@@ -201,7 +201,7 @@ class TestReading:
 class TestVerdict:
     def test_has_every_check_with_value_threshold_and_reason(self, rest: Rest, candidate: VersionRef) -> None:
         answer = rest.get(path(candidate, "/verdict")).json()
-        assert set(answer) == {"allowed", "checks"}
+        assert set(answer) == {"allowed", "checks", "seen"}
         assert answer["allowed"] is False
         assert {frozenset(check) for check in answer["checks"]} == {
             frozenset({"id", "title", "passed", "value", "threshold", "reason"})
@@ -211,8 +211,9 @@ class TestVerdict:
 
     def test_is_the_pages(self, rest: Rest, signoff: Signoff, champion: VersionRef, ready: VersionRef) -> None:
         for ref in (champion, ready):
-            shown = dossier.open_dossier(signoff, ref).verdict
-            assert rest.get(path(ref, "/verdict")).json() == {"allowed": True, "checks": shown.as_json()}
+            shown = dossier.open_dossier(signoff, ref)
+            expected = {"allowed": True, "checks": shown.verdict.as_json(), "seen": shown.binding.digest}
+            assert rest.get(path(ref, "/verdict")).json() == expected
 
     def test_that_is_fresh_sees_files_that_changed_just_now(
         self, rest: Rest, registry: FakeRegistry, ready: VersionRef
@@ -591,7 +592,7 @@ class TestErrors:
         for kind in below(SignoffError) - {SignoffError}:
             assert any(issubclass(kind, known) for known, _, _ in STATUSES), kind
         assert status_of(OutcomeUnknown("x"))[0] == 504
-        assert status_of(errors.UnreadableModel("x"))[0] == 503
+        assert status_of(errors.UnreadableModel("x"))[0] == 403
 
     @pytest.mark.parametrize("wanted", ["/models", "/models/m", "/models/m/versions/1/verdict?fresh=true"])
     def test_without_mlflow_it_is_503(

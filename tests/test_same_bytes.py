@@ -183,15 +183,18 @@ class TestWhatNobodyAnswersFor:
             releases.promote(signoff, candidate, by="release_manager", reason="Now.")
 
 
-@pytest.mark.parametrize(
-    "said", ["REVIEWER", " reviewer ", "re\u200bviewer", "CORP\\reviewer", "reviewer@corp.example"]
-)
-def test_an_author_is_known_in_every_spelling(
-    signoff: Signoff, registry: FakeRegistry, candidate: VersionRef, said: str
-) -> None:
-    claim(registry, candidate, said)
-    reviews.submit(signoff, candidate, by="scientist", comment="Better.")
-    approved_by(signoff, candidate, "reviewer")
+def test_an_author_is_known_in_every_spelling(signoff: Signoff, registry: FakeRegistry) -> None:
+    """A stranger chooses what ``mlflow.user`` says."""
+    said = [
+        *("REVIEWER", " reviewer ", "re\u200bviewer", "CORP\\reviewer", "reviewer@corp.example"),
+        *("rev\N{CYRILLIC SMALL LETTER BYELORUSSIAN-UKRAINIAN I}ewer", "CORP\\R\N{CYRILLIC CAPITAL LETTER IE}VIEWER"),
+        *("rev1ewer@corp.example", "re vi ewer", "r\N{LATIN SMALL LETTER E WITH ACUTE}viewer"),
+    ]
+    for author in said:
+        candidate = registry.add_version("m", {"val_auc": 0.95}, author=author)
+        reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+        approved_by(signoff, candidate, "reviewer")
+    assert reviews.approve(signoff, candidate, by="reviewer2", comment="Good.").event
 
 
 def test_every_account_that_an_author_may_be_is_barred(
@@ -210,6 +213,17 @@ def test_every_account_that_an_author_may_be_is_barred(
         with pytest.raises(SelfApproval):
             reviews.approve(signoff, again, by=username, comment="I like it.")
     assert reviews.approve(signoff, again, by="eva", comment="Good.").event
+
+
+def test_a_look_alike_that_is_claimed_after_the_submission_bars_nobody_and_frees_nobody(
+    signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
+) -> None:
+    """The claim counts as it was first seen."""
+    claim(registry, candidate, "rev\N{CYRILLIC SMALL LETTER BYELORUSSIAN-UKRAINIAN I}ewer")
+    reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+    claim(registry, candidate, "rev1ewer2")
+    approved_by(signoff, candidate, "reviewer")
+    assert reviews.approve(signoff, candidate, by="reviewer2", comment="Good.").event
 
 
 class TestWhoRegistered:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
-from services.errors import FilesUnreadable, RegistryUnavailable, StoreUnavailable
+from services.errors import FilesUnreadable, NotFound, RegistryUnavailable, StoreUnavailable
 from services.mlflow import stores
 from services.mlflow.registry import MlflowRegistry
 
@@ -49,6 +50,8 @@ class TestPathsOfOtherMachines:
             ("dbfs:/databricks/mlflow/1", "read through a Databricks workspace"),
             ("runs:/0/model", "MLflow has no such run or model"),
             ("models:/gone/1", "MLflow has no such run or model"),
+            ("mlflow-artifacts:/a/../b/run/artifacts/model", "MLflow refuses every path with .. in it"),
+            ("mlflow-artifacts:/%252e%252E/b", "MLflow refuses every path with .. in it"),
         ],
     )
     def test_are_named_and_never_read(self, source: str, why: str) -> None:
@@ -59,7 +62,7 @@ class TestPathsOfOtherMachines:
         assert str(refusal.value).endswith("register it anew. What lies there is unguarded.")
 
     def test_a_folder_that_is_there_is_read(self, tmp_path: Path) -> None:
-        for source in (str(tmp_path), tmp_path.as_uri(), "s3://bucket/model", "mlflow-artifacts:/1/r/artifacts"):
+        for source in (str(tmp_path), tmp_path.as_uri(), "s3://bucket/model", "mlflow-artifacts:/1/r/artifacts..x/y"):
             stores.require_readable(source, WHAT)
 
 
@@ -109,6 +112,30 @@ class TestErrors:
         found = stores.translated(ImportError(), "sftp://kim:hunter2@host/m", WHAT)
         assert "hunter2" not in str(found)
         assert "kim:…@host" in str(found)
+
+
+class TestAnswersOfTheServerAboutFiles:
+    """The server hands the files out itself; a status is all that its routes for files say of an error."""
+
+    @pytest.mark.parametrize(
+        ("status", "kind", "words"),
+        [
+            (400, FilesUnreadable, "MLflow refuses to give the files of m/v1: it answers 400"),
+            (403, FilesUnreadable, "Signoff's account there may not read them"),
+            (404, NotFound, "MLflow does not know the files of m/v1"),
+            (429, RegistryUnavailable, "did not give a usable answer"),
+            (500, RegistryUnavailable, "did not give a usable answer"),
+        ],
+    )
+    def test_are_an_outage_only_where_waiting_helps(self, status: int, kind: type[Exception], words: str) -> None:
+        answer = requests.Response()
+        answer.status_code = status
+
+        def ask() -> None:
+            raise requests.HTTPError("no", response=answer)
+
+        with pytest.raises(kind, match=words):
+            MlflowRegistry("http://127.0.0.1:9")._once(ask, WHAT)
 
 
 class TestPatience:

@@ -31,6 +31,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         "accounts",
         sa.Column("username", sa.String(length=256), nullable=False),
         sa.Column("person", sa.String(length=32), nullable=False),
+        sa.Column("looks_like", sa.String(length=256), nullable=False),
         sa.Column("name", sa.String(length=256), nullable=False),
         sa.Column("email", sa.String(length=256), server_default="", nullable=False),
         sa.Column("password", sa.String(length=256), nullable=False),
@@ -42,6 +43,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("automation", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.PrimaryKeyConstraint("username", name=op.f("pk_accounts")),
     )
+    op.create_index(op.f("ix_accounts_looks_like"), "accounts", ["looks_like"], unique=False)
     op.create_index(op.f("ix_accounts_person"), "accounts", ["person"], unique=False)
     op.create_table(
         "checkpoints",

@@ -22,6 +22,7 @@ from sqlalchemy.engine import Connection, Row
 from services.database import Database
 from services.domain import Actor, Role, Source
 from services.errors import BadInput, NotAllowed, NotFound
+from services.letters import skeleton
 from services.tables import accounts, sessions
 
 MAX_USERNAME = 256
@@ -104,6 +105,7 @@ def _add(
             accounts.insert().values(
                 username=username,
                 person=uuid.uuid4().hex,
+                looks_like=looks_like(username),
                 name=name,
                 email=email,
                 password=hashed,
@@ -112,6 +114,11 @@ def _add(
                 created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             )
         )
+
+
+def looks_like(username: str) -> str:
+    """The same for usernames that people take for one another; what MLflow's clients claim is looked up by it."""
+    return skeleton(username)[:MAX_USERNAME]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from services.admission.calls import BENEATH, Call, Told, What
 from services.admission.outside import Scene, Standing
 from services.domain import IS_PROMPT, ModelVersion
 from services.errors import Refused
-from services.letters import skeleton
+from services.letters import begins_with, skeleton
 from services.reconciliation.drift import Seen
 from services.record import mirror
 from services.record.mirror import EVERYWHERE, OURS, REGISTERED_BY
@@ -22,8 +22,7 @@ from services.signoff import Signoff
 from services.tables import known_models
 
 _OURS_AS_SEEN = frozenset(map(skeleton, OURS))
-_EVERYWHERE_AS_SEEN = frozenset(map(skeleton, EVERYWHERE))
-_SIGNOFF_AS_SEEN = skeleton("signoff.")
+_EVERYWHERE_AS_SEEN = frozenset(map(skeleton, EVERYWHERE | {REGISTERED_BY}))
 _BENEATH = {
     What.FILES_WRITTEN: "{what} cannot be written: the files of {ref} are there, which {why}",
     What.FILES_DELETED: "{what} cannot be deleted: the files of {ref} are there, which {why}",
@@ -84,7 +83,7 @@ def _tag(signoff: Signoff, call: Call) -> None:
 
 def _is_of_every_record(key: str) -> bool:
     """Whether a tag says something of ours on any version, also on one that has no record, or looks as if it did."""
-    return skeleton(key) in _EVERYWHERE_AS_SEEN or skeleton(key).startswith(_SIGNOFF_AS_SEEN)
+    return skeleton(key) in _EVERYWHERE_AS_SEEN or begins_with(key, "signoff")
 
 
 def _not_hiding(call: Call, key: str) -> None:

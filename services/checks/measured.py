@@ -53,6 +53,13 @@ def _judged(name: str, policy: Policy, measured: Measurement | None, run: Run) -
     metric = measured.counting(policy.rules.metric_source)
     if metric is None:
         return _conflict(name, measured, policy)
+    if metric.doubtful and metric.source is MetricSource.RUN:
+        doubt = f"{name} is {number(metric.value)} on the run, which logged several models and says not of which"
+        return _Judged(
+            value=f"{number(metric.value)}, of one of several models",
+            problem=doubt,
+            advice=f' Log it with mlflow.log_metric("{name}", …, model_id="m-…").',
+        )
     if metric.doubtful:
         doubt = f"{name} is 0 on the logged model, where MLflow keeps NaN as 0, and its run does not say 0"
         return _Judged(value="0, or NaN", problem=doubt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from services.checks.measured import listed
 from services.checks.view import Question, View, answered
 from services.evidence import Facts
 from services.place import foreign_run, unclear
@@ -43,6 +44,17 @@ def _one_place(view: View) -> Check:
         )
     elif manifest is None or not manifest.files:
         problem = f"There is no file of {ref} in {found.words} ({found.uri})."
+    elif manifest.outside:
+        value = f"{value}; MLmodel names {listed(list(manifest.outside))}"
+        problem = (
+            f"The MLmodel file of {ref} names {listed(list(manifest.outside))}, which is none of its files: it can "
+            "change without anybody's approval. Log the model with everything that it loads."
+        )
+    elif found.unloadable_because:
+        problem = (
+            f"MLflow itself cannot load {ref} by models:/{ref.name}/{ref.version}: {found.unloadable_because}. "
+            f"Its files are {found.words}. Register it anew by that address, models:/{found.id}."
+        )
     else:
         problem = foreign_run(found, ref, view.run_id)
     return Check(
@@ -50,7 +62,7 @@ def _one_place(view: View) -> Check:
         title="Files are in one place, made by its own run",
         passed=not problem,
         value=value,
-        threshold="one place with files that can be read, of the version's own run",
+        threshold="one place with files that can be read and loaded, of the version's own run",
         reason=problem or (f"Its files are {found.words}. {found.standing}" if found else ""),
     )
 

@@ -29,6 +29,7 @@ OF_THE_MOMENT: Mapping[str, str] = {
     "elsewhere": "A request for changes of the same bytes under another name stops them at once, and so does its end.",
     "bars": "Who had a hand in a version is said by our own record, and found again whenever a vote is counted.",
     "actor": "Roles and accounts are those of the person who acts, when that person acts.",
+    "reigning": "Somebody can make another version the champion past Signoff at any time; a promotion looks then.",
     "electronic_signature": "It is made for the act itself, on what was read just then.",
 }
 """Facts that no approval is bound to, and why."""

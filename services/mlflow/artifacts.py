@@ -81,6 +81,7 @@ class ManifestReading:
             signature=said.signature,
             has_input_example=said.has_input_example,
             named=said.named,
+            outside=said.outside,
         )
 
 
@@ -88,10 +89,14 @@ def described(ref: VersionRef, description: bytes) -> Description:
     """What an ``MLmodel`` file says; raises `UnreadableModel` when that makes no sense."""
     try:
         document = yaml.safe_load(description.decode())
+        named = tuple(read.named(document))
         return Description(
             signature=read.signature(document.get("signature")),
             has_input_example=bool(document.get("saved_input_example_info")),
-            named=read.named(document),
+            named=tuple(path for path in named if not read.leads_out(path)),
+            outside=tuple(dict.fromkeys((*filter(read.leads_out, named), *read.elsewhere(document)))),
         )
     except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UnreadableModel(f"The MLmodel file of {ref} cannot be read.") from error
+        raise UnreadableModel(
+            f"The MLmodel file of {ref} makes no sense, so nobody can say what the model is. Log the model again."
+        ) from error

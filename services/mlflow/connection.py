@@ -34,7 +34,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import augmented_raise_for_status, http_request, verify_rest_response
 from mlflow.utils.uri import append_to_uri_path
 
-from services.errors import BadInput, NotFound, RegistryUnavailable
+from services.errors import BadInput, FilesUnreadable, NotFound, RegistryUnavailable, SignoffError
 from services.mlflow import stores
 
 TIMEOUT_SECONDS = 10
@@ -112,6 +112,8 @@ class MlflowConnection:
             return call()
         except MlflowException as error:
             raise _translated(error, what) from error
+        except requests.HTTPError as error:  # of the routes for files; all others answer with MLflow's own errors
+            raise _of_files(error, what) from error
         except (requests.RequestException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             # Not only transport errors: half an answer surfaces as any of these inside MLflow's client.
             log.warning("MLflow: %s: %s", what, error)
@@ -247,6 +249,22 @@ class MlflowConnection:
                     yield chunk
 
 
+_PASSING = frozenset({408, 409, 425, 429})
+"""Statuses below 500 that are over by the next time."""
+
+
+def _of_files(error: requests.HTTPError, what: str) -> SignoffError:
+    """What MLflow refuses to give is no outage: it answers the same until somebody changes something."""
+    status = error.response.status_code if error.response is not None else 0
+    log.warning("MLflow: %s: %s", what, error)
+    if status == 404:
+        return NotFound(f"MLflow does not know {what}.")
+    if 400 <= status < 500 and status not in _PASSING:
+        why = "Signoff's account there may not read them" if status in {401, 403} else f"it answers {status}"
+        return FilesUnreadable(f"MLflow refuses to give {what}: {why}. The log of Signoff has the whole answer.")
+    return RegistryUnavailable(f"MLflow did not give a usable answer for {what}.")
+
+
 def _translated(error: MlflowException, what: str) -> Exception:
     status = error.get_http_status_code()
     if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}:
@@ -256,4 +274,9 @@ def _translated(error: MlflowException, what: str) -> Exception:
     if error.error_code in {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"} and status == 400:
         return BadInput(f"MLflow does not accept {what}: {error.message.splitlines()[0][:200]}")
     log.warning("MLflow: %s: %s", what, error.message[:500])
+    if status in {401, 403}:
+        return RegistryUnavailable(
+            f"MLflow does not let Signoff's account at {what}. Waiting does not help: put one that may into "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of Signoff."
+        )
     return RegistryUnavailable(f"MLflow did not give a usable answer for {what}.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -29,6 +29,7 @@ MAX_TEXT = 8000
 """Longest tag or description we keep: MLflow's own limit for tags; a longer one is cut for display."""
 LOADED = ("data", "model_path", "model_data", "model_binary", "pickled_model", "python_model", "code")
 """Keys of a flavor in ``MLmodel`` whose value is the path of a file or folder of the version."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 INFINITE = 1.797e308
 """What MLflow's SQL store keeps for infinity is 1.7976931348623157e308; no metric of a model comes near."""
 
@@ -131,6 +132,7 @@ def run(entity: Any) -> RunFacts:
             )
             for item in inputs
         ),
+        models=tuple(output.model_id for output in entity.outputs.model_outputs) if entity.outputs else (),
         deleted=info.lifecycle_stage != "active",
     )
 
@@ -157,11 +159,8 @@ def signature(document: Mapping[str, Any] | None) -> Signature | None:
     )
 
 
-def named(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """The files and folders that an ``MLmodel`` document names, relative to it: what its flavors load, and its example.
-
-    Anything else than a plain relative path is left out: it names nothing inside the version.
-    """
+def named(document: Mapping[str, Any]) -> Iterator[str]:
+    """The files and folders that an ``MLmodel`` document names: what its flavors load, and its example."""
     found: list[Any] = []
     for flavor in (document.get("flavors") or {}).values():
         environment = flavor.get("env")
@@ -170,9 +169,45 @@ def named(document: Mapping[str, Any]) -> tuple[str, ...]:
         found += [artifact.get("path") for artifact in (flavor.get("artifacts") or {}).values()]
     example = document.get("saved_input_example_info") or {}
     found += [example.get("artifact_path"), example.get("serving_input_path")]
-    paths = (PurePosixPath(path) for path in found if isinstance(path, str) and "://" not in path)
-    inside = (path for path in paths if path.parts and not path.is_absolute() and ".." not in path.parts)
-    return tuple(dict.fromkeys(path.as_posix() for path in inside))
+    paths = dict.fromkeys(path for path in found if isinstance(path, str) and path)
+    yield from (path if leads_out(path) else PurePosixPath(path).as_posix() for path in paths if path != ".")
+
+
+def leads_out(path: str) -> bool:
+    """Whether a path in ``MLmodel`` leads out of the version's folder: up, from the root, to a drive, to an address."""
+    return (
+        "://" in path
+        or ".." in re.split(r"[/\\]", path)
+        or PurePosixPath(path).is_absolute()
+        or bool(PureWindowsPath(path).anchor)
+    )
+
+
+def elsewhere(document: Mapping[str, Any]) -> Iterator[str]:
+    """What else a flavor would read that is none of the version's files.
+
+    That is any value of it that leads out, whatever its key, and weights on a hub that no commit pins. Names are left
+    out (``source_model_name`` tells where saved weights came from), and so is where a script was copied from
+    (``model_code_path``): MLflow reads the copies.
+    """
+    for name, flavor in (document.get("flavors") or {}).items():
+        for key, told in flavor.items():
+            if isinstance(told, str) and leads_out(told) and not key.endswith("_name") and key != "model_code_path":
+                yield told
+        for weights, commit in _on_a_hub(name, flavor):
+            if weights and not _COMMIT.fullmatch(str(commit or "")):
+                yield f"{weights} on a hub at no fixed commit"
+
+
+def _on_a_hub(name: str, flavor: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """What is not saved with the model but loaded from Hugging Face, and the commit that is asked for there."""
+    if name == "diffusers":
+        yield flavor.get("base_model"), flavor.get("base_model_revision")
+    if name == "transformers":
+        if not flavor.get("model_binary") and not flavor.get("local_base_model_path"):
+            yield flavor.get("source_model_name"), flavor.get("source_model_revision")
+        for part in (*(flavor.get("components") or ()), "processor"):
+            yield flavor.get(f"{part}_name"), flavor.get(f"{part}_revision")
 
 
 def _columns(text: str | None) -> tuple[Column, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from services.domain import ArtifactEntry, VersionRef
-from services.errors import BadInput, RegistryUnavailable, UnreadableModel
+from services.errors import BadInput, FilesUnreadable, RegistryUnavailable, UnreadableModel
 from services.evidence import Manifest
 from services.mlflow.artifacts import ManifestReading, saved
 from services.mlflow.places import MlflowPlaces
@@ -64,7 +64,7 @@ class MlflowFiles(MlflowPlaces):
             return self._once(lambda: _at_most(limit, self._streamed(VERSION_FILE_PATH, query), what), what)
         except UnreadableModel:
             raise
-        except RegistryUnavailable:
+        except (BadInput, FilesUnreadable, RegistryUnavailable):
             # A server that has no access to the files, which we may have.
             repository = self._repository(self._folder(ref), what)
             return self._read(lambda: _at_most(limit, self._chunks(repository, path, what), what), what)

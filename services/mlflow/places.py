@@ -18,12 +18,15 @@ from services.place import Place, PlaceKind
 
 _NO_HOOK = "the MLflow server has no hook that asks Signoff"
 _NOT_PROXIED = "whoever may write to that store changes them without asking the MLflow server"
-_NOBODYS = "they lie neither in the folder of a run nor in a logged model of this MLflow server"
+_ELSEWHERE = "they lie neither in the folder of a run nor in a logged model of this MLflow server"
+_LOST = "no run and no logged model that MLflow has is there"
 MAX_COPIES = 10
 """Versions copied from versions that are followed."""
 _MODEL_VERSION = re.compile(r"models:/+([^/@]+)/([1-9][0-9]*)")
 _Resolved = tuple[str, Place]
 """The folder to read, and the place it is."""
+_ROUTE = "/mlflow-artifacts/artifacts"
+"""By which a server gives the artifacts that it stands in front of."""
 _RUN_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 
 
@@ -78,13 +81,15 @@ class MlflowPlaces(MlflowConnection):
     def _of_folder(self, uri: str, claimed: str | None) -> Place:
         model_id = read.model_id_in(uri)
         model = self._or_none(lambda: self._client.get_logged_model(model_id), model_id) if model_id else None
-        if model and (inside := _inside(uri, model.artifact_location)) is not None:
+        if model and (inside := self._inside(uri, model.artifact_location)) is not None:
             return self._of_model(model, uri, inside)
         for run_id in dict.fromkeys([*([claimed] if claimed else []), *_RUN_ID.findall(uri)]):
             run = self._or_none(lambda run_id=run_id: self._client.get_run(run_id), run_id)  # type: ignore[misc]
-            if run and (inside := _inside(uri, run.info.artifact_uri)) is not None:
+            if run and (inside := self._inside(uri, run.info.artifact_uri)) is not None:
                 return self._placed(PlaceKind.RUN, uri, id=run_id, path=inside, run_id=run_id)
-        return Place(kind=PlaceKind.ELSEWHERE, uri=stores.named(uri), unguarded_because=_NOBODYS)
+        if (model_id and model is None) or self._proxied(self._plain(uri)):
+            return Place(kind=PlaceKind.LOST, uri=stores.named(uri), id=model_id or "", unguarded_because=_LOST)
+        return Place(kind=PlaceKind.ELSEWHERE, uri=stores.named(uri), unguarded_because=_ELSEWHERE)
 
     def _of_runs_source(self, uri: str, ref: VersionRef) -> _Resolved | None:
         """What ``runs:/RUN/path`` means; None where it names no run that MLflow has.
@@ -108,7 +113,10 @@ class MlflowPlaces(MlflowConnection):
         location = below(model.artifact_location, rest) if rest else model.artifact_location
         in_model = self._of_model(model, location, rest)
         if not self._anything_in(folder, what):
-            return location, in_model
+            # MLflow downloads the empty folder of the run and looks no further, except where that is a local folder.
+            local = stores.scheme_of(folder) in {"", "file"}
+            why = "" if local else f"it looks in {in_run.words}, where nothing is"
+            return location, replace(in_model, unloadable_because=why)
         return folder, replace(in_run, others=(in_model.words,))
 
     def _newest_model(self, run: Any, name: str, what: str) -> Any:
@@ -132,8 +140,23 @@ class MlflowPlaces(MlflowConnection):
         )
 
     def _placed(self, kind: PlaceKind, uri: str, *, id: str, path: str, run_id: str | None) -> Place:  # noqa: A002
-        why = _NOT_PROXIED if not self._proxied(uri) else "" if self.gated() else _NO_HOOK
+        why = _NOT_PROXIED if not self._proxied(self._plain(uri)) else "" if self.gated() else _NO_HOOK
         return Place(kind=kind, uri=stores.named(uri), id=id, path=path, run_id=run_id, unguarded_because=why)
+
+    def _inside(self, uri: str, root: str) -> str | None:
+        """The path of ``uri`` below ``root``, empty where they are the same; None where it lies elsewhere."""
+        one, two = list(_steps(self._plain(uri))), list(_steps(self._plain(root)))
+        return "/".join(one[len(two) :]) if two and one[: len(two)] == two else None
+
+    def _plain(self, uri: str) -> str:
+        """An address of this MLflow server without its name, and without the route by which it is read."""
+        parts = urlsplit(uri)
+        if not parts.netloc or not self._here(uri):
+            return uri
+        scheme, anchor, path = parts.scheme.lower(), *parts.path.partition(_ROUTE)[1:]
+        if scheme == "mlflow-artifacts":
+            return f"mlflow-artifacts:{parts.path}"
+        return f"mlflow-artifacts:{path}" if scheme in {"http", "https"} and anchor else uri
 
     def _or_none(self, call: Callable[[], Any], what: str) -> Any:
         try:
@@ -142,14 +165,9 @@ class MlflowPlaces(MlflowConnection):
             return None
 
 
-def _inside(uri: str, root: str) -> str | None:
-    """The path of ``uri`` below ``root``, empty where they are the same; None where it lies elsewhere."""
-    one, two = list(_steps(uri)), list(_steps(root))
-    return "/".join(one[len(two) :]) if two and one[: len(two)] == two else None
-
-
 def _steps(uri: str) -> Iterator[str]:
     """Scheme and host, and each folder: two ways to write one address give the same."""
     parts = urlsplit(uri)
-    yield f"{parts.scheme}://{parts.netloc}".lower()
+    here = parts.scheme in {"", "file"} and parts.netloc in {"", "localhost"}
+    yield "" if here else f"{parts.scheme}://{parts.netloc}".lower()
     yield from posixpath.normpath("/" + unquote(parts.path).lstrip("/")).strip("/").split("/")

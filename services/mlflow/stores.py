@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from services.errors import FilesUnreadable, SignoffError, StoreUnavailable
 
@@ -71,7 +71,7 @@ def scheme_of(uri: str) -> str:
 
 
 def require_readable(uri: str, what: str) -> None:
-    """Raise `FilesUnreadable` for what is not even tried: a path of another machine, or Databricks' own."""
+    """Raise `FilesUnreadable` for what is not even tried: a path of another machine or one with .., Databricks' own."""
     scheme = scheme_of(uri)
     if scheme == "drive":
         raise unreadable(uri, what, "that is a path on a Windows drive of another machine", _REGISTER_ANEW)
@@ -80,6 +80,13 @@ def require_readable(uri: str, what: str) -> None:
     if scheme == "dbfs":
         raise unreadable(
             uri, what, "dbfs: is read through a Databricks workspace, and this MLflow server is none", _REGISTER_ANEW
+        )
+    if scheme == "mlflow-artifacts" and ".." in _plain(urlsplit(uri).path).split("/"):
+        raise unreadable(
+            uri,
+            what,
+            "MLflow refuses every path with .. in it",
+            "Log the model to an experiment whose artifact location has none, and register it anew",
         )
     if scheme not in {"", "file"}:
         return
@@ -90,6 +97,13 @@ def require_readable(uri: str, what: str) -> None:
         raise unreadable(uri, what, "that is a relative path of the machine that registered it", _REGISTER_ANEW)
     if not Path(path).exists():
         raise unreadable(uri, what, "there is no such folder on the machine where Signoff runs", _REGISTER_ANEW)
+
+
+def _plain(path: str) -> str:
+    """A path as MLflow looks at it: decoded until nothing is left to decode."""
+    while (decoded := unquote(path)) != path:
+        path = decoded
+    return path
 
 
 def require_library(uri: str, what: str, *, known: bool) -> None:

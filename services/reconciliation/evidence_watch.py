@@ -106,7 +106,7 @@ def _suspected(connection: Connection) -> set[VersionRef]:
 
 def _changes(released: Released, shown: Evidence) -> Iterator[str]:
     now = shown.preferring(None)
-    was = replace(now, released=released)
+    was = replace(now, released=replace(released, source=None))  # everything that was said, as now
     if now.run_problem:
         yield now.run_problem
     for name in sorted(was.measured.keys() | now.measured.keys()):

@@ -208,15 +208,25 @@ def _compare(connection: Connection, one: _Look, before: Mark, at: datetime) -> 
     if one.shown != kept.listing:
         kept = replace(kept, hashed_at=0.0)  # should they come back, their bytes are read first of all
     _save(connection, ref, replace(kept, listed_at=at.timestamp()))
-    found = _differences(ref, kept, one, _judged_place(connection, ref, kept.seq))
+    found = _differences(ref, kept, one, _judged(connection, ref, kept))
     return deviations.record(connection, ref.name, found, at=at, subject=f"files:{ref.version}")
 
 
-def _judged_place(connection: Connection, ref: VersionRef, seq: int) -> Place | None:
-    """Where the files lay when they were prescribed; None where that record does not say."""
-    event = ledger.event(connection, seq)
-    judged = event.get("place") if event and event.ref == ref else None
-    return Place.from_json(judged) if judged else None
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """Where the files lay when they were prescribed, and how many bytes they had; None where no record says so."""
+
+    place: Place | None = None
+    size: int | None = None
+
+
+def _judged(connection: Connection, ref: VersionRef, kept: _Kept) -> _Judged:
+    event = ledger.event(connection, kept.seq)
+    if event is None or event.ref != ref:
+        return _Judged()
+    place = event.get("place")
+    size = event.get("manifest_size") if event.get("manifest_digest") == kept.digest else None
+    return _Judged(place=Place.from_json(place) if place else None, size=size)
 
 
 def _expected(connection: Connection, one: _Look, before: Mark) -> _Kept | None:
@@ -235,20 +245,20 @@ def _expected(connection: Connection, one: _Look, before: Mark) -> _Kept | None:
     return replace(kept, listing=one.shown, digest=named[0], seq=named[1], hashed=None, hashed_at=0.0)
 
 
-def _differences(ref: VersionRef, kept: _Kept, one: _Look, judged: Place | None) -> list[Difference]:
+def _differences(ref: VersionRef, kept: _Kept, one: _Look, judged: _Judged) -> list[Difference]:
     shown = one.shown
     if shown is None:
         words = one.unreadable.rstrip(".") or "MLflow no longer has any"
-    elif one.place and judged and one.place.folder != judged.folder:
+    elif one.place and judged.place and one.place.folder != judged.place.folder:
         now = " and from ".join((one.place.words, *one.place.others))
-        words = f"MLflow reads them from {now}, and they were judged as {judged.words}"
+        words = f"MLflow reads them from {now}, and they were judged as {judged.place.words}"
     elif shown != kept.listing:
         words = _changes(kept.listing, shown)
     elif kept.hashed and kept.hashed != kept.digest:
         words = (
             "its MLmodel file makes no sense any more"
             if kept.hashed == _UNREADABLE
-            else f"other bytes of the same size, manifest {kept.hashed[:12]}"
+            else f"{_other_bytes(judged.size, one.size)}, manifest {kept.hashed[:12]}"
         )
     else:
         return []
@@ -262,6 +272,13 @@ def _differences(ref: VersionRef, kept: _Kept, one: _Look, judged: Place | None)
             shown=words,
         )
     ]
+
+
+def _other_bytes(was: int | None, now: int) -> str:
+    """Names and sizes are as they were first listed, which can have been after they were judged."""
+    if was is None:
+        return "other bytes than were judged"
+    return "other bytes of the same size" if was == now else f"{now} bytes instead of {was}"
 
 
 def _changes(was: _Files, now: _Files) -> str:

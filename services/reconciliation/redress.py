@@ -313,8 +313,11 @@ def _adopt_files(signoff: Signoff, slot: Slot, found: Deviation, actor: Actor, r
     except NotFound:
         manifest = None  # they are gone, and that is accepted
     with signoff.database.writing() as connection:
-        digest = manifest.digest if manifest else None
-        event = _adoption(connection, signoff, slot, found, actor, reason, manifest_digest=digest)
+        read = {
+            "manifest_digest": manifest.digest if manifest else None,
+            "manifest_size": manifest.size if manifest else None,
+        }
+        event = _adoption(connection, signoff, slot, found, actor, reason, **read)
         if manifest:
             at = signoff.now().timestamp()
             file_watch.adopted(connection, found.ref, version.identity, manifest, seq=event.seq, at=at)

@@ -17,7 +17,7 @@ from services.checks.bound import bound
 from services.database import Database, database_time
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import PromotionConflict, Refused
-from services.evidence import Binding, Facts, Waiver
+from services.evidence import Facts, Seen, Waiver
 from services.policy import Policy
 from services.record import ledger, mirror
 from services.record.ledger import Entry, Kind
@@ -53,7 +53,7 @@ def ask(
     *,
     by: str,
     reason: str,
-    seen: Binding | None = None,
+    seen: Seen | None = None,
     source: Source = Source.BROWSER,
 ) -> Outcome:
     """Ask for a version to be put into Production past the usual checks; nothing happens until another confirms.
@@ -138,7 +138,7 @@ def confirm(
     *,
     by: str,
     comment: str,
-    seen: Binding | None = None,
+    seen: Seen | None = None,
     source: Source = Source.BROWSER,
 ) -> Outcome:
     """Be the second person: the version goes to Production at once. Confirming what was carried out changes nothing.

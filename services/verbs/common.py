@@ -27,7 +27,7 @@ from services.errors import (
     RegistryUnavailable,
     StaleDecision,
 )
-from services.evidence import Binding, Facts, Waiver
+from services.evidence import Binding, Facts, Seen, Waiver
 from services.gate import GateRefused, Verdict
 from services.policy import Policy
 from services.record import activation, mirror, refusals
@@ -155,10 +155,16 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
         raise
 
 
-def require_as_seen(binding: Binding | None, policy: Policy, seen: Facts, advice: str) -> None:
-    """Raise `StaleDecision` when anything of what was on screen, if anything was, has changed since."""
-    if binding and (changed := binding.differences(bound(policy, seen))):
-        raise StaleDecision(f"Since you opened {seen.candidate.ref}, {' and '.join(changed)}. {advice}")
+def require_as_seen(then: Seen | None, policy: Policy, seen: Facts, advice: str) -> None:
+    """Raise `StaleDecision` when anything of what was seen, if somebody says what was, has changed since."""
+    ref, now = seen.candidate.ref, bound(policy, seen)
+    if isinstance(then, str) and then != now.digest:
+        raise StaleDecision(
+            f"What you saw of {ref} has the digest {then}, and what is there now has {now.digest}: its files, its "
+            f"evidence, the champion or the policy changed. {advice}"
+        )
+    if isinstance(then, Binding) and (changed := then.differences(now)):
+        raise StaleDecision(f"Since you opened {ref}, {' and '.join(changed)}. {advice}")
 
 
 @contextmanager
@@ -242,6 +248,7 @@ def context(policy: Policy, seen: Facts, signature: ElectronicSignature | None =
         "claimed_author": seen.author,
         "registered_by": candidate.version.tags.get(mirror.REGISTERED_BY) or None,
         "manifest_digest": candidate.manifest.digest if candidate.manifest else None,
+        "manifest_size": candidate.manifest.size if candidate.manifest else None,
         "policy": policy.label,
         "policy_digest": policy.digest,
         "metrics": metrics(candidate),

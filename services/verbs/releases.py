@@ -12,7 +12,7 @@ from services import expiry, facts
 from services.accounts import people, permissions
 from services.domain import Action, Actor, Source, Stage, VersionRef
 from services.errors import Refused
-from services.evidence import Binding, Facts
+from services.evidence import Facts, Seen
 from services.gate import evaluate
 from services.policy import Policy
 from services.record import mirror
@@ -72,7 +72,7 @@ def promote(
     *,
     by: str,
     reason: str,
-    seen: Binding | None = None,
+    seen: Seen | None = None,
     source: Source = Source.BROWSER,
     password: SecretStr | None = None,
 ) -> Outcome:
@@ -81,7 +81,7 @@ def promote(
     Promoting the champion changes nothing.
 
     Args:
-        seen: what was on screen; when anything of it changed since, nothing is done but recording the refusal.
+        seen: what was on screen, or its digest; when anything changed since, nothing is done but recording the refusal.
         password: what the person signs with, where the policy asks for a signature.
 
     Raises:
@@ -102,6 +102,7 @@ def rollback(
     by: str,
     reason: str,
     version: int | None = None,
+    seen: Seen | None = None,
     source: Source = Source.BROWSER,
     password: SecretStr | None = None,
 ) -> Outcome:
@@ -117,7 +118,7 @@ def rollback(
         with refusals_recorded(signoff, "rollback", actor, None):
             permissions.require(actor, Action.ROLLBACK)
             raise Refused(f"{name} has no earlier champion to return to.")
-    return _release(signoff, VersionRef(name=name, version=number), by, reason, None, source, Action.ROLLBACK, password)
+    return _release(signoff, VersionRef(name=name, version=number), by, reason, seen, source, Action.ROLLBACK, password)
 
 
 def archive(
@@ -168,6 +169,7 @@ def archive(
 
 
 _SUBJECTS = {Action.PROMOTE: "promotion", Action.ROLLBACK: "rollback"}
+_AGAIN = {Action.PROMOTE: "Look again, then promote.", Action.ROLLBACK: "Look again, then roll back."}
 
 
 def _release(
@@ -175,7 +177,7 @@ def _release(
     ref: VersionRef,
     by: str,
     reason: str,
-    binding: Binding | None,
+    saw: Seen | None,
     source: Source,
     action: Action,
     password: SecretStr | None,
@@ -195,7 +197,7 @@ def _release(
         expiry.mark(signoff, policy, seen)
         if is_champion(policy, seen):
             return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
-        require_as_seen(binding, policy, seen, "Look again, then promote.")
+        require_as_seen(saw, policy, seen, _AGAIN[action])
         signature = sign(signoff, policy, seen, actor, action, password)
 
         def judge(_: object, now: Facts, who: Actor) -> Said:

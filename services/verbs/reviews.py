@@ -13,7 +13,7 @@ from services.checks.bound import bound
 from services.checks.data_sets import unnamed
 from services.domain import Action, Actor, Source, Stage, Status, VersionRef
 from services.errors import BadInput, NotAllowed, PromotionConflict, Refused, SelfApproval
-from services.evidence import Binding, Facts, FindingDraft, Submission
+from services.evidence import Facts, FindingDraft, Seen, Submission
 from services.policy import Policy
 from services.record import ledger, mirror
 from services.record.ledger import Entry, Event, Kind
@@ -147,14 +147,14 @@ def approve(
     *,
     by: str,
     comment: str,
-    seen: Binding | None = None,
+    seen: Seen | None = None,
     source: Source = Source.BROWSER,
     password: SecretStr | None = None,
 ) -> Outcome:
     """Approve a submitted version. The approval is bound to files, evidence, champion and policy as they are now.
 
     Args:
-        seen: what was on screen; when anything of it changed since, nothing is recorded but the refusal.
+        seen: what was on screen, or its digest; when anything changed since, nothing is recorded but the refusal.
         password: what the person signs with, where the policy asks for a signature.
 
     Raises:
@@ -188,7 +188,7 @@ def request_changes(
     by: str,
     comment: str,
     findings: Sequence[FindingDraft] = (),
-    seen: Binding | None = None,
+    seen: Seen | None = None,
     source: Source = Source.BROWSER,
     password: SecretStr | None = None,
 ) -> Outcome:
@@ -208,7 +208,7 @@ def reject(
     *,
     by: str,
     comment: str,
-    seen: Binding | None = None,
+    seen: Seen | None = None,
     source: Source = Source.BROWSER,
     password: SecretStr | None = None,
 ) -> Outcome:
@@ -236,7 +236,7 @@ def _decide(
     ref: VersionRef,
     by: str,
     comment: str,
-    binding: Binding | None,
+    saw: Seen | None,
     source: Source,
     action: Action,
     *,
@@ -257,7 +257,7 @@ def _decide(
 
         policy, seen = facts.fresh(signoff, ref)
         submission = judge(seen, actor)
-        require_as_seen(binding, policy, seen, "Look again, then decide.")
+        require_as_seen(saw, policy, seen, "Look again, then decide.")
         found = _addressed(signoff, findings, seen, submission, by)
         now = bound(policy, seen)
         if not found and any(
@@ -304,7 +304,7 @@ def _end(
     ref: VersionRef,
     by: str,
     comment: str,
-    binding: Binding | None,
+    saw: Seen | None,
     source: Source,
     action: Action,
     password: SecretStr | None,
@@ -327,7 +327,7 @@ def _end(
 
         policy, seen = facts.fresh(signoff, ref)
         submission = judge(seen, actor)
-        require_as_seen(binding, policy, seen, "Look again, then decide.")
+        require_as_seen(saw, policy, seen, "Look again, then decide.")
         signature = signature_needed(signoff, policy, seen, actor, action, password)
         compared = against_champion(policy, seen) if action is Action.REJECT else {}
         stage = seen.candidate.version.stage

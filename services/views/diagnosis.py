@@ -32,7 +32,9 @@ class Cause(StrEnum):
     NO_RUN = "It names no run"
     DELETED_RUN = "Its run is deleted"
     OTHER_RUN = "Its files were made by another run"
+    LOST = "Its files belong to no run or logged model"
     TWO_PLACES = "Its source means two places"
+    UNLOADABLE = "MLflow itself cannot load it"
     CHAMPION_METRICS = "The champion lacks a metric that later versions are compared by"
     CHAMPION_DATASET = "The champion does not say on which data set it was measured"
 
@@ -131,17 +133,23 @@ def _of_version(
         yield symptom(Cause.DELETED_RUN, f"The run {version.run_id} of {ref} is deleted in MLflow, or was never there.")
     elif not version.run_id and model is None:
         yield symptom(Cause.NO_RUN, f"{ref} names no run, so nothing says how it was measured, or by whom.")
-    if why := foreign_run(place or _likely_place(version, model), ref, version.run_id):
-        yield symptom(Cause.OTHER_RUN, why)
+    found = place or _likely_place(version, model)
+    if why := foreign_run(found, ref, version.run_id):
+        yield symptom(Cause.LOST if found.kind is PlaceKind.LOST else Cause.OTHER_RUN, why)
     if place and place.others:
         both = " and ".join((place.words, *place.others))
         yield symptom(Cause.TWO_PLACES, f"MLflow reads the source {version.source} of {ref} from {both}.")
+    if place and place.unloadable_because:
+        words = f"MLflow cannot load {ref} by its source {version.source}: {place.unloadable_because}"
+        yield symptom(Cause.UNLOADABLE, f"{words}. Its files are {place.words}.")
 
 
 def _likely_place(version: ModelVersion, model: LoggedModelFacts | None) -> Place:
     """What a source says of itself, without asking."""
     if model is not None:
         return Place(kind=PlaceKind.LOGGED_MODEL, uri=version.source, id=model.model_id, run_id=model.run_id)
+    if version.model_id and version.model_id in version.source:
+        return Place(kind=PlaceKind.LOST, uri=version.source, id=version.model_id)
     named = _RUN_FOLDER.findall(version.source) if "/models/" not in version.source else []
     if named:
         return Place(kind=PlaceKind.RUN, uri=version.source, id=named[-1], run_id=named[-1])

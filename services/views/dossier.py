@@ -230,22 +230,22 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
     return replace(dossier, verdict=then) if dossier.is_champion and then and then.checks else dossier
 
 
-def verdict(signoff: Signoff, ref: VersionRef, *, fresh: bool = False) -> Verdict:
-    """The verdict alone: as `open_dossier` shows it, or on facts read from MLflow at this moment.
+def verdict(signoff: Signoff, ref: VersionRef, *, fresh: bool = False) -> tuple[Verdict, Binding]:
+    """The verdict alone, and what it is about: as `open_dossier` shows it, or on facts read from MLflow at this moment.
 
     Raises:
         NotFound: there is no such version.
         RegistryUnavailable, LedgerUnavailable, InvalidSettings.
     """
     policy, seen = facts.fresh(signoff, ref) if fresh else facts.shown(signoff, ref)
-    now = gate.evaluate(policy, seen)
+    now, about = gate.evaluate(policy, seen), bound(policy, seen)
     version = seen.candidate.version
     if seen.champion is not None or version.stage != policy.rules.champion.stage:
-        return now
+        return now, about
     last = next((r for r in releases(signoff, ref.name) if r.ref == ref and r.identity == version.identity), None)
     with signoff.database.reading() as connection:
         event = ledger.event(connection, last.seq) if last else None
-    return event.verdict if event and event.body["checks"] else now
+    return (event.verdict if event and event.body["checks"] else now), about
 
 
 def _deployments(signoff: Signoff, ref: VersionRef) -> tuple[RunFacts, ...]:

@@ -230,7 +230,7 @@ _SAME_UNDER_EVERY_POLICY = {
     *("intact", "place", "signature", "input_example"),
     *("submitted", "released_before", "tag", "artifact"),
 }
-_ASKED_BY_NO_POLICY = {"findings"}
+_ASKED_BY_NO_POLICY = {"findings", "settled"}
 """Checks that hold whatever the policy, and of facts that only their own answer of then is kept of."""
 _KEPT_SINCE = {  # checks whose facts are in no event of before they were kept, and what is lacking there
     "intact": "whether it was complete",
