@@ -20,6 +20,7 @@ from components.text import NONE, escaped, exact, number, prose
 from services.errors import BadInput, SignoffError
 from services.place import Place
 from services.record.ledger import GENESIS, Event
+from services.recorded_facts import counted
 from services.side_by_side.recorded_comparison import Kept
 from services.views import history
 from services.views.history import Record
@@ -178,12 +179,15 @@ def _metrics(event: Event) -> None:
 
 
 def _approvals(event: Event) -> None:
-    approvals = event.get("approvals") or ()
+    approvals, counting = event.get("approvals") or (), [vote["seq"] for vote in counted(event)]
     if approvals:
         _section("Approvals")
         _table(
             {
-                "by": [escaped(approval["person"], 80) for approval in approvals],
+                "by": [
+                    f"{escaped(approval['person'], 80)}{'' if approval['seq'] in counting else ' (did not count)'}"
+                    for approval in approvals
+                ],
                 "as": [escaped(", ".join(approval["roles"]).replace("_", " "), 120) for approval in approvals],
                 "comment": [escaped(" ".join(approval["comment"].split()), 600) for approval in approvals],
                 "record": [f"[#{approval['seq']}]({links.event(approval['seq'])})" for approval in approvals],
@@ -192,6 +196,8 @@ def _approvals(event: Event) -> None:
 
 
 _EVIDENCE = {
+    "assigned": "Policy from then on",
+    "assigned_before": "Policy before",
     "policy": "Policy",
     "policy_digest": "Policy text (sha256)",
     "manifest_digest": "Files (sha256)",

@@ -100,7 +100,8 @@ class Released:
 class Statement:
     """A reviewer's word that a champion was measured on a data set. MLflow says nothing of it.
 
-    ``by`` is the username, ``person`` the id; ``at`` is ISO 8601 UTC, ``seq`` its event.
+    ``by`` is the username, ``person`` the id; ``at`` is ISO 8601 UTC, ``seq`` its event. ``lost`` says why it counts
+    no longer, in words: the person is no reviewer any more. It is empty while it does.
     """
 
     dataset: str
@@ -110,6 +111,7 @@ class Statement:
     person: str
     at: str
     seq: int
+    lost: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,11 +359,16 @@ def _changed(fact: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """One person's vote on a submission. ``at`` is ISO 8601 UTC; ``person`` is the username, ``person_id`` the id."""
+    """One person's vote on a submission. ``at`` is ISO 8601 UTC; ``person`` is the username, ``person_id`` the id.
+
+    ``roles`` are those it was given with. ``held`` are those that the person has at this moment, None where no account
+    of the person may act.
+    """
 
     person: str
     person_id: str
     roles: frozenset[str]
+    held: frozenset[str] | None
     decision: str
     comment: str
     at: str
@@ -520,6 +527,17 @@ class Known:
             model_id=evidence.logged_model_id,
         )
 
+    @classmethod
+    def of_row(cls, row: Any) -> Known:
+        """A row of ``submissions`` or ``findings``: as it was when that was written."""
+        return cls(
+            ref=VersionRef(name=row.model, version=row.version),
+            identity=row.identity,
+            manifest=row.manifest,
+            run_id=row.run_id,
+            model_id=row.model_id,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Elsewhere:
@@ -603,6 +621,6 @@ class Facts:
 
     @property
     def statements(self) -> tuple[Statement, ...]:
-        """What is stated about the champion's data set, by persons who had no hand in the candidate."""
-        stated = self.champion.stated if self.champion else ()
+        """What reviewers of this moment state about the champion's data set who had no hand in the candidate."""
+        stated = (one for one in (self.champion.stated if self.champion else ()) if not one.lost)
         return tuple(one for one in stated if one.person not in self.bars and one.by not in self.bars)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import assignments, bars, champions
+from services.accounts import people
 from services.champions import Records
 from services.domain import ArtifactEntry, ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import FilesUnreadable, InvalidSettings, NotFound, SignoffError, StoreUnavailable
@@ -291,14 +292,15 @@ def ended(connection: Connection, version: ModelVersion) -> Ended | None:
 
 
 def latest_decisions(connection: Connection, submission: Submission | None) -> tuple[Decision, ...]:
-    """Everybody's last vote on a submission, in the order they were cast."""
+    """Everybody's last vote on a submission, in the order they were cast, with the roles of this moment."""
     if submission is None:
         return ()
     rows = connection.execute(
         sa.select(decisions).where(decisions.c.submission == submission.id).order_by(decisions.c.seq)
     )
     last = {row.person_id: row for row in rows}
-    return tuple(decision_from(row) for row in sorted(last.values(), key=lambda row: row.seq))
+    held = people.roles_held(connection, last)
+    return tuple(decision_from(row, held.get(row.person_id)) for row in sorted(last.values(), key=lambda row: row.seq))
 
 
 def findings_of(connection: Connection, version: ModelVersion) -> tuple[Finding, ...]:
@@ -353,12 +355,13 @@ def submission_from(row: Any) -> Submission:
     )
 
 
-def decision_from(row: Any) -> Decision:
-    """A row of ``decisions``."""
+def decision_from(row: Any, held: frozenset[str] | None) -> Decision:
+    """A row of ``decisions``, and the roles that its person has now."""
     return Decision(
         person=row.person,
         person_id=row.person_id,
         roles=frozenset(row.roles),
+        held=held,
         decision=row.decision,
         comment=row.comment,
         at=row.at,

@@ -132,6 +132,7 @@ def votes(policy: Policy, seen: Facts, decision: str) -> list[dict[str, Any]]:
             "person": vote.person,
             "person_id": vote.person_id,
             "roles": sorted(vote.roles),
+            **({} if vote.held == vote.roles else {"held": None if vote.held is None else sorted(vote.held)}),
             "seq": vote.seq,
             "comment": vote.comment if len(vote.comment) <= MAX_WORDS else vote.comment[: MAX_WORDS - 1] + "…",
             "at": vote.at,
@@ -144,6 +145,13 @@ def votes(policy: Policy, seen: Facts, decision: str) -> list[dict[str, Any]]:
         for vote in seen.decisions
         if vote.decision == decision
     ]
+
+
+def counted(event: Event) -> list[Mapping[str, Any]]:
+    """Of the approvals that an event about a judged version names, those that counted when it was judged."""
+    barred = (event.get("facts") or {}).get("bars", {})
+    given = event.get("approvals") or ()
+    return [vote for vote in given if not (vote.get("void") or {vote["person_id"], vote["person"]} & barred.keys())]
 
 
 def _inputs(evidence: Evidence | None) -> list[dict[str, str]]:
@@ -386,10 +394,12 @@ def _given(details: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 def _vote(vote: Mapping[str, Any], decision: str, binding: Binding, known: Set[str]) -> Decision:
     then = {name: "of then" for name in vote.get("changed", ()) if name in binding.facts}
     failed = tuple(check for check in vote.get("failed", ()) if check in known)
+    held = vote.get("held", vote["roles"])
     return Decision(
         person=vote["person"],
         person_id=vote["person_id"],
         roles=frozenset(vote["roles"]),
+        held=None if held is None else frozenset(held),
         decision=decision,
         comment=vote["comment"],
         at=vote["at"],

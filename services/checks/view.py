@@ -27,7 +27,7 @@ OF_THE_MOMENT: Mapping[str, str] = {
     "now": "Freezes, ages and expiry are about the time of the release, not that of the approval.",
     "rollback": "A rollback returns to an earlier release and asks for no approval.",
     "submission": "Who submitted, and when, is said by our own record; a new submission asks for new approvals.",
-    "decisions": "The votes are what is bound; one that is taken back, or asks for changes, counts at once.",
+    "decisions": "The votes are what is bound; one taken back, a request for changes and a lost role count at once.",
     "findings": "A finding that is raised or reopened after an approval must stop it, one that is resolved lets it go.",
     "elsewhere": "A request for changes of the same bytes under another name stops them at once, and so does its end.",
     "bars": "Who had a hand in a version is said by our own record, and found again whenever a vote is counted.",
@@ -208,7 +208,8 @@ class Stated:
     def of(cls, facts: Facts) -> Stated:
         """Those about the champion."""
         every, counting = facts.champion.stated if facts.champion else (), facts.statements
-        why = ((one, facts.bars.get(one.person) or facts.bars.get(one.by, "")) for one in every if one not in counting)
+        others = (one for one in every if one not in counting)
+        why = ((one, one.lost or facts.bars.get(one.person) or facts.bars.get(one.by, "")) for one in others)
         return cls(counting=counting, others=tuple(why))
 
 
