@@ -58,7 +58,6 @@ _ASKED = {
     "changes": "to request changes on {it}",
     "finding": "to settle a finding in {it}",
     "statement": "to state the data set of {it}",
-    "policy": "to decide which policy judges the model of {it}",
     "rejection": "to reject {it}",
     "withdrawal": "to withdraw {it}",
     "promotion": "to promote {it}",
