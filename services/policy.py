@@ -363,8 +363,9 @@ class PolicyBook:
         policy, chosen = self.named(assigned.policy), self.chosen(model)
         if policy is None:
             raise InvalidSettings(
-                f"{model.name} is judged by policy {assigned.policy}, and there is no such policy any more, so nothing "
-                "can be promoted. Bring it back, or have a release manager decide which policy judges it: "
+                f"{model.name} is judged by policy {assigned.policy}, and there is no such policy any more, so its "
+                "versions can be neither reviewed nor promoted nor archived: the policy says which checks, aliases and "
+                "signatures that takes. Bring it back, or have a release manager decide which policy judges it: "
                 f"signoff policy assign {model.name} --policy NAME --reason …"
             )
         if chosen is None or chosen.rules.name in {assigned.policy, assigned.passed_over}:
@@ -379,7 +380,9 @@ class PolicyBook:
         """
         chosen = self.chosen(model)
         if chosen is None:
-            raise InvalidSettings(f"No policy applies to {model.name}, so nothing can be promoted.")
+            raise InvalidSettings(
+                f"No policy applies to {model.name}, so its versions can be neither reviewed nor promoted nor archived."
+            )
         return chosen
 
     def chosen(self, model: RegisteredModel) -> Policy | None:

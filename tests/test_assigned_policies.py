@@ -248,8 +248,10 @@ class TestTheJudges:
             lambda: releases.promote(without, ref, by="release_manager", reason="x"),
             lambda: reviews.approve(without, ref, by="reviewer", comment="x"),
             lambda: nightly(without, ref),
+            lambda: releases.archive(without, ref, by="release_manager", reason="x"),
         ):
-            with pytest.raises(InvalidSettings, match="judged by policy strict, and there is no such policy any more"):
+            gone = "judged by policy strict, and there is no such policy any more, so its versions can be neither "
+            with pytest.raises(InvalidSettings, match=f"{gone}reviewed nor promoted nor archived"):
                 verb()
         assert registry.version(ref).stage == "Staging"
         policies.assign(without, ref, policy="low-risk", by="release_manager", reason="strict was given up.")
