@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import streamlit as st
 
-from components import links, markup
+from components import links, markup, signing
 from components.acting import carried_out, confirmed_once, outcome_shown
 from components.session import Session
 from components.text import escaped
+from services import assignments
 from services.accounts import permissions
 from services.desk import Request
 from services.domain import Action, Actor
+from services.errors import InvalidSettings
+from services.policy import Policy
+from services.reconciliation.returning import returns
 from services.record.deviations import Deviation, open_deviations
+from services.signing import asked
 
 MODELS_SHOWN = 5
 PER_MODEL = 3
@@ -68,15 +73,28 @@ def panel(session: Session, name: str) -> None:
             "prescribes. Who did it is not known: MLflow does not say.",
             icon=":material/gpp_maybe:",
         )
+        signed_under = _signed_under(session, name, found)
         with st.container(border=True, key="deviations"):
             for deviation in found:
-                _deviation(deviation, session.user)
+                _deviation(deviation, session.user, signed_under)
     if request := confirmed_once(_KEY, lambda request: request.ref.name == name, "model"):
         carried_out(session, request)
         st.rerun()
 
 
-def _deviation(deviation: Deviation, by: Actor) -> None:
+def _signed_under(session: Session, name: str, found: list[Deviation]) -> Policy | None:
+    """The policy that asks for a signature of whoever puts this back; None where none does, or no version returns."""
+    model = session.signoff.snapshot.current.models.get(name)
+    try:
+        policy = assignments.judges(session.signoff).match(model) if model else None
+    except InvalidSettings:
+        return None  # the verb says so
+    if policy is None or not any(returns(policy.rules.champion, one) for one in found):
+        return None
+    return policy if asked(policy, Action.ROLLBACK) else None
+
+
+def _deviation(deviation: Deviation, by: Actor, signed_under: Policy | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(width="stretch", gap=None):
             st.markdown(f":red[**✗ {escaped(deviation.what, 120)}**] {escaped(deviation.sentence, 600)}")
@@ -85,7 +103,7 @@ def _deviation(deviation: Deviation, by: Actor) -> None:
         for action in _answers(deviation, by):
             key, icon = f"{action}:{deviation.id}", _ICONS[action]
             if st.button(_LABELS[action], key=key, icon=icon, help=_consequence(action, deviation)):
-                _DIALOGS[action](action, deviation)
+                _DIALOGS[action](action, deviation, by, signed_under)
 
 
 def _answers(deviation: Deviation, by: Actor) -> list[Action]:
@@ -104,23 +122,32 @@ def _consequence(action: Action, deviation: Deviation) -> str:
     if deviation.subject.startswith(("stage:", "alias:")):
         return (
             f"All stages and aliases of **{escaped(deviation.ref.name, 120)}** go back to what the record prescribes. "
-            "What returns to Production must still have the bytes it was released with."
+            "What returns to Production returns alone, and is judged as a rollback to it is."
         )
     return f"The tags of **{escaped(str(deviation.ref), 120)}** go back to what the record prescribes."
 
 
-def _dialog(action: Action, deviation: Deviation) -> None:
+def _dialog(action: Action, deviation: Deviation, by: Actor, signed_under: Policy | None) -> None:
     st.markdown(escaped(deviation.sentence, 600))
     st.markdown(_consequence(action, deviation))
     if action is Action.ADOPT and deviation.beyond_restoring:
         st.caption(escaped(deviation.beyond_restoring))
-    with st.form(f"settle:{action}:{deviation.id}", border=False):
+    policy = signed_under if action is Action.RESTORE and deviation.subject.startswith(("stage:", "alias:")) else None
+    form = f"settle:{action}:{deviation.id}"
+    with st.form(form, border=False):
         words = st.text_area("Reason (needed)", placeholder="Who did this, and why is it right to do so?", height=96)
-        sent = st.form_submit_button(_LABELS[action], type="primary")
-    if sent and not words.strip():
+        if policy:
+            signing.signature(form, policy, Action.ROLLBACK, by)
+        sent = signing.sent(_LABELS[action])
+    if not sent:
+        return
+    password = signing.password(form, policy, Action.ROLLBACK) if policy else None
+    if not words.strip():
         st.warning("A reason is needed.", icon=":material/edit:")
-    elif sent:
-        st.session_state[_KEY] = Request(action=action, ref=deviation.ref, words=words, deviation=deviation.id)
+    elif not (policy and signing.missing(policy, Action.ROLLBACK, password)):
+        st.session_state[_KEY] = Request(
+            action=action, ref=deviation.ref, words=words, deviation=deviation.id, password=password
+        )
         st.rerun()
 
 

@@ -11,6 +11,7 @@ from components.text import escaped
 from services.errors import (
     BadInput,
     LedgerUnavailable,
+    NotAsPrescribed,
     NotFound,
     PromotionConflict,
     Refused,
@@ -41,6 +42,8 @@ def draw(error: SignoffError) -> None:
             st.warning(f"**Someone was faster.** {text}", icon=":material/group:")
         case Refused():
             st.error(f"**Refused.** {text}", icon=":material/block:")
+        case NotAsPrescribed():
+            st.error(f"**MLflow did not make this change.** {text}", icon=":material/undo:")
         case RegistryUnavailable():
             st.error(f"**MLflow is away.** {text} Try again in a moment.", icon=":material/cloud_off:")
         case LedgerUnavailable():

@@ -239,7 +239,9 @@ def _settled(signoff: Signoff, request: Request, by: str, source: Source) -> Out
             signoff, request.ref, request.dataset, by=by, comment=request.words, source=source
         )
     if request.action is Action.RESTORE:
-        return reconciler.restore(signoff, request.deviation, by=by, reason=request.words, source=source)
+        return reconciler.restore(
+            signoff, request.deviation, by=by, reason=request.words, source=source, password=request.password
+        )
     if request.action is Action.ADOPT:
         return reconciler.adopt(signoff, request.deviation, by=by, reason=request.words, source=source)
     raise BadInput(f"{request.action} is not something one can ask for about a version.")

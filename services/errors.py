@@ -70,6 +70,10 @@ class RegistryUnavailable(SignoffError):
     """MLflow did not answer, or not with what was asked for."""
 
 
+class NotAsPrescribed(RegistryUnavailable):
+    """MLflow answers, and did not make a change as it was prescribed; the record says what it shows instead."""
+
+
 class StoreUnavailable(RegistryUnavailable):
     """The store outside the MLflow server that holds a version's files did not answer: that says nothing of them."""
 

@@ -667,7 +667,7 @@ class TestTheRace:
 
 
 class TestTheReconciler:
-    def test_finds_nothing_to_say_about_an_emergency_and_puts_it_back_when_somebody_moves_it(
+    def test_finds_nothing_to_say_about_an_emergency_and_puts_back_only_what_a_rollback_may_return_to(
         self, signoff: Signoff, registry: FakeRegistry, weak: VersionRef
     ) -> None:
         reconciler.reconcile(signoff)
@@ -681,5 +681,7 @@ class TestTheReconciler:
         (moved,) = reconciler.reconcile(signoff).events
         assert moved.kind.value == "outside:stage"
         (deviation,) = open_deviations(signoff)
-        reconciler.restore(signoff, deviation.id, by="release_manager", reason="The record says so.")
-        assert registry.version(weak).stage == "Production", "what the record prescribes, however it came about"
+        with pytest.raises(GateRefused, match="an emergency is one once it was reviewed and found justified"):
+            reconciler.restore(signoff, deviation.id, by="release_manager", reason="The record says so.")
+        assert kinds(signoff)[-1] == "restoration:refused"
+        assert registry.version(weak).stage == "None"

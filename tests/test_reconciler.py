@@ -566,7 +566,7 @@ class TestRestore:
         registry.write_file(V1, "model.skops", b"MODEL m/v1")
         found(met)
         stage = next(f for f in open_deviations(met) if f.subject == "stage:1")
-        with pytest.raises(Refused, match="not those it was released with"):
+        with pytest.raises(GateRefused, match="not those of its earlier promotion"):
             reconciler.restore(met, stage.id, by="release_manager", reason="Back.")
         assert stages(registry)[0] == "Archived"
         assert kinds(met)[-1] == "restoration:refused"
@@ -579,7 +579,7 @@ class TestRestore:
         found(signoff)
         registry.set_stage(ref, "Archived")
         found(signoff)
-        with pytest.raises(Refused, match="never released through Signoff"):
+        with pytest.raises(GateRefused, match="no earlier release to return to"):
             reconciler.restore(signoff, only(signoff).id, by="release_manager", reason="Back.")
         assert stages(registry) == ["Archived"]
 

@@ -17,6 +17,9 @@ from services.reconciliation.drift import Seen, SeenVersion
 from services.record import mirror
 from services.tables import events, known_models
 
+_ALONE = frozenset({"promotion:confirmed", "rollback:confirmed", "emergency:confirmed"})
+"""What puts a version into the champion's stage, and leaves nothing else there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
@@ -73,8 +76,9 @@ def forget(connection: Connection, name: str) -> None:
 def brought_up(connection: Connection, name: str, known: Known, seen: Seen | None, *, seq: int) -> Known:
     """``known`` with everything that was done through Signoff since, up to event ``seq``.
 
-    A confirmed change prescribes what it left behind; an aborted one prescribes nothing. Events about an earlier
-    version of a number that was given out again are passed over.
+    A confirmed change prescribes what it left behind; an aborted one prescribes nothing. What became the champion is
+    alone in its stage from then on, wherever MLflow showed the others at that moment. Events about an earlier version
+    of a number that was given out again are passed over.
     """
     state, happened = known.seen, False
     for body in _bodies(connection, name, after=known.seq):
@@ -128,10 +132,15 @@ def champion(connection: Connection, name: str, *, alias: str, stage: str) -> tu
     for body in _bodies(connection, name, after=known.seq):
         if body["kind"].endswith(":confirmed") and body["details"].get("after"):
             state = _applied(state, name, body, None)
+    number = reigning(state, alias=alias, stage=stage)
+    return True, None if number is None else (number, state.versions[number].id)
+
+
+def reigning(state: Seen, *, alias: str, stage: str) -> int | None:
+    """The champion of a model in that state: the version its alias points at, else the newest one in its stage."""
     staged = [number for number, version in state.versions.items() if version.stage == stage != Stage.NONE]
     number = state.aliases.get(alias)
-    number = number if number in state.versions else max(staged, default=None)
-    return True, None if number is None else (number, state.versions[number].id)
+    return number if number in state.versions else max(staged, default=None)
 
 
 def bytes_of(connection: Connection, ref: VersionRef, identity: str) -> tuple[str, int] | None:
@@ -185,10 +194,16 @@ def _applied(state: Seen, name: str, body: Mapping[str, Any], seen: Seen | None)
         if own is not None:
             was = versions.get(which)
             versions[which] = replace(was if was and was.id == own else SeenVersion(id=own), stage=stage)
+    if body["kind"] in _ALONE:
+        versions = {n: _beside(n == number, version, versions[number].stage) for n, version in versions.items()}
     aliases = {**state.aliases, **after["aliases"]}
     return replace(
         state, versions=versions, aliases={alias: version for alias, version in aliases.items() if version is not None}
     )
+
+
+def _beside(champion: bool, version: SeenVersion, stage: str) -> SeenVersion:
+    return replace(version, stage=Stage.ARCHIVED.value) if version.stage == stage and not champion else version
 
 
 def _id(number: int, state: Seen, seen: Seen | None) -> str | None:

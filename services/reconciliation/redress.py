@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import SecretStr
 from sqlalchemy.engine import Connection
 
-from services import assignments, champions, facts
+from services import assignments, champions
 from services.domain import Action, Actor, ModelVersion, RegisteredModel, Source, VersionRef
 from services.errors import NotFound, Refused, StaleDecision
 from services.evidence import Manifest
-from services.reconciliation import drift, evidence_watch, file_watch, prescription
+from services.reconciliation import drift, evidence_watch, file_watch, prescription, returning
 from services.reconciliation.drift import Difference, Seen
 from services.reconciliation.marks import mark
 from services.reconciliation.prescription import Known
@@ -30,14 +31,27 @@ from services.verbs.reviews import Outcome
 _MOVES = frozenset({Kind.OUTSIDE_STAGE, Kind.OUTSIDE_ALIAS})
 
 
-def restore(signoff: Signoff, deviation: int, *, by: str, reason: str, source: Source = Source.BROWSER) -> Outcome:
+def restore(
+    signoff: Signoff,
+    deviation: int,
+    *,
+    by: str,
+    reason: str,
+    source: Source = Source.BROWSER,
+    password: SecretStr | None = None,
+) -> Outcome:
     """Put MLflow back to what the ledger prescribes.
 
     Stages and aliases of a model go back together, under its slot: a stage without its alias is never left behind.
-    What returns to Production must have been released through Signoff, and must still have those bytes.
+    What returns to Production is the champion by the record, alone, and it is judged as a rollback to it is.
+
+    Args:
+        password: what the person signs with, where a version returns and the policy asks for a signature of a rollback.
 
     Raises:
+        GateRefused: a rollback to what would return is refused; the error carries the verdict.
         Refused: it cannot be put back (files, names, what was deleted), or there is nothing to put back any more.
+        WrongCredentials: the password is wrong, or the account is locked.
         NotAllowed, PromotionConflict, BadInput, NotFound, LedgerUnavailable: nothing was changed.
         RegistryUnavailable, OutcomeUnknown: as in `services.verbs.releases.promote`.
     """
@@ -57,7 +71,7 @@ def restore(signoff: Signoff, deviation: int, *, by: str, reason: str, source: S
         if found.subject not in {difference.subject for difference in now.differences}:
             raise Refused(f"The {found.what} of {ref} is as prescribed again; there is nothing to put back.")
         if found.kind in _MOVES:
-            event = _put_back(signoff, slot, found, now, actor, reason)
+            event = _put_back(signoff, slot, found, now, actor, reason, password)
         else:
             event = _retag(signoff, slot, found, now, actor, reason)
     signoff.snapshot.touch(ref.name)
@@ -141,36 +155,42 @@ def _found(signoff: Signoff, number: int) -> Deviation:
 # ---- putting back ----------------------------------------------------------------------------------------------
 
 
-def _put_back(signoff: Signoff, slot: Slot, found: Deviation, now: _Now, actor: Actor, reason: str) -> Event:
+def _put_back(
+    signoff: Signoff,
+    slot: Slot,
+    found: Deviation,
+    now: _Now,
+    actor: Actor,
+    reason: str,
+    password: SecretStr | None,
+) -> Event:
     if now.model is None:
         raise NotFound(f"MLflow no longer has {found.ref.name}.")
     moved = [difference for difference in now.differences if difference.kind in _MOVES]
-    change = _change(found.ref, now, moved)
-    returning = _returning(signoff, now.model, change)
-    digests = {number: _released(signoff, now.versions[number]) for number in returning}
-    if returning:
-        change = replace(change, ref=VersionRef(name=found.ref.name, version=min(returning)))
     subjects = {difference.subject for difference in moved}
-    return intents.carry_out(
-        signoff,
-        slot,
-        subject="restoration",
-        change=change,
-        comment=reason,
-        judge=_judge(
+    target = assignments.judging(signoff, now.model).rules.champion
+    champion = returning.champion(found.ref.name, target, now.known.seen, moved)
+    change = _change(found.ref, now, moved)
+    context = {
+        "deviations": [
+            one.id for one in deviations.open_deviations(signoff, found.ref.name) if one.subject in subjects
+        ],
+        "found": found.seq,
+    }
+    if champion is None:
+        identity = now.versions[change.ref.version].identity
+        judge = _judge(signoff, found, actor, {"identity": identity, "manifest_digest": None, **context})
+    else:
+        change = returning.alone(change, champion, target.stage, now.versions)
+        judge = returning.as_a_rollback(
             signoff,
-            found,
-            actor,
-            {
-                "identity": now.versions[change.ref.version].identity,
-                "manifest_digest": digests.get(change.ref.version),
-                "deviations": [
-                    one.id for one in deviations.open_deviations(signoff, found.ref.name) if one.subject in subjects
-                ],
-                "found": found.seq,
-            },
-        ),
-    )
+            change.ref,
+            actor=actor,
+            details=context,
+            password=password,
+            still=lambda connection: _still_open(connection, found),
+        )
+    return intents.carry_out(signoff, slot, subject="restoration", change=change, comment=reason, judge=judge)
 
 
 def _change(ref: VersionRef, now: _Now, moved: Iterable[Difference]) -> Change:
@@ -183,7 +203,7 @@ def _change(ref: VersionRef, now: _Now, moved: Iterable[Difference]) -> Change:
         if difference.kind is Kind.OUTSIDE_STAGE:
             stages[difference.version] = (shown or "", prescribed or "")
         else:
-            aliases[difference.subject.removeprefix("alias:")] = (_number(shown), _number(prescribed))
+            aliases[difference.subject.removeprefix("alias:")] = (returning.number(shown), returning.number(prescribed))
     missing = {number for _, number in aliases.values() if number and number not in now.versions}
     if missing or not stages:
         raise Refused(f"v{min(missing, default=ref.version)} of {ref.name} is no longer in MLflow.")
@@ -199,40 +219,6 @@ def _change(ref: VersionRef, now: _Now, moved: Iterable[Difference]) -> Change:
         ),
         each=True,
     )
-
-
-def _number(text: str | None) -> int | None:
-    return int(text.removeprefix("v")) if text else None
-
-
-def _returning(signoff: Signoff, model: RegisteredModel, change: Change) -> set[int]:
-    """The versions that come back into Production by this change: by their stage, or by the champion's alias."""
-    target = assignments.judging(signoff, model).rules.champion
-    by_stage = {
-        number
-        for number, stage in change.after.stages.items()
-        if stage == target.stage and change.before.stages[number] != stage
-    }
-    by_alias = {
-        number
-        for alias, number in change.after.aliases.items()
-        if number and alias.casefold() == target.alias.casefold()
-    }
-    return by_stage | by_alias
-
-
-def _released(signoff: Signoff, version: ModelVersion) -> str:
-    """The manifest digest a version was released with; its files must still be those."""
-    with signoff.database.reading() as connection:
-        digest = facts.released_digest(connection, version)
-    if not digest:
-        raise Refused(
-            f"{version.ref} was never released through Signoff, so Signoff does not put it into Production: submit it "
-            "for review, or adopt what MLflow shows."
-        )
-    if signoff.registry.manifest(version.ref).digest != digest:
-        raise Refused(f"The files of {version.ref} are not those it was released with; it does not go back.")
-    return digest
 
 
 def _retag(signoff: Signoff, slot: Slot, found: Deviation, now: _Now, actor: Actor, reason: str) -> Event:

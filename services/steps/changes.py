@@ -50,6 +50,8 @@ class Change:
     after: State
     each: bool = False
     """Every version is moved on its own, and nothing else is: how a restoration works."""
+    succeeds: int | None = None
+    """The champion by the record, whom ``ref`` takes the place of wherever MLflow shows it."""
 
     @property
     def stage(self) -> str:
@@ -75,6 +77,7 @@ class Change:
             "before": self.before.as_json(),
             "after": self.after.as_json(),
             **({"each": True} if self.each else {}),
+            **({"succeeds": self.succeeds} if self.succeeds else {}),
         }
 
     @classmethod
@@ -85,6 +88,7 @@ class Change:
             before=State.from_json(value["before"]),
             after=State.from_json(value["after"]),
             each=value.get("each", False),
+            succeeds=value.get("succeeds"),
         )
 
 

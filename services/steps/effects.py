@@ -79,7 +79,7 @@ _RELEASES = {"promotion": "promote", "rollback": "rollback", "emergency": "emerg
 
 
 def _released(connection: Connection, intent: Intent, event: Event, *, reason: str = "") -> None:
-    replaced = intent.change.replaced
+    replaced = intent.change.replaced or intent.change.succeeds
     connection.execute(
         promotions.insert().values(
             intent=intent.id,

@@ -23,6 +23,7 @@ from services.errors import (
     BadInput,
     FilesUnreadable,
     LedgerUnavailable,
+    NotAsPrescribed,
     NotFound,
     OutcomeUnknown,
     PromotionConflict,
@@ -43,7 +44,7 @@ from services.tables import slots as slots_table
 WRITE_SECONDS = 15.0
 """What a lease must still have left for a write to be sent: longer than we wait for MLflow's answer to it."""
 
-_VOUCHES = frozenset({"submission", "promotion", "rollback", "emergency"})
+_VOUCHES = frozenset({"submission", "promotion", "rollback", "emergency", "restoration"})
 """What stands for a version's files; whoever takes one away does so whatever its files are."""
 
 log = logging.getLogger(__name__)
@@ -84,21 +85,21 @@ def carry_out(
         Refused, PromotionConflict: ``judge`` raised it; nothing was recorded or done.
         OutcomeUnknown: MLflow or the ledger stopped answering half way, or the lease ran out; the slot stays taken
             until then, and what became of the change is recorded afterwards.
-        RegistryUnavailable: MLflow refused, or shows something else than was prescribed; the record says aborted.
+        NotAsPrescribed: MLflow refused, or shows something else than was prescribed; the record says aborted.
         LedgerUnavailable: nothing could be recorded, so nothing was done.
     """
     intent, intended = _open(signoff, slot, subject, change, comment, judge)
     if not signoff.acts:
         return intended
-    sender, lost = _sender(signoff, slot, intent.id), False
+    sender, lost, said = _sender(signoff, slot, intent.id), False, ""
     try:
         try:
             sender.apply(change)
         except RegistryUnavailable:
             lost = True
-        except (NotFound, BadInput):
-            pass  # MLflow said no; what it shows now is read below
-        event = _close(signoff, slot, intent, sender, lost=lost)
+        except (NotFound, BadInput) as error:
+            said = str(error).rstrip(".")  # MLflow said no; what it shows now is read below
+        event = _close(signoff, slot, intent, sender, lost=lost, said=said)
     except (PromotionConflict, LedgerUnavailable) as error:
         # From here on neither may be said to have changed nothing.
         log.warning("%s: left open: %s", intent.ref, error)
@@ -107,8 +108,9 @@ def carry_out(
             "What became of it is read and recorded as soon as possible."
         ) from error
     if event.kind.outcome != "confirmed":
-        raise RegistryUnavailable(
-            f"{intent.ref} was not changed as prescribed; the record #{event.seq} says what MLflow shows instead."
+        raise NotAsPrescribed(
+            f"{intent.ref} was not changed as prescribed: {event.get('why')}. The record #{event.seq} says what MLflow "
+            "shows instead."
         )
     return event
 
@@ -240,10 +242,10 @@ def _sender(signoff: Signoff, slot: Slot, intent: str) -> Sender:
 
 
 def _close(
-    signoff: Signoff, slot: Slot, intent: Intent, sender: Sender, *, lost: bool, recovered: bool = False
+    signoff: Signoff, slot: Slot, intent: Intent, sender: Sender, *, lost: bool, said: str = "", recovered: bool = False
 ) -> Event:
     try:
-        outcome, found, why = _outcome(signoff, intent, sender, lost=lost)
+        outcome, found, why = _outcome(signoff, intent, sender, lost=lost, said=said)
     except NotFound as error:
         outcome, found, why = "aborted", None, str(error)
     except RegistryUnavailable as error:
@@ -277,15 +279,17 @@ def _close(
     return event
 
 
-def _outcome(signoff: Signoff, intent: Intent, sender: Sender, *, lost: bool) -> tuple[str, State | None, str]:
-    """What became of it: confirmed, aborted or unknown, what MLflow shows, and why in words.
+def _outcome(
+    signoff: Signoff, intent: Intent, sender: Sender, *, lost: bool, said: str
+) -> tuple[str, State | None, str]:
+    """What became of it: confirmed, aborted or unknown, what MLflow shows, and why; ``said``: why in MLflow's words.
 
     What ends neither as prescribed nor as it was is put back, as far as it was this change that moved it.
     """
     change, registry = intent.change, signoff.registry
     seen = changes.observe(registry, change)
     found = seen.state
-    why = "MLflow shows another state than was prescribed"
+    why = said or "MLflow shows another state than was prescribed"
     if found.stages == change.after.stages and found.aliases != change.after.aliases:
         # The stage moved without its alias: roll forward, the two must never disagree.
         try:
@@ -293,7 +297,7 @@ def _outcome(signoff: Signoff, intent: Intent, sender: Sender, *, lost: bool) ->
         except RegistryUnavailable:
             lost = True
         except BadInput as error:
-            why = str(error)
+            why = str(error).rstrip(".")
         seen = changes.observe(registry, change)
         found = seen.state
     if found == change.after:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 from pydantic import SecretStr
@@ -225,7 +225,8 @@ def is_champion(policy: Policy, seen: Facts) -> bool:
 
 def into_production(signoff: Signoff, policy: Policy, seen: Facts) -> changes.Change:
     """The change that makes the candidate the champion and archives the one it replaces."""
-    return changes.prescribe(
+    recorded = seen.reigning.recorded if seen.reigning else None
+    change = changes.prescribe(
         seen.model,
         signoff.registry.versions(seen.candidate.ref.name),
         seen.candidate.ref,
@@ -234,6 +235,7 @@ def into_production(signoff: Signoff, policy: Policy, seen: Facts) -> changes.Ch
         point=[policy.rules.champion.alias],
         unpoint=[policy.rules.candidate.alias],
     )
+    return replace(change, succeeds=recorded[0]) if recorded and recorded[0] != change.ref.version else change
 
 
 def previous_champion(signoff: Signoff, name: str) -> int | None:
