@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from api import problems
 from services.errors import (
     BadInput,
     InvalidSettings,
@@ -120,13 +122,20 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
     return answer(status, code, str(error), checks)
 
 
-async def _malformed(_: Request, error: Exception) -> JSONResponse:
+async def _malformed(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    told = []
-    for problem in error.errors()[:5]:
-        where = ".".join(str(part) for part in problem["loc"][1:])
-        told.append(f"{where or problem['loc'][0]}: {problem['msg'].removeprefix('Value error, ')}")
-    return answer(400, "INVALID_PARAMETER_VALUE", "; ".join(told) + ".")
+    body = getattr(request.scope.get("route"), "body_field", None)
+    shapes = _shapes(body.field_info.annotation) if body else ()
+    takes = {name for shape in shapes for name in shape.model_fields}
+    return answer(400, "INVALID_PARAMETER_VALUE", problems.told(error.errors(), error.body, takes))
+
+
+def _shapes(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a body may be."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for one in get_args(annotation):
+        yield from _shapes(one)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

@@ -16,6 +16,8 @@ from services.errors import BadInput
 
 WITHOUT_NUL = r"^[^\x00]*$"  # PostgreSQL cannot hold one
 VERSION = r"^[1-9][0-9]{0,8}$"
+DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+DIGEST = r"^[0-9a-f]{64}$"
 MAX_PAGE = 200
 _SPACE_FOR_PLUS = re.compile(r"(T.*) (\d\d:?\d\d)$")
 
@@ -35,7 +37,7 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Text = Annotated[str | None, Query(max_length=MAX_NAME, pattern=WITHOUT_NUL)]
 Moment = Annotated[str | None, Query(max_length=40, description="ISO 8601; UTC where it names no zone.")]
 
-Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", json_schema_extra={"format": "date"})]
+Day = Annotated[str, Field(pattern=DAY, json_schema_extra={"format": "date"})]
 
 Recorded = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """A time in the very characters of the record."""

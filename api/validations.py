@@ -5,6 +5,7 @@ It is answered at once with a job; ask for the job until its ``state`` is ``done
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -130,8 +131,17 @@ def _checked(model: type[Asked], sent: bytes | dict[str, Any]) -> Asked:
     try:
         return model.model_validate_json(sent) if isinstance(sent, bytes) else model.model_validate(sent)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False)
-        raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from error
+        found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors(include_url=False)]
+        raise RequestValidationError(found, body=_json(sent)) from error
+
+
+def _json(sent: bytes | dict[str, Any]) -> Any:
+    if isinstance(sent, dict):
+        return sent
+    try:
+        return json.loads(sent)
+    except ValueError:
+        return None
 
 
 Body = Annotated[tuple[Asked, UploadFile | None], Depends(_body)]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import parameters
 from api.auth import ByBearer, Caller
 from api.errors import CHANGING
-from api.parameters import VERSION, WITHOUT_NUL, Day, Name, Version
+from api.parameters import DIGEST, VERSION, WITHOUT_NUL, Day, Name, Version
 from services import desk
 from services.accounts.people import MAX_USERNAME
 from services.desk import Request
@@ -55,7 +55,7 @@ class Comment(BaseModel):
 class Sighted(BaseModel):
     """What the caller had seen of the version when they decided."""
 
-    seen: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+    seen: Annotated[str, Field(pattern=DIGEST)] | None = Field(
         default=None,
         description="The verdict's `seen`: with it the decision is refused when files, evidence, champion or policy "
         "changed since.",

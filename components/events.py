@@ -8,6 +8,8 @@ from services.record.ledger import Event, Kind
 
 # kind → sign, tone, what it did to the version
 _WORDS: dict[Kind, tuple[str, str, str]] = {
+    Kind.POLICY_ACTIVATED: ("§", "plain", "put a policy into force"),
+    Kind.POLICY_ASSIGNED: ("§", "plain", "assigned the policy that judges {it}"),
     Kind.SUBMISSION_CONFIRMED: ("→", "plain", "submitted {it} for review"),
     Kind.SUBMISSION_TAKEN_OVER: ("→", "plain", "submitted {it}, which a client had proposed"),
     Kind.APPROVAL_GIVEN: ("✓", "good", "approved {it}"),
@@ -50,6 +52,7 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.ACCOUNT_DISABLED: ("×", "plain", "disabled an account"),
 }
 _ASKED = {
+    "policy": "to decide which policy judges {it}",
     "submission": "to submit {it}",
     "approval": "to approve {it}",
     "changes": "to request changes on {it}",
@@ -71,6 +74,13 @@ _ASKED = {
     "account": "for an account to be made or changed",
     "access": "to see or do what is not theirs",
 }
+_OUTCOMES = {
+    "intended": ("…", "plain", "began {asked}; a later record says what became of it"),
+    "refused": ("×", "bad", "asked {asked} and was refused"),
+    "aborted": ("×", "bad", "asked {asked}, which did not happen"),
+    "unknown": ("…", "wait", "asked {asked}; what became of it was not known then"),
+}
+"""What became of something that was asked for, where no sentence of its own says so."""
 
 
 def event_line(event: Event, *, version: bool, void: tuple[str, ...] = (), limit: int = 10_000) -> str:
@@ -82,7 +92,9 @@ def event_line(event: Event, *, version: bool, void: tuple[str, ...] = (), limit
         what = _assigned(event)
     if event.kind is Kind.SUBMISSION_CONFIRMED and event.get("proposal"):
         what = "proposed {it}"
-    it = "it"
+    if event.kind is Kind.POLICY_ASSIGNED and event.ref is None:
+        what = "assigned policies to models that were new here"
+    it = "it" if event.ref else "a version"
     if version and event.ref:
         it = markup.link(f"{event.ref.name} v{event.ref.version}", links.version(event.ref))
     record = markup.link(f"#{event.seq}", links.event(event.seq))
@@ -124,11 +136,5 @@ def _found(event: Event) -> list[str]:
 def _words(kind: Kind) -> tuple[str, str, str]:
     if kind in _WORDS:
         return _WORDS[kind]
-    asked = _ASKED.get(kind.subject, f"{kind.subject} of {{it}}")
-    match kind.outcome:
-        case "refused":
-            return "×", "bad", f"asked {asked} and was refused"
-        case "aborted":
-            return "×", "bad", f"asked {asked}, which did not happen"
-        case _:
-            return "…", "wait", f"asked {asked}; what became of it was not known"
+    sign, tone, what = _OUTCOMES[kind.outcome]
+    return sign, tone, what.format(asked=_ASKED[kind.subject])

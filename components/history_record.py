@@ -18,6 +18,7 @@ from components.problems import problems_shown
 from components.session import Session
 from components.text import NONE, escaped, exact, number, prose
 from services.errors import BadInput, SignoffError
+from services.place import Place
 from services.record.ledger import GENESIS, Event
 from services.recorded_facts import counted
 from services.side_by_side.recorded_comparison import Kept
@@ -201,7 +202,7 @@ _EVIDENCE = {
     "policy_digest": "Policy text (sha256)",
     "manifest_digest": "Files (sha256)",
     "model_id": "Logged model",
-    "source_uri": "Source",
+    "source_uri": "Source, as registered",
     "champion_manifest_digest": "Champion's files (sha256)",
     "holdout": "Holdout",
     "holdout_sha256": "Holdout (sha256)",
@@ -216,6 +217,8 @@ _EVIDENCE = {
 
 def _evidence(session: Session, event: Event) -> None:
     facts = {title: f"`{_code(str(event.get(key)))}`" for key, title in _EVIDENCE.items() if event.get(key)}
+    if place := event.get("place"):
+        facts["Where the files lay"] = escaped(Place.from_json(place).words, 300)
     if run_id := event.get("run_id") or event.get("mlflow_run"):
         facts["Run"] = _run(session, str(run_id))
     if facts:

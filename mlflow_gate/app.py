@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.server import app as flask_app
 from mlflow.server import handlers
 from mlflow.server.constants import ARTIFACTS_DESTINATION_ENV_VAR, BACKEND_STORE_URI_ENV_VAR, REGISTRY_STORE_URI_ENV_VAR
+from mlflow.store.artifact import artifact_repository_registry
 from mlflow.store.db.db_types import DATABASE_ENGINES
-from mlflow.store.tracking import sqlalchemy_store
 from mlflow.tracking._model_registry import utils as registry_utils
 from mlflow.tracking._tracking_service import utils as tracking_utils
 from mlflow.utils.uri import extract_db_type_from_uri
@@ -58,8 +58,7 @@ def install(gate: Gate) -> None:
         _wrap(registry, GatedRegistry, gate=gate)
     for registry in (handlers._tracking_store_registry, tracking_utils._tracking_store_registry):
         _wrap(registry, GatedTracking, files=files)
-    for module in (handlers, sqlalchemy_store):  # the latter deletes what traces say is theirs
-        _guard_artifacts(module, files)
+    _guard_artifacts(artifact_repository_registry._artifact_repository_registry, files)
     path = handlers._add_static_prefix("/api/2.0/signoff/gate")
     flask_app.add_url_rule(path, "signoff_gate", lambda: jsonify({"protocol": PROTOCOL, "gate": gate.url}))
     _installed = True
@@ -80,16 +79,16 @@ def _building(build: Callable[..., Any], mixin: type, attributes: dict[str, Any]
     return built
 
 
-def _guard_artifacts(module: Any, files: Files) -> None:
-    """Let the artifact repositories that ``module`` makes ask."""
-    build = module.get_artifact_repository
+def _guard_artifacts(registry: Any, files: Files) -> None:
+    """Let every artifact repository ask, whichever module of MLflow's has it made."""
+    build = registry.get_artifact_repository
 
     @wraps(build)
     def built(artifact_uri: str, *args: Any, **kwargs: Any) -> Any:
         repository = build(artifact_uri, *args, **kwargs)
         return _mixed(repository, GuardedArtifacts, {"files": files, "root": files.root(artifact_uri)})
 
-    module.get_artifact_repository = built
+    registry.get_artifact_repository = built
 
 
 def _mixed(instance: Any, mixin: type, attributes: dict[str, Any]) -> Any:

@@ -67,16 +67,20 @@ class GatedTracking:
 
     def update_run_info(self, run_id: str, run_status: Any, end_time: Any, run_name: Any) -> Any:
         concerned = self.files.locations.naming(self.files.registry, runs=[run_id])
-        if concerned and not self._ends(run_id, end_time, run_name):
+        if concerned and not self._ends(run_id, run_status, end_time, run_name):
             self.files.ask("evidence_written", concerned, f"The status, end or name of the run {run_id}")
         return super().update_run_info(run_id, run_status, end_time, run_name)  # type: ignore[misc]
 
-    def _ends(self, run_id: str, end_time: int | None, run_name: str | None) -> bool:
-        """Whether a run that is under way ends now: a script may submit before its run is over."""
+    def _ends(self, run_id: str, run_status: Any, end_time: int | None, run_name: str | None) -> bool:
+        """Whether a run that is under way ends now: a script may submit before its run is over.
+
+        A time alone is no end: the run would be under way still, and whoever trains it could not end it any more.
+        """
         info = self.get_run(run_id).info  # type: ignore[attr-defined]
         under_way = info.end_time is None and info.status == RunStatus.to_string(RunStatus.RUNNING)
         now = end_time is not None and abs(end_time - get_current_time_millis()) <= JUST_NOW_MS
-        return under_way and now and run_name in (None, "", info.run_name)
+        over = run_status is not None and RunStatus.is_terminated(run_status)
+        return under_way and over and now and run_name in (None, "", info.run_name)
 
     def delete_run(self, run_id: str) -> None:
         run = self.get_run(run_id)  # type: ignore[attr-defined]
@@ -88,10 +92,10 @@ class GatedTracking:
     def create_logged_model(
         self, experiment_id: str, name: str | None = None, source_run_id: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        if name and source_run_id:
-            concerned = self.files.locations.loading(self.files.registry, source_run_id, name)
-            what = f"A logged model {_quoted(name)} of the run {source_run_id}"
-            self.files.ask("logged_model_created", concerned, what)
+        if source_run_id:
+            concerned = self.files.locations.naming(self.files.registry, runs=[source_run_id])
+            called = f" {_quoted(name)}" if name else ""
+            self.files.ask("logged_model_created", concerned, f"A logged model{called} of the run {source_run_id}")
         return super().create_logged_model(  # type: ignore[misc]
             experiment_id, name, source_run_id, *args, **kwargs
         )

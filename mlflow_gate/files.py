@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 from collections.abc import Callable
@@ -38,10 +39,17 @@ class Files:
         """Where a URI leads."""
         return place(uri, self._destination)
 
-    def require(self, where: str, *, deleted: bool, what: str) -> None:
-        """Raise `Denied` unless what is at ``where`` may be written, or deleted with all that is below."""
+    def require(self, where: str, *, deleted: bool, what: str, words: str = "") -> None:
+        """Raise `Denied` unless what is at ``where`` may be written, or deleted with all that is below.
+
+        Args:
+            what: a path, or words.
+            words: the same in words, where ``what`` is a path.
+        """
+        done = "deleted" if deleted else "written"
         concerned = self.locations.concerned(self.registry, where, deleted=deleted)
-        self.ask("files_deleted" if deleted else "files_written", concerned, what)
+        self.ask(f"files_{done}", concerned.files, what)
+        self.ask(f"evidence_{done}", concerned.evidence, words or what)
 
     def ask(self, kind: str, concerned: list[Holder], what: str) -> None:
         """Raise `Denied` unless Signoff allows it for all of these versions; where there are none, nobody is asked."""
@@ -53,11 +61,12 @@ class Files:
             self._gate.ask(change, list(_messages(self.registry, governed)), GOVERNED).require_time()
 
     def require_unregistered(self, where: str) -> None:
-        """Raise `Denied` where a registered version has its files: what is given out now could be used much later."""
-        if governed := _governed(self.locations.concerned(self.registry, where, deleted=False)):
+        """Raise `Denied` where a registered version has its files, or its run: an address could be used much later."""
+        concerned = self.locations.concerned(self.registry, where, deleted=False)
+        if governed := _governed([*concerned.files, *concerned.evidence]):
             raise Denied(
-                f"No address to upload to is given out where {governed[0].name}/v{governed[0].version} has its files. "
-                "Upload through this server, or register a new version."
+                f"No address to upload to is given out where {governed[0].name}/v{governed[0].version} has its files "
+                "or its run. Upload through this server, or log in another run."
             )
 
 
@@ -129,4 +138,6 @@ class GuardedArtifacts:
 
     def _require(self, folder: str | None, name: str, *, deleted: bool = False) -> None:
         path = posixpath.join(folder or "", name) if name else folder or ""
-        self.files.require(within(self.root, path), deleted=deleted, what=path or "everything")
+        what = path or "everything"
+        words = f"The artifact {json.dumps(what, ensure_ascii=False)}"
+        self.files.require(within(self.root, path), deleted=deleted, what=what, words=words)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import urllib3
@@ -17,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from mlflow_gate import caller
-from mlflow_gate.letters import skeleton
+from mlflow_gate.names import Kept, Names
 
 PROTOCOL = 1
 CONNECT_SECONDS = 2.0
@@ -34,6 +35,21 @@ class Denied(MlflowException):  # type: ignore[misc]
 
     def __init__(self, message: str) -> None:
         super().__init__(message, error_code=PERMISSION_DENIED)
+
+
+class _Status(ValueError):
+    """Signoff answered with another status than 200, so not with yes or no."""
+
+    def __init__(self, status: int, text: bytes) -> None:
+        super().__init__(f"status {status}: {text[:200]!r}")
+        self.status = status
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for whoever called MLflow."""
+        if self.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            return f"Signoff broke while answering (status {self.status}). Nothing was changed, and its log says why."
+        return f"Signoff gave no answer but status {self.status}, so nothing was changed."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +77,9 @@ class Answer:
 class Gate:
     """Asks Signoff; a bounded number of questions is under way at once, so that MLflow keeps answering reads."""
 
-    def __init__(self, *, url: str, token: str, seconds: float = 30.0, in_flight: int = 8) -> None:
+    def __init__(
+        self, *, url: str, token: str, seconds: float = 30.0, in_flight: int = 8, kept: Kept | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         self._token = token
         self._seconds = seconds
@@ -69,18 +87,20 @@ class Gate:
         # and neither for a training that logs to a run of the record, thousands of times a minute.
         self._moves, self._beneath, self._others = _Turns(in_flight), _Turns(in_flight), _Turns(in_flight)
         self._pool = urllib3.PoolManager(maxsize=3 * in_flight, block=False)
-        self._aliases: frozenset[str] | None = None
-        self._model_tags: frozenset[str] | None = None
-        self._read_at = 0.0
+        self._kept = kept
+        self._names: Names | None = None
+        self._read_at: float | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Gate:
         """As the settings in README.md say."""
+        url = environ.get("SIGNOFF_GATE_URL", "")
         return cls(
-            url=environ.get("SIGNOFF_GATE_URL", ""),
+            url=url,
             token=environ.get("SIGNOFF_GATE_TOKEN", ""),
             seconds=float(environ.get("SIGNOFF_GATE_SECONDS") or 30.0),
             in_flight=int(environ.get("SIGNOFF_GATE_IN_FLIGHT") or 8),
+            kept=Kept.at(environ.get("SIGNOFF_GATE_NAMES", ""), url),
         )
 
     @contextmanager
@@ -117,7 +137,10 @@ class Gate:
         except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("no answer from %s: %s: %s", self.url or "nowhere", type(error).__name__, error)
             where = self.url or "SIGNOFF_GATE_URL, which is not set on this MLflow server"
-            raise Denied(f"Signoff gave no answer, so nothing was changed. It can be asked for at {where}") from error
+            what = "Signoff gave no answer, so nothing was changed."
+            if isinstance(error, _Status):
+                what = error.sentence
+            raise Denied(f"{what} It can be asked for at {where}") from error
         raise Denied(f"{reason} See {where}")
 
     def report(self, intent: str, outcome: str, why: str = "") -> None:
@@ -138,23 +161,30 @@ class Gate:
 
     def protects(self, alias: str) -> bool:
         """Whether an alias is one that a policy names, or looks like one; any is, until the names are known."""
-        if time.monotonic() - self._read_at > NAMES_SECONDS:
-            self._read_names()
-        return self._aliases is None or skeleton(alias) in self._aliases
+        names = self._known()
+        return names is None or names.protects(alias)
 
     def chooses(self, key: str) -> bool:
         """Whether policies are chosen by a tag of registered models; by any, until the names are known."""
-        if time.monotonic() - self._read_at > NAMES_SECONDS:
+        names = self._known()
+        return names is None or names.chooses(key)
+
+    def _known(self) -> Names | None:
+        """The names as Signoff told them last, to this process or to an earlier one; None where nothing is known."""
+        if self._read_at is None or time.monotonic() - self._read_at > NAMES_SECONDS:
             self._read_names()
-        return self._model_tags is None or key in self._model_tags
+        return self._names
 
     def _read_names(self) -> None:
+        kept = self._kept.read() if self._kept else None
         try:
-            names = self._send("GET", "/names", None, seconds=CONNECT_SECONDS)
-            self._aliases = frozenset(skeleton(str(name)) for name in names["aliases"])
-            self._model_tags = frozenset(str(key) for key in names["model_tags"])
+            self._names = Names.told(self._send("GET", "/names", None, seconds=CONNECT_SECONDS))
         except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
             log.warning("the protected names cannot be read: %s", error)
+            self._names = self._names or kept
+        else:
+            if self._kept and self._names != kept:
+                self._kept.write(self._names)
         self._read_at = time.monotonic()  # also after a failure: the calls that come now must not all wait for it
 
     def _send(self, method: str, path: str, message: object, seconds: float | None = None) -> dict[str, Any]:
@@ -178,7 +208,7 @@ class Gate:
             raise
         answer.release_conn()
         if answer.status != 200:
-            raise ValueError(f"status {answer.status}: {text[:200]!r}")
+            raise _Status(answer.status, text)
         document = json.loads(text)
         if not isinstance(document, dict) or document.get("protocol") != PROTOCOL:
             raise ValueError("the answer is not of this protocol")

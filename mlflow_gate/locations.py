@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
-from mlflow.store.tracking.dbmodels.models import SqlLoggedModel, SqlRun
+from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.uri import append_to_uri_path
 
 from mlflow_gate.sources import Source, model_ids_in, named, place
@@ -26,11 +27,14 @@ OVERLAP_SECONDS = 10 * 60.0
 MAX_STEPS = 8
 """How many versions may name one another as their source before we stop following."""
 MAX_IN = 500
+_MODELS = SqlAlchemyStore.MODELS_FOLDER_NAME
+"""Where the logged models of an experiment are, below its artifacts."""
 
 _REGISTERED = sa.select(
     SqlModelVersion.workspace,
     SqlModelVersion.name,
     SqlModelVersion.version,
+    SqlModelVersion.creation_time,
     SqlModelVersion.storage_location,
     SqlModelVersion.source,
     SqlModelVersion.run_id,
@@ -45,16 +49,32 @@ _LOGGED = sa.select(
     SqlLoggedModel.model_id, SqlLoggedModel.name, SqlLoggedModel.source_run_id, SqlLoggedModel.artifact_location
 )
 _THOSE_LOGGED = _LOGGED.where(SqlLoggedModel.model_id.in_(sa.bindparam("ids", expanding=True)))
-_LOGGED_BY_RUNS = _LOGGED.where(SqlLoggedModel.source_run_id.is_not(None))
+_EXPERIMENTS = sa.select(SqlExperiment.experiment_id, SqlExperiment.artifact_location)
+_LOGGED_IN = _LOGGED.where(
+    SqlLoggedModel.experiment_id.in_(sa.bindparam("ids", expanding=True)), SqlLoggedModel.source_run_id.is_not(None)
+)
 
 
 @dataclass(frozen=True, order=True)
 class Holder:
-    """A registered version."""
+    """A registered version; ``created`` in epoch milliseconds, as another one may have its name and number later."""
 
     workspace: str
     name: str
     version: int
+    created: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concerned:
+    """Versions whose files are at a place, and all others for which what lies there would be evidence.
+
+    That is whatever lies in a run that a version names, and in any logged model of such a run: registered, it would be
+    judged by the metrics of that run.
+    """
+
+    files: list[Holder]
+    evidence: list[Holder]
 
 
 class _Known:
@@ -62,6 +82,7 @@ class _Known:
 
     def __init__(self) -> None:
         self.at: defaultdict[str, set[Holder]] = defaultdict(set)
+        self.run_at: defaultdict[str, set[Holder]] = defaultdict(set)
         self.runs: defaultdict[str, set[Holder]] = defaultdict(set)
         self.logged: defaultdict[str, set[Holder]] = defaultdict(set)
         self.named: defaultdict[tuple[str, str], set[Holder]] = defaultdict(set)
@@ -79,25 +100,24 @@ class _Known:
 
     def add(self, holder: Holder, source: Source) -> None:
         """That a version names this."""
-        if source.run_id is not None:
-            self.runs[source.run_id].add(holder)
-            if source.model_name is not None:
-                self.named[source.run_id, source.model_name].add(holder)
+        if source.run_id is not None and source.model_name is not None:
+            self.named[source.run_id, source.model_name].add(holder)
         if source.model_id is not None:
             self.logged[source.model_id].add(holder)
 
-    def matching(self, where: str, *, deleted: bool) -> Iterator[Holder]:
-        """Versions with files at or above a place, and below it when that is deleted."""
-        parts = where
-        while True:
-            yield from self.at.get(parts, ())
-            if "/" not in parts.rstrip("/"):
-                break
-            parts = parts.rstrip("/").rpartition("/")[0]
-        if deleted:
-            for at, holders in self.at.items():
-                if _lies_below(at, where):
-                    yield from holders
+
+def _matching(places: Mapping[str, set[Holder]], where: str, *, deleted: bool) -> Iterator[Holder]:
+    """Versions with one of ``places`` at or above ``where``, and below it when that is deleted."""
+    parts = where
+    while True:
+        yield from places.get(parts, ())
+        if "/" not in parts.rstrip("/"):
+            break
+        parts = parts.rstrip("/").rpartition("/")[0]
+    if deleted:
+        for at, holders in places.items():
+            if _lies_below(at, where):
+                yield from holders
 
 
 class Locations:
@@ -109,40 +129,50 @@ class Locations:
         self._lock = threading.Lock()
         self._known = _Known()
 
-    def concerned(self, store: Any, where: str, *, deleted: bool) -> list[Holder]:
-        """Versions whose files ``where`` is one of or lies above; what lies above matters when it is deleted."""
-        return self._looked_up(store, lambda known: self._at(known, where, deleted=deleted))
+    def concerned(self, store: Any, where: str, *, deleted: bool) -> Concerned:
+        """Versions that a place concerns, which is theirs or lies below; or above, when that is deleted."""
+        files, evidence = self._looked_up(store, lambda known: self._at(known, where, deleted=deleted))
+        return Concerned(files=sorted(files), evidence=sorted(evidence - files))
 
     def naming(self, store: Any, *, runs: Iterable[str] = (), logged: Iterable[str] = ()) -> list[Holder]:
         """Versions that name one of these runs, or one of these logged models."""
         runs, logged = list(runs), list(logged)
-        return self._looked_up(store, lambda known: self._naming(known, runs, logged))
-
-    def loading(self, store: Any, run_id: str, name: str) -> list[Holder]:
-        """Versions that would load a new logged model of this name under this run."""
-        return self._looked_up(store, lambda known: set(known.named.get((run_id, name), ())))
-
-    def _looked_up(self, store: Any, look: Callable[[_Known], set[Holder]]) -> list[Holder]:
-        found = look(self._current(store))
-        if found and not self._still_there(store, found):
-            with self._lock:
-                self._known = _Known()  # renamed or deleted since it was read
-            found = look(self._current(store))
+        (found,) = self._looked_up(store, lambda known: (self._naming(known, runs, logged),))
         return sorted(found)
 
-    def _at(self, known: _Known, where: str, *, deleted: bool) -> set[Holder]:
-        with self._lock:
-            found = set(known.matching(where, deleted=deleted))
-        if not known.named:
-            return found
-        ids = model_ids_in(where)
-        rows = self._read_tracking(_LOGGED_BY_RUNS) if deleted else self._read_tracking(_THOSE_LOGGED, ids)
-        for row in rows:
-            if holders := known.named.get((row.source_run_id, row.name)):
-                at = place(row.artifact_location, self._destination)
-                if at == where or _lies_below(where, at) or (deleted and _lies_below(at, where)):
-                    found |= holders
+    def _looked_up(self, store: Any, look: Callable[[_Known], tuple[set[Holder], ...]]) -> tuple[set[Holder], ...]:
+        found = look(self._current(store))
+        if any(found) and not self._still_there(store, set().union(*found)):
+            with self._lock:
+                self._known = _Known()  # renamed or deleted since it was read, whatever has its name now
+            found = look(self._current(store))
         return found
+
+    def _at(self, known: _Known, where: str, *, deleted: bool) -> tuple[set[Holder], set[Holder]]:
+        """Versions whose files are there, and versions whose run is."""
+        with self._lock:
+            files = set(_matching(known.at, where, deleted=deleted))
+            evidence = set(_matching(known.run_at, where, deleted=deleted))
+        for row in self._logged_at(where, deleted=deleted) if known.runs else ():
+            files |= known.named.get((row.source_run_id, row.name), set())
+            evidence |= known.runs.get(row.source_run_id, set())
+        return files, evidence
+
+    def _logged_at(self, where: str, *, deleted: bool) -> Iterator[Any]:
+        """The logged models that a place belongs to, and all that go with it when it is deleted."""
+        rows = self._read_tracking(_THOSE_LOGGED, model_ids_in(where))
+        if deleted:
+            folders = {
+                row.experiment_id: f"{place(row.artifact_location, self._destination)}/{_MODELS}"
+                for row in self._read_tracking(_EXPERIMENTS)
+                if row.artifact_location
+            }
+            above = [id_ for id_, at in folders.items() if at == where or _lies_below(at, where)]
+            rows += self._read_tracking(_LOGGED_IN, above)
+        for row in rows:
+            at = place(row.artifact_location, self._destination)
+            if at == where or _lies_below(where, at) or (deleted and _lies_below(at, where)):
+                yield row
 
     def _naming(self, known: _Known, runs: list[str], logged: list[str]) -> set[Holder]:
         found: set[Holder] = set()
@@ -159,13 +189,14 @@ class Locations:
             with store.ManagedSessionMaker() as session:
                 rows = set(session.execute(_REGISTERED, {"since": known.since()}).all())
             new = rows - known.read_last
-            found = self._resolved(store, new) if new else []
+            found, of_runs = self._resolved(store, new) if new else ([], [])
             with self._lock:
                 if known is not self._known:
                     continue  # forgotten meanwhile: what came before has to be read again
-                for row in new:
-                    if row.run_id:
-                        known.runs[row.run_id].add(_holder(row))
+                for holder, run_id, uri in of_runs:
+                    known.runs[run_id].add(holder)
+                    for at in self._placed(uri):
+                        known.run_at[at].add(holder)
                 for holder, source, uri in found:
                     known.add(holder, source)
                     for at in self._placed(uri):
@@ -176,26 +207,40 @@ class Locations:
                 known.read_at = begun
                 return known
 
-    def _resolved(self, store: Any, rows: Iterable[Any]) -> list[tuple[Holder, Source, str]]:
-        """What each version names, and the URI where its files are then, if there is one."""
+    def _resolved(
+        self, store: Any, rows: Iterable[Any]
+    ) -> tuple[list[tuple[Holder, Source, str]], list[tuple[Holder, str, str]]]:
+        """What each version names, and which runs its evidence is of; each with the URI of its files, if there is one.
+
+        The run of a version is that of its source, that it was registered with, and that of its logged model.
+        """
         found = [(_holder(row), source) for row in rows for source in self._sources(store, row)]
+        ids = {source: self._model_ids(source) for _, source in found}
+        every = sorted({model_id for some in ids.values() for model_id in some})
+        logged = {row.model_id: row for row in self._read_tracking(_THOSE_LOGGED, every)}
+        of_runs = {(_holder(row), row.run_id) for row in rows}
+        for holder, source in found:
+            of_runs.add((holder, source.run_id))
+            of_runs |= {(holder, logged[one].source_run_id) for one in ids[source] if one in logged}
         runs = {
             row.run_uuid: row.artifact_uri
-            for row in self._read_tracking(_RUNS, sorted({source.run_id for _, source in found if source.run_id}))
-        }
-        logged = {
-            row.model_id: row.artifact_location
-            for row in self._read_tracking(
-                _THOSE_LOGGED, sorted({source.model_id for _, source in found if source.model_id})
-            )
+            for row in self._read_tracking(_RUNS, sorted({run_id for _, run_id in of_runs if run_id}))
         }
         uris = []
         for holder, source in found:
-            uri = source.uri or logged.get(source.model_id or "") or ""
-            if root := runs.get(source.run_id or ""):
+            uri = source.uri
+            if source.model_id in logged:
+                uri = logged[source.model_id].artifact_location
+            elif root := runs.get(source.run_id or ""):
                 uri = _joined(root, source.path)
             uris.append((holder, source, uri))
-        return uris
+        return uris, [(holder, run_id, runs.get(run_id, "")) for holder, run_id in of_runs if run_id]
+
+    def _model_ids(self, source: Source) -> list[str]:
+        """The logged models whose files a source says, by id or by where they are."""
+        if source.model_id is not None:
+            return [source.model_id]
+        return [model_id for at in self._placed(source.uri) for model_id in model_ids_in(at)]
 
     def _sources(self, store: Any, row: Any) -> Iterator[Source]:
         """What MLflow loads a version from, and what its source says besides."""
@@ -219,7 +264,7 @@ class Locations:
             except ValueError:
                 return  # no URI and no path: nothing can be there
 
-    def _read_tracking(self, query: Any, ids: list[str] | None = None) -> list[Any]:
+    def _read_tracking(self, query: Any, ids: list[Any] | None = None) -> list[Any]:
         if ids is not None and not ids:
             return []
         with self._tracking().ManagedSessionMaker() as session:
@@ -232,7 +277,9 @@ class Locations:
         with store.ManagedSessionMaker() as session:
             return all(
                 session.query(SqlModelVersion.version)
-                .filter_by(workspace=holder.workspace, name=holder.name, version=holder.version)
+                .filter_by(
+                    workspace=holder.workspace, name=holder.name, version=holder.version, creation_time=holder.created
+                )
                 .filter(SqlModelVersion.current_stage != STAGE_DELETED_INTERNAL)
                 .first()
                 for holder in holders
@@ -240,7 +287,7 @@ class Locations:
 
 
 def _holder(row: Any) -> Holder:
-    return Holder(row.workspace, row.name, row.version)
+    return Holder(row.workspace, row.name, row.version, row.creation_time)
 
 
 def _joined(root: str, path: str | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -162,6 +162,21 @@ class Evidence:
             return "its run is deleted in MLflow" if self.run.deleted else ""
         return "its run no longer exists" if self.version.run_id or not self.logged_model else ""
 
+    @property
+    def registered(self) -> bool:
+        """Whether MLflow finished registering it, and its logged model was finished too."""
+        return self.version.ready and (self.logged_model is None or self.logged_model.ready)
+
+    def measured_at(self, metrics: Iterable[str]) -> datetime | None:
+        """How old its evidence is: when its run ended, or one of these metrics was logged, whichever is earlier.
+
+        None where the run does not say that it ended.
+        """
+        if self.run is None or self.run.ended_at is None:
+            return None
+        logged = (self.metrics[name].at for name in metrics if name in self.metrics)
+        return min([self.run.ended_at, *(at for at in logged if at)])
+
     def preferring(self, source: MetricSource | None) -> Evidence:
         """The same, read as a policy with this ``metric_source`` reads it."""
         return self if source is self.preferred else replace(self, preferred=source)
@@ -214,12 +229,14 @@ class Evidence:
 
     def measured_on(self, metrics: Iterable[str], source: MetricSource | None) -> tuple[Dataset, ...]:
         """The data sets that these metrics were measured on; else those its run logged to be evaluated on."""
-        found = (self.measured[name] for name in metrics if name in self.measured)
+        found = [self.measured[name] for name in metrics if name in self.measured]
         by_metric = {dataset for measured in found for dataset in measured.datasets(source)}
         if by_metric:
             return tuple(sorted(by_metric, key=lambda dataset: (dataset.name, dataset.digest)))
         if self.released:
             return self.released.datasets
+        if any(metric.dataset_digest for measured in found for metric in measured.values):
+            return ()  # of another value it is known on what it was measured, and of the one that counts it is not
         logged = self.run.datasets if self.run else ()
         return tuple(d for d in logged if d.context.lower() in {"eval", "evaluation", "test", "validation", "holdout"})
 
@@ -238,13 +255,13 @@ class Evidence:
 
 _CHANGED = {
     "version": "the version is another one",
-    "registered": "MLflow finished registering it, or began anew",
+    "registered": "MLflow finished registering or logging it, or began anew",
     "files": "the model's files changed",
     "place": "the place of its files changed",
     "unreadable": "its files became readable, or no longer are",
     "signature": "its signature changed",
     "run": "its run was deleted or restored",
-    "run_end": "the end of its run changed",
+    "run_end": "the time of its evidence changed",
     "metric": "the metric {} or its data set changed",
     "datasets": "the data sets of its run changed",
     "tag": "the tag {} changed",
@@ -479,6 +496,10 @@ class Finding:
         """Whether it keeps the version out of Production."""
         return self.open and self.severity is Severity.BLOCKING
 
+    def overruled_by(self, people: Set[str]) -> bool:
+        """Whether one of them, by username, resolved what blocks and somebody else had raised."""
+        return self.severity is Severity.BLOCKING and self.resolved_by in people and self.raised_by not in people
+
     def overdue(self, now: datetime) -> bool:
         """Whether it is open and its day is over."""
         return self.open and self.due is not None and self.due < now.date()
@@ -547,6 +568,26 @@ def ahead(moment: datetime, now: datetime) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reigning:
+    """Which version is the champion: as MLflow showed it when it was read, and by our own record.
+
+    ``alias`` and ``stage`` are those of the champion under the policy. A version is told as its number and what tells
+    it from a later one of that number; None is no version. ``known``: the record says something of the model.
+    """
+
+    alias: str
+    stage: str
+    shown: tuple[int, str] | None
+    recorded: tuple[int, str] | None = None
+    known: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether MLflow shows the champion that the record prescribes."""
+        return not self.known or self.shown == self.recorded
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """All the gate judges from, read from MLflow and the ledger at the moment of judging."""
 
@@ -571,6 +612,8 @@ class Facts:
     """Of exactly this version, newest first; whether one counts is for the gate to say."""
     assigned: Assignment | None = None
     """Which policy was assigned to the model; None where none was yet, and its tags and name choose."""
+    reigning: Reigning | None = None
+    """Who is the champion, here and by the record; None in a list, which decides nothing."""
     rollback_of: str | None = None
     """Manifest digest of the earlier confirmed promotion that a rollback returns to; None when not a rollback."""
     bindings: dict[str, Binding] = field(init=False, default_factory=dict, compare=False, repr=False)

@@ -19,9 +19,12 @@ from services.accounts import people
 from services.champions import Records
 from services.domain import ArtifactEntry, ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import FilesUnreadable, InvalidSettings, NotFound, SignoffError, StoreUnavailable
-from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Known, Severity, Submission
+from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Known, Reigning, Severity, Submission
 from services.policy import Policy
+from services.reconciliation import prescription
+from services.reconciliation.drift import SeenVersion
 from services.record.ledger import Kind
+from services.registry import version_of
 from services.signoff import Signoff
 from services.snapshot import champion_of
 from services.tables import decisions, emergencies, events, findings, promotions, submissions
@@ -54,16 +57,18 @@ def fresh(
     if model.is_prompt:
         raise NotFound(f"{ref.name} is a prompt in MLflow, and no model.")
     policy = assignments.judging(signoff, model)
-    candidate = signoff.reader.without_files(ref).preferring(policy.metric_source)
-    champion = _champion(policy, model, signoff.registry.versions(ref.name))
+    version = version_of(signoff.registry, model, ref)
+    candidate = signoff.reader.without_files(version).preferring(policy.metric_source)
+    champion = _champion_now(signoff, policy, model)
     seen = Facts(
         model=model,
         now=signoff.now(),
         candidate=candidate,
-        champion=signoff.reader.without_files(champion.ref).preferring(policy.metric_source)
+        champion=signoff.reader.without_files(champion).preferring(policy.metric_source)
         if champion and champion.ref != ref
         else None,
         bars={},
+        reigning=_reigning(policy, champion),
         rollback_of="" if rollback else None,
     )
     with signoff.database.reading() as connection:
@@ -102,6 +107,7 @@ def again(signoff: Signoff, connection: Connection, seen: Facts, records: Record
         findings=_findings(connection, bars.same(known, findings)),
         elsewhere=bars.elsewhere(connection, known),
         validations=validations_of(connection, version),
+        reigning=_by_the_record(connection, version.ref.name, seen.reigning),
         rollback_of=None if seen.rollback_of is None else released_digest(connection, version, to_return_to=True),
     )
 
@@ -154,6 +160,7 @@ def remembered(
         if champion and champion.ref != ref
         else None,
         bars={},
+        reigning=_reigning(policy, champion) if records is None else None,
     )
     with signoff.database.reading() as connection:
         return policy, again(signoff, connection, seen, records)
@@ -194,19 +201,42 @@ def _asked(policy: Policy, files: Iterable[ArtifactEntry]) -> list[ArtifactEntry
     return [file for file in files if any(fnmatchcase(file.path, pattern) for pattern in patterns)][:MAX_ARTIFACTS]
 
 
+def _reigning(policy: Policy, champion: ModelVersion | None) -> Reigning:
+    """What MLflow shows."""
+    target = policy.rules.champion
+    shown = (champion.ref.version, SeenVersion.of(champion).id) if champion else None
+    return Reigning(alias=target.alias, stage=target.stage, shown=shown)
+
+
+def _by_the_record(connection: Connection, name: str, found: Reigning | None) -> Reigning | None:
+    if found is None:
+        return None
+    known, recorded = prescription.champion(connection, name, alias=found.alias, stage=found.stage)
+    return replace(found, known=known, recorded=recorded)
+
+
 def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
     target = policy.rules.champion
     return champion_of(model, versions, alias=target.alias, stage=target.stage)
+
+
+def _champion_now(signoff: Signoff, policy: Policy, model: RegisteredModel) -> ModelVersion | None:
+    """The champion of a model just read; of its versions nothing is read but that which the alias points at."""
+    versions = model.latest
+    if number := model.aliases.get(policy.rules.champion.alias):
+        with suppress(NotFound):  # deleted meanwhile: then the stage says who is
+            versions += (version_of(signoff.registry, model, VersionRef(name=model.name, version=number)),)
+    return _champion(policy, model, versions)
 
 
 def champion(signoff: Signoff, name: str) -> tuple[Policy, Evidence | None]:
     """The champion of a model as MLflow and the record have it now, without its files; raises as `fresh`."""
     model = signoff.registry.model(name)
     policy = assignments.judging(signoff, model)
-    found = _champion(policy, model, signoff.registry.versions(name))
+    found = _champion_now(signoff, policy, model)
     if found is None:
         return policy, None
-    evidence = signoff.reader.without_files(found.ref).preferring(policy.metric_source)
+    evidence = signoff.reader.without_files(found).preferring(policy.metric_source)
     with signoff.database.reading() as connection:
         return policy, champions.recorded(connection, [found]).of(evidence)
 

@@ -9,7 +9,7 @@ from services.checks.emergency import emergency as emergency_checks
 from services.checks.emergency import waived
 from services.checks.evidence import evidence
 from services.checks.place import place
-from services.checks.release import promoter, released_before, timing
+from services.checks.release import promoter, released_before, settled, timing
 from services.checks.signing import signed
 from services.checks.validation import validation
 from services.domain import Action, Actor
@@ -38,7 +38,7 @@ _CERTAIN = frozenset({"findings", "freeze", "promoter", "break_glass", "asked_by
 Not among them: that it was not submitted. Then the refusal tells all that is missing, so that it can be seen to.
 """
 _WITHOUT_FILES = _CERTAIN | {
-    *("submitted", "staging_time", "signed"),
+    *("submitted", "settled", "staging_time", "signed"),
     *("metric", "champion", "same_dataset", "tag", "evidence_age"),
 }
 """Families of checks that no file of the version is needed for."""
@@ -82,12 +82,14 @@ def _evaluate(
     emergency: Waiver | None,
 ) -> Verdict:
     """What one policy asks, whether it judges alone or beside another."""
+    people = (actor, *((emergency.asked_by, emergency.confirmed_by) if emergency else ()))
+    acting = frozenset(person.username for person in people if person)
     if emergency is not None:
         usual = (
             *evidence(policy, facts),
             *place(policy, facts),
             *validation(policy, facts),
-            *findings(facts),
+            *findings(facts, acting),
             *_usual(policy, facts),
         )
         return Verdict(checks=(*waived(Verdict(checks=usual)).checks, *emergency_checks(policy, facts, emergency)))
@@ -98,7 +100,7 @@ def _evaluate(
             *evidence(policy, facts),
             *place(policy, facts),
             *validation(policy, facts),
-            *findings(facts),
+            *findings(facts, acting),
             *([released_before(facts)] if rollback else _usual(policy, facts)),
             *([promoter(policy, actor)] if actor else []),
             *(
@@ -113,6 +115,7 @@ def _evaluate(
 def _usual(policy: Policy, facts: Facts) -> Iterator[Check]:
     """What is asked of every release but a rollback: a way back must be open on every day."""
     yield from elsewhere(facts)
+    yield from settled(facts)
     yield from timing(policy, facts)
     yield from approvals(policy, facts)
 

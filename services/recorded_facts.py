@@ -55,17 +55,18 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
     """The part of an event's details that only judging again needs, as plain JSON."""
     candidate, run, manifest = seen.candidate, seen.candidate.run, seen.candidate.manifest
     submission, champion = seen.submission, seen.champion
+    measured_at = candidate.measured_at(rule.name for one in policy.each for rule in one.rules.metrics)
     return {
         "judged_at": seen.now.isoformat(),
         **({"metric_source": candidate.preferred.value} if candidate.preferred else {}),
-        "ready": candidate.version.ready,
+        "ready": candidate.registered,
         "has_run": run is not None,
         "run_deleted": run is not None and run.deleted,
         "missing_files": list(manifest.missing[:MAX_PATHS]) if manifest else [],
         **({"files_outside": list(manifest.outside[:MAX_PATHS])} if manifest and manifest.outside else {}),
         "has_logged_model": candidate.logged_model is not None,
         **({"unreadable": candidate.unreadable} if candidate.unreadable else {}),
-        "evidence_end": run.ended_at.isoformat() if run and run.ended_at else None,
+        "evidence_end": measured_at.isoformat() if measured_at else None,
         "signature": manifest is not None and manifest.signature is not None,
         "input_example": manifest is not None and manifest.has_input_example,
         "files": _paths([file.path for file in manifest.files] if manifest else [], policy),

@@ -81,6 +81,7 @@ def _supervise(settings: Settings) -> int:
             **{name: value for name, value in environment.items() if not name.startswith(OURS)},
             "PYTHONPATH": python_path(settings.home / "hook"),
             "SIGNOFF_GATE_URL": address(settings),
+            "SIGNOFF_GATE_NAMES": str(settings.home / "gate-names.json"),
         }
         processes.add_process("mlflow", _mlflow_server(settings), env=theirs)
     processes.add_process("dashboard", _command("-m", "stack.dashboard"), env=environment)

@@ -19,6 +19,7 @@ from services.evidence import (
     Facts,
     Finding,
     Manifest,
+    Reigning,
     Severity,
     Statement,
     Waiver,
@@ -67,6 +68,7 @@ TITLES = {
     "changes": "Agreement: `changes`",
     "findings": "Agreement: `findings`",
     "elsewhere": "Agreement: `elsewhere`",
+    "settled": "What it is compared with: `settled`",
     "approvals": "Agreement: `approvals`",
     "freeze": "Time: `freeze`",
     "staging_time": "Time: `staging_time`",
@@ -295,6 +297,9 @@ def _of_agreement() -> Iterator[Verdict]:
     )
     for said in (rejected, replace(rejected, decision="changes_requested")):
         yield evaluate(plain, replace(seen, elsewhere=(said,)))
+    for shown in ((2, "2:s"), (1, "9:s"), None):
+        reigning = Reigning(alias="champion", stage="Production", shown=shown, recorded=(1, "1:s"), known=True)
+        yield evaluate(plain, replace(seen, reigning=reigning))
 
 
 def _findings(candidate: Evidence) -> Iterator[tuple[Finding, ...]]:
@@ -330,7 +335,7 @@ def _of_time() -> Iterator[Verdict]:
 
 def _of_validations() -> Iterator[Verdict]:
     def judged(seen: Facts, *found: Validation, rule: str = ", metric: roc_auc") -> Verdict:
-        wanted = f"validation: {{holdout: '{HOLDOUT}', confidence: 0.95{rule}}}\n"
+        wanted = f"validation: {{holdout: '{HOLDOUT}', target: y, confidence: 0.95{rule}}}\n"
         return evaluate(policy(more=wanted), replace(seen, validations=found))
 
     seen = facts(evidence(0.95), promoted(champion()))
@@ -419,7 +424,7 @@ def _other(binding: Binding) -> Binding:
 
 
 def _of_emergencies() -> Iterator[Verdict]:
-    asked = DEMANDING.replace("input_example: true", f"validation: {{holdout: '{HOLDOUT}'}}")
+    asked = DEMANDING.replace("input_example: true", f"validation: {{holdout: '{HOLDOUT}', target: y}}")
     rules = policy(more=f"{asked}break_glass: true\n")
     seen = agreed(rules, facts(evidence(0.5), promoted(champion(0.99))), "reviewer", decision="changes_requested")
     waiver = Waiver(asked_by=HOLDER, confirmed_by=MANAGER, binding=bound(rules, seen))

@@ -50,6 +50,7 @@ def mlflow_server(
         "SIGNOFF_GATE_URL": gate,
         "SIGNOFF_GATE_TOKEN": TOKEN,
         "SIGNOFF_GATE_SECONDS": str(PATIENCE),
+        "SIGNOFF_GATE_NAMES": str(folder / "names.json"),
         **environ,
     }
     with (folder / "server.log").open("a") as log:

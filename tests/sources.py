@@ -36,6 +36,8 @@ METRIC, VALUE = "val_auc", 0.95
 """What every run, or the logged model that none made, says."""
 SERVER = "mlflow.test:5000"
 """Where the MLflow in memory is."""
+LOCAL = "/shared"
+"""Its folder that Signoff reaches too."""
 
 
 class World(Protocol):
@@ -84,11 +86,13 @@ Way = Callable[[World], Case]
 Change = Callable[[World, Case], object]
 
 
-def of_model(source: str, *, below: str = "", trained: bool = True, copies: int = 0, old: bool = False) -> Way:
+def of_model(
+    source: str, *, below: str = "", trained: bool = True, local: bool = False, copies: int = 0, old: bool = False
+) -> Way:
     """Its files are a logged model. ``source`` may name ``{model}``, ``{run}``, ``{folder}``, ``{path}``."""
 
     def make(world: World) -> Case:
-        experiment = world.new_experiment()
+        experiment = world.new_experiment(local=local)
         run = world.new_run(experiment) if trained else None
         model = world.new_model(experiment, run)
         _fill(world, world.location(model))
@@ -154,13 +158,27 @@ WAYS: Mapping[str, Way] = {
 ON_DISK: Mapping[str, Way] = {
     "a path, of a run": of_run("{path}", local=True),
     "file:///…, of a run": of_run("file://{path}", local=True),
+    "runs:/RUN/model, a logged model on disk": of_model("runs:/{run}/model", local=True),
 }
 """Where a folder that the MLflow server shares with Signoff has the artifacts of an experiment."""
+ANOTHER_SPELLING = frozenset(
+    {
+        "file:///…, of a run",
+        "RUNS:///RUN/model/?x=y, a logged model",
+        "runs:/RUN/model/inner, in a logged model",
+        "runs:/RUN/model/inner, a folder",
+        "mlflow-artifacts:///…, in a logged model",
+        "mlflow-artifacts:/…, all of a run",
+        "a copy of models:/m-…",
+        "a copy of runs:, a logged model",
+    }
+)
+"""Those that resolve as another one does, or to a folder inside: on a server in ``make soak`` only."""
 OF_OLD: Mapping[str, Way] = {
     "mlflow-artifacts://host/…, a folder of a run": of_run("mlflow-artifacts://{server}{path}"),
     "mlflow-artifacts://host/…, a logged model": of_model("mlflow-artifacts://{server}{path}"),
     "http://host/…, a folder of a run": of_run("http://{server}/api/2.0/mlflow-artifacts/artifacts{path}"),
-    "a copy that is followed whenever it is read": of_model("runs:/{run}/model", copies=2, old=True),
+    "a copy that is followed whenever it is read": of_model("models:/{model}", copies=2, old=True),
 }
 """What the MLflow of today does not make any more, and registries have from before."""
 
@@ -196,11 +214,11 @@ def _replaced(world: World, case: Case) -> None:
 CHANGES: Mapping[str, Change] = {
     "a file is another one": lambda world, case: world.write(_first(world, case), b"flavors: {mine: {}}\n"),
     "its MLmodel makes no sense": lambda world, case: world.write(f"{case.folder}/MLmodel", b"mine"),
+    "a newer logged model of that name": lambda world, case: _newer(world, case, True),
+    "a newer logged model of that name, empty": lambda world, case: _newer(world, case, False),
     "a file is added": lambda world, case: world.write(f"{case.folder}/code/mine.py", b"flavors: {mine: {}}\n"),
     "a file is gone": lambda world, case: world.remove(_first(world, case)),
     "all files are gone": _empty,
-    "a newer logged model of that name": lambda world, case: _newer(world, case, True),
-    "a newer logged model of that name, empty": lambda world, case: _newer(world, case, False),
     "a file of that name in the folder of the run": lambda world, case: _beside(world, case, "model/MLmodel"),
     "the run is deleted": lambda world, case: case.run and world.lose_run(case.run),
     "the run is restored": lambda world, case: case.run and world.restore_run(case.run),
@@ -243,8 +261,7 @@ class Memory(FakeRegistry):
         return self._adapter.listing(ref)
 
     def new_experiment(self, *, local: bool = False) -> str:
-        assert not local, "the adapter looks for a path on the real disk"
-        return uuid4().hex[:8]
+        return f"{LOCAL if local else 'mlflow-artifacts:'}/{uuid4().hex[:8]}"
 
     def new_run(self, experiment: str) -> str:
         run, now = uuid4().hex, self._tick()
@@ -258,18 +275,18 @@ class Memory(FakeRegistry):
             status="FINISHED",
             metrics={METRIC: Metric(name=METRIC, value=VALUE)},
         )
-        self._own(run, experiment, f"{experiment}/{run}/artifacts")
+        self._own(run, experiment, f"{run}/artifacts")
         return run
 
     def new_model(self, experiment: str, run: str | None, name: str = "model") -> str:
         model = f"m-{uuid4().hex}"
         said = () if run else (Metric(name=METRIC, value=VALUE, source=MetricSource.LOGGED_MODEL),)
         self._logged_models[model] = LoggedModelFacts(model_id=model, run_id=run, metrics=said)
-        self._own(model, experiment, f"{experiment}/models/{model}/artifacts", name, run)
+        self._own(model, experiment, f"models/{model}/artifacts", name, run)
         return model
 
     def _own(self, owner: str, experiment: str, path: str, name: str = "", run: str | None = None) -> None:
-        location = f"mlflow-artifacts:/{path}"
+        location = f"{experiment}/{path}"
         self.owners[owner] = SimpleNamespace(experiment=experiment, location=location, name=name, run=run)
 
     def location(self, owner: str) -> str:
@@ -333,9 +350,12 @@ class Memory(FakeRegistry):
         if run and self._runs[run].deleted:
             return {}
         found: dict[str, bytes] = {}
-        for owner, uri in self._read_from(ref):
-            found |= {f"{owner}: {path}": content for path, content in self._below(uri).items()}
-            if owner.startswith("m-"):
+        for number, (owner, uri) in enumerate(self._read_from(ref)):
+            below = self._below(uri)
+            if not number and not below and not uri.startswith(LOCAL):
+                return {}  # MLflow downloads the empty folder of the run, and no logged model of that name
+            found |= {f"{owner}: {path}": content for path, content in below.items()}
+            if number:
                 found[owner] = b""  # it is read even where nothing is in it
         return found
 
@@ -404,7 +424,8 @@ class _Adapter(MlflowFiles):
         return self._memory.stored[ref]
 
     def _repository(self, uri: str, what: str) -> str:
-        stores.require_readable(uri, what)
+        if stores.scheme_of(uri) not in {"", "file"}:  # a path would be looked for on the real disk
+            stores.require_readable(uri, what)
         return uri
 
     def _listed(self, repository: str, folder: str | None, what: str) -> list[FileInfo]:

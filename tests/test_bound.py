@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache, partial
@@ -13,22 +13,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.checks import view
 from services.checks.bound import ALWAYS, bound, questions
 from services.checks.view import OF_THE_MOMENT, Question, UndeclaredFact, View, answered
 from services.domain import (
-    Actor,
     ArtifactFile,
     Column,
     Dataset,
     LoggedModelFacts,
     Metric,
     MetricSource,
-    Role,
     Signature,
 )
-from services.evidence import Binding, Evidence, Facts, Statement
+from services.evidence import _CHANGED, Binding, Evidence, Facts, Statement, Waiver
 from services.gate import GateRefused, Verdict, evaluate
-from services.policy import PolicyBook
+from services.place import PlaceKind
+from services.policy import Policy, PolicyBook, Rules
 from services.signoff import Signoff
 from services.verbs import releases, reviews
 from services.verdict import Check
@@ -38,11 +38,25 @@ from tests.fakes import START, FakeRegistry
 from tests.ledgers import kinds
 from tests.test_gate import NOW, POLICY, champion, evidence, facts, promoted
 
+MORE = (
+    DEMANDING.split("min_hours", maxsplit=1)[0]
+    + f"validation: {{holdout: '{HOLDOUT}', target: y, metric: roc_auc}}\nguarded_files: required\n"
+)
 RULES = policy(
     threshold="    threshold: 0.9\n    min_absolute_change: 0\n    min_relative_change: 0\n",
-    more=DEMANDING.split("min_hours", maxsplit=1)[0] + f"validation: {{holdout: '{HOLDOUT}', metric: roc_auc}}\n",
+    more=MORE,
 )
 """A policy that asks everything that approvals are bound to."""
+ASKS_NOTHING: Mapping[str, str] = {
+    **dict.fromkeys(("name", "title", "risk", "priority", "applies_to"), "Which policy judges a model."),
+    **dict.fromkeys(("candidate", "champion"), "What a champion is called."),
+    "metric_source": "Whose value counts of a metric that is asked for elsewhere.",
+    **dict.fromkeys(
+        ("signing", "min_hours_in_staging", "freezes", "approvals_expire_after_days", "automation", "break_glass"),
+        "Asks for facts of the moment.",
+    ),
+}
+"""Keys of a policy that ask for no declared fact, and why."""
 
 
 @cache
@@ -51,6 +65,7 @@ def whole() -> Facts:
     mine = evidence(0.95, input_example=True, dataset=None, files={"MLmodel": b"", "weights": b"1"})
     mine = replace(mine, run_files=("docs/model_card.md",), run=replace(mine.run, datasets=(DATA,)))  # type: ignore[type-var]
     mine = replace(mine, version=replace(mine.version, tags={"owner": "cardiology"}))
+    mine = replace(mine, place=replace(mine.place, unguarded_because=""))  # type: ignore[type-var]
     theirs = replace(champion(0.92, dataset=None), version=replace(champion().version, created_at=START))
     theirs = replace(theirs, run=replace(theirs.run, datasets=(DATA,)))  # type: ignore[type-var]
     seen = facts(mine, theirs)
@@ -69,13 +84,17 @@ def _with(seen: Facts, side: str, change: Callable[[Evidence], Evidence]) -> Fac
     return replace(seen, **{side: change(getattr(seen, side))})
 
 
-def _files(side: str) -> Callable[[Facts], Facts]:
+def _files(side: str, *more: ArtifactFile, kept: int = 2) -> Callable[[Facts], Facts]:
     def change(found: Evidence) -> Evidence:
         assert found.manifest
-        more = ArtifactFile(path="new", size=1, sha256="0" * 64)
-        return replace(found, manifest=replace(found.manifest, files=(*found.manifest.files, more)))
+        return replace(found, manifest=replace(found.manifest, files=(*found.manifest.files[:kept], *more)))
 
     return lambda seen: _with(seen, side, change)
+
+
+NEW = ArtifactFile(path="new", size=1, sha256="0" * 64)
+OTHER = ArtifactFile(path="weights", size=1, sha256="0" * 64)
+"""As large as the one that it replaces."""
 
 
 def _signature(seen: Facts) -> Facts:
@@ -87,10 +106,11 @@ def _signature(seen: Facts) -> Facts:
     return _with(seen, "candidate", change)
 
 
-def _moved(seen: Facts) -> Facts:
-    place = seen.candidate.place
-    assert place
-    return _with(seen, "candidate", partial(replace, place=replace(place, uri="elsewhere")))
+def _moved(**changes: Any) -> Callable[[Facts], Facts]:
+    def change(found: Evidence) -> Evidence:
+        return replace(found, place=replace(found.place, **changes)) if found.place else found
+
+    return lambda seen: _with(seen, "candidate", change)
 
 
 def _described(seen: Facts) -> Facts:
@@ -106,11 +126,25 @@ WORD = Statement(
 )
 OTHER_DATA = Dataset(name="other", digest="bbbbbbbb", context="eval")
 CHANGES: Mapping[str, tuple[Callable[[Facts], Facts], ...]] = {
-    "version": (of_version("candidate", source="elsewhere"), of_version("candidate", model_id="m-other")),
+    "version": (
+        of_version("candidate", source="elsewhere"),
+        of_version("candidate", model_id="m-other"),
+        of_version("candidate", run_id="0" * 32),
+        of_version("candidate", created_at=NOW),
+    ),
     "registered": (of_version("candidate", ready=False),),
-    "files": (_files("candidate"),),
+    "files": (_files("candidate", NEW), _files("candidate", OTHER, kept=1), _files("candidate", kept=1)),
     "signature": (_signature,),
-    "place": (_moved,),
+    "place": (
+        _moved(uri="elsewhere"),
+        _moved(kind=PlaceKind.RUN),
+        _moved(id="m-other"),
+        _moved(path="inner"),
+        _moved(run_id="0" * 32),
+        _moved(others=("logged model m-2",)),
+        _moved(unguarded_because="nobody asks"),
+        lambda seen: _with(seen, "candidate", partial(replace, place=None)),
+    ),
     "unreadable": (lambda seen: _with(seen, "candidate", partial(replace, unreadable="There is no driver.")),),
     "run": (of_run("candidate", deleted=True),),
     "run_end": (of_run("candidate", ended_at=None), of_run("candidate", ended_at=NOW - timedelta(hours=1))),
@@ -124,7 +158,7 @@ CHANGES: Mapping[str, tuple[Callable[[Facts], Facts], ...]] = {
     ),
     "champion": (of_version("champion", source="elsewhere"), lambda seen: replace(seen, champion=None)),
     "champion_run": (of_run("champion", deleted=True),),
-    "champion_files": (_files("champion"),),
+    "champion_files": (_files("champion", NEW), _files("champion", kept=1)),
     "champion_metric:val_auc": tuple(metric(value, "champion") for value in (0.1, 0.99, math.nan)),
     "champion_datasets": (of_run("champion", datasets=(OTHER_DATA,)), of_run("champion", datasets=())),
     "champion_recorded": (lambda seen: _with(seen, "champion", promoted),),
@@ -139,7 +173,7 @@ CHANGES: Mapping[str, tuple[Callable[[Facts], Facts], ...]] = {
 """By the name of a declared fact, ways in which it can become another one."""
 OTHER_POLICY = policy(
     threshold="    threshold: 0.91\n    min_absolute_change: 0\n    min_relative_change: 0\n",
-    more=DEMANDING.split("min_hours", maxsplit=1)[0] + f"validation: {{holdout: '{HOLDOUT}', metric: roc_auc}}\n",
+    more=MORE,
 )
 
 
@@ -155,6 +189,19 @@ class TestEveryDeclaredFact:
     def test_is_changed_here_one_after_another(self) -> None:
         declared = {name for question in questions(RULES) for name in question.reads} - OF_THE_MOMENT.keys()
         assert CHANGES.keys() == declared | ALWAYS
+
+    def test_is_every_fact_that_a_check_can_read(self) -> None:
+        """A fact that `View` reads and no check asked for by `RULES` declares would be changed by no test."""
+        kinds_changed = {name.partition(":")[0] for name in CHANGES}
+        assert kinds_changed == view._READ.keys() - OF_THE_MOMENT.keys()
+        assert kinds_changed == _CHANGED.keys(), "and there are words for each"
+
+    @pytest.mark.parametrize("key", Rules.model_fields)
+    def test_is_asked_for_by_these_rules(self, key: str) -> None:
+        """A new key of a policy must ask its question here, or be listed as one that reads no declared fact."""
+        default = Rules.model_fields[key].get_default()
+        asked = bool(getattr(RULES.rules, key)) and getattr(RULES.rules, key) != default
+        assert asked or key in ASKS_NOTHING
 
     def test_passes_as_it_was_approved(self) -> None:
         verdict = judged(agreed(RULES, whole(), "reviewer"))
@@ -282,6 +329,31 @@ class TestEvidenceThatArrivesLater:
         assert registry.version(ref).stage == "Production"
 
 
+def nothing_there(seen: Facts) -> Facts:
+    bare = replace(seen.candidate, run=None, manifest=None, run_files=())
+    return replace(seen, candidate=bare, validations=(), champion=replace(bare, version=champion().version))
+
+
+STATES: Mapping[str, Callable[[Facts], Facts]] = {
+    "whole": lambda seen: seen,
+    "no champion": lambda seen: replace(seen, champion=None),
+    "rollback": lambda seen: replace(seen, rollback_of="0" * 64),
+    "nothing there": nothing_there,
+}
+
+
+class Noting(View):
+    """Notes which facts are read."""
+
+    def __init__(self, policy: Policy, facts: Facts, reads: Iterable[str]) -> None:
+        super().__init__(policy, facts, reads)
+        self.read: set[str] = set()
+
+    def fact(self, name: str) -> Any:
+        self.read.add(name)
+        return super().fact(name)
+
+
 class TestEveryCheck:
     def test_is_handed_only_what_it_declares(self) -> None:
         """Each declared fact is taken away in turn: none is declared for nothing by all, and none is read without."""
@@ -293,16 +365,9 @@ class TestEveryCheck:
                     view.fact(fact)
 
     @pytest.mark.parametrize("question", questions(RULES), ids=lambda question: question.id)
-    @pytest.mark.parametrize("state", ["whole", "no champion", "rollback", "nothing there"])
+    @pytest.mark.parametrize("state", STATES)
     def test_reads_no_more_than_it_declares_whatever_is_there(self, question: Question, state: str) -> None:
-        seen = whole()
-        if state == "no champion":
-            seen = replace(seen, champion=None)
-        if state == "rollback":
-            seen = replace(seen, rollback_of="0" * 64)
-        if state == "nothing there":
-            bare = replace(seen.candidate, run=None, manifest=None, run_files=())
-            seen = replace(seen, candidate=bare, validations=(), champion=replace(bare, version=champion().version))
+        seen = STATES[state](whole())
         assert [check.id for check in answered([question], RULES, seen)] == [question.id]
 
     def test_that_reads_what_it_does_not_declare_raises(self) -> None:
@@ -312,22 +377,32 @@ class TestEveryCheck:
         with pytest.raises(UndeclaredFact, match="tag:owner is read and not declared"):
             list(answered([Question(id="x", reads=frozenset({"files"}), answer=answer)], RULES, whole()))
 
-    def test_of_the_gate_is_bound_or_of_the_moment(self) -> None:
+    def test_reads_each_fact_that_it_declares(self) -> None:
+        """What is declared and never read would be named as changed for nothing; what is always bound costs no more."""
+        unread: dict[str, frozenset[str]] = {}
+        for question in questions(RULES):
+            read: set[str] = set()
+            for seen in STATES.values():
+                noting = Noting(RULES, seen(whole()), question.reads)
+                question.answer(noting)
+                read |= noting.read
+            unread[question.id] = question.reads - read - ALWAYS
+        assert not any(unread.values()), unread
+
+    @pytest.mark.parametrize("how", ["promotion", "rollback", "emergency"])
+    def test_of_the_gate_is_bound_or_of_the_moment(self, how: str) -> None:
         """A new check must declare what it reads, or be listed here as one about the moment."""
         moment = {
-            "findings",
-            "elsewhere",
-            "submitted",
-            "changes",
-            "approvals",
-            "promoter",
-            "signed",
-            "freeze",
-            "staging_time",
+            *("findings", "elsewhere", "submitted", "changes", "approvals", "promoter", "signed"),
+            *("freeze", "staging_time", "released_before"),
+            *("break_glass", "as_asked", "asked_by", "second_person"),
         }
         asked = {question.id for question in questions(RULES)}
-        actor = Actor(username="x", name="X", roles=frozenset({Role.RELEASE_MANAGER}))
-        for check in evaluate(RULES, agreed(RULES, whole(), "reviewer"), actor=actor).checks:
+        seen = agreed(RULES, whole(), "reviewer")
+        if how == "rollback":
+            seen = replace(seen, rollback_of="0" * 64)
+        waiver = Waiver(asked_by=MANAGER, binding=bound(RULES, seen)) if how == "emergency" else None
+        for check in evaluate(RULES, seen, actor=MANAGER, emergency=waiver).checks:
             assert check.id in asked or check.id.split(":")[0] in moment
 
     def test_facts_of_the_moment_have_a_reason_each(self) -> None:
@@ -345,7 +420,7 @@ class TestABinding:
     def test_is_worked_out_anew_for_other_facts(self) -> None:
         seen = whole()
         assert bound(RULES, seen) is bound(RULES, seen)
-        assert bound(RULES, _files("candidate")(seen)) != bound(RULES, seen)
+        assert bound(RULES, _files("candidate", NEW)(seen)) != bound(RULES, seen)
 
     def test_without_a_fact_that_is_bound_now_counts_as_changed(self) -> None:
         now = bound(RULES, whole())

@@ -216,6 +216,69 @@ class TestPages:
         assert sum("FROM events" in statement for statement in read) == 1
 
 
+class TestOneThatWasChangedPastSignoff:
+    """What is in Production by the record is what a candidate must be compared with, not what somebody put there."""
+
+    @pytest.fixture
+    def better(self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef) -> VersionRef:
+        """Version 3, approved, better than the weak version 2 and the champion; the registry was met before."""
+        registry.add_version("m", {"val_auc": 0.2})
+        reconciler.reconcile(signoff)
+        return approve(signoff, registry.add_version("m", {"val_auc": 0.97}))
+
+    def weak_one_put_there(self, registry: FakeRegistry, champion: VersionRef) -> None:
+        registry.set_stage(champion, "Archived")
+        registry.set_stage(VersionRef(name="m", version=2), "Production")
+        registry.set_alias(VersionRef(name="m", version=2), "champion")
+
+    def taken_away(self, registry: FakeRegistry, champion: VersionRef) -> None:
+        registry.set_stage(champion, "Archived")
+        registry.delete_alias("m", "champion")
+
+    @pytest.mark.parametrize(("change", "shown"), [("weak_one_put_there", "v2"), ("taken_away", "no version")])
+    @pytest.mark.parametrize("found", [False, True], ids=["unseen", "found"])
+    def test_refuses_every_promotion_until_it_is_settled(
+        self,
+        signoff: Signoff,
+        registry: FakeRegistry,
+        champion: VersionRef,
+        better: VersionRef,
+        change: str,
+        shown: str,
+        found: bool,
+    ) -> None:
+        getattr(self, change)(registry, champion)
+        if found:
+            signoff.snapshot.refresh()
+            assert reconciler.reconcile(signoff).events
+        before = stages(registry)
+        with pytest.raises(GateRefused, match=f"In MLflow {shown} is the champion of m, and by the record it is v1"):
+            releases.promote(signoff, better, by="release_manager", reason="Go.")
+        assert kinds(signoff)[-1] == "promotion:refused"
+        assert stages(registry) == before
+        signoff.snapshot.refresh()
+        assert "settled" in {check.id for check in dossier.open_dossier(signoff, better).verdict.failed}
+
+    def test_lets_the_way_back_open(self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef) -> None:
+        second = release(signoff, registry.add_version("m", {"val_auc": 0.97}))
+        reconciler.reconcile(signoff)
+        self.taken_away(registry, second)
+        releases.rollback(signoff, "m", version=1, by="release_manager", reason="Back.")
+        assert registry.version(champion).stage == "Production"
+
+    def test_is_what_counts_once_it_is_adopted(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef, better: VersionRef
+    ) -> None:
+        self.weak_one_put_there(registry, champion)
+        signoff.snapshot.refresh()
+        reconciler.reconcile(signoff)
+        for open_ in deviations.open_deviations(signoff, "m"):
+            reconciler.adopt(signoff, open_.id, by="release_manager", reason="We want that.")
+        reviews.approve(signoff, better, by="reviewer", comment="Against v2.")
+        releases.promote(signoff, better, by="release_manager", reason="Go.")
+        assert registry.version(better).stage == "Production"
+
+
 class TestOrdinaryTraining:
     def test_that_goes_on_after_the_model_was_logged_is_no_deviation(
         self, signoff: Signoff, registry: FakeRegistry

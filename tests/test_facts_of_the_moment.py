@@ -20,6 +20,7 @@ from services.errors import NotAllowed, Refused
 from services.evidence import Facts
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
+from services.reconciliation import prescription, reconciler
 from services.signoff import Signoff
 from services.steps import effects
 from services.steps.intents import in_flight
@@ -56,6 +57,7 @@ FROM_FACTS: Mapping[str, frozenset[str]] = {
     "elsewhere": frozenset({"elsewhere"}),
     "validations": frozenset({"validations"}),
     "assigned": frozenset({"policy"}),
+    "reigning": frozenset({"reigning"}),
     "rollback_of": frozenset({"rollback"}),
 }
 """What the gate is handed, and which facts are read from it: each is declared by checks, or of the moment."""
@@ -197,6 +199,22 @@ def electronic_signature(scene: Scene) -> Case:
     )
 
 
+def reigning(scene: Scene) -> Case:
+    reconciler.reconcile(scene.signoff)
+    ref = scene.approved()
+
+    def adopted() -> None:  # no verb can while the slot is held: the record names another champion
+        with scene.signoff.database.writing() as connection:
+            known = prescription.load(connection, "m")
+            assert known
+            state = replace(known.seen, aliases={}, versions={})
+            prescription.save(connection, "m", replace(known, seen=state))
+
+    return Case(
+        lambda: promote(scene.signoff, ref), adopted, "v1 is the champion of m, and by the record it is no version"
+    )
+
+
 MEANWHILE: Mapping[str, Callable[[Scene], Case]] = {
     "now": now,
     "rollback": rollback,
@@ -206,6 +224,7 @@ MEANWHILE: Mapping[str, Callable[[Scene], Case]] = {
     "elsewhere": elsewhere,
     "bars": bars,
     "actor": actor,
+    "reigning": reigning,
     "electronic_signature": electronic_signature,
 }
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from mlflow_gate.files import Files, GuardedArtifacts
 from mlflow_gate.gate import Answer, Denied, Gate, State
-from mlflow_gate.locations import Holder, Locations
+from mlflow_gate.locations import Concerned, Holder, Locations
+from mlflow_gate.names import Kept
 from mlflow_gate.sources import place, within
 from mlflow_gate.streams import AskedAtItsEnd
 
@@ -134,11 +138,21 @@ class TestAnAnswer:
         with pytest.raises(Denied, match="gave no answer"):
             ask(answers)
 
-    @pytest.mark.parametrize("status", [201, 302, 400, 401, 404, 422, 500, 503])
+    @pytest.mark.parametrize("status", [201, 302, 400, 401, 404, 422, 503])
     def test_of_another_status_is_no_whatever_it_says(self, answers: Answers, status: int) -> None:
         answers.say({"protocol": 1, "allowed": True, "valid_for": 5}, status)
-        with pytest.raises(Denied, match="gave no answer"):
+        with pytest.raises(Denied, match=f"gave no answer but status {status}, so nothing was changed"):
             ask(answers)
+        assert len(answers.asked) == 1
+
+    def test_that_broke_on_the_way_is_no_and_says_so(self, answers: Answers) -> None:
+        answers.say({"protocol": 1, "allowed": True, "valid_for": 5}, 500)
+        with pytest.raises(Denied) as error:
+            ask(answers)
+        assert str(error.value).endswith(
+            "Signoff broke while answering (status 500). Nothing was changed, and its log says why. "
+            f"It can be asked for at {answers.url}"
+        )
         assert len(answers.asked) == 1
 
     def test_that_is_a_page_is_no(self, answers: Answers) -> None:
@@ -172,7 +186,7 @@ class TestAnAnswer:
 
 class TestNames:
     def test_are_compared_without_letter_case_and_remembered(self, answers: Answers) -> None:
-        answers.say({"protocol": 1, "aliases": ["champion"]})
+        answers.say({"protocol": 1, "aliases": ["champion"], "model_tags": []})
         asking = gate(answers)
         assert asking.protects("Champion")
         assert not asking.protects("shadow")
@@ -182,7 +196,7 @@ class TestNames:
         assert Gate(url="http://127.0.0.1:9", token="t", seconds=1).protects("shadow")
 
     def test_that_cannot_be_read_again_stay(self, answers: Answers) -> None:
-        answers.say({"protocol": 1, "aliases": ["champion"]})
+        answers.say({"protocol": 1, "aliases": ["champion"], "model_tags": []})
         asking = gate(answers)
         asking.protects("champion")
         asking._read_at -= 60
@@ -198,6 +212,114 @@ class TestNames:
         assert [asking.chooses(key) for key in ("risk", "owner", "Risk")] == [True, False, False]
         assert len(answers.asked) == 1
         assert Gate(url="http://127.0.0.1:9", token="t", seconds=1).chooses("owner")
+
+
+class TestNamesKeptOnDisk:
+    """A server that starts while Signoff is away asks about the names that it was told last, and no others."""
+
+    NAMES: ClassVar = {"protocol": 1, "aliases": ["champion"], "model_tags": ["risk"]}
+
+    @pytest.fixture
+    def path(self, tmp_path: Path, answers: Answers) -> Path:
+        """Where an earlier process of the server kept them; Signoff is away since."""
+        found = tmp_path / "state" / "names.json"
+        answers.say(self.NAMES)
+        assert gate(answers, kept=Kept(found, answers.url)).protects("champion")
+        answers.say({}, 503)
+        return found
+
+    def started(self, answers: Answers, path: Path) -> Gate:
+        return gate(answers, kept=Kept(path, answers.url))
+
+    def test_are_those_of_a_server_that_starts_without_signoff(self, answers: Answers, path: Path) -> None:
+        asking = self.started(answers, path)
+        assert [asking.protects(alias) for alias in ("Champion", "shadow")] == [True, False]
+        assert [asking.chooses(key) for key in ("risk", "owner")] == [True, False]
+
+    def test_are_readable_by_nobody_else_and_nothing_else_is_left_there(self, path: Path) -> None:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_give_way_to_what_signoff_says_later(self, answers: Answers, path: Path) -> None:
+        asking = self.started(answers, path)
+        assert not asking.protects("best")
+        answers.say({"protocol": 1, "aliases": ["best"], "model_tags": []})
+        assert asking._read_at
+        asking._read_at -= 60
+        assert [asking.protects(alias) for alias in ("best", "champion")] == [True, False]
+        answers.say({}, 503)
+        assert [self.started(answers, path).protects(alias) for alias in ("best", "champion")] == [True, False]
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b"\xff",
+            b'{"gate": "URL", "aliases": ["champion"]}',
+            b'{"gate": "URL", "aliases": "champion", "model_tags": []}',
+            b'{"gate": "URL", "aliases": [1], "model_tags": []}',
+            b'{"gate": "URL", "aliases": [], "model_tags": null}',
+            b'{"gate": "http://another.example", "aliases": [], "model_tags": []}',
+            b'{"aliases": [], "model_tags": []}',
+        ],
+    )
+    def test_that_are_no_such_list_of_this_gate_protect_everything(
+        self, answers: Answers, path: Path, content: bytes
+    ) -> None:
+        path.write_bytes(content.replace(b"URL", answers.url.encode()))
+        asking = self.started(answers, path)
+        assert asking.protects("shadow")
+        assert asking.chooses("owner")
+
+    @pytest.mark.parametrize("mode", [0o620, 0o602])
+    def test_that_others_may_write_protect_everything(self, answers: Answers, path: Path, mode: int) -> None:
+        path.chmod(mode)
+        assert self.started(answers, path).protects("shadow")
+
+    def test_of_another_account_protect_everything(
+        self, answers: Answers, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 4321)
+        assert self.started(answers, path).protects("shadow")
+
+    def test_that_were_half_written_are_the_earlier_ones(
+        self, answers: Answers, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(_: int) -> None:
+            raise OSError("No space left on device")
+
+        answers.say({"protocol": 1, "aliases": ["best"], "model_tags": []})
+        monkeypatch.setattr(os, "fsync", full)
+        asking = self.started(answers, path)
+        assert asking.protects("best"), "what cannot be kept is known all the same"
+        answers.say({}, 503)
+        assert asking._read_at
+        asking._read_at -= 60
+        assert asking.protects("best")
+        assert self.started(answers, path).protects("champion")
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_that_did_not_change_are_not_written_again(self, answers: Answers, path: Path) -> None:
+        written = path.stat().st_ino
+        answers.say(self.NAMES)
+        assert self.started(answers, path).protects("champion")
+        assert path.stat().st_ino == written
+
+    def test_lie_where_the_setting_says_else_in_a_file_for_each_gate(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        places = [
+            Gate.from_environment({"SIGNOFF_GATE_URL": url, "SIGNOFF_GATE_NAMES": named})._kept
+            for url, named in (("http://a", ""), ("http://b", ""), ("http://a", "/srv/names.json"))
+        ]
+        paths = [kept.path for kept in places if kept]
+        assert [path.parent for path in paths] == [tmp_path / "signoff-gate", tmp_path / "signoff-gate", Path("/srv")]
+        assert len(set(paths)) == 3
 
 
 class TestTurns:
@@ -240,9 +362,14 @@ class TestAnAddressToUploadTo:
     @pytest.fixture
     def bucket(self, monkeypatch: pytest.MonkeyPatch) -> GuardedBucket:
         held = [Holder("default", "m", 3)]
-        monkeypatch.setattr(
-            Locations, "concerned", lambda _self, _store, where, deleted: held if "/1/model/" in where else []
-        )
+
+        def concerned(_self: object, _store: object, where: str, deleted: bool) -> Concerned:
+            assert not deleted
+            return Concerned(
+                files=held if "/1/model/" in where else [], evidence=held if "/1/of_the_run/" in where else []
+            )
+
+        monkeypatch.setattr(Locations, "concerned", concerned)
         found = GuardedBucket()
         found.files = Files(Gate(url="", token=""), lambda: None, "s3://bucket", lambda: None)
         return found
@@ -250,9 +377,10 @@ class TestAnAddressToUploadTo:
     def test_is_given_out_where_no_version_has_its_files(self, bucket: GuardedBucket) -> None:
         assert bucket.create_presigned_upload_url("other/MLmodel", 60) == "https://bucket/other/MLmodel?for=60"
 
-    def test_is_not_where_one_has_whoever_has_a_record_of_it(self, bucket: GuardedBucket) -> None:
-        with pytest.raises(Denied, match="where m/v3 has its files"):
-            bucket.create_presigned_upload_url("model/MLmodel")
+    @pytest.mark.parametrize("path", ["model/MLmodel", "of_the_run/MLmodel"])
+    def test_is_not_where_one_has_or_its_run_whoever_has_a_record_of_it(self, bucket: GuardedBucket, path: str) -> None:
+        with pytest.raises(Denied, match="where m/v3 has its files or its run"):
+            bucket.create_presigned_upload_url(path)
 
 
 class TestAStream:

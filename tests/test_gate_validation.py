@@ -18,10 +18,12 @@ from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_policy import GOOD
 from tests.test_releases import approve, release
-from tests.validation import on_record
+from tests.validation import TARGET, on_record
 
 HOLDOUT, OTHER = "9" * 64, "7" * 64
-RULE = f"validation: {{holdout: {'9' * 64!r}, metric: roc_auc, min_improvement: 0.0, confidence: 0.95}}\n"
+RULE = f"""\
+validation: {{holdout: '{HOLDOUT}', target: {TARGET}, metric: roc_auc, min_improvement: 0.0, confidence: 0.95}}
+"""
 
 
 def policy(rule: str = RULE) -> Policy:
@@ -64,10 +66,20 @@ class TestTheReport:
         assert not report.passed
         assert (report.value, report.threshold) == (
             "no validation",
-            "holdout 99999999, against m/v1, 95 % confidence",
+            "holdout 99999999, target target, against m/v1, 95 % confidence",
         )
-        assert report.reason == "m/v2 was not validated; holdout 99999999, against m/v1, 95 % confidence is needed."
+        assert (
+            report.reason
+            == "m/v2 was not validated; holdout 99999999, target target, against m/v1, 95 % confidence is needed."
+        )
         assert (gain.passed, gain.value) == (False, "no evidence")
+
+    def test_of_another_column_of_the_holdout_refuses(self, signoff: Signoff, ref: VersionRef) -> None:
+        strict = judged_by(signoff, RULE.replace(f"target: {TARGET}", "target: malignant"))
+        done = on_record(strict, ref, sha256=HOLDOUT)
+        report, gain = checks(strict, ref)
+        assert report.reason == f"Validation #{done.seq} does not count: its target is {TARGET}, not malignant."
+        assert (report.passed, gain.passed) == (False, False)
 
     def test_on_other_bytes_refuses(self, strict: Signoff, registry: FakeRegistry, ref: VersionRef) -> None:
         done = on_record(strict, ref, sha256=HOLDOUT)

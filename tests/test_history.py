@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import threading
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
+from components.events import event_line
 from services.domain import VersionRef
 from services.errors import NotFound, SignoffError
 from services.gate import GateRefused
@@ -25,6 +27,7 @@ from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
 from tests.pages import opened, text
+from tests.test_message_text import event as happened
 from tests.test_releases import approve, release
 
 
@@ -51,6 +54,23 @@ class TestWords:
         assert len(set(words)) == len(words)
         assert history.action(Kind.PROMOTION_CONFIRMED) == "Promoted"
         assert history.action(Kind.PROMOTION_REFUSED) == "Refused: promotion"
+
+    def test_every_kind_has_a_sentence_of_its_own_in_the_thread_of_a_version(self) -> None:
+        lines = {kind: event_line(happened(kind=kind.value), version=False) for kind in Kind}
+        assert len(set(lines.values())) == len(lines)
+        assert not [kind for kind, line in lines.items() if re.search(f"asked {kind.subject} |[{{}}]", line)]
+        unclear = {kind.outcome for kind, line in lines.items() if "what became of it was not known" in line}
+        assert unclear == {"unknown"}
+        assert "assigned the policy that judges it" in lines[Kind.POLICY_ASSIGNED]
+        assert "asked to decide which policy judges it and was refused" in lines[Kind.POLICY_REFUSED]
+        assert "began to promote it; a later record says what became of it" in lines[Kind.PROMOTION_INTENDED]
+
+    def test_an_event_of_no_version_speaks_of_none(self) -> None:
+        def line(kind: str) -> str:
+            return event_line(happened(kind=kind, model=None, version=None), version=True)
+
+        assert "assigned policies to models that were new here" in line("policy:assigned")
+        assert "asked to roll back to a version and was refused" in line("rollback:refused")
 
     def test_every_kind_but_the_steps_can_be_filtered_by(self) -> None:
         offered = {kind for kinds in ACTIONS.values() for kind in kinds}

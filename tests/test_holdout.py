@@ -132,7 +132,10 @@ class TestRefusal:
             (b"a,,y\n1,2,0\n", WrongColumn, "Column 2 has no name"),
             (b"a,y\n1,0,5\n2,1,6\n", WrongColumn, "The first row has more values than the 2 columns"),
             (b"a,y\n1,0\n2,1,6\n", UnreadableHoldout, "cannot be read as CSV"),
-            (csv(table().assign(y=1)), OneClassOnly, "All 40 rows have the target"),
+            (csv(table().assign(y=1)), OneClassOnly, "All 40 rows have the target 1: nothing"),
+            (csv(table().assign(y=0.5)), OneClassOnly, "the target 0.5: nothing"),
+            (parquet(table().assign(y=True)), OneClassOnly, "the target True: nothing"),
+            (csv(table().assign(y="a")), OneClassOnly, "the target 'a': nothing"),
             (csv(table().assign(y=[None, 1, 0, 1] * 10)), MissingTargets, "10 of 40 rows have no usable target"),
             (parquet(table().assign(y=[np.inf, 1.5] * 20)), MissingTargets, "20 of 40 rows"),
             (parquet(table().assign(y=[[1], [2]] * 20)), WrongType, "neither text nor numbers"),
@@ -147,6 +150,7 @@ class TestRefusal:
             uploaded(content)
 
         assert str(refused.value).count("\n") == 0
+        assert "np." not in str(refused.value)
 
     def test_text_is_no_number_to_predict(self) -> None:
         with pytest.raises(WrongType, match="holds no numbers, which a regressor predicts"):

@@ -18,6 +18,7 @@ import mlflow
 import pytest
 import requests
 import sqlalchemy as sa
+from mlflow import MlflowClient
 from mlflow.entities import LoggedModelInput, LoggedModelStatus, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.request_header import registry as headers
@@ -25,15 +26,18 @@ from sqlalchemy.orm import Session
 
 from mlflow_gate import scene
 from services import caretaker
+from services.admission import admissions
+from services.admission.calls import Call, What
 from services.domain import VersionRef
 from services.mlflow.registry import MlflowRegistry
 from services.place import PlaceKind
+from services.signoff import Signoff
 from services.steps import intents
 from services.tables import slots as slots_table
 from services.verbs import releases, reviews
 from tests.arena import register
 from tests.conftest import wait_until
-from tests.gated import Gated, gated
+from tests.gated import Gated, gated, mlflow_server
 from tests.proxy import FAULTS
 
 API = "/api/2.0/mlflow"
@@ -373,10 +377,29 @@ class TestLongTags:
         server.client.set_registered_model_tag(name, "long", "x" * 8000)
         server.client.set_model_version_tag(name, "1", "long", "y" * 8000)
         with Session(sa.create_engine(f"sqlite:///{server.artifacts.parent / 'mlflow.db'}")) as session:
-            found = scene.read(session, "default", name, [1])
+            found = scene.read(session, "default", name, [1], tags=True)
         assert found
         assert found.message["tags"]["long"] == "x" * scene.MAX_VALUE
         assert found.message["versions"][0]["tags"]["long"] == "y" * scene.MAX_VALUE
+
+    def test_of_a_version_are_told_where_a_client_moves_it_and_nowhere_else(
+        self, server: Gated, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name, told = "tagged", []
+        register(server.url, name, 1)
+        server.client.set_model_version_tag(name, "1", "note", "x")
+        answer = admissions._at_once
+
+        def remembered(signoff: Signoff, call: Call) -> admissions.Answer | None:
+            told.append((call.what, [version.tags.get("note") for version in call.told[0].versions]))
+            return answer(signoff, call)
+
+        monkeypatch.setattr(admissions, "_at_once", remembered)
+        refusal(lambda: server.client.transition_model_version_stage(name, "1", "Production"))
+        refusal(lambda: server.client.set_model_version_tag(name, "1", "approved_by", "me"))
+        reviews.submit(server.signoff, VersionRef(name=name, version=1), by="scientist", comment="Please review.")
+        assert told[:2] == [(What.STAGE, ["x"]), (What.TAG_SET, [None])]
+        assert {tags for _, (tags,) in told[2:]} == {None}, "what Signoff itself moves and tags"
 
 
 class TestFiles:
@@ -421,7 +444,9 @@ class TestFiles:
         reviews.submit(server.signoff, ref, by="scientist", comment="Please review.")
         before = server.signoff.registry.manifest(ref)
         assert server.send("POST", f"{upload}model/MLmodel", content=b"mine").status_code == 403
-        assert server.send("POST", f"{upload}other/file", content=b"fine").status_code == 200
+        answer = server.send("POST", f"{upload}other/file", content=b"mine")
+        assert (answer.status_code, "other/file" in answer.text) == (403, True)
+        assert "it would be evidence for legacy/v1, which is submitted for review" in answer.text
         assert "files of legacy/v1" in refusal(lambda: client.delete_run(run.info.run_id))
         assert "The experiment" in refusal(lambda: client.delete_experiment("0"))
         assert server.signoff.registry.manifest(ref) == before
@@ -546,6 +571,7 @@ class TestAChampionWhoseSourceIsItsRun:
         run_id = run.info.run_id
         client.log_metric(run_id, "val_auc", 0.93)
         client.log_text(run_id, json.dumps({"flavors": {}, "signature": SIGNATURE}), "model/MLmodel")
+        client.log_text(run_id, "What it is for.", "model_card.md")
         client.create_registered_model(name)
         client.create_model_version(name, form.format(run_id), run_id)
         client.set_terminated(run_id)
@@ -561,15 +587,19 @@ class TestAChampionWhoseSourceIsItsRun:
             ("DELETE", f"{ARTIFACTS}/artifacts/{below}", {}),
             ("DELETE", f"{ARTIFACTS}/artifacts/0/{run_id}", {}),
             ("POST", f"{API}/runs/delete", {"json": {"run_id": run_id}}),
-            (
-                "POST",
-                f"{API}/logged-models",
-                {"json": {"experiment_id": "0", "name": "model", "source_run_id": run_id}},
+            *(
+                ("POST", f"{api}/logged-models", {"json": {"experiment_id": "0", "source_run_id": run_id, **named}})
+                for api in (API, API.replace("/api", "/ajax-api"))
+                for named in ({"name": "model"}, {"name": "evil"}, {})
             ),
+            ("PUT", f"{ARTIFACTS}/artifacts/{below}/evil/MLmodel", {"content": b"mine"}),
+            ("PUT", f"{ARTIFACTS.replace('/api', '/ajax-api')}/artifacts/{below}/evil/MLmodel", {"content": b"mine"}),
+            ("POST", f"{upload}evil/MLmodel", {"content": b"mine"}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{below}/model_card.md", {}),
         ):
             answer = server.send(method, path, **more)
             assert (answer.status_code, f"{ref}" in answer.text) == (403, True), (method, path, answer.text)
-        assert server.send("POST", f"{upload}other/file", content=b"fine").is_success
+        assert {file.name for file in (server.artifacts / below).iterdir()} == {"model", "model_card.md"}
         assert server.meaning(name) == before
         assert client.get_run(run_id).info.lifecycle_stage == "active"
         assert client.search_logged_models(["0"], f"source_run_id = '{run_id}'") == []
@@ -586,6 +616,51 @@ class TestAChampionWhoseSourceIsItsRun:
         assert refusal(lambda: server.client.delete_logged_model(version.source.rpartition("/")[2]))
         assert refusal(lambda: server.client.delete_run(str(version.run_id)))
         assert server.meaning(name) == before
+        releases.rollback(server.signoff, name, by="release_manager", reason="v2 misses more.", version=1)
+        assert server.stages(name)[1] == "Production"
+
+
+class TestWhatLiesInARunOfTheRecord:
+    """A model card, which a policy may ask for, and anything that would be judged by the metrics of the run."""
+
+    def refused(self, server: Gated, run_id: str, why: str) -> None:
+        """Nobody writes, replaces or deletes anything in a run, or makes a logged model of it, by any route."""
+        below, upload = f"0/{run_id}/artifacts", f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run_id}&path="
+        for method, path, more in (
+            ("PUT", f"{ARTIFACTS}/artifacts/{below}/model_card.md", {"content": b"forged"}),
+            ("DELETE", f"{ARTIFACTS}/artifacts/{below}/model_card.md", {}),
+            ("POST", f"{upload}model_card.md", {"content": b"forged"}),
+            ("PUT", f"{ARTIFACTS}/artifacts/{below}/evil/MLmodel", {"content": b"mine"}),
+            ("POST", f"{API}/logged-models", {"json": {"experiment_id": "0", "name": "x", "source_run_id": run_id}}),
+        ):
+            answer = server.send(method, path, **more)
+            assert (answer.status_code, why in answer.text) == (403, True), (method, path, answer.text)
+        inside = server.client.create_experiment(why, artifact_location=str(server.artifacts / below))
+        body = {
+            "experiment_id": inside, "run_name": "x", "prompt_template": "a {{b}}", "model_route": "m",
+            "prompt_parameters": [{"key": "b", "value": "c"}], "model_parameters": [], "model_input": "a c",
+            "model_output": "o", "model_output_parameters": [], "mlflow_version": "3", "user_id": "me",
+            "start_time": 1,
+        }  # fmt: skip
+        answer = server.send("POST", "/ajax-api/2.0/mlflow/runs/create-promptlab-run", json=body)
+        assert answer.json()["run"]["info"]["status"] == "FAILED"
+        folder = server.artifacts / below
+        assert [str(file.relative_to(folder)) for file in folder.rglob("*")] == ["model_card.md"]
+        assert (folder / "model_card.md").read_text() == "What it is for."
+
+    def test_stays_from_the_submission_on_for_as_long_as_there_is_a_way_back(self, server: Gated) -> None:
+        client, name = server.client, "with_a_card"
+        for _ in range(2):
+            register(server.url, name, 1)
+        run_id = str(client.get_model_version(name, "1").run_id)
+        client.log_text(run_id, "What it is for.", "model_card.md")
+        approve(server, name, 1)
+        self.refused(server, run_id, f"{name}/v1, which is submitted for review")
+        releases.promote(
+            server.signoff, VersionRef(name=name, version=1), by="release_manager", reason="First release."
+        )
+        releases.promote(server.signoff, approve(server, name, 2), by="release_manager", reason="Better.")
+        self.refused(server, run_id, f"{name}/v1, which was promoted and can be put back")
         releases.rollback(server.signoff, name, by="release_manager", reason="v2 misses more.", version=1)
         assert server.stages(name)[1] == "Production"
 
@@ -631,13 +706,18 @@ class TestTheBar:
         client.log_metric(other, "candidate_roc_auc", 0.9)
 
     def test_is_anybodys_where_nothing_is_recorded(self, server: Gated) -> None:
-        """A version that was only registered keeps nobody from training on."""
-        client = server.client
-        register(server.url, "still_training", 1)
-        version = client.get_model_version("still_training", "1")
-        client.log_metric(str(version.run_id), "val_auc", 0.5, step=9)
-        client.set_tag(str(version.run_id), "note", "mine")
-        assert client.get_run(str(version.run_id)).data.metrics["val_auc"] == 0.5
+        """A version that was only registered keeps nobody from training on, and neither does one that is proposed."""
+        client, name = server.client, "still_training"
+        register(server.url, name, 1)
+        run_id = str(client.get_model_version(name, "1").run_id)
+        for step, stage in enumerate(("None", "Staging")):
+            client.transition_model_version_stage(name, "1", stage)
+            client.log_metric(run_id, "val_auc", 0.5, step=9 + step)
+            client.set_tag(run_id, "note", "mine")
+            client.log_text(run_id, "text", f"notes-{step}.txt")
+            client.create_logged_model("0", f"checkpoint-{step}", run_id)
+        assert client.get_run(run_id).data.metrics["val_auc"] == 0.5
+        assert [file.path for file in client.list_artifacts(run_id)] == ["notes-0.txt", "notes-1.txt"]
 
 
 class TestTheLifecycleDocument:
@@ -762,11 +842,12 @@ class TestWithoutAnAnswer:
                     name, "2", "Production", archive_existing_versions=True
                 )
             )
-            assert "gave no answer" in why
+            said = "broke while answering (status 500)" if fault == "500" else "gave no answer"
+            assert said in why
             assert server.proxy.url in why
             assert time.monotonic() - begun < 20
             assert server.proxy.broken == 1
-            assert "gave no answer" in refusal(lambda: server.client.delete_registered_model(name))
+            assert said in refusal(lambda: server.client.delete_registered_model(name))
         finally:
             server.proxy.heal()
         assert server.meaning(name) == before
@@ -849,6 +930,31 @@ class TestAServer:
 
     def test_without_it_is_known_for_that(self, mlflow_server: str) -> None:
         assert not MlflowRegistry(mlflow_server).gated()
+
+    def test_that_starts_while_signoff_is_away_asks_about_the_names_it_was_told_last(
+        self, server: Gated, tmp_path: Path
+    ) -> None:
+        name, nowhere = released(server, "known", 1), "http://127.0.0.1:9"
+        server.client.set_registered_model_alias(name, "shadow", "1")
+        kept = server.artifacts.parent / "names.json"
+        assert kept.stat().st_mode & 0o777 == 0o600
+        known = json.loads(kept.read_text())
+        assert (known["gate"], known["aliases"]) == (server.proxy.url, ["challenger", "champion"])
+        assert "task" in known["model_tags"]
+        (tmp_path / kept.name).write_text(json.dumps({**known, "gate": nowhere}))
+        with mlflow_server(tmp_path, nowhere) as url:
+            client = MlflowClient(url, url)
+            client.create_registered_model(name)
+            client.create_model_version(name, "s3://bucket/model")
+            client.set_registered_model_alias(name, "shadow", "1")
+            client.set_registered_model_tag(name, "owner", "crm")
+            for protected in (
+                lambda: client.set_registered_model_alias(name, "Champion", "1"),
+                lambda: client.set_registered_model_tag(name, "task", "regression"),
+            ):
+                assert "Signoff gave no answer, so nothing was changed" in refusal(protected)
+            found = client.get_registered_model(name)
+            assert (found.aliases, found.tags) == ({"shadow": "1"}, {"owner": "crm"})
 
     def test_with_several_workers_and_a_prefix_is_gated_all_the_same(self, tmp_path: Path) -> None:
         with gated(tmp_path, "--static-prefix", "/x", workers=2) as server:

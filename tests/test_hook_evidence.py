@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
@@ -34,6 +36,8 @@ from mlflow_gate.evidence import GatedTracking
 from mlflow_gate.files import Files
 from mlflow_gate.gate import Answer, Denied
 from mlflow_gate.locations import OVERLAP_SECONDS
+from services.domain import VersionRef
+from tests.sources import OF_OLD, WAYS
 
 NOW = int(time.time() * 1000)
 
@@ -84,7 +88,13 @@ class Stores:
         return str(self.tracking.create_logged_model("0", name, run_id).model_id)
 
     def version(
-        self, source: str, run_id: str | None = None, *, name: str | None = None, stored: str | None = None
+        self,
+        source: str,
+        run_id: str | None = None,
+        *,
+        name: str | None = None,
+        stored: str | None = None,
+        created: int | None = None,
     ) -> str:
         """A version 1 whose source is literally this, as old registries have them; returns its model's name."""
         self.names += 1
@@ -96,7 +106,7 @@ class Stores:
                     workspace="default",
                     name=name,
                     version=1,
-                    creation_time=int(time.time() * 1000),
+                    creation_time=int(time.time() * 1000) if created is None else created,
                     last_updated_time=NOW,
                     source=source,
                     storage_location=source if stored is None else stored or None,
@@ -115,6 +125,40 @@ class Stores:
             assert len(self.gate.changes) == before + 1
             return True
         return False
+
+
+class Behind:
+    """What `tests.sources` needs to register a version in each way; the files themselves are nobody's business here."""
+
+    def __init__(self, stores: Stores) -> None:
+        self.stores = stores
+
+    def new_experiment(self, *, local: bool = False) -> str:
+        return "0"
+
+    def new_run(self, experiment: str) -> str:
+        return self.stores.run()
+
+    def new_model(self, experiment: str, run: str | None, name: str = "model") -> str:
+        return self.stores.logged(run, name)
+
+    def location(self, owner: str) -> str:
+        return f"mlflow-artifacts:/0/{'models/' if owner.startswith('m-') else ''}{owner}/artifacts"
+
+    def write(self, uri: str, content: bytes) -> None:
+        pass
+
+    def register(
+        self, source: str, *, run: str | None = None, model: str | None = None, name: str = "", old: bool = False
+    ) -> VersionRef:
+        stored, owner = source, source.rpartition("/")[2]
+        if source.lower().startswith("models:") and owner.startswith("m-"):
+            stored = self.location(owner)
+        elif source.startswith("models:"):
+            original = self.stores.registry.get_model_version(source.split("/")[1], 1)
+            run = original.run_id
+            stored = "" if old else self.stores.registry.get_model_version_download_uri(original.name, 1)
+        return VersionRef(name=self.stores.version(source, run, stored=stored), version=1)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +207,10 @@ class TestTheFilesOfAVersion:
             assert stores.gate.versions == [(name, 1)]
         for path in (below, f"0/{run}", "0"):
             assert stores.written(path, deleted=True), path
-        assert stores.written(f"{below}/modelx") == (form == "runs:/{run}")
+        assert stores.gate.changes[-1]["kind"] == "files_deleted"
+        assert stores.written(f"{below}/modelx")
+        own = form == "runs:/{run}"
+        assert stores.gate.changes[-1]["kind"] == ("files_written" if own else "evidence_written")
         assert not stores.written(f"0/{stores.run()}/artifacts/model/MLmodel")
 
     def test_are_found_by_way_of_another_version(self, stores: Stores) -> None:
@@ -174,6 +221,28 @@ class TestTheFilesOfAVersion:
         odd = stores.version(f"MODELS:/{older}/1", run, stored=f"models:/{older}/1")
         assert stores.written(f"0/{run}/artifacts/model/MLmodel")
         assert sorted(stores.gate.versions) == sorted((name, 1) for name in (first, copy, older, odd))
+
+    @pytest.mark.parametrize("way", {**WAYS, **OF_OLD})
+    def test_are_guarded_with_their_run_and_logged_model_in_each_way_that_a_source_resolves(
+        self, stores: Stores, way: str
+    ) -> None:
+        case = {**WAYS, **OF_OLD}[way](Behind(stores))
+        folder = urlsplit(case.folder).path.strip("/")
+        for path in (f"{folder}/MLmodel", f"{folder}/new/file", folder):
+            assert stores.written(path), path
+            assert (case.ref.name, 1) in stores.gate.versions
+        assert stores.written(folder.partition("/artifacts")[0], deleted=True)
+        changes: list[Callable[[], object]] = [
+            *([lambda: stores.tracking.delete_run(case.run)] if case.run else []),
+            *([lambda: stores.tracking.delete_logged_model(case.model)] if case.model else []),
+        ]
+        first = stores.registry.get_model_version((case.original or case.ref).name, 1)
+        if "/model" in first.source and first.source.lower().startswith("runs:"):
+            changes.append(lambda: stores.logged(case.run))
+        for change in changes:
+            with pytest.raises(MlflowException, match=r"No\."):
+                change()
+            assert (case.ref.name, 1) in stores.gate.versions
 
     @pytest.mark.parametrize("form", ["models:/{id}", "models:///{id}", "Models:/{id}?x"])
     def test_are_those_of_a_logged_model(self, stores: Stores, form: str) -> None:
@@ -196,8 +265,8 @@ class TestTheFilesOfAVersion:
             assert stores.gate.versions == [(name, 1)]
             assert stores.written(f"0/models/{model_id}", deleted=True)
         assert stores.written("0/models", deleted=True)
-        for free in (stores.logged(run, "another"), stores.logged(other)):
-            assert not stores.written(f"0/models/{free}/artifacts/MLmodel")
+        free = stores.logged(other)
+        assert not stores.written(f"0/models/{free}/artifacts/MLmodel")
         assert not stores.written(f"0/{other}/artifacts/{before}/MLmodel")
 
     @pytest.mark.parametrize(
@@ -222,6 +291,21 @@ class TestTheFilesOfAVersion:
         assert stores.written(f"0/{run}/artifacts/model/MLmodel")
         stores.registry.delete_model_version(name, 1)
         assert not stores.written(f"0/{run}/artifacts/model/MLmodel")
+
+    def test_are_found_under_a_new_name_though_another_version_has_the_old_one(self, stores: Stores) -> None:
+        """Also when it was registered too long ago to be read again as a new one."""
+        run = stores.run()
+        name = stores.version(f"runs:/{run}/model", run, created=NOW - 3_600_000)
+        later = Files(stores.gate, lambda: stores.registry, stores.root, lambda: stores.tracking)  # type: ignore[arg-type]
+        path = later.root(f"mlflow-artifacts:/0/{run}/artifacts/model/MLmodel")
+        with pytest.raises(Denied):
+            later.require(path, deleted=False, what="MLmodel")
+        assert stores.gate.versions == [(name, 1)]
+        stores.registry.rename_registered_model(name, f"{name}-renamed")
+        stores.version("s3://elsewhere/model", name=name)
+        with pytest.raises(Denied):
+            later.require(path, deleted=False, what="MLmodel")
+        assert stores.gate.versions == [(f"{name}-renamed", 1)]
 
 
 def metric(key: str = "val_auc", model_id: str | None = None) -> Metric:
@@ -248,6 +332,12 @@ ON_A_RUN: dict[str, Callable[[Store, str], object]] = {
     ),
     "update_run_info, finished without an end": lambda store, run: store.update_run_info(
         run, RunStatus.FINISHED, None, None
+    ),
+    "update_run_info, an end of what goes on": lambda store, run: store.update_run_info(
+        run, None, int(time.time() * 1000), None
+    ),
+    "update_run_info, an end and under way": lambda store, run: store.update_run_info(
+        run, RunStatus.RUNNING, int(time.time() * 1000), None
     ),
     "delete_run": lambda store, run: store.delete_run(run),
 }
@@ -305,11 +395,15 @@ class TestARun:
         with pytest.raises(MlflowException, match=r"No\."):
             stores.tracking.log_metric(run, metric())
 
-    def test_that_is_under_way_may_end(self, stores: Stores) -> None:
+    @pytest.mark.parametrize("status", [RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED])
+    def test_that_is_under_way_may_end(self, stores: Stores, status: int) -> None:
         """A script that submits what it trains ends its run afterwards; once, and not in the future."""
         run = stores.run()
         stores.version("s3://elsewhere/model", run)
-        stores.tracking.update_run_info(run, RunStatus.FINISHED, int(time.time() * 1000), None)
+        with pytest.raises(MlflowException, match=r"No\."):  # else nobody could end it any more
+            stores.tracking.update_run_info(run, None, int(time.time() * 1000), None)
+        stores.gate.changes.clear()
+        stores.tracking.update_run_info(run, status, int(time.time() * 1000), None)
         assert stores.gate.changes == []
         with pytest.raises(MlflowException, match=r"No\."):
             stores.tracking.update_run_info(run, RunStatus.FINISHED, int(time.time() * 1000), None)
@@ -367,18 +461,83 @@ class TestALoggedModel:
         stores.tracking.set_model_versions_tags("again", "1", model_id)
         assert stores.gate.changes == []
 
-    def test_of_a_name_that_a_version_loads_is_asked_about_before_it_is_there(self, stores: Stores) -> None:
+
+BY_WHAT = {
+    "with a run": ("s3://elsewhere/model", True),
+    "of the files of a run": ("runs:///{run}/model/?x", False),
+    "of a logged model": ("models:/{id}", False),
+    "of the files of a logged model": ("mlflow-artifacts:/0/models/{id}/artifacts", False),
+}
+"""How a version names a run: its source, and whether it is registered with the run."""
+
+
+class TestWhatLiesInARunThatAVersionNames:
+    """Registered afterwards, it would be judged by the metrics of that run, whoever put it there."""
+
+    @pytest.fixture(params=BY_WHAT)
+    def run(self, stores: Stores, request: pytest.FixtureRequest) -> str:
+        source, registered = BY_WHAT[request.param]
         run = stores.run()
-        name = stores.version(f"runs:///{run}/model/?x", run)
-        with pytest.raises(MlflowException, match=r"No\."):
-            stores.logged(run)
-        assert stores.gate.versions == [(name, 1)]
-        assert stores.gate.changes[0]["kind"] == "logged_model_created"
+        with said_yes(stores):
+            stores.version(source.format(run=run, id=stores.logged(run)), run if registered else None, name=f"of-{run}")
         stores.gate.changes.clear()
-        stores.logged(run, "model2")
+        return run
+
+    @pytest.mark.parametrize("name", ["model", "evil", None])
+    def test_is_no_new_logged_model_whatever_its_name(self, stores: Stores, run: str, name: str | None) -> None:
+        before = {model.model_id for model in stores.tracking.search_logged_models(["0"])}
+        with pytest.raises(MlflowException, match=r"No\."):
+            stores.tracking.create_logged_model("0", name, run)
+        (change,) = stores.gate.changes
+        assert change["kind"] == "logged_model_created"
+        assert change["path"] == f"A logged model{f' {json.dumps(name)}' if name else ''} of the run {run}"
+        assert stores.gate.versions == [(f"of-{run}", 1)]
+        assert {model.model_id for model in stores.tracking.search_logged_models(["0"])} == before
+
+    def test_is_asked_about_before_it_is_written_or_deleted(self, stores: Stores, run: str) -> None:
+        for path in ("evil/MLmodel", "model_card.md"):
+            for deleted in (False, True):
+                assert stores.written(f"0/{run}/artifacts/{path}", deleted=deleted)
+                done = "deleted" if deleted else "written"
+                assert stores.gate.changes[-1]["kind"] == f"evidence_{done}"
+                assert stores.gate.versions == [(f"of-{run}", 1)]
+        for above in (f"0/{run}/artifacts", f"0/{run}", "0"):
+            assert stores.written(above, deleted=True)
+        assert not stores.written(f"0/{run}x/artifacts/evil")
+
+    def test_is_what_another_logged_model_of_the_run_holds(self, stores: Stores) -> None:
+        """Made while nobody had a record of the run, filled when somebody has."""
+        run = stores.run()
+        mine, other = stores.logged(run, "mine"), stores.logged(run, "other")
+        name = stores.version(f"models:/{mine}", run)
+        for deleted in (False, True):
+            assert stores.written(f"0/models/{other}/artifacts/MLmodel", deleted=deleted)
+            assert stores.gate.changes[-1]["kind"] == f"evidence_{'deleted' if deleted else 'written'}"
+            assert stores.gate.versions == [(name, 1)]
+        with pytest.raises(MlflowException, match=r"No\."):
+            stores.tracking.delete_logged_model(other)
+        assert stores.tracking.get_logged_model(other)
+        assert stores.written(f"0/models/{mine}/artifacts/MLmodel")
+        assert stores.gate.changes[-1]["kind"] == "files_written"
+
+    def test_is_free_where_no_version_names_it(self, stores: Stores) -> None:
+        run = stores.run()
+        model_id = stores.logged(run)
         stores.logged(None)
-        stores.logged(stores.run())
+        assert not stores.written(f"0/{run}/artifacts/evil/MLmodel")
+        assert not stores.written(f"0/{run}/artifacts", deleted=True)
+        assert not stores.written(f"0/models/{model_id}/artifacts", deleted=True)
         assert stores.gate.changes == []
+
+    def test_is_read_about_in_two_statements_where_a_run_is_deleted(self, stores: Stores) -> None:
+        """Not in one for every logged model there is, or all of them."""
+        run = stores.run()
+        stores.version("s3://elsewhere/model", stores.run())
+        assert not stores.written(f"0/{run}/artifacts", deleted=True)
+        with sent(stores) as statements:
+            assert not stores.written(f"0/{run}/artifacts", deleted=True)
+        assert len(statements) == 2
+        assert not [statement for statement, _ in statements if "logged_models" in statement]
 
 
 @contextmanager

@@ -50,7 +50,7 @@ ASKED = {
     "_log_inputs": "a run that a registered version names",
     "_log_outputs": "a run that a registered version names",
     "_log_model": "a run that a registered version names",
-    "_create_logged_model": "of a name that a registered version would load",
+    "_create_logged_model": "of a run that a registered version names",
     "_finalize_logged_model": "named by a registered version",
     "_log_logged_model_params": "named by a registered version",
     "_set_logged_model_tags": "named by a registered version",

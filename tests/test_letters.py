@@ -9,6 +9,7 @@ import pytest
 
 from mlflow_gate import letters as of_the_hook
 from mlflow_gate.gate import Gate
+from mlflow_gate.names import Names
 from mlflow_gate.registry import _protected
 from services import letters
 from services.admission import protection
@@ -38,7 +39,7 @@ def test_other_names_are_other_names(other: str) -> None:
 @pytest.mark.parametrize("written", LOOK_ALIKES)
 def test_the_hook_asks_about_them(written: str) -> None:
     gate = Gate(url="", token="")
-    gate._aliases, gate._read_at = frozenset({skeleton("champion"), skeleton("challenger")}), sys.float_info.max
+    gate._names, gate._read_at = Names(frozenset({"champion", "challenger"}), frozenset()), sys.float_info.max
     assert gate.protects(written)
     assert not gate.protects("shadow")
 

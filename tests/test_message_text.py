@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.messaging import delivery, message_text
 from services.messaging.message_text import Letter
-from services.record.ledger import Event
+from services.record.ledger import Event, Kind
 from tests.receivers import post, web
 
 HERE = (ip_network("127.0.0.0/8"),)
@@ -105,6 +105,11 @@ class TestSaid:
     )
     def test_the_title_says_what_happened(self, kind: str, title: str) -> None:
         assert letter(event(kind=kind)).title == title
+
+    def test_every_kind_has_a_title_of_its_own(self) -> None:
+        titles = {kind: letter(event(kind=kind.value)).title for kind in Kind}
+        assert len(set(titles.values())) == len(Kind)
+        assert [kind for kind, title in titles.items() if "a new record" in title] == []
 
     def test_the_verdict_is_one_line(self) -> None:
         check = {"id": "a", "title": "A", "passed": False, "value": "1", "threshold": "2", "reason": "1 is below\n2."}

@@ -68,13 +68,14 @@ class TestParsing:
             (GOOD + "signing: true\nbreak_glass: true\n", "p.yaml:1"),
             (GOOD + "max_evidence_age_days: 0\n", "p.yaml:13"),
             (GOOD + "validation: {}\n", "p.yaml:13"),
-            (GOOD + "validation:\n  holdout: 12345678\n", "p.yaml:14"),
-            (GOOD + "validation:\n  holdout: latest\n", "p.yaml:14"),
-            (GOOD + "validation:\n  holdout: 9f86d081\n", "p.yaml:14"),
-            (GOOD + f"validation:\n  holdout: {SHA256.upper()}\n", "p.yaml:14"),
-            (GOOD + f"validation:\n  holdout: {SHA256}\n  confidence: 95\n", "p.yaml:15"),
-            (GOOD + f"validation:\n  holdout: {SHA256}\n  min_improvement: .inf\n", "p.yaml:15"),
-            (GOOD + f"validation:\n  holdout: {SHA256}\n  min_gain: 0.1\n", "p.yaml:15"),
+            (GOOD + f"validation:\n  holdout: {SHA256}\n", "p.yaml:13"),
+            (GOOD + "validation:\n  target: y\n  holdout: 12345678\n", "p.yaml:15"),
+            (GOOD + "validation:\n  target: y\n  holdout: latest\n", "p.yaml:15"),
+            (GOOD + "validation:\n  target: y\n  holdout: 9f86d081\n", "p.yaml:15"),
+            (GOOD + f"validation:\n  target: y\n  holdout: {SHA256.upper()}\n", "p.yaml:15"),
+            (GOOD + f"validation:\n  target: y\n  holdout: {SHA256}\n  confidence: 95\n", "p.yaml:16"),
+            (GOOD + f"validation:\n  target: y\n  holdout: {SHA256}\n  min_improvement: .inf\n", "p.yaml:16"),
+            (GOOD + f"validation:\n  target: y\n  holdout: {SHA256}\n  min_gain: 0.1\n", "p.yaml:16"),
             (GOOD + "freezes:\n  - {title: X, time_zone: Mars/Olympus, days: [monday]}\n", "p.yaml:14"),
             (GOOD + "freezes:\n  - {title: X, time_zone: UTC}\n", "p.yaml:14"),
             (GOOD + "freezes:\n  - {title: X, time_zone: UTC, from: 2026-01-02 00:00:00}\n", "p.yaml:14"),
@@ -87,8 +88,8 @@ class TestParsing:
         assert str(refusal.value).startswith(where + ":")
         assert "\n" not in str(refusal.value)
 
-    def test_a_validation_is_asked_for_by_its_holdout_alone(self) -> None:
-        rule = parse(GOOD + f"validation: {{holdout: {SHA256}}}\n", "p.yaml").rules.validation
+    def test_a_validation_is_asked_for_by_its_holdout_and_target(self) -> None:
+        rule = parse(GOOD + f"validation: {{holdout: {SHA256}, target: y}}\n", "p.yaml").rules.validation
         assert rule is not None
         assert (rule.metric, rule.min_improvement, rule.confidence) == (None, 0.0, 0.95)
         assert parse(GOOD, "p.yaml").rules.validation is None

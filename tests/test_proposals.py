@@ -6,9 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from services.admission import admissions
+from services.admission.calls import Call, What
 from services.domain import Actor, Role, Source, VersionRef
 from services.errors import NotAllowed, Refused, SelfApproval
 from services.gate import GateRefused
+from services.reconciliation import reconciler
+from services.record import mirror
 from services.signoff import Signoff
 from services.verbs import releases, reviews
 from services.views import inbox
@@ -16,7 +20,7 @@ from services.views.inbox import Task
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
-from tests.outside import alias, do, stage
+from tests.outside import alias, ask, call, do, stage
 from tests.pages import opened, text
 from tests.test_releases import release
 
@@ -53,6 +57,12 @@ def tasks(signoff: Signoff, username: str) -> list[Task]:
     items = inbox.judged(signoff, inbox.queue(signoff))
     actor = reviews.people.acting(signoff.database, username, reviews.Source.BROWSER)
     return [task for task, _ in inbox.tasks(actor, items)]
+
+
+def leaving(registry: FakeRegistry, what: What) -> Call:
+    """Version 1, or all of the model, is to be deleted or renamed by a client that nobody authenticated."""
+    more = {"new_name": "n"} if what is What.MODEL_RENAMED else {}
+    return call(registry, what, version=1 if what is What.VERSION_DELETED else None, **more)
 
 
 class TestPropose:
@@ -217,3 +227,61 @@ def test_a_champion_is_replaced_by_a_proposal_like_by_a_submission(
     reviews.approve(signoff, better, by="reviewer", comment="Good.")
     assert do(signoff, registry, stage(registry, better.version, "Production", archive=True)).allowed
     assert registry.model("m").aliases["champion"] == better.version
+
+
+class TestWhatIsOnlyProposed:
+    """Anybody may propose, so it keeps no model from being deleted or renamed for ever."""
+
+    @pytest.mark.parametrize("what", [What.VERSION_DELETED, What.MODEL_DELETED, What.MODEL_RENAMED])
+    def test_may_be_deleted_or_renamed_and_ends_on_record(
+        self, strict: Signoff, registry: FakeRegistry, proposed: VersionRef, what: What
+    ) -> None:
+        before = kinds(strict)
+        asked = leaving(registry, what)
+        assert ask(strict, asked) == admissions.ALLOWED
+        assert kinds(strict) == [*before, "withdrawal:confirmed"]
+        last = record(strict)[-1]
+        assert (last.ref, last.actor, last.person) == (proposed, "mlflow-client", None)
+        done = "renamed" if what is What.MODEL_RENAMED else "deleted"
+        assert last.comment == f"It is {done} in MLflow, and nobody answered for the proposal."
+        assert inbox.queue(strict) == []
+        assert ask(strict, asked) == admissions.ALLOWED
+        assert kinds(strict) == [*before, "withdrawal:confirmed"]
+
+    def test_and_was_not_deleted_after_all_is_as_the_record_says(
+        self, strict: Signoff, registry: FakeRegistry, proposed: VersionRef
+    ) -> None:
+        reconciler.reconcile(strict)
+        assert ask(strict, leaving(registry, What.MODEL_DELETED)).allowed
+        assert mirror.flush(strict) == 0
+        assert registry.version(proposed).tags["approval_status"] == "withdrawn"
+        assert reconciler.reconcile(strict).events == ()
+        assert reviews.submit(strict, proposed, by="scientist", comment="I answer for it.").event
+        assert not ask(strict, leaving(registry, What.MODEL_DELETED)).allowed
+
+    def test_stays_once_a_person_submitted_it_or_decided_on_it(
+        self, strict: Signoff, registry: FakeRegistry, candidate: VersionRef
+    ) -> None:
+        others = [registry.add_version("m", {"val_auc": 0.95}) for _ in range(3)]
+        for ref in (candidate, *others):
+            assert do(strict, registry, stage(registry, ref.version, "Staging")).allowed
+        reviews.submit(strict, others[0], by="scientist", comment="I answer for it.")
+        reviews.approve(strict, others[1], by="reviewer", comment="Good.")
+        reviews.reject(strict, others[2], by="reviewer", comment="Not good.")
+        queue, before = inbox.queue(strict), kinds(strict)
+        for ref in others:
+            asked = call(registry, What.VERSION_DELETED, version=ref.version)
+            assert f"{ref} has a record, so it cannot be deleted" in ask(strict, asked).reason
+        for what in (What.MODEL_DELETED, What.MODEL_RENAMED):
+            assert "has a record" in ask(strict, leaving(registry, what)).reason
+        assert set(kinds(strict)[len(before) :]) == {"admission:refused"}
+        assert inbox.queue(strict) == queue, "no proposal ended"
+        assert ask(strict, leaving(registry, What.VERSION_DELETED)).allowed
+
+    def test_and_withdrawn_keeps_nothing_either(
+        self, strict: Signoff, registry: FakeRegistry, proposed: VersionRef
+    ) -> None:
+        reviews.withdraw(strict, proposed, by="release_manager", comment="Nobody knows it.")
+        before = kinds(strict)
+        assert ask(strict, leaving(registry, What.MODEL_DELETED)) == admissions.ALLOWED
+        assert kinds(strict) == before

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from tests.arena import HALF, SOAKING
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text
-from tests.sources import CHANGES, OF_OLD, ON_DISK, SERVER, WAYS, Memory, OnMlflow, Way, World
+from tests.sources import ANOTHER_SPELLING, CHANGES, OF_OLD, ON_DISK, SERVER, WAYS, Memory, OnMlflow, Way, World
 from tests.test_releases import approve
 
 RULES = parse(
@@ -46,16 +46,18 @@ promoted_by: [release_manager]
     "p.yaml",
 )
 Files = Mapping[str, bytes]
-IN_MEMORY: Mapping[str, Way] = {**WAYS, **OF_OLD}
-ON_A_SERVER: Mapping[str, Way] = {**WAYS, **ON_DISK}
+IN_MEMORY: Mapping[str, Way] = {**ON_DISK, **WAYS, **OF_OLD}
+ON_A_SERVER: Mapping[str, Way] = {
+    way: make for way, make in {**ON_DISK, **WAYS}.items() if SOAKING or way not in ANOTHER_SPELLING
+}
 
 
 def in_each_way(ways: Mapping[str, Way], *, drawn: int) -> Callable[[Callable[..., None]], Any]:
-    """Runs a test with each way and each change at least once, and with so many drawn at random."""
+    """Runs a test with each way once, with one change after another, and with so many cases drawn at random."""
 
     def decorated(test: Callable[..., None]) -> Any:
         found = given(way=st.sampled_from([*ways]), changes=st.lists(st.sampled_from([*CHANGES]), max_size=4))(test)
-        for way, change in islice(zip(cycle(ways), cycle(CHANGES), strict=False), max(len(ways), len(CHANGES))):
+        for way, change in zip(ways, cycle(CHANGES), strict=False):
             found = example(way=way, changes=[change])(found)
         return settings(
             max_examples=max(drawn, 1),
@@ -77,7 +79,6 @@ def outcome(world: World, signoff: Signoff, way: Way, changes: Sequence[str]) ->
     case = way(world)
     approve(signoff, case.ref)
     approved, before = world.means(case.ref), kinds(signoff)
-    assert approved
     for change in changes:
         CHANGES[change](world, case)
     shown = world.registry.version(case.ref), world.registry.model(case.ref.name)
@@ -114,12 +115,13 @@ class TestInMemory:
     def registry(self) -> FakeRegistry:
         return Memory()
 
+    @pytest.mark.timeout(0 if SOAKING else 300)
     @in_each_way(IN_MEMORY, drawn=HALF)
     def test_it_serves_where_mlflow_reads_the_same_of_the_same_run_or_logged_model_and_nowhere_else(
         self, judging: Signoff, registry: Memory, way: str, changes: list[str]
     ) -> None:
         served, ref, approved = outcome(registry, judging, IN_MEMORY[way], changes)
-        assert served == (registry.means(ref) == approved)
+        assert served == (bool(approved) and registry.means(ref) == approved)
 
     def test_a_version_of_a_logged_model_that_is_gone_takes_over_no_other_run(
         self, judging: Signoff, registry: Memory
@@ -159,14 +161,14 @@ class TestInMemory:
         case = WAYS["models:/m-…"](registry)
         approve(judging, case.ref)
         CHANGES["its MLmodel makes no sense"](registry, case)
-        with pytest.raises(GateRefused, match=f"The MLmodel file of {case.ref} cannot be read"):
+        with pytest.raises(GateRefused, match=f"The MLmodel file of {case.ref} makes no sense"):
             releases.promote(judging, case.ref, by="release_manager", reason="Now.")
         assert kinds(judging)[-1] == "promotion:refused"
         judging.reader.forget()
         judging.snapshot.refresh()
         at = opened(judging, "viewer", "version", name=case.ref.name, version="1")
         assert not at.exception
-        assert f"The MLmodel file of {case.ref} cannot be read" in text(at)
+        assert f"The MLmodel file of {case.ref} makes no sense" in text(at)
 
     def test_and_one_that_is_written_while_it_is_promoted_puts_it_back(
         self, judging: Signoff, registry: Memory
@@ -184,7 +186,7 @@ class TestInMemory:
     def test_the_same_for_each_change_alone(self, judging: Signoff, registry: Memory, way: str) -> None:
         for change in CHANGES:
             served, ref, approved = outcome(registry, judging, IN_MEMORY[way], [change])
-            assert served == (registry.means(ref) == approved), change
+            assert served == (bool(approved) and registry.means(ref) == approved), change
 
 
 class TestOnMlflow:
@@ -200,9 +202,10 @@ class TestOnMlflow:
     def registry(self, world: OnMlflow) -> Registry:
         return world.registry
 
+    @pytest.mark.timeout(0 if SOAKING else 300)
     @in_each_way(ON_A_SERVER, drawn=HALF if SOAKING else 0)
     def test_what_serves_is_what_was_approved(
         self, judging: Signoff, world: OnMlflow, way: str, changes: list[str]
     ) -> None:
         served, ref, approved = outcome(world, judging, ON_A_SERVER[way], changes)
-        assert not served or world.means(ref) == approved
+        assert not served or (approved and world.means(ref) == approved)

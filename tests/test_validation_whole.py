@@ -31,7 +31,7 @@ from services.views import dossier
 from tests.conftest import add_people
 from tests.ledgers import record
 from tests.test_policy import GOOD
-from tests.validation import ask
+from tests.validation import TARGET, ask
 
 NEAREST = KNeighborsClassifier(n_neighbors=1, algorithm="brute")
 LINE = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
@@ -78,7 +78,7 @@ PLAIN = "same_dataset: false"
 
 
 def asking_for(signoff: Signoff, sha256: str) -> Signoff:
-    rule = f"validation: {{holdout: '{sha256}', metric: roc_auc}}\n{PLAIN}"
+    rule = f"validation: {{holdout: '{sha256}', target: {TARGET}, metric: roc_auc}}\n{PLAIN}"
     return replace(signoff, policies=PolicyBook(policies=(parse(GOOD.replace("same_dataset: true", rule), "p.yaml"),)))
 
 

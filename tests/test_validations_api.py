@@ -100,7 +100,7 @@ class TestRest:
         answer = rest.client.post(f"{V1}{PATH}", data={"target": "y"}, files={"other": b"x"}, headers=headers)
         assert "part `file`" in refused(answer, 400, "INVALID_PARAMETER_VALUE")
         both = sent(rest, location="/x")
-        assert "location: Extra inputs" in refused(both, 400, "INVALID_PARAMETER_VALUE")
+        assert "location is no field of this call" in refused(both, 400, "INVALID_PARAMETER_VALUE")
 
     def test_too_large_a_file_is_refused_before_it_is_read_whole(
         self, signoff: Signoff, rest: Rest, monkeypatch: pytest.MonkeyPatch

@@ -124,14 +124,15 @@ def anybody(signoff: Signoff, call: Call) -> Actor:
 
 def _at_once(signoff: Signoff, call: Call) -> Answer | None:
     if call.workspace != WORKSPACE or call.intent is not None or call.what not in MOVES:
-        with refusals_recorded(signoff, "admission", anybody(signoff, call), call.ref):
+        actor = anybody(signoff, call)
+        with refusals_recorded(signoff, "admission", actor, call.ref):
             if call.workspace != WORKSPACE:
                 if call.what in UNGOVERNED:
                     return ALLOWED
                 raise Refused(f"Signoff governs the workspace {WORKSPACE}, and nothing is promoted in another.")
             if call.intent is not None and call.what in MOVES:
                 return _of_ours(signoff, call, call.intent)
-            protection.require(signoff, call)
+            protection.require(signoff, call, actor)
         return ALLOWED
     scene, move, found = _understood(signoff, call)
     if found is None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 
 import sqlalchemy as sa
 
 from services import assignments
-from services.admission import standing
+from services.admission import leaving, standing
 from services.admission.calls import BENEATH, Call, Told, What
-from services.admission.outside import Scene, Standing
-from services.domain import IS_PROMPT, ModelVersion
+from services.domain import IS_PROMPT, Actor, ModelVersion
 from services.errors import Refused
 from services.letters import begins_with, skeleton
 from services.reconciliation.drift import Seen
@@ -27,15 +25,15 @@ _BENEATH = {
     What.FILES_WRITTEN: "{what} cannot be written: the files of {ref} are there, which {why}",
     What.FILES_DELETED: "{what} cannot be deleted: the files of {ref} are there, which {why}",
     What.EVIDENCE_WRITTEN: "{what} cannot be written: it would be evidence for {ref}, which {why}",
-    What.EVIDENCE_DELETED: "{what} cannot be deleted: its evidence is that of {ref}, which {why}",
-    What.LOGGED_MODEL_CREATED: "{what} cannot be created: it would be loaded in place of {ref}, which {why}",
+    What.EVIDENCE_DELETED: "{what} cannot be deleted: it is evidence for {ref}, which {why}",
+    What.LOGGED_MODEL_CREATED: "{what} cannot be created: its evidence would be that of {ref}, which {why}",
 }
 _ELSEWHERE = {
     What.FILES_WRITTEN: "Register a new version instead.",
     What.FILES_DELETED: "Register a new version instead.",
     What.EVIDENCE_WRITTEN: "Log to another run.",
     What.EVIDENCE_DELETED: "Leave it there.",
-    What.LOGGED_MODEL_CREATED: "Give it another name, or log it in another run.",
+    What.LOGGED_MODEL_CREATED: "Log it in another run.",
 }
 _VERBS = {
     "approval": "submit, approve, request-changes or reject it",
@@ -45,8 +43,8 @@ _VERBS = {
 }
 
 
-def require(signoff: Signoff, call: Call) -> None:
-    """Raise `Refused` unless a change that is neither of a stage nor of an alias may happen."""
+def require(signoff: Signoff, call: Call, actor: Actor) -> None:
+    """Raise `Refused` unless ``actor`` may have a change made that is neither of a stage nor of an alias."""
     match call.what:
         case What.TAG_SET | What.TAG_DELETED:
             _tag(signoff, call)
@@ -58,9 +56,7 @@ def require(signoff: Signoff, call: Call) -> None:
         case What.MODEL_TAG_SET | What.MODEL_TAG_DELETED:
             _model_tag(signoff, call)
         case What.VERSION_DELETED | What.MODEL_DELETED | What.MODEL_RENAMED:
-            done = "renamed" if call.what is What.MODEL_RENAMED else "deleted"
-            for scene, version in _versions(signoff, call):
-                _keep(scene, version, done)
+            leaving.require(signoff, call, actor)
         case _ if call.what in BENEATH:
             for told in call.told:
                 _keep_beneath(signoff, call, told)
@@ -131,27 +127,6 @@ def _model_tag(signoff: Signoff, call: Call) -> None:
     if call.what is What.MODEL_TAG_SET and now == call.value:
         return
     raise Refused(f"{call.key} says whether {model.name} is a model at all; it is set when it is made, and stays.")
-
-
-def _versions(signoff: Signoff, call: Call) -> Iterator[tuple[Scene, ModelVersion]]:
-    for told in call.told:
-        scene = standing.scene(signoff, told.model, told.versions)
-        for version in _concerned(told, call):
-            yield scene, version
-
-
-def _concerned(told: Told, call: Call) -> tuple[ModelVersion, ...]:
-    if call.version is None:
-        return told.versions
-    return tuple(version for version in told.versions if version.ref.version == call.version)
-
-
-def _keep(scene: Scene, version: ModelVersion, done: str) -> None:
-    ref = version.ref
-    if scene.serves(ref.version):
-        raise Refused(f"{ref} is in {scene.policy.rules.champion.stage}, so it cannot be {done}. Archive it first.")
-    if scene.standing(ref.version) is not Standing.FREE:
-        raise Refused(f"{ref} has a record, so it cannot be {done}: what is recorded must stay to be found.")
 
 
 def _keep_beneath(signoff: Signoff, call: Call, told: Told) -> None:

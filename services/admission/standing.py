@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from services import assignments
 from services.admission.outside import Scene, Standing
@@ -12,7 +13,7 @@ from services.bars import ANSWERED_FOR
 from services.domain import ModelVersion, RegisteredModel
 from services.facts import OPEN
 from services.signoff import Signoff
-from services.tables import promotions, submissions
+from services.tables import decisions, promotions, submissions
 
 
 def scene(signoff: Signoff, model: RegisteredModel, versions: Iterable[ModelVersion]) -> Scene:
@@ -50,8 +51,22 @@ def standings(signoff: Signoff, name: str, versions: Iterable[ModelVersion]) -> 
 def promoted(signoff: Signoff, name: str) -> frozenset[str]:
     """The identities of all versions of a model that ever were promoted, by whatever verb."""
     with signoff.database.reading() as connection:
-        query = sa.select(promotions.c.identity).where(promotions.c.model == name).distinct()
-        return frozenset(connection.execute(query).scalars())
+        return _promoted(connection, name)
+
+
+def kept(connection: Connection, name: str) -> frozenset[str]:
+    """The identities of the versions of a model that have a record of more than what MLflow clients proposed.
+
+    That is a release, a submission that somebody answers for, or a proposal that a person decided on.
+    """
+    decided = sa.exists().where(decisions.c.submission == submissions.c.id)
+    query = sa.select(submissions.c.identity).where(submissions.c.model == name, sa.or_(ANSWERED_FOR, decided))
+    return _promoted(connection, name) | frozenset(connection.execute(query).scalars())
+
+
+def _promoted(connection: Connection, name: str) -> frozenset[str]:
+    query = sa.select(promotions.c.identity).where(promotions.c.model == name).distinct()
+    return frozenset(connection.execute(query).scalars())
 
 
 def answered_for(signoff: Signoff, name: str) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -83,12 +83,17 @@ def barred(person: str | None, username: str, facts: Facts) -> str | None:
     return facts.bars.get(person) or facts.bars.get(username)
 
 
-def findings(facts: Facts) -> Iterator[Check]:
-    """Whether a blocking finding is open; nothing where nobody has found anything."""
+def findings(facts: Facts, acting: Set[str] = frozenset()) -> Iterator[Check]:
+    """Whether a blocking finding is open; nothing where nobody has found anything.
+
+    ``acting``: the usernames of those who release it. What one of them resolved, and somebody else raised, is open for
+    them: nobody overrules a reviewer and releases the version as well.
+    """
     if not facts.findings:
         return
-    blocking = [finding for finding in facts.findings if finding.blocks]
-    resolved = sum(not finding.open for finding in facts.findings)
+    own = [finding for finding in facts.findings if finding.overruled_by(acting)]
+    blocking = [finding for finding in facts.findings if finding.blocks or finding in own]
+    resolved = len(facts.findings) - len(own) - sum(finding.open for finding in facts.findings)
     yield Check(
         id="findings",
         title="No open blocking finding",
@@ -103,7 +108,10 @@ def _blocking(finding: Finding, facts: Facts) -> str:
     text = finding.text if len(finding.text) <= 120 else f"{finding.text[:119]}…"
     due = f", due {finding.due}{', overdue' if finding.overdue(facts.now) else ''}" if finding.due else ""
     where = "" if finding.ref == facts.candidate.ref else f" in {finding.ref}, which is the same model"
-    return f"{finding.raised_by} found{where}: {text.rstrip('.')} (for {finding.owner}{due})."
+    found = f"{finding.raised_by} found{where}: {text.rstrip('.')} (for {finding.owner}{due})."
+    if finding.open:
+        return found
+    return f"{found} {finding.resolved_by} resolved it, so somebody else must release this version."
 
 
 def elsewhere(facts: Facts) -> Iterator[Check]:

@@ -16,6 +16,7 @@ from services.verdict import Check, Verdict
 WAIVABLE = frozenset(
     {
         *("submitted", "changes", "approvals"),  # what others said
+        "settled",  # what others did
         *("freeze", "staging_time", "evidence_age"),  # when
         *("metric", "champion", "same_dataset", "validation"),  # how good it is
         *("tag", "artifact"),  # its papers

@@ -16,6 +16,25 @@ HOUR = 3600
 """Seconds of an hour."""
 
 
+def settled(facts: Facts) -> Iterator[Check]:
+    """Whether the champion is the one that the record prescribes; nothing where it is."""
+    found = facts.reigning
+    if found is None or found.settled:
+        return
+    shown, recorded = (f"v{one[0]}" if one else "no version" for one in (found.shown, found.recorded))
+    name = facts.candidate.ref.name
+    also = " of another registration" if shown == recorded else ""
+    yield Check(
+        id="settled",
+        title="The champion is the one on record",
+        passed=False,
+        value=f"{shown}{also}",
+        threshold=recorded,
+        reason=f"In MLflow {shown}{also} is the champion of {name}, and by the record it is {recorded}: that was "
+        "changed past Signoff. Restore it or adopt the change first, so that it is clear what to compare with.",
+    )
+
+
 def timing(policy: Policy, facts: Facts) -> Iterator[Check]:
     """Whether now is a time to promote: no freeze, and long enough in Staging."""
     for freeze in policy.rules.freezes:

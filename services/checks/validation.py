@@ -47,6 +47,8 @@ def _void(found: Validation, view: View, rule: ValidationRule | None) -> tuple[s
     holdout, asked = found.report.holdout, []
     if rule.holdout != holdout.sha256:
         asked.append(f"it was made on holdout {holdout.sha256[:8]}, not on {rule.holdout[:8]}")
+    if rule.target != holdout.target:
+        asked.append(f"its target is {holdout.target}, not {rule.target}")
     if found.report.confidence < rule.confidence:
         asked.append(f"its confidence is {_percent(found.report.confidence)}, {_percent(rule.confidence)} is needed")
     return (*reasons, *asked)
@@ -60,8 +62,8 @@ def _counting(rule: ValidationRule, view: View) -> Validation | None:
 def _report(rule: ValidationRule, view: View) -> Check:
     found, champion = _counting(rule, view), view.champion
     against = f", against {champion.ref}" if champion else ""
-    wanted = f"holdout {rule.holdout[:8]}{against}, {_percent(rule.confidence)} confidence"
-    title = f"Validated on holdout {rule.holdout[:8]}"
+    wanted = f"holdout {rule.holdout[:8]}, target {rule.target}{against}, {_percent(rule.confidence)} confidence"
+    title = f"Validated on holdout {rule.holdout[:8]}, target {rule.target}"
 
     def answer(passed: bool, value: str, reason: str) -> Check:
         return Check(id="validation:report", title=title, passed=passed, value=value, threshold=wanted, reason=reason)

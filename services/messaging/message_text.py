@@ -22,17 +22,23 @@ Tone = Literal["info", "success", "warning", "failure"]
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|~>])")
 _LINKED = re.compile(r"(?<=\w)[.。．｡](?=[^\W\d_]{2})")
 _WHAT = {
+    "policy:activated": "has a new policy in force",
     "policy:assigned": "has a policy that judges it",
     "submission:confirmed": "waits for review",
     "submission:taken_over": "was proposed by a client and waits for review now",
     "approval:given": "was approved",
     "approval:expired": "has an approval that expired",
     "changes:requested": "was sent back with changes requested",
+    "finding:resolved": "had a finding resolved",
+    "finding:reopened": "had a finding opened again",
+    "statement:recorded": "had the data set stated that it was measured on",
     "rejection:confirmed": "was rejected",
     "withdrawal:confirmed": "was withdrawn",
     "promotion:confirmed": "was promoted",
     "rollback:confirmed": "was rolled back to",
     "archival:confirmed": "was archived",
+    "transition:confirmed": "was moved to another stage",
+    "registry:baseline": "was met for the first time",
     "emergency:requested": "is asked to go to Production in an emergency",
     "emergency:withdrawn": "is no longer asked to go to Production in an emergency",
     "emergency:confirmed": "went to Production in an emergency",
@@ -44,6 +50,17 @@ _WHAT = {
     "restoration:confirmed": "was put back to what the record prescribes",
     "adoption:recorded": "had a change outside Signoff adopted",
     "outside:ended": "is as prescribed again",
+    "token:created": "has a new token",
+    "token:revoked": "has a token less",
+    "account:added": "has a new account",
+    "account:changed": "has an account with other roles",
+    "account:disabled": "has an account that was disabled",
+}
+_OUTCOMES = {
+    "intended": "is about to be changed ({})",
+    "refused": "had a request refused ({})",
+    "aborted": "was not changed after all ({})",
+    "unknown": "was to be changed, and nobody knows yet whether it was ({})",
 }
 _GOOD = frozenset({"confirmed", "given", "ended", "recorded"})
 _BAD = frozenset({"refused", "aborted", "unknown"})
@@ -137,9 +154,7 @@ def said(kind: str) -> str:
     subject, outcome = kind.split(":")
     if subject == "outside" and outcome != "ended":
         return f"was changed outside Signoff ({outcome})"
-    if outcome == "refused":
-        return f"had a request refused ({subject})"
-    return _WHAT.get(kind, f"has a new record: {subject} {outcome}")
+    return _WHAT.get(kind) or _OUTCOMES[outcome].format(subject)
 
 
 def _tone(event: Event, occasion: str) -> Tone:

@@ -25,6 +25,15 @@ class SeenVersion:
     stage: str = Stage.NONE
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, version: ModelVersion) -> Self:
+        """What MLflow shows."""
+        return cls(
+            id=f"{_ms(version.created_at)}:{version.source}",
+            stage=str(version.stage),
+            tags={key: value for key, value in version.tags.items() if key.casefold() in OURS},
+        )
+
     @property
     def blank(self) -> Self:
         """The same version as it is right after its registration."""
@@ -44,14 +53,7 @@ class Seen:
         """What MLflow shows."""
         return cls(
             created=_ms(model.created_at),
-            versions={
-                version.ref.version: SeenVersion(
-                    id=f"{_ms(version.created_at)}:{version.source}",
-                    stage=str(version.stage),
-                    tags={key: value for key, value in version.tags.items() if key.casefold() in OURS},
-                )
-                for version in versions
-            },
+            versions={version.ref.version: SeenVersion.of(version) for version in versions},
             aliases=dict(model.aliases),
         )
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import tables
-from services.domain import VersionRef
+from services.domain import Stage, VersionRef
 from services.evidence import Binding, digest
 from services.reconciliation.drift import Seen, SeenVersion
 from services.record import mirror
@@ -116,6 +116,22 @@ def moved(connection: Connection, name: str, *, after: int) -> bool:
     """Whether anything was done to a model through Signoff after an event: what was read before is then old."""
     query = sa.select(events.c.seq).where(events.c.model == name, events.c.seq > after, *_of_ours()).limit(1)
     return connection.execute(query).first() is not None
+
+
+def champion(connection: Connection, name: str, *, alias: str, stage: str) -> tuple[bool, tuple[int, str] | None]:
+    """Whether anything is prescribed for a model, and which version is to be its champion: number and id, or None."""
+    row = connection.execute(sa.select(known_models).where(known_models.c.model == name)).one_or_none()
+    known = parsed(row) if row is not None else None
+    if known is None:
+        return False, None
+    state = known.seen
+    for body in _bodies(connection, name, after=known.seq):
+        if body["kind"].endswith(":confirmed") and body["details"].get("after"):
+            state = _applied(state, name, body, None)
+    staged = [number for number, version in state.versions.items() if version.stage == stage != Stage.NONE]
+    number = state.aliases.get(alias)
+    number = number if number in state.versions else max(staged, default=None)
+    return True, None if number is None else (number, state.versions[number].id)
 
 
 def bytes_of(connection: Connection, ref: VersionRef, identity: str) -> tuple[str, int] | None:

@@ -147,7 +147,8 @@ def _task(values: pd.Series, target: str, asked: Task | None) -> Task:
         _only_text(values, target)
     different = values.nunique()
     if different == 1:
-        raise OneClassOnly(f"All {len(values):,} rows have the target {values.iloc[0]!r}: nothing can be told apart.")
+        (only,) = values.unique().tolist()  # as Python writes it, not NumPy
+        raise OneClassOnly(f"All {len(values):,} rows have the target {only!r}: nothing can be told apart.")
     whole = not number or bool((values == values.round()).all())
     judged = asked or (Task.CLASSIFIER if not number or (whole and different <= FEW_NUMBERS) else Task.REGRESSOR)
     if judged is Task.REGRESSOR and not number:

@@ -1,4 +1,4 @@
-"""What a policy asks of an offline validation: ``validation: {holdout: 9f86…0a08, min_improvement: 0.0}``."""
+"""What a policy asks of an offline validation: ``validation: {holdout: 9f86…0a08, target: y, min_improvement: 0}``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class ValidationRule(BaseModel):
     holdout: str
     """The sha256 of its file, 64 digits. MLflow's eight digits name a data set and prove nothing: they cover its first
     10,000 rows, and other labels can have the same ones."""
+    target: Annotated[str, StringConstraints(min_length=1, max_length=250)]
+    """The column of the holdout that is predicted: on another one the same file shows something else."""
     metric: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=250)] | None = None
     """By its name in the report, such as ``roc_auc``; None: the report's key metric."""
     min_improvement: Annotated[float, Field(allow_inf_nan=False)] = 0.0

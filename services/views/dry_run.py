@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from services import gate
 from services.domain import VersionRef
+from services.letters import blank
 from services.policy import Policy, PolicyBook
 from services.record import ledger
 from services.record.ledger import Event, Filter, Kind
@@ -230,7 +231,7 @@ _SAME_UNDER_EVERY_POLICY = {
     *("intact", "place", "signature", "input_example"),
     *("submitted", "released_before", "tag", "artifact"),
 }
-_ASKED_BY_NO_POLICY = {"findings"}
+_ASKED_BY_NO_POLICY = {"findings", "settled"}
 """Checks that hold whatever the policy, and of facts that only their own answer of then is kept of."""
 _KEPT_SINCE = {  # checks whose facts are in no event of before they were kept, and what is lacking there
     "intact": "whether it was complete",
@@ -272,7 +273,7 @@ def _validation(_: str, rebuilt: Rebuilt) -> str:
 
 def _tag(key: str, rebuilt: Rebuilt) -> str:
     values = rebuilt.tag(key), rebuilt.tag(key, model=True)
-    return "" if any(value and value.strip() for value in values) or None not in values else f"its tag {key}"
+    return "" if any(value and not blank(value) for value in values) or None not in values else f"its tag {key}"
 
 
 def _artifact(pattern: str, rebuilt: Rebuilt) -> str:
