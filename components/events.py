@@ -9,7 +9,6 @@ from services.record.ledger import Event, Kind
 # kind → sign, tone, what it did to the version
 _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.POLICY_ACTIVATED: ("§", "plain", "put a policy into force"),
-    Kind.POLICY_ASSIGNED: ("§", "plain", "assigned the policy that judges {it}"),
     Kind.SUBMISSION_CONFIRMED: ("→", "plain", "submitted {it} for review"),
     Kind.SUBMISSION_TAKEN_OVER: ("→", "plain", "submitted {it}, which a client had proposed"),
     Kind.APPROVAL_GIVEN: ("✓", "good", "approved {it}"),
@@ -58,7 +57,6 @@ _ASKED = {
     "changes": "to request changes on {it}",
     "finding": "to settle a finding in {it}",
     "statement": "to state the data set of {it}",
-    "policy": "to decide which policy judges the model of {it}",
     "rejection": "to reject {it}",
     "withdrawal": "to withdraw {it}",
     "promotion": "to promote {it}",
@@ -92,8 +90,6 @@ def event_line(event: Event, *, version: bool, void: tuple[str, ...] = (), limit
         what = _assigned(event)
     if event.kind is Kind.SUBMISSION_CONFIRMED and event.get("proposal"):
         what = "proposed {it}"
-    if event.kind is Kind.POLICY_ASSIGNED and event.ref is None:
-        what = "assigned policies to models that were new here"
     it = "it" if event.ref else "a version"
     if version and event.ref:
         it = markup.link(f"{event.ref.name} v{event.ref.version}", links.version(event.ref))

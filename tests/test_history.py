@@ -61,7 +61,7 @@ class TestWords:
         assert not [kind for kind, line in lines.items() if re.search(f"asked {kind.subject} |[{{}}]", line)]
         unclear = {kind.outcome for kind, line in lines.items() if "what became of it was not known" in line}
         assert unclear == {"unknown"}
-        assert "assigned the policy that judges it" in lines[Kind.POLICY_ASSIGNED]
+        assert "assigned policies as tags and names choose them" in lines[Kind.POLICY_ASSIGNED]
         assert "asked to decide which policy judges it and was refused" in lines[Kind.POLICY_REFUSED]
         assert "began to promote it; a later record says what became of it" in lines[Kind.PROMOTION_INTENDED]
 
@@ -69,7 +69,7 @@ class TestWords:
         def line(kind: str) -> str:
             return event_line(happened(kind=kind, model=None, version=None), version=True)
 
-        assert "assigned policies to models that were new here" in line("policy:assigned")
+        assert "assigned policies as tags and names choose them" in line("policy:assigned")
         assert "asked to roll back to a version and was refused" in line("rollback:refused")
 
     def test_every_kind_but_the_steps_can_be_filtered_by(self) -> None:

@@ -134,7 +134,7 @@ def _in_review(signoff: Signoff, connection: Connection, name: str) -> list[tupl
     found: list[tuple[Known, Evidence | None]] = []
     for known in [Known.of_row(row) for row in connection.execute(query)]:
         try:
-            found.append((known, signoff.reader.without_files(known.ref)))
+            found.append((known, signoff.reader.without_files(signoff.registry.version(known.ref))))
         except NotFound:
             found.append((known, None))
     return found
