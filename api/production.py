@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter
 from pydantic import BaseModel
 
 from api import parameters
 from api.auth import ByBearer
+from api.errors import CheckAnswer
 from api.parameters import Moment, Name, Recorded
 from services.domain import Action
 from services.errors import NotFound
+from services.verdict import Verdict
 from services.views.production import production_at
 
 router = APIRouter(tags=["production"])
+_RELEASED_AS: dict[str, Literal["promotion", "rollback", "emergency"]] = {
+    "promote": "promotion",
+    "rollback": "rollback",
+    "emergency": "emergency",
+}
 
 
 class Champion(BaseModel):
-    """Who was in Production, since when and why. ``event`` is the promotion's number in the ledger."""
+    """Who was in Production, since when and why. ``event`` is the release's number in the ledger.
+
+    ``released_as`` says how it came there, and ``waived`` which checks an emergency went past. ``approved_by`` are the
+    persons whose approvals counted. After a rollback both are those of the release that it returned to.
+    """
 
     name: str
     version: int
@@ -26,6 +39,8 @@ class Champion(BaseModel):
     policy: str
     digest: str
     event: int
+    released_as: Literal["promotion", "rollback", "emergency"]
+    waived: list[CheckAnswer]
 
 
 @router.get("/models/{name}/production")
@@ -46,4 +61,6 @@ def production(caller: ByBearer, name: Name, at: Moment = None) -> Champion:
         policy=held.policy,
         digest=held.digest,
         event=held.event,
+        released_as=_RELEASED_AS[held.action],
+        waived=[CheckAnswer(**check) for check in Verdict(checks=held.waived).as_json()],
     )

@@ -48,13 +48,13 @@ def pages(path: str, of: str, *, limit: int | None = None, **query: Any) -> list
 
 def post(path: str, body: Mapping[str, Any], *, key: str | None = None) -> dict[str, Any]:
     """One verb, under an idempotency key where there is one. Raises `Unanswered`."""
-    headers = {"Idempotency-Key": key} if key else {}
+    headers = {"Idempotency-Key": key} if key is not None else {}
     return _call("POST", path, json={name: value for name, value in body.items() if value is not None}, headers=headers)
 
 
 def send(path: str, fields: Mapping[str, Any], file: Path, *, key: str | None = None) -> dict[str, Any]:
     """One verb that takes a file. Raises `Unanswered`."""
-    headers = {"Idempotency-Key": key} if key else {}
+    headers = {"Idempotency-Key": key} if key is not None else {}
     told = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in fields.items()}
     with file.open("rb") as content:
         return _call("POST", path, data=told, files={"file": (file.name, content)}, headers=headers)

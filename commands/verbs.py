@@ -38,6 +38,7 @@ _VERBS = {
     "auto": "Take a version as far towards Production as its policy lets automation take it.",
 }
 _ARROWS = {"higher": "↑", "lower": "↓"}
+_RELEASED_AS = {"rollback": "a rollback", "emergency": "an emergency"}
 _STAGES = {"production": "promote", "staging": "submit", "archived": "archive"}
 
 
@@ -190,11 +191,14 @@ def production(
     at: Annotated[datetime | None, typer.Option("--at", help="Day or time, UTC; without it, now.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say which version was in Production, and who released and approved it."""
+    """Say which version was in Production, how it came there, and who released and approved it."""
     found = remote.get(f"/models/{quote(model, safe='')}/production", at=_utc(at))
     approved = ", ".join(found["approved_by"]) or "nobody"
+    how = "" if found["released_as"] == "promotion" else f" as {_RELEASED_AS[found['released_as']]}"
+    past = ", ".join(check["title"] for check in found["waived"])
     sentence = (
-        f"{found['name']}/v{found['version']} since {found['since']}, released by {found['promoted_by']}, "
+        f"{found['name']}/v{found['version']} since {found['since']}, released by {found['promoted_by']}{how}"
+        f"{f', past the checks {past}' if past else ''}, "
         f"approved by {approved}, policy {found['policy']}, record #{found['event']}."
     )
     answer(found, sentence, as_json=as_json)

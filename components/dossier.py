@@ -148,6 +148,8 @@ def _files(dossier: Dossier) -> None:
     st.subheader("Files", anchor=False)
     if candidate.place:
         st.caption(f"{escaped(candidate.place.words, 300)}. {escaped(candidate.place.standing, 300)}")
+    if dossier.astray:
+        st.caption(f":orange[:material/warning: {escaped(dossier.astray, 1000)}]")
     if manifest is None:
         words = candidate.unreadable or "The files of this version are gone."
         st.error(escaped(words, 1000), icon=":material/folder_off:")

@@ -44,6 +44,7 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.OUTSIDE_ENDED: ("✓", "good", "found {it} as prescribed again"),
     Kind.RESTORATION_CONFIRMED: ("←", "good", "put {it} back to what the record prescribes"),
     Kind.ADOPTION_RECORDED: ("!", "wait", "adopted what was changed on {it} outside Signoff"),
+    Kind.POLICY_ASSIGNED: ("§", "wait", "decided which policy judges the model"),
     Kind.TOKEN_CREATED: ("•", "plain", "created a token"),
     Kind.TOKEN_REVOKED: ("×", "plain", "revoked a token"),
     Kind.ACCOUNT_ADDED: ("•", "plain", "made an account"),
@@ -57,6 +58,7 @@ _ASKED = {
     "changes": "to request changes on {it}",
     "finding": "to settle a finding in {it}",
     "statement": "to state the data set of {it}",
+    "policy": "to decide which policy judges the model of {it}",
     "rejection": "to reject {it}",
     "withdrawal": "to withdraw {it}",
     "promotion": "to promote {it}",
@@ -86,6 +88,8 @@ def event_line(event: Event, *, version: bool, void: tuple[str, ...] = (), limit
     sign, tone, what = _words(event.kind)
     if event.kind is Kind.APPROVAL_GIVEN and event.get("automation"):
         what += " automatically"
+    if event.kind is Kind.POLICY_ASSIGNED:
+        what = _assigned(event)
     if event.kind is Kind.SUBMISSION_CONFIRMED and event.get("proposal"):
         what = "proposed {it}"
     if event.kind is Kind.POLICY_ASSIGNED and event.ref is None:
@@ -101,6 +105,17 @@ def event_line(event: Event, *, version: bool, void: tuple[str, ...] = (), limit
     comment = said if len(said) <= limit else said[: limit - 1] + "…"
     note = f"No longer counts: {' and '.join(void)}." if void and event.kind is Kind.APPROVAL_GIVEN else ""
     return markup.line(sign, tone, headline, comment, note, signed_words(event))
+
+
+def _assigned(event: Event) -> str:
+    """Which policy judges the model since, and which one did before; braces in a name are no place for ``it``."""
+    policy, before = event.get("assigned"), event.get("assigned_before")
+    if not policy:
+        return "assigned policies as tags and names choose them"
+    names = [markup.text(name, 80).replace("{", "{{").replace("}", "}}") for name in (policy, before) if name]
+    if len(set(names)) == 1:
+        return f"decided that policy {names[0]} {'keeps judging' if before else 'judges'} the model"
+    return f"decided that policy {names[0]} judges the model instead of {names[1]}"
 
 
 def signed_words(event: Event) -> str:

@@ -142,6 +142,11 @@ def _table(session: Session, found: Sequence[Event]) -> None:
     )
 
 
+def _released_by(held: Held) -> str:
+    how = "" if held.action == "promote" else f" ({held.action})"
+    return f"{plain(held.promoted_by, 60)}{how}"
+
+
 def _champions(held: Sequence[Held]) -> None:
     column = st.column_config
     frame = pd.DataFrame(
@@ -149,7 +154,7 @@ def _champions(held: Sequence[Held]) -> None:
             "record": [[f"#{one.event}"] for one in held],
             "version": [[f"{plain(one.name, 120)} v{one.version}"] for one in held],
             "since": [exact(one.since).removesuffix(" UTC") for one in held],
-            "by": [plain(one.promoted_by, 60) for one in held],
+            "by": [_released_by(one) for one in held],
             "approved": [plain(", ".join(one.approved_by) or NONE, 120) for one in held],
             "reason": [plain(" ".join(one.reason.split()), 200) for one in held],
             "policy": [plain(one.policy, 60) for one in held],

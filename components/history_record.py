@@ -18,7 +18,9 @@ from components.problems import problems_shown
 from components.session import Session
 from components.text import NONE, escaped, exact, number, prose
 from services.errors import BadInput, SignoffError
+from services.place import Place
 from services.record.ledger import GENESIS, Event
+from services.recorded_facts import counted
 from services.side_by_side.recorded_comparison import Kept
 from services.views import history
 from services.views.history import Record
@@ -177,12 +179,15 @@ def _metrics(event: Event) -> None:
 
 
 def _approvals(event: Event) -> None:
-    approvals = event.get("approvals") or ()
+    approvals, counting = event.get("approvals") or (), [vote["seq"] for vote in counted(event)]
     if approvals:
         _section("Approvals")
         _table(
             {
-                "by": [escaped(approval["person"], 80) for approval in approvals],
+                "by": [
+                    f"{escaped(approval['person'], 80)}{'' if approval['seq'] in counting else ' (did not count)'}"
+                    for approval in approvals
+                ],
                 "as": [escaped(", ".join(approval["roles"]).replace("_", " "), 120) for approval in approvals],
                 "comment": [escaped(" ".join(approval["comment"].split()), 600) for approval in approvals],
                 "record": [f"[#{approval['seq']}]({links.event(approval['seq'])})" for approval in approvals],
@@ -191,11 +196,13 @@ def _approvals(event: Event) -> None:
 
 
 _EVIDENCE = {
+    "assigned": "Policy from then on",
+    "assigned_before": "Policy before",
     "policy": "Policy",
     "policy_digest": "Policy text (sha256)",
     "manifest_digest": "Files (sha256)",
     "model_id": "Logged model",
-    "source_uri": "Source",
+    "source_uri": "Source, as registered",
     "champion_manifest_digest": "Champion's files (sha256)",
     "holdout": "Holdout",
     "holdout_sha256": "Holdout (sha256)",
@@ -210,6 +217,8 @@ _EVIDENCE = {
 
 def _evidence(session: Session, event: Event) -> None:
     facts = {title: f"`{_code(str(event.get(key)))}`" for key, title in _EVIDENCE.items() if event.get(key)}
+    if place := event.get("place"):
+        facts["Where the files lay"] = escaped(Place.from_json(place).words, 300)
     if run_id := event.get("run_id") or event.get("mlflow_run"):
         facts["Run"] = _run(session, str(run_id))
     if facts:

@@ -33,7 +33,8 @@ def _row(one: Statement, dossier: Dossier) -> None:
     st.markdown(f":orange-badge[:material/record_voice_over: Stated] {escaped(one.dataset, 200)} `{one.digest[:8]}`")
     record = markup.link(f"#{one.seq}", links.event(one.seq))
     own = gate.barred(one.person, one.by, dossier.facts) if dossier.facts.champion else None
-    apart = markup.text(f"does not count for v{dossier.ref.version}: {own}", 200) if own else ""
+    why = f"does not count: {one.lost}" if one.lost else f"does not count for v{dossier.ref.version}: {own}"
+    apart = markup.text(why, 200) if one.lost or own else ""
     markup.caption(f"{markup.text(one.by, 60)} · {markup.when(one.at)} · {record}", apart)
     st.html(f'<div class="said">{markup.text(" ".join(one.comment.split()), 1000)}</div>')
 

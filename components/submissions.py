@@ -15,7 +15,7 @@ def card(item: Item, label: str, *, icon: str = ":material/arrow_forward:", prim
     with st.container(border=True, gap="small", key=f"card:{label}:{ref}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**[{escaped(ref.name, 80)} / v{ref.version}]({links.version(ref)})**", width="content")
-            badges.status(item.submission.status)
+            badges.status(item.status)
             st.space("stretch")
             if st.button(label, key=f"open:{label}:{ref}", icon=icon, type="primary" if primary else "secondary"):
                 st.switch_page(links.PAGES["version"], query_params=links.version_query(ref))

@@ -52,6 +52,11 @@ def skeleton(name: str) -> str:
     return letters.replace("rn", "m").replace("vv", "w")
 
 
+def blank(text: str) -> bool:
+    """Whether nobody sees anything of a text."""
+    return not "".join(_seen(text)).strip()
+
+
 def begins_with(name: str, space: str) -> bool:
     """Whether a name begins with ``space`` and a dot, or looks as if it did."""
     wanted, before = skeleton(space), ""

@@ -81,7 +81,7 @@ class GatedRegistry:
 
     def _moved(self, change: Mapping[str, Any], name: str, number: int | None, plain: Callable[[], Any]) -> Any:
         """Make what Signoff prescribes, or what was called for where it prescribes nothing."""
-        found = self._scene(name, number)
+        found = self._scene(name, number, tags=caller.intent() is None)
         if found.is_prompt:
             return plain()
         with self.gate.turn(change):
@@ -187,12 +187,12 @@ class GatedRegistry:
         with self.gate.turn(change):
             self.gate.ask(change, [found.message], self._get_active_workspace()).require_time()
 
-    def _scene(self, name: str, number: int | None, *, every: bool = False) -> Scene:
+    def _scene(self, name: str, number: int | None, *, every: bool = False, tags: bool = False) -> Scene:
         """What is there now; what is not there is answered as MLflow does."""
         _validate_model_name(name)
         with self.ManagedSessionMaker() as session:  # type: ignore[attr-defined]
             found = scene.read(
-                session, self._get_active_workspace(), name, () if number is None else (number,), every=every
+                session, self._get_active_workspace(), name, () if number is None else (number,), every=every, tags=tags
             )
         if found is None:
             raise MlflowException(f"Registered Model with name={name} not found", RESOURCE_DOES_NOT_EXIST)

@@ -80,11 +80,14 @@ class Scene:
         return aliases
 
 
-def read(session: Any, workspace: str, name: str, numbers: Iterable[int] = (), *, every: bool = False) -> Scene | None:
+def read(
+    session: Any, workspace: str, name: str, numbers: Iterable[int] = (), *, every: bool = False, tags: bool = False
+) -> Scene | None:
     """A model with the versions ``numbers``, those that aliases point at, and those in Staging or Production.
 
     Args:
         every: with all of its versions.
+        tags: with the tags of the versions ``numbers``, of which there may be thousands.
 
     Returns None where there is no such model.
     """
@@ -97,9 +100,9 @@ def read(session: Any, workspace: str, name: str, numbers: Iterable[int] = (), *
     versions = session.execute(
         *((_VERSIONS, mine) if every else (_THOSE, {**mine, "numbers": [*wanted, *aliases.values()]}))
     )
-    tags: dict[int, dict[str, str]] = {number: {} for number in wanted}
-    for number, key, value in session.execute(_TAGS, {**mine, "numbers": [*wanted]}) if wanted else ():
-        tags[number][key] = value or ""
+    told: dict[int, dict[str, str]] = {number: {} for number in wanted}
+    for number, key, value in session.execute(_TAGS, {**mine, "numbers": [*wanted]}) if wanted and tags else ():
+        told[number][key] = value or ""
     return Scene(
         {
             "name": model.name,
@@ -107,7 +110,7 @@ def read(session: Any, workspace: str, name: str, numbers: Iterable[int] = (), *
             "updated": model.last_updated_time or 0,
             "tags": {key: value or "" for key, value in session.execute(_MODEL_TAGS, mine)},
             "aliases": aliases,
-            "versions": [_version(row, tags.get(row.version, {})) for row in versions],
+            "versions": [_version(row, told.get(row.version, {})) for row in versions],
         }
     )
 

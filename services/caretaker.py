@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from services import expiry
+from services import expiry, recount
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.messaging import outbox, reminders, webhooks
 from services.reconciliation.reconciler import Reconciler
@@ -22,9 +22,10 @@ log = logging.getLogger(__name__)
 
 
 def tidy(signoff: Signoff) -> None:
-    """One round: close every change whose lease ran out, mark what expired, write the tags that wait, and sign."""
+    """One round: close what a lease ran out on, mark what expired, count votes, write the tags that wait, and sign."""
     _close_abandoned(signoff)
     expiry.sweep(signoff)
+    recount.sweep(signoff)
     mirror.flush(signoff)
     refusals.close_windows(signoff.database, at=signoff.now())
     idempotency.forget(signoff)

@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services.domain import ModelVersion
+from services.accounts import people, permissions
+from services.domain import Action, ModelVersion
 from services.evidence import Evidence, Released, Statement
 from services.record import ledger
 from services.recorded_facts import released_in
@@ -54,10 +55,15 @@ def recorded(connection: Connection, champions: Iterable[ModelVersion]) -> Recor
 
 
 def stated(connection: Connection, versions: Iterable[ModelVersion]) -> dict[str, tuple[Statement, ...]]:
-    """Identity → the last statement of each person about the data set of exactly that version, oldest first."""
+    """Identity → the last statement of each person about the data set of exactly that version, oldest first.
+
+    Each says whether its person is a reviewer at this moment.
+    """
     last: dict[tuple[str, str], Statement] = {}
     for some in _batches(versions):
-        rows = connection.execute(sa.select(statements).where(*_exactly(statements, some)).order_by(statements.c.seq))
+        query = sa.select(statements).where(*_exactly(statements, some)).order_by(statements.c.seq)
+        rows = connection.execute(query).all()
+        held = people.roles_held(connection, {row.by_id for row in rows})
         for row in rows:
             last.pop((row.identity, row.by_id), None)
             last[row.identity, row.by_id] = Statement(
@@ -68,11 +74,20 @@ def stated(connection: Connection, versions: Iterable[ModelVersion]) -> dict[str
                 person=row.by_id,
                 at=row.at,
                 seq=row.seq,
+                lost=_lost(row.by, held.get(row.by_id)),
             )
     found: dict[str, tuple[Statement, ...]] = {}
     for (identity, _), statement in last.items():
         found[identity] = (*found.get(identity, ()), statement)
     return found
+
+
+def _lost(by: str, held: frozenset[str] | None) -> str:
+    """Why a person's statements count no longer; empty while they do."""
+    may = permissions.ROLES_FOR[Action.STATE_DATASET]
+    if held is None:
+        return f"{by}'s account is disabled"
+    return "" if may & held else f"{by} is no longer a {permissions.named(may)}"
 
 
 def released(connection: Connection, versions: Iterable[ModelVersion]) -> dict[str, Released]:

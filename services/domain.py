@@ -153,6 +153,10 @@ class Description:
     outside: tuple[str, ...] = ()
 
 
+IS_PROMPT = "mlflow.prompt.is_prompt"
+"""Makes a registered model a prompt: it hides the model, and on one version all of its versions, from every search."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelVersion:
     """One model version as MLflow shows it. ``created_at`` and ``updated_at`` are UTC."""
@@ -179,9 +183,10 @@ class ModelVersion:
         """The public review status, from the tag ``approval_status``: shown, never decided upon."""
         return self.tags.get("approval_status")
 
-
-IS_PROMPT = "mlflow.prompt.is_prompt"
-"""Makes a registered model a prompt: it hides the model, and on one version all of its versions, from every search."""
+    @property
+    def is_prompt(self) -> bool:
+        """Whether MLflow calls it a version of a prompt, and does not know it as one of a model."""
+        return self.tags.get(IS_PROMPT, "").lower() == "true"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,6 +210,10 @@ class RegisteredModel:
     def is_prompt(self) -> bool:
         """Whether MLflow calls it a prompt: nothing of it is promoted."""
         return self.tags.get(IS_PROMPT, "").lower() == "true"
+
+    def newest(self, ref: VersionRef) -> ModelVersion | None:
+        """The version ``ref`` as it came with the model; None unless it is the newest of its stage, and no prompt."""
+        return next((version for version in self.latest if version.ref == ref and not version.is_prompt), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +248,7 @@ class LoggedModelFacts:
 
     model_id: str
     run_id: str | None = None
+    ready: bool = True
     metrics: tuple[Metric, ...] = ()
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)

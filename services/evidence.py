@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -100,7 +100,8 @@ class Released:
 class Statement:
     """A reviewer's word that a champion was measured on a data set. MLflow says nothing of it.
 
-    ``by`` is the username, ``person`` the id; ``at`` is ISO 8601 UTC, ``seq`` its event.
+    ``by`` is the username, ``person`` the id; ``at`` is ISO 8601 UTC, ``seq`` its event. ``lost`` says why it counts
+    no longer, in words: the person is no reviewer any more. It is empty while it does.
     """
 
     dataset: str
@@ -110,6 +111,7 @@ class Statement:
     person: str
     at: str
     seq: int
+    lost: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +161,21 @@ class Evidence:
         if self.run is not None:
             return "its run is deleted in MLflow" if self.run.deleted else ""
         return "its run no longer exists" if self.version.run_id or not self.logged_model else ""
+
+    @property
+    def registered(self) -> bool:
+        """Whether MLflow finished registering it, and its logged model was finished too."""
+        return self.version.ready and (self.logged_model is None or self.logged_model.ready)
+
+    def measured_at(self, metrics: Iterable[str]) -> datetime | None:
+        """How old its evidence is: when its run ended, or one of these metrics was logged, whichever is earlier.
+
+        None where the run does not say that it ended.
+        """
+        if self.run is None or self.run.ended_at is None:
+            return None
+        logged = (self.metrics[name].at for name in metrics if name in self.metrics)
+        return min([self.run.ended_at, *(at for at in logged if at)])
 
     def preferring(self, source: MetricSource | None) -> Evidence:
         """The same, read as a policy with this ``metric_source`` reads it."""
@@ -212,12 +229,14 @@ class Evidence:
 
     def measured_on(self, metrics: Iterable[str], source: MetricSource | None) -> tuple[Dataset, ...]:
         """The data sets that these metrics were measured on; else those its run logged to be evaluated on."""
-        found = (self.measured[name] for name in metrics if name in self.measured)
+        found = [self.measured[name] for name in metrics if name in self.measured]
         by_metric = {dataset for measured in found for dataset in measured.datasets(source)}
         if by_metric:
             return tuple(sorted(by_metric, key=lambda dataset: (dataset.name, dataset.digest)))
         if self.released:
             return self.released.datasets
+        if any(metric.dataset_digest for measured in found for metric in measured.values):
+            return ()  # of another value it is known on what it was measured, and of the one that counts it is not
         logged = self.run.datasets if self.run else ()
         return tuple(d for d in logged if d.context.lower() in {"eval", "evaluation", "test", "validation", "holdout"})
 
@@ -236,13 +255,13 @@ class Evidence:
 
 _CHANGED = {
     "version": "the version is another one",
-    "registered": "MLflow finished registering it, or began anew",
+    "registered": "MLflow finished registering or logging it, or began anew",
     "files": "the model's files changed",
     "place": "the place of its files changed",
     "unreadable": "its files became readable, or no longer are",
     "signature": "its signature changed",
     "run": "its run was deleted or restored",
-    "run_end": "the end of its run changed",
+    "run_end": "the time of its evidence changed",
     "metric": "the metric {} or its data set changed",
     "datasets": "the data sets of its run changed",
     "tag": "the tag {} changed",
@@ -340,11 +359,16 @@ def _changed(fact: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """One person's vote on a submission. ``at`` is ISO 8601 UTC; ``person`` is the username, ``person_id`` the id."""
+    """One person's vote on a submission. ``at`` is ISO 8601 UTC; ``person`` is the username, ``person_id`` the id.
+
+    ``roles`` are those it was given with. ``held`` are those that the person has at this moment, None where no account
+    of the person may act.
+    """
 
     person: str
     person_id: str
     roles: frozenset[str]
+    held: frozenset[str] | None
     decision: str
     comment: str
     at: str
@@ -472,6 +496,10 @@ class Finding:
         """Whether it keeps the version out of Production."""
         return self.open and self.severity is Severity.BLOCKING
 
+    def overruled_by(self, people: Set[str]) -> bool:
+        """Whether one of them, by username, resolved what blocks and somebody else had raised."""
+        return self.severity is Severity.BLOCKING and self.resolved_by in people and self.raised_by not in people
+
     def overdue(self, now: datetime) -> bool:
         """Whether it is open and its day is over."""
         return self.open and self.due is not None and self.due < now.date()
@@ -497,6 +525,17 @@ class Known:
             manifest=manifest.digest if manifest and manifest.files else None,
             run_id=version.run_id,
             model_id=evidence.logged_model_id,
+        )
+
+    @classmethod
+    def of_row(cls, row: Any) -> Known:
+        """A row of ``submissions`` or ``findings``: as it was when that was written."""
+        return cls(
+            ref=VersionRef(name=row.model, version=row.version),
+            identity=row.identity,
+            manifest=row.manifest,
+            run_id=row.run_id,
+            model_id=row.model_id,
         )
 
 
@@ -582,6 +621,6 @@ class Facts:
 
     @property
     def statements(self) -> tuple[Statement, ...]:
-        """What is stated about the champion's data set, by persons who had no hand in the candidate."""
-        stated = self.champion.stated if self.champion else ()
+        """What reviewers of this moment state about the champion's data set who had no hand in the candidate."""
+        stated = (one for one in (self.champion.stated if self.champion else ()) if not one.lost)
         return tuple(one for one in stated if one.person not in self.bars and one.by not in self.bars)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import assignments, bars, champions
+from services.accounts import people
 from services.champions import Records
 from services.domain import ArtifactEntry, ModelVersion, RegisteredModel, Status, VersionRef
 from services.errors import FilesUnreadable, InvalidSettings, NotFound, SignoffError, StoreUnavailable
@@ -23,6 +24,7 @@ from services.policy import Policy
 from services.reconciliation import prescription
 from services.reconciliation.drift import SeenVersion
 from services.record.ledger import Kind
+from services.registry import version_of
 from services.signoff import Signoff
 from services.snapshot import champion_of
 from services.tables import decisions, emergencies, events, findings, promotions, submissions
@@ -55,13 +57,14 @@ def fresh(
     if model.is_prompt:
         raise NotFound(f"{ref.name} is a prompt in MLflow, and no model.")
     policy = assignments.judging(signoff, model)
-    candidate = signoff.reader.without_files(ref).preferring(policy.metric_source)
-    champion = _champion(policy, model, signoff.registry.versions(ref.name))
+    version = version_of(signoff.registry, model, ref)
+    candidate = signoff.reader.without_files(version).preferring(policy.metric_source)
+    champion = _champion_now(signoff, policy, model)
     seen = Facts(
         model=model,
         now=signoff.now(),
         candidate=candidate,
-        champion=signoff.reader.without_files(champion.ref).preferring(policy.metric_source)
+        champion=signoff.reader.without_files(champion).preferring(policy.metric_source)
         if champion and champion.ref != ref
         else None,
         bars={},
@@ -217,14 +220,23 @@ def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersi
     return champion_of(model, versions, alias=target.alias, stage=target.stage)
 
 
+def _champion_now(signoff: Signoff, policy: Policy, model: RegisteredModel) -> ModelVersion | None:
+    """The champion of a model just read; of its versions nothing is read but that which the alias points at."""
+    versions = model.latest
+    if number := model.aliases.get(policy.rules.champion.alias):
+        with suppress(NotFound):  # deleted meanwhile: then the stage says who is
+            versions += (version_of(signoff.registry, model, VersionRef(name=model.name, version=number)),)
+    return _champion(policy, model, versions)
+
+
 def champion(signoff: Signoff, name: str) -> tuple[Policy, Evidence | None]:
     """The champion of a model as MLflow and the record have it now, without its files; raises as `fresh`."""
     model = signoff.registry.model(name)
     policy = assignments.judging(signoff, model)
-    found = _champion(policy, model, signoff.registry.versions(name))
+    found = _champion_now(signoff, policy, model)
     if found is None:
         return policy, None
-    evidence = signoff.reader.without_files(found.ref).preferring(policy.metric_source)
+    evidence = signoff.reader.without_files(found).preferring(policy.metric_source)
     with signoff.database.reading() as connection:
         return policy, champions.recorded(connection, [found]).of(evidence)
 
@@ -280,14 +292,15 @@ def ended(connection: Connection, version: ModelVersion) -> Ended | None:
 
 
 def latest_decisions(connection: Connection, submission: Submission | None) -> tuple[Decision, ...]:
-    """Everybody's last vote on a submission, in the order they were cast."""
+    """Everybody's last vote on a submission, in the order they were cast, with the roles of this moment."""
     if submission is None:
         return ()
     rows = connection.execute(
         sa.select(decisions).where(decisions.c.submission == submission.id).order_by(decisions.c.seq)
     )
     last = {row.person_id: row for row in rows}
-    return tuple(decision_from(row) for row in sorted(last.values(), key=lambda row: row.seq))
+    held = people.roles_held(connection, last)
+    return tuple(decision_from(row, held.get(row.person_id)) for row in sorted(last.values(), key=lambda row: row.seq))
 
 
 def findings_of(connection: Connection, version: ModelVersion) -> tuple[Finding, ...]:
@@ -342,12 +355,13 @@ def submission_from(row: Any) -> Submission:
     )
 
 
-def decision_from(row: Any) -> Decision:
-    """A row of ``decisions``."""
+def decision_from(row: Any, held: frozenset[str] | None) -> Decision:
+    """A row of ``decisions``, and the roles that its person has now."""
     return Decision(
         person=row.person,
         person_id=row.person_id,
         roles=frozenset(row.roles),
+        held=held,
         decision=row.decision,
         comment=row.comment,
         at=row.at,

@@ -82,12 +82,14 @@ def _evaluate(
     emergency: Waiver | None,
 ) -> Verdict:
     """What one policy asks, whether it judges alone or beside another."""
+    people = (actor, *((emergency.asked_by, emergency.confirmed_by) if emergency else ()))
+    acting = frozenset(person.username for person in people if person)
     if emergency is not None:
         usual = (
             *evidence(policy, facts),
             *place(policy, facts),
             *validation(policy, facts),
-            *findings(facts),
+            *findings(facts, acting),
             *_usual(policy, facts),
         )
         return Verdict(checks=(*waived(Verdict(checks=usual)).checks, *emergency_checks(policy, facts, emergency)))
@@ -98,7 +100,7 @@ def _evaluate(
             *evidence(policy, facts),
             *place(policy, facts),
             *validation(policy, facts),
-            *findings(facts),
+            *findings(facts, acting),
             *([released_before(facts)] if rollback else _usual(policy, facts)),
             *([promoter(policy, actor)] if actor else []),
             *(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
+from urllib.parse import unquote
 
 from services.domain import ModelVersion, VersionRef
 
@@ -96,6 +97,27 @@ def unclear(source: str, ref: VersionRef) -> str:
 def may_move(version: ModelVersion) -> bool:
     """Whether its source can come to mean another place: a ``runs:`` source, or a copy of a version that has one."""
     return bool(re.match(r"runs:|models:/+[^/]+/[1-9][0-9]*$", version.source, re.IGNORECASE))
+
+
+def original(version: ModelVersion) -> VersionRef | None:
+    """The version that a copy was made of, as its source names it; None where it is no copy."""
+    found = re.fullmatch(r"models:/+([^/@]+)/([1-9][0-9]{0,8})", version.source, re.IGNORECASE)
+    return VersionRef(name=unquote(found[1]), version=int(found[2])) if found else None
+
+
+def astray(version: ModelVersion, named: ModelVersion | None) -> str:
+    """What the source of a copy does not say any more, in one sentence; empty where it is no copy, or still says it.
+
+    Args:
+        named: the version that has that name and number now.
+    """
+    if original(version) is None or (named and named.created_at <= version.created_at):
+        return ""
+    now = "a version that was registered after it" if named else "no version any more"
+    return (
+        f"The source {version.source} of {version.ref} names {now}: what it was copied from was renamed or deleted. "
+        "What counts is where its files lie."
+    )
 
 
 def foreign_run(place: Place, ref: VersionRef, run_id: str | None) -> str:

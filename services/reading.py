@@ -47,11 +47,10 @@ class Reader:
 
         What was found is remembered for pages, so that a page never shows less than the last decision saw.
         """
-        return self.with_files(self.without_files(ref))
+        return self.with_files(self.without_files(self._registry.version(ref)))
 
-    def without_files(self, ref: VersionRef) -> Evidence:
-        """The same but for the manifest: what is read in no time, however large the files are."""
-        version = self._registry.version(ref)
+    def without_files(self, version: ModelVersion) -> Evidence:
+        """The same of a version just read but for the manifest: what is read in no time, however large files are."""
         run_id, model_id = version.run_id, version.model_id
         found = Evidence(
             version=version,

@@ -55,17 +55,18 @@ def recorded(policy: Policy, seen: Facts) -> dict[str, Any]:
     """The part of an event's details that only judging again needs, as plain JSON."""
     candidate, run, manifest = seen.candidate, seen.candidate.run, seen.candidate.manifest
     submission, champion = seen.submission, seen.champion
+    measured_at = candidate.measured_at(rule.name for one in policy.each for rule in one.rules.metrics)
     return {
         "judged_at": seen.now.isoformat(),
         **({"metric_source": candidate.preferred.value} if candidate.preferred else {}),
-        "ready": candidate.version.ready,
+        "ready": candidate.registered,
         "has_run": run is not None,
         "run_deleted": run is not None and run.deleted,
         "missing_files": list(manifest.missing[:MAX_PATHS]) if manifest else [],
         **({"files_outside": list(manifest.outside[:MAX_PATHS])} if manifest and manifest.outside else {}),
         "has_logged_model": candidate.logged_model is not None,
         **({"unreadable": candidate.unreadable} if candidate.unreadable else {}),
-        "evidence_end": run.ended_at.isoformat() if run and run.ended_at else None,
+        "evidence_end": measured_at.isoformat() if measured_at else None,
         "signature": manifest is not None and manifest.signature is not None,
         "input_example": manifest is not None and manifest.has_input_example,
         "files": _paths([file.path for file in manifest.files] if manifest else [], policy),
@@ -131,6 +132,7 @@ def votes(policy: Policy, seen: Facts, decision: str) -> list[dict[str, Any]]:
             "person": vote.person,
             "person_id": vote.person_id,
             "roles": sorted(vote.roles),
+            **({} if vote.held == vote.roles else {"held": None if vote.held is None else sorted(vote.held)}),
             "seq": vote.seq,
             "comment": vote.comment if len(vote.comment) <= MAX_WORDS else vote.comment[: MAX_WORDS - 1] + "…",
             "at": vote.at,
@@ -143,6 +145,13 @@ def votes(policy: Policy, seen: Facts, decision: str) -> list[dict[str, Any]]:
         for vote in seen.decisions
         if vote.decision == decision
     ]
+
+
+def counted(event: Event) -> list[Mapping[str, Any]]:
+    """Of the approvals that an event about a judged version names, those that counted when it was judged."""
+    barred = (event.get("facts") or {}).get("bars", {})
+    given = event.get("approvals") or ()
+    return [vote for vote in given if not (vote.get("void") or {vote["person_id"], vote["person"]} & barred.keys())]
 
 
 def _inputs(evidence: Evidence | None) -> list[dict[str, str]]:
@@ -385,10 +394,12 @@ def _given(details: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 def _vote(vote: Mapping[str, Any], decision: str, binding: Binding, known: Set[str]) -> Decision:
     then = {name: "of then" for name in vote.get("changed", ()) if name in binding.facts}
     failed = tuple(check for check in vote.get("failed", ()) if check in known)
+    held = vote.get("held", vote["roles"])
     return Decision(
         person=vote["person"],
         person_id=vote["person_id"],
         roles=frozenset(vote["roles"]),
+        held=None if held is None else frozenset(held),
         decision=decision,
         comment=vote["comment"],
         at=vote["at"],

@@ -80,3 +80,11 @@ class Registry(Protocol):
     def abandon_run(self, run_id: str) -> None: ...
     def witnesses(self) -> tuple[Witness, ...]: ...
     def witness(self, ledger: str, name: str, text: str) -> None: ...
+
+
+def version_of(registry: Registry, model: RegisteredModel, ref: VersionRef) -> ModelVersion:
+    """One version as it came with its model a moment ago, else read now: thousands of long tags are not read twice.
+
+    Raises as `Registry.version`.
+    """
+    return model.newest(ref) or registry.version(ref)

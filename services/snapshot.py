@@ -37,6 +37,14 @@ class Listing:
     versions: Mapping[str, tuple[ModelVersion, ...]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What was read of one model for a change of our own: itself, or not, and some of its versions, by number."""
+
+    model: RegisteredModel | None = None
+    versions: dict[int, ModelVersion] = field(default_factory=dict)
+
+
 Watcher = Callable[[], Callable[[Listing], None]]
 """Called when a full pass begins; what it returns is called with what the pass read. Neither may take long."""
 
@@ -86,6 +94,7 @@ class Snapshots:
         self._pass = threading.Lock()  # one pass over the registry at a time; may be held for long
         self._swap = threading.Lock()  # held for a moment only: `touch` must not wait for a pass
         self._touched: dict[str, tuple[RegisteredModel, tuple[ModelVersion, ...]] | None] = {}
+        self._shown: dict[str, _Part] = {}
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._hinted: set[str] = set()
@@ -165,8 +174,24 @@ class Snapshots:
             read = None
         with self._swap:
             self._touched[name] = read
+            self._shown.pop(name, None)
             if read or name in self._current.models:  # else nothing changed, and nobody need look again
                 self._current = _with(self._current, {name: read})
+
+    def show(self, versions: tuple[ModelVersion, ...], *, model: RegisteredModel | None = None) -> None:
+        """Show what was just read of one model, for a change of our own; all else of it stays as it is shown.
+
+        A model that is not shown yet is read whole. Raises `RegistryUnavailable` when that is not answered.
+        """
+        name = versions[0].ref.name
+        if name not in self._current.models:
+            self.touch(name)
+            return
+        with self._swap:
+            before = self._shown.get(name, _Part())
+            read = {version.ref.version: version for version in versions}
+            self._shown[name] = _Part(model=model or before.model, versions={**before.versions, **read})
+            self._current = _with_parts(self._current, {name: self._shown[name]})
 
     def hasten(self, name: str | None) -> None:
         """Let the next pass begin at once, reading model ``name`` again first; a hint, so any number cost one pass."""
@@ -178,6 +203,7 @@ class Snapshots:
     def _begin(self) -> datetime:
         with self._swap:
             self._touched.clear()
+            self._shown.clear()
         return datetime.now(UTC)
 
     def _replace(
@@ -190,7 +216,7 @@ class Snapshots:
     ) -> None:
         with self._swap:
             current = self._current
-            self._current = _with(
+            read = _with(
                 Snapshot(
                     models=dict(sorted(models.items())),
                     versions=versions,
@@ -200,6 +226,7 @@ class Snapshots:
                 ),
                 self._touched,  # read after the pass began: newer than what the pass saw
             )
+            self._current = _with_parts(read, self._shown)
 
     def start(self) -> None:
         """Refresh in the background until `stop`."""
@@ -263,3 +290,13 @@ def _with(
     if changes.keys() - snapshot.models.keys():
         models = dict(sorted(models.items()))
     return replace(snapshot, models=models, versions=versions, generation=snapshot.generation + 1)
+
+
+def _with_parts(snapshot: Snapshot, parts: Mapping[str, _Part]) -> Snapshot:
+    """``snapshot`` with some models and versions as they are now; a model that it does not know is left out."""
+    changed: dict[str, tuple[RegisteredModel, tuple[ModelVersion, ...]] | None] = {}
+    for name, part in parts.items():
+        if known := snapshot.models.get(name):
+            versions = {version.ref.version: version for version in snapshot.versions.get(name, ())} | part.versions
+            changed[name] = (part.model or known, tuple(versions[number] for number in sorted(versions)))
+    return _with(snapshot, changed)

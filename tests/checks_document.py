@@ -250,6 +250,8 @@ def _of_comparisons() -> Iterator[Verdict]:
         seq=8,
     )
     yield evaluate(plain, facts(evidence(0.95), replace(silent, stated=(word,))))
+    gone = replace(word, lost="reviewer's account is disabled")
+    yield evaluate(plain, facts(evidence(0.95), replace(silent, stated=(gone,))))
     own = {"id-reviewer": "reviewer is recorded as its author"}
     yield evaluate(plain, replace(facts(evidence(0.95), replace(silent, stated=(word,))), bars=own))
     both = evidence(0.95, dataset=replace(OTHER_DATA, digest="bbbbbbbbb"))
@@ -270,6 +272,8 @@ def _of_agreement() -> Iterator[Verdict]:
     moved = agreed(plain, seen, "reviewer")
     for changed in (("files", "metric:val_auc", "champion"), ("policy",), ("datasets",)):
         yield evaluate(plain, replace(moved, decisions=(before(moved.decisions[0], *changed),)))
+    for held in (None, frozenset({"viewer"})):
+        yield evaluate(plain, replace(moved, decisions=(replace(moved.decisions[0], held=held),)))
     failed = replace(moved.decisions[0].binding, failed=("same_dataset",))
     yield evaluate(plain, replace(moved, decisions=(replace(moved.decisions[0], binding=failed),)))
     expiring = policy(more="approvals_expire_after_days: 0.5\n")

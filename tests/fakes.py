@@ -45,8 +45,8 @@ SIGNATURE = Signature(inputs=(Column(name="x", type="double"),), outputs=(Column
 class FakeRegistry:
     """`services.registry.Registry` on dictionaries.
 
-    ``before_write`` is called before each write, and may raise; ``while_reading`` before the files of a version, or
-    the versions of a model, are read.
+    ``before_write`` is called before each write, and may raise; ``while_reading`` before the files of a version, a
+    version, or the versions of a model are read.
     """
 
     def __init__(self) -> None:
@@ -271,7 +271,8 @@ class FakeRegistry:
 
     def version(self, ref: VersionRef) -> ModelVersion:
         self.calls += 1
-        if ref not in self._versions:
+        self.while_reading("version")
+        if ref not in self._versions or self._versions[ref].is_prompt:
             raise NotFound(f"MLflow does not know {ref}.")
         return self._versions[ref]
 

@@ -7,14 +7,16 @@ from datetime import timedelta
 
 import pytest
 
+from components.events import event_line
 from services import assignments, facts, gate
 from services.accounts import people
 from services.admission.calls import What
 from services.checks.approvals import wanted
-from services.domain import RegisteredModel, Role, Source, VersionRef
+from services.domain import Actor, RegisteredModel, Role, Source, VersionRef
 from services.errors import BadInput, InvalidSettings, NotAllowed, Refused, StaleDecision
 from services.evidence import Manifest
 from services.gate import GateRefused
+from services.messaging.message_text import compose
 from services.policy import PolicyBook, first_named, parse
 from services.reconciliation import reconciler
 from services.record import ledger
@@ -410,13 +412,84 @@ class TestADecision:
         tagged(registry, risk="none")
         assert facts.fresh(world, ref)[0].names == "strict and third"
 
-    def test_made_before_the_tag_passes_over_what_tags_choose(
-        self, world: Signoff, registry: FakeRegistry, ref: VersionRef
+    @pytest.mark.parametrize("seen_before", [True, False])
+    def test_names_no_policy_that_neither_tags_nor_name_choose(
+        self, world: Signoff, registry: FakeRegistry, ref: VersionRef, seen_before: bool
     ) -> None:
-        policies.assign(world, ref, policy="low-risk", by="release_manager", reason="A toy.")
-        assert facts.fresh(world, ref)[0].names == "low-risk"
-        tagged(registry, risk="low")
-        assert facts.fresh(world, ref)[0].names == "low-risk"
+        """The attack: one release manager assigns what lets a service approve, promotes, and assigns back."""
+        if seen_before:
+            reconciler.reconcile(world)
+        before = kinds(world)
+        with pytest.raises(Refused) as refusal:
+            policies.assign(world, ref, policy="low-risk", by="release_manager", reason="Tidy up.")
+        assert str(refusal.value) == (
+            f"Policy low-risk cannot be named for m: {'strict' if seen_before else 'no policy'} is assigned to it, and "
+            "its tags and name choose strict; to choose low-risk, set the tag risk=low on the registered model in "
+            "MLflow first."
+        )
+        assert kinds(world) == [*before, "policy:refused"]
+        assert assigned_to(world) == ("strict" if seen_before else None)
+        reviews.submit(world, ref, by="scientist", comment="x")
+        with pytest.raises(Refused, match="Policy strict lets no automation approve"):
+            reviews.approve_automatically(world, ref, by="ci", comment="x")
+
+    def test_says_that_no_tag_chooses_a_policy_that_only_a_name_does(self, world: Signoff, ref: VersionRef) -> None:
+        named = STRICT.replace("strict", "named").replace('names: ["*"]', 'names: ["fraud_*"]')
+        with pytest.raises(Refused, match="to choose named, change its applies_to first"):
+            policies.assign(under(world, STRICT, named), ref, policy="named", by="release_manager", reason="x")
+
+    @pytest.mark.parametrize("hand", ["trained", "submitted", "took over"])
+    def test_is_not_for_a_person_who_has_a_hand_in_a_version_in_review(
+        self, both: Signoff, registry: FakeRegistry, ref: VersionRef, hand: str
+    ) -> None:
+        people.add_account(both.database, username="second", name="S", hashed="!", roles=[Role.RELEASE_MANAGER])
+        own = registry.add_version("m", {"val_auc": 0.5}, author="second" if hand == "trained" else "trainer")
+        if hand == "took over":
+            client = Actor(
+                username="mlflow-client",
+                name="A client",
+                roles=frozenset(),
+                source=Source.MLFLOW_CLIENT,
+                automation=True,
+            )
+            reviews.propose(both, own, actor=client, comment="x")
+        reviews.submit(both, own, by="scientist" if hand == "trained" else "second", comment="x")
+        before = kinds(both)
+        for policy in ("strict", "low-risk"):
+            with pytest.raises(Refused, match=r"m/v2 is in review, and second .*; another release manager must decide"):
+                policies.assign(both, ref, policy=policy, by="second", reason="x")
+        assert kinds(both)[: len(before)] == before
+        assert set(kinds(both)[len(before) :]) == {"policy:refused"}
+        assert assigned_to(both) == "strict"
+        policies.assign(both, ref, policy="low-risk", by="release_manager", reason="I looked.")
+        assert assigned_to(both) == "low-risk"
+
+    def test_is_open_to_that_person_again_when_the_review_has_ended(
+        self, both: Signoff, registry: FakeRegistry, ref: VersionRef
+    ) -> None:
+        reviews.submit(both, ref, by="release_manager", comment="x")
+        reviews.withdraw(both, ref, by="release_manager", comment="x")
+        policies.assign(both, ref, policy="strict", by="release_manager", reason="It is no toy.")
+
+    def test_is_told_with_the_policy_of_before_and_the_one_from_then_on(
+        self, both: Signoff, registry: FakeRegistry, ref: VersionRef
+    ) -> None:
+        outcome = policies.assign(both, ref, policy="low-risk", by="release_manager", reason="A toy.")
+        assert outcome.message == "Policy low-risk judges m from now on instead of strict."
+        assert outcome.event
+        letter = compose(
+            outcome.event, id="1", occasion="event", why="x", site="http://s", head=(1, "0"), checkpoint=None
+        )
+        assert letter.title == "m v1 is judged by policy low-risk from now on instead of strict"
+        line = event_line(outcome.event, version=False)
+        assert "decided that policy low-risk judges the model instead of strict" in line
+        assert "what became of it" not in line
+
+    def test_to_keep_is_told_with_both_names_as_well(self, both: Signoff, ref: VersionRef) -> None:
+        outcome = policies.assign(both, ref, policy="strict", by="release_manager", reason="It is no toy.")
+        assert outcome.message == (
+            "Policy strict judges m from now on; low-risk, which tags and name choose, does not."
+        )
 
     def test_of_what_is_so_already_changes_nothing(self, both: Signoff, ref: VersionRef) -> None:
         policies.assign(both, ref, policy="strict", by="release_manager", reason="It is no toy.")
@@ -604,7 +677,10 @@ class TestThePages:
         )
         assert rest.post("/models/none/policy", "release_manager", **body).status_code == 404
         done = rest.post("/models/m/policy", "release_manager", **body)
-        assert (done.status_code, done.json()["message"]) == (200, "Policy low-risk judges m from now on.")
+        assert (done.status_code, done.json()["message"]) == (
+            200,
+            "Policy low-risk judges m from now on instead of strict.",
+        )
         verdict = rest.get("/models/m/versions/1/verdict", "viewer").json()
         assert not [check["id"] for check in verdict["checks"] if "/" in check["id"]]
 

@@ -40,7 +40,9 @@ from services.views import history, production
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
+from tests.rest import Rest
 from tests.test_releases import Crash, approve, crash_at, lease_runs_out, release, slot_is_free, stages
+from tests.test_same_bytes import copy
 
 DATABASES = BOTH
 WHY = "The champion answers nonsense since noon."
@@ -256,6 +258,29 @@ class TestConfirm:
         emergency = confirm(signoff, ask(signoff, ref))
         assert registry.version(ref).tags["approval_status"] == "approved"
         assert emergency.waived == ()
+
+    def test_is_told_as_an_emergency_with_the_checks_that_it_went_past(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        """One reviewer approved it, although a check failed: that approval does not say that it passed."""
+        ref = approve(signoff, registry.add_version("m", {"val_auc": 0.5}))
+        confirm(signoff, ask(signoff, ref))
+        told = Rest(signoff).get("/models/m/production", "viewer").json()
+        assert (told["version"], told["released_as"], told["approved_by"]) == (ref.version, "emergency", ["reviewer"])
+        assert {check["id"] for check in told["waived"]} == {"metric:val_auc", "champion:val_auc:absolute"}
+        assert all(check["reason"] for check in told["waived"])
+
+    def test_names_no_approval_of_a_person_who_is_barred_since(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        reviews.submit(signoff, ref, by="scientist", comment="x")
+        reviews.approve(signoff, ref, by="both", comment="x")
+        reviews.submit(signoff, copy(registry, ref, "twin"), by="both", comment="Mine.")
+        confirm(signoff, ask(signoff, ref))
+        assert record(signoff)[-1].get("approvals") == []
+        (held,) = production.production_at(signoff, signoff.now(), "m")
+        assert held.approved_by == ()
 
     def test_by_a_second_break_glass_holder_counts(self, signoff: Signoff, asked: Emergency) -> None:
         add_person(signoff, "another", Role.BREAK_GLASS)

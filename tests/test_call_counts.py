@@ -1,17 +1,20 @@
-"""No page asks MLflow more often because the registry is larger."""
+"""How often MLflow is asked: no page more often in a larger registry, no verb again and again for the same tags."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from components import links
-from services.domain import VersionRef
+from services.domain import ModelVersion, RegisteredModel, VersionRef
 from services.signoff import Signoff
 from services.verbs import releases, reviews
 from tests.conftest import add_people, settings_in
 from tests.fakes import FakeRegistry
+from tests.ledgers import record
 from tests.pages import shell
 
 VERSION = {"name": "m000", "version": "2"}
@@ -72,3 +75,101 @@ def test_the_registry_page_asks_once_for_all_its_metrics(tmp_path: Path) -> None
 
 def test_history_asks_nothing(tmp_path: Path) -> None:
     assert calls(LARGE, "history", {}, tmp_path) == 0
+
+
+class Read(FakeRegistry):
+    """Counts how often each version was read, alone or with others: each time MLflow sends all of its tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: Counter[int] = Counter()
+
+    def model(self, name: str) -> RegisteredModel:
+        found = super().model(name)
+        self.times.update(version.ref.version for version in found.latest)
+        return found
+
+    def version(self, ref: VersionRef) -> ModelVersion:
+        self.times[ref.version] += 1
+        return super().version(ref)
+
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
+        found = super().versions(name)
+        self.times.update(version.ref.version for version in found)
+        return found
+
+
+CHAMPION, CANDIDATE, OTHER = (VersionRef(name="m", version=number) for number in (1, 2, 3))
+
+
+def submit(signoff: Signoff) -> object:
+    return reviews.submit(signoff, CANDIDATE, by="scientist", comment="Please look.")
+
+
+def approve(signoff: Signoff) -> object:
+    return reviews.approve(signoff, CANDIDATE, by="reviewer", comment="Fine.")
+
+
+def promote(signoff: Signoff) -> object:
+    return releases.promote(signoff, CANDIDATE, by="release_manager", reason="Better.")
+
+
+class TestVersionsOfAModelWithManyTags:
+    @pytest.fixture
+    def registry(self) -> Read:
+        return Read()
+
+    @pytest.fixture
+    def signoff(self, registry: Read, tmp_path: Path) -> Signoff:
+        found = Signoff.wire(settings=settings_in(tmp_path), registry=registry)
+        add_people(found)
+        for value in (0.91, 0.95, 0.93):
+            registry.add_version("m", {"val_auc": value})
+        reviews.submit(found, CHAMPION, by="scientist", comment="Please look.")
+        reviews.approve(found, CHAMPION, by="reviewer", comment="Fine.")
+        releases.promote(found, CHAMPION, by="release_manager", reason="First release.")
+        found.snapshot.refresh()
+        return found
+
+    @pytest.mark.parametrize(
+        ("verb", "before", "champion", "candidate", "other"),
+        [(submit, [], 2, 4, 2), (approve, [submit], 1, 2, 1), (promote, [submit, approve], 4, 5, 4)],
+    )
+    def test_are_read_no_more_often_than_what_is_judged_moved_and_shown_needs(
+        self,
+        signoff: Signoff,
+        registry: Read,
+        verb: Callable[[Signoff], object],
+        before: list[Callable[[Signoff], object]],
+        champion: int,
+        candidate: int,
+        other: int,
+    ) -> None:
+        """As judged, before it is moved, as moved, and for the tags of the record; the champion and all others too
+        wherever MLflow sends a whole model."""
+        for earlier in before:
+            earlier(signoff)
+        registry.times.clear()
+        verb(signoff)
+        assert registry.times == {1: champion, 2: candidate, 3: other}
+
+    @pytest.mark.parametrize("before", [[submit], [submit, approve], [submit, approve, promote]])
+    def test_are_shown_at_once_as_a_verb_left_them(
+        self, signoff: Signoff, registry: Read, before: list[Callable[[Signoff], object]]
+    ) -> None:
+        for verb in before:
+            verb(signoff)
+        shown = signoff.snapshot.current
+        assert shown.versions["m"] == registry.versions("m")
+        assert shown.models["m"].aliases == registry.model("m").aliases
+
+    def test_are_not_read_to_find_a_champion_that_is_not_the_newest_of_its_stage(
+        self, signoff: Signoff, registry: Read
+    ) -> None:
+        registry.set_stage(CHAMPION, "Archived")
+        registry.set_stage(OTHER, "Archived")
+        registry.times.clear()
+        submit(signoff)
+        event = record(signoff)[-1]
+        assert event.get("champion") == 1, "the alias says who"
+        assert registry.times[1] == 1

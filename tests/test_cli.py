@@ -178,6 +178,18 @@ class TestToken:
         assert run("token", "create", "ci", *wrong)[0] == 2
         assert record(signoff) == before
 
+    @pytest.mark.parametrize("empty", ["", " ", ",", "view,"])
+    @pytest.mark.parametrize("option", ["--models", "--actions"])
+    def test_an_empty_limit_is_a_mistake_and_no_token_without_limits(
+        self, run: Run, signoff: Signoff, option: str, empty: str
+    ) -> None:
+        """A shell variable that is not set."""
+        before = record(signoff)
+        code, out, err = run("token", "create", "ci", "--user", "reviewer", option, empty)
+        told = f"One of the token's {option.removeprefix('--')} is empty; leave them out for all, or name each.\n"
+        assert (code, out, err) == (2, "", told)
+        assert record(signoff) == before
+
     def test_in_the_home_of_a_stack_the_stacks_own_key_is_meant(
         self, run: Run, signoff: Signoff, monkeypatch: pytest.MonkeyPatch
     ) -> None:

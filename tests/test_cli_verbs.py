@@ -96,6 +96,16 @@ class TestVerbs:
         assert run("release_manager", *asked)[1] == run("release_manager", *asked)[1]
         assert done(signoff).count("promotion:confirmed") == 1
 
+    @pytest.mark.parametrize("option", ["--idempotency-key", "--seen"])
+    def test_under_an_empty_key_or_digest_are_a_mistake(
+        self, run: Run, signoff: Signoff, candidate: VersionRef, option: str
+    ) -> None:
+        """A shell variable that is not set: doing it unprotected is not what was asked for."""
+        approve(signoff, candidate)
+        before = done(signoff)
+        code, out, _ = run("release_manager", "promote", "m", "1", "--reason", "Go.", option, "")
+        assert (code, out, done(signoff)) == (2, "", before)
+
     def test_may_be_spelled_as_mlflow_does(self, run: Run, signoff: Signoff, candidate: VersionRef) -> None:
         approve(signoff, candidate)
         asked = ("transition", "--name", "m", "--version", "1", "--stage", "Production")

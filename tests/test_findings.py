@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -14,12 +15,14 @@ from services.domain import Action, Role, VersionRef
 from services.errors import BadInput, NotAllowed, NotFound, PromotionConflict, Refused
 from services.evidence import Finding, FindingDraft, Severity
 from services.gate import GateRefused
+from services.policy import PolicyBook, parse
 from services.signoff import Signoff
-from services.verbs import findings, releases, reviews
+from services.verbs import break_glass, findings, releases, reviews
 from services.views import inbox
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
+from tests.test_policy import GOOD
 from tests.test_roles import tasks
 
 DATABASES = BOTH
@@ -325,3 +328,41 @@ def test_a_submission_that_ended_meanwhile_takes_no_finding(
     with pytest.raises(PromotionConflict):
         reviews.request_changes(signoff, submitted, by="reviewer", comment="No.", findings=[BLOCKING])
     assert found(signoff, submitted) == ()
+
+
+class TestWhoOverrulesAReviewer:
+    def test_does_not_promote_the_version_as_well(
+        self, signoff: Signoff, blocked: VersionRef, registry: FakeRegistry
+    ) -> None:
+        findings.resolve(signoff, blocked, only(signoff, blocked).id, by="release_manager", comment="I see no problem.")
+        reviews.submit(signoff, blocked, by="scientist", comment="Again.")
+        reviews.approve(signoff, blocked, by="reviewer2", comment="Fine.")
+        registry.writes.clear()
+        why = "reviewer found: Trained on the test set .*release_manager resolved it, so somebody else must release"
+        with pytest.raises(GateRefused, match=why):
+            releases.promote(signoff, blocked, by="release_manager", reason="Go.")
+        assert kinds(signoff)[-1] == "promotion:refused"
+        assert registry.version(blocked).stage != "Production"
+        people.add_account(signoff.database, username="second", name="S", hashed="!", roles=[Role.RELEASE_MANAGER])
+        releases.promote(signoff, blocked, by="second", reason="Looked at it too.")
+        assert registry.version(blocked).stage == "Production"
+
+    @pytest.mark.parametrize("who", ["asked", "confirmed"])
+    def test_takes_no_part_in_an_emergency(
+        self, signoff: Signoff, blocked: VersionRef, registry: FakeRegistry, who: str
+    ) -> None:
+        both = [Role.RELEASE_MANAGER, Role.BREAK_GLASS]
+        for username in ("asked", "confirmed"):
+            people.add_account(signoff.database, username=username, name=username, hashed="!", roles=both)
+        policy = parse(GOOD.replace("name: tested", "name: default") + "break_glass: true\n", "p.yaml")
+        signoff = replace(signoff, policies=PolicyBook(policies=(policy,)))
+        findings.resolve(signoff, blocked, only(signoff, blocked).id, by=who, comment="I see no problem.")
+
+        def both_acted() -> None:
+            request = break_glass.ask(signoff, blocked, by="asked", reason="Patients wait, and it is wrong.").event
+            assert request
+            break_glass.confirm(signoff, request.seq, by="confirmed", comment="Agreed.")
+
+        with pytest.raises(GateRefused, match=f"{who} resolved it, so somebody else must release this version"):
+            both_acted()
+        assert registry.version(blocked).stage != "Production"

@@ -35,6 +35,9 @@ BARS = {"id-scientist": "scientist submitted it on 2026-01-01", "id-trainer": "t
 """Who may not approve it."""
 
 
+TWO_ROLES = frozenset({"reviewer", "release_manager"})
+
+
 def facts(candidate: Evidence, champion: Evidence | None = None, **more: object) -> Facts:
     registry = FakeRegistry()
     registry.add_model("m")
@@ -76,6 +79,7 @@ def approved(seen: Facts, *people: str, role: str = "reviewer", decision: str = 
             person=p,
             person_id=f"id-{p}",
             roles=frozenset({role}),
+            held=frozenset({role}),
             decision=decision,
             comment="",
             at=START.isoformat(),
@@ -191,11 +195,11 @@ class TestApprovals:
         two = parse(GOOD.replace("  - role: reviewer", "  - role: reviewer\n  - role: release_manager"), "p.yaml")
         seen = approved(facts(evidence(0.95)), "a")
         binding = bound(two, seen)
-        both = replace(seen.decisions[0], roles=frozenset({"reviewer", "release_manager"}), binding=binding)
+        both = replace(seen.decisions[0], roles=TWO_ROLES, held=TWO_ROLES, binding=binding)
         assert failed(evaluate(two, replace(seen, decisions=(both,)))) == {"approvals:release_manager"}
         assert evaluate(two, replace(seen, decisions=(both, replace(both, person="b", person_id="id-b")))).allowed
         for role in ("reviewer", "release_manager"):
-            other = replace(both, person="b", person_id="id-b", roles=frozenset({role}))
+            other = replace(both, person="b", person_id="id-b", roles=frozenset({role}), held=frozenset({role}))
             for order in ((both, other), (other, both)):
                 assert evaluate(two, replace(seen, decisions=order)).allowed, "who of two roles counts as what is free"
 

@@ -294,8 +294,12 @@ class TestNamesKeptOnDisk:
 
         answers.say({"protocol": 1, "aliases": ["best"], "model_tags": []})
         monkeypatch.setattr(os, "fsync", full)
-        assert self.started(answers, path).protects("best"), "what cannot be kept is known all the same"
+        asking = self.started(answers, path)
+        assert asking.protects("best"), "what cannot be kept is known all the same"
         answers.say({}, 503)
+        assert asking._read_at
+        asking._read_at -= 60
+        assert asking.protects("best")
         assert self.started(answers, path).protects("champion")
         assert list(path.parent.iterdir()) == [path]
 

@@ -21,7 +21,9 @@ from tests.test_releases import approve, release
 from tests.validation import TARGET, on_record
 
 HOLDOUT, OTHER = "9" * 64, "7" * 64
-RULE = f"validation: {{holdout: {'9' * 64!r}, target: {TARGET}, metric: roc_auc, min_improvement: 0.0, confidence: 0.95}}\n"
+RULE = f"""\
+validation: {{holdout: '{HOLDOUT}', target: {TARGET}, metric: roc_auc, min_improvement: 0.0, confidence: 0.95}}
+"""
 
 
 def policy(rule: str = RULE) -> Policy:

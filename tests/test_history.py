@@ -177,6 +177,7 @@ class TestBackThen:
         releases.rollback(signoff, "m", by="release_manager", reason="Alerts.")
         (held,) = production_at(signoff, signoff.now())
         assert (held.version, held.action, held.approved_by) == (1, "rollback", ("reviewer",))
+        assert held.waived == ()
 
 
 class TestCsv:

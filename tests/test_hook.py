@@ -26,9 +26,12 @@ from sqlalchemy.orm import Session
 
 from mlflow_gate import scene
 from services import caretaker
+from services.admission import admissions
+from services.admission.calls import Call, What
 from services.domain import VersionRef
 from services.mlflow.registry import MlflowRegistry
 from services.place import PlaceKind
+from services.signoff import Signoff
 from services.steps import intents
 from services.tables import slots as slots_table
 from services.verbs import releases, reviews
@@ -374,10 +377,29 @@ class TestLongTags:
         server.client.set_registered_model_tag(name, "long", "x" * 8000)
         server.client.set_model_version_tag(name, "1", "long", "y" * 8000)
         with Session(sa.create_engine(f"sqlite:///{server.artifacts.parent / 'mlflow.db'}")) as session:
-            found = scene.read(session, "default", name, [1])
+            found = scene.read(session, "default", name, [1], tags=True)
         assert found
         assert found.message["tags"]["long"] == "x" * scene.MAX_VALUE
         assert found.message["versions"][0]["tags"]["long"] == "y" * scene.MAX_VALUE
+
+    def test_of_a_version_are_told_where_a_client_moves_it_and_nowhere_else(
+        self, server: Gated, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name, told = "tagged", []
+        register(server.url, name, 1)
+        server.client.set_model_version_tag(name, "1", "note", "x")
+        answer = admissions._at_once
+
+        def remembered(signoff: Signoff, call: Call) -> admissions.Answer | None:
+            told.append((call.what, [version.tags.get("note") for version in call.told[0].versions]))
+            return answer(signoff, call)
+
+        monkeypatch.setattr(admissions, "_at_once", remembered)
+        refusal(lambda: server.client.transition_model_version_stage(name, "1", "Production"))
+        refusal(lambda: server.client.set_model_version_tag(name, "1", "approved_by", "me"))
+        reviews.submit(server.signoff, VersionRef(name=name, version=1), by="scientist", comment="Please review.")
+        assert told[:2] == [(What.STAGE, ["x"]), (What.TAG_SET, [None])]
+        assert {tags for _, (tags,) in told[2:]} == {None}, "what Signoff itself moves and tags"
 
 
 class TestFiles:

@@ -57,18 +57,18 @@ def ready(signoff: Signoff, registry: FakeRegistry, champion: VersionRef) -> Ver
 
 
 class Reading:
-    """The registry while a verb reads it: ``meanwhile`` lets something happen then, once."""
+    """The registry while a verb reads it: ``meanwhile`` lets something happen once, when all of ``what`` is read."""
 
-    def __init__(self, registry: FakeRegistry, what: str, time: int) -> None:
-        self._registry, self._what, self._time = registry, what, time
+    def __init__(self, registry: FakeRegistry, *what: str) -> None:
+        self._registry, self._what = registry, what
 
     def meanwhile(self, act: Callable[[], object]) -> None:
-        left = self._time
+        left = list(self._what)
 
         def hook(what: str) -> None:
-            nonlocal left
-            left -= what == self._what
-            if left == 0:
+            if what.startswith(left[0]):
+                del left[0]
+            if not left:
                 self._registry.while_reading = lambda _: None
                 act()
 
@@ -76,14 +76,14 @@ class Reading:
 
 
 def at_the_last(registry: FakeRegistry) -> Reading:
-    """When everything was read and judged: the versions are read a second time to prescribe the change."""
-    return Reading(registry, "versions", 2)
+    """When everything was read and judged: to prescribe the change, one version or all are read after the files."""
+    return Reading(registry, "files", "version")
 
 
 @pytest.fixture(params=["files", "last"])
 def reading(request: pytest.FixtureRequest, registry: FakeRegistry) -> Reading:
     """The two moments at which something may change."""
-    return Reading(registry, "files", 1) if request.param == "files" else at_the_last(registry)
+    return Reading(registry, "files") if request.param == "files" else at_the_last(registry)
 
 
 @contextmanager
@@ -452,7 +452,7 @@ class TestAsk:
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
     ) -> None:
         weak = registry.add_version("m", {"val_auc": 0.85})
-        Reading(registry, "files", 2).meanwhile(lambda: loses_role(signoff, "break_glass"))
+        Reading(registry, "files", "files").meanwhile(lambda: loses_role(signoff, "break_glass"))
         with refused_once(signoff, registry, "emergency", "account:changed"), pytest.raises(NotAllowed):
             ask_for_emergency(signoff, weak)
         assert roles_named(signoff) == ["viewer"]
@@ -472,7 +472,7 @@ class TestReview:
     ) -> None:
         ref = registry.add_version("m", {"val_auc": 0.95})
         reviews.submit(signoff, ref, by="scientist", comment="Please.")
-        Reading(registry, "files", 2).meanwhile(lambda: loses_role(signoff, "reviewer"))
+        Reading(registry, "files", "files").meanwhile(lambda: loses_role(signoff, "reviewer"))
         with refused_once(signoff, registry, "approval", "account:changed"), pytest.raises(NotAllowed):
             reviews.approve(signoff, ref, by="reviewer", comment="Good.")
         assert roles_named(signoff) == ["viewer"]
@@ -536,7 +536,7 @@ class TestRedress:
         verb: Callable[..., object],
         subject: str,
     ) -> None:
-        Reading(registry, "versions", 1).meanwhile(lambda: loses_role(signoff, "release_manager"))
+        Reading(registry, "versions").meanwhile(lambda: loses_role(signoff, "release_manager"))
         with refused_once(signoff, registry, subject, "account:changed"), pytest.raises(NotAllowed):
             verb(signoff, moved, by="release_manager", reason="As it was.")
         assert roles_named(signoff) == ["viewer"]

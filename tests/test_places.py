@@ -85,6 +85,36 @@ class TestAVersionThatMlflowCannotLoad:
         assert check(signoff, ref).passed
 
 
+class TestACopyWhoseOriginalLostItsName:
+    """MLflow looked the source up when the copy was registered, and goes on to show it as it was written."""
+
+    def test_says_that_its_source_names_another_version_now_and_where_its_files_were_and_are(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        registry.add_version("a", {"val_auc": 0.9})
+        copy = registry.add_version("m", {"val_auc": 0.95})
+        registry.source(copy, "models:/a/1", place=place_of(registry, copy))
+        release(signoff, copy)
+        said, words = "names a version that was registered after it", place_of(registry, copy).words
+        assert "The source models:/a/1" not in self.page(signoff)
+        registry.rename_model("a", "b")
+        assert "The source models:/a/1 of m/v1 names no version any more" in self.page(signoff)
+        registry.add_version("a", {"val_auc": 0.1})
+        shown = self.page(signoff)
+        assert f"The source models:/a/1 of m/v1 {said}" in shown
+        assert words in shown
+        at = opened(signoff, "viewer", "history", event=str(record(signoff)[-1].seq))
+        drawer = " ".join(str(table.value.to_dict()) for table in at.table)
+        assert "models:/a/1" in drawer
+        assert words in drawer.replace("\\", "")
+
+    def page(self, signoff: Signoff) -> str:
+        signoff.snapshot.refresh()
+        at = opened(signoff, "viewer", "version", name="m", version="1")
+        assert not at.exception
+        return text(at)
+
+
 class TestASourceThatIsNotClear:
     """MLflow compares the name of a logged model as it is spelled, and puts it into a filter as it is."""
 

@@ -459,6 +459,8 @@ class TestProduction:
             "policy": promoted.get("policy"),
             "digest": promoted.get("manifest_digest"),
             "event": promoted.seq,
+            "released_as": "promotion",
+            "waived": [],
         }
         for at in (before.isoformat(), before.strftime("%Y-%m-%dT%H:%M:%SZ"), before.isoformat().replace("+", " ")):
             assert (

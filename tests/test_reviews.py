@@ -285,6 +285,18 @@ class TestAPrompt:
         assert registry.writes == []
         assert kinds(signoff) == before
 
+    def test_nor_is_one_version_that_says_so_of_itself(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        registry.tag(ref, IS_PROMPT, "true")
+        registry.writes.clear()
+        before = kinds(signoff)
+        with pytest.raises(NotFound, match="MLflow does not know m"):
+            facts.fresh(signoff, ref)
+        with pytest.raises(NotFound, match="MLflow does not know m"):
+            reviews.submit(signoff, ref, by="scientist", comment="Please.")
+        assert registry.writes == []
+        assert kinds(signoff) == before
+
 
 class TestThousandsOfTags:
     def test_are_not_all_looked_through_for_the_record(

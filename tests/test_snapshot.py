@@ -49,7 +49,10 @@ class TestSnapshots:
         assert set(snapshots.current.models) == {"m"}
         assert snapshots.current.version("m", 1).tags == {"a": "b"}  # type: ignore[union-attr]
 
-    def test_our_own_change_shows_even_while_a_pass_that_began_earlier_goes_on(self, registry: FakeRegistry) -> None:
+    @pytest.mark.parametrize("whole_model", [True, False])
+    def test_our_own_change_shows_even_while_a_pass_that_began_earlier_goes_on(
+        self, registry: FakeRegistry, whole_model: bool
+    ) -> None:
         ref = registry.add_version("m", {})
         snapshots = Snapshots(registry)
         assert snapshots.current.models
@@ -67,10 +70,38 @@ class TestSnapshots:
         passing.start()
         assert listed.wait(5)
         registry.set_stage(ref, "Production")
-        snapshots.touch("m")
+        if whole_model:
+            snapshots.touch("m")
+        else:
+            snapshots.show((registry.version(ref),))
         go_on.set()
         passing.join()
         assert snapshots.current.version("m", 1).stage == "Production"  # type: ignore[union-attr]
+
+    def test_what_is_shown_of_a_model_leaves_the_rest_of_it_as_it_is(self, registry: FakeRegistry) -> None:
+        first, second = registry.add_version("m", {}), registry.add_version("m", {})
+        snapshots = Snapshots(registry)
+        assert snapshots.current.models
+        for ref in (first, second):
+            registry.tag(ref, "a", "b")
+        registry.set_alias(second, "champion")
+        third, calls = registry.version(registry.add_version("m", {})), registry.calls
+        snapshots.show((registry.version(first), third))
+        assert [version.tags for version in snapshots.current.versions["m"]] == [{"a": "b"}, {}, {}]
+        assert snapshots.current.models["m"].aliases == {}
+        snapshots.show((third,), model=registry.model("m"))
+        assert snapshots.current.models["m"].aliases == {"champion": 2}
+        assert registry.calls == calls + 2, "those of this test"
+        snapshots.touch("m")
+        assert snapshots.current.versions["m"] == registry.versions("m")
+
+    def test_what_is_shown_of_a_model_that_is_not_known_yet_is_all_of_it(self, registry: FakeRegistry) -> None:
+        registry.add_version("m", {})
+        snapshots = Snapshots(registry)
+        assert snapshots.current.models
+        registry.add_version("n", {})
+        snapshots.show((registry.version(registry.add_version("n", {})),))
+        assert [version.ref.version for version in snapshots.current.versions["n"]] == [1, 2]
 
     def test_asking_for_what_is_not_there_makes_nobody_look_again(self, registry: FakeRegistry) -> None:
         registry.add_version("m", {})

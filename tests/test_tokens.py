@@ -108,6 +108,8 @@ class TestCreating:
             {"days": 367},
             {"actions": ["fly"]},
             {"models": [""]},
+            {"models": ["fraud_*", " "]},
+            {"actions": [""]},
             {"models": ["a\0"]},
             {"models": ["x"] * 1 + [str(n) for n in range(60)]},
         ],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -214,6 +214,17 @@ def acting(place: Database | Connection, username: str, source: Source) -> Actor
     if row is None or row.disabled:
         raise NotAllowed(f"{username!r} has no account here that may act.")
     return actor_of(row, source)
+
+
+def roles_held(connection: Connection, persons: Collection[str]) -> dict[str, frozenset[str]]:
+    """Id of each of these persons who has an account that may act → the roles held at this very moment."""
+    if not persons:
+        return {}
+    query = sa.select(accounts.c.person, accounts.c.roles).where(accounts.c.disabled.is_(False))
+    held: dict[str, frozenset[str]] = {}
+    for row in connection.execute(query.where(accounts.c.person.in_(persons))):
+        held[row.person] = held.get(row.person, frozenset()) | frozenset(row.roles)
+    return held
 
 
 def actor_of(row: Row[Any], source: Source) -> Actor:

@@ -108,7 +108,7 @@ def create(
 
     Args:
         by: the account's owner, or an admin.
-        models, actions: see `Scope`.
+        models, actions: see `Scope`; without any, all of them. An empty name is a mistake.
         days: until it expires, 1 to 366.
 
     Raises:
@@ -224,6 +224,9 @@ def _require_owner(database: Database, by: Actor, username: str, at: datetime) -
 
 def _scope(models: Iterable[str], actions: Iterable[str]) -> Scope:
     patterns, names = tuple(dict.fromkeys(models)), tuple(actions)
+    for what, named in (("models", patterns), ("actions", names)):
+        if not all(one.strip() for one in named):
+            raise BadInput(f"One of the token's {what} is empty; leave them out for all, or name each.")
     if len(patterns) > MAX_PATTERNS or not all(0 < len(p) <= MAX_NAME and p.isprintable() for p in patterns):
         raise BadInput(f"A token takes up to {MAX_PATTERNS} patterns for models, of printable characters.")
     known = {action.value for action in Action}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from services.accounts.permissions import ROLES_FOR, named
 from services.checks.bound import bound
-from services.domain import Actor, Role
+from services.domain import Action, Actor, Role
 from services.evidence import Decision, Elsewhere, Ended, Facts, Finding, ahead
 from services.policy import ApprovalRule, Policy, Rules
 from services.verdict import Check
@@ -16,13 +17,34 @@ APPROVED = "approved"
 CHANGES_REQUESTED = "changes_requested"
 
 Votes: TypeAlias = Mapping[str, frozenset[str]]
-"""Id of a person → the roles their approval was given with."""
+"""Id of a person → the roles their approval was given with and that they still have."""
 Seats: TypeAlias = Mapping[str, Role]
 """Id of a person → the one role their approval counts for."""
 
 
 def void_reasons(decision: Decision, policy: Policy, facts: Facts) -> tuple[str, ...]:
     """Why a decision no longer counts, in words; empty when it does."""
+    asked = ROLES_FOR[Action.AUTO] if decision.automation else policy.voters
+    return (*_voided(decision, policy, facts), *([gone] if (gone := lost(decision, asked)) else []))
+
+
+def lost(decision: Decision, asked: Iterable[Role]) -> str:
+    """Why an approval no longer counts as one by any of these roles: its person has lost them. Empty where it does.
+
+    A request for changes stands: it can only take away, and a new round or a withdrawal ends it.
+    """
+    if decision.decision != APPROVED:
+        return ""
+    if decision.held is None:
+        return f"{decision.person}'s account is disabled"
+    given = [role for role in asked if role.value in decision.roles]
+    if not given or any(role.value in decision.held for role in given):
+        return ""
+    return f"{decision.person} is no longer a {named(given)}"
+
+
+def _voided(decision: Decision, policy: Policy, facts: Facts) -> tuple[str, ...]:
+    """Why what a decision is bound to, or its age, voids it."""
     now, approved = bound(policy, facts), decision.decision == APPROVED
     # Evidence that arrives later must not let anything through: it voids approvals, and never a request for changes.
     reasons = [*(decision.binding.voided(now) if approved else decision.binding.differences(now, substance=True))]
@@ -61,12 +83,17 @@ def barred(person: str | None, username: str, facts: Facts) -> str | None:
     return facts.bars.get(person) or facts.bars.get(username)
 
 
-def findings(facts: Facts) -> Iterator[Check]:
-    """Whether a blocking finding is open; nothing where nobody has found anything."""
+def findings(facts: Facts, acting: Set[str] = frozenset()) -> Iterator[Check]:
+    """Whether a blocking finding is open; nothing where nobody has found anything.
+
+    ``acting``: the usernames of those who release it. What one of them resolved, and somebody else raised, is open for
+    them: nobody overrules a reviewer and releases the version as well.
+    """
     if not facts.findings:
         return
-    blocking = [finding for finding in facts.findings if finding.blocks]
-    resolved = sum(not finding.open for finding in facts.findings)
+    own = [finding for finding in facts.findings if finding.overruled_by(acting)]
+    blocking = [finding for finding in facts.findings if finding.blocks or finding in own]
+    resolved = len(facts.findings) - len(own) - sum(finding.open for finding in facts.findings)
     yield Check(
         id="findings",
         title="No open blocking finding",
@@ -81,7 +108,10 @@ def _blocking(finding: Finding, facts: Facts) -> str:
     text = finding.text if len(finding.text) <= 120 else f"{finding.text[:119]}…"
     due = f", due {finding.due}{', overdue' if finding.overdue(facts.now) else ''}" if finding.due else ""
     where = "" if finding.ref == facts.candidate.ref else f" in {finding.ref}, which is the same model"
-    return f"{finding.raised_by} found{where}: {text.rstrip('.')} (for {finding.owner}{due})."
+    found = f"{finding.raised_by} found{where}: {text.rstrip('.')} (for {finding.owner}{due})."
+    if finding.open:
+        return found
+    return f"{found} {finding.resolved_by} resolved it, so somebody else must release this version."
 
 
 def elsewhere(facts: Facts) -> Iterator[Check]:
@@ -201,13 +231,13 @@ def _approved(rule: ApprovalRule, seats: Seats, automatic: Decision | None, poli
         f"the approval by {decision.person} is void because {' and '.join(reasons)}"
         for decision in facts.decisions
         if decision.decision == APPROVED and (decision.automation or rule.role in decision.roles)
-        if (reasons := void_reasons(decision, policy, facts))
+        if (reasons := _voided(decision, policy, facts))
     ]
     void += [
         f"the approval by {decision.person} does not count because {why}"
         for decision in facts.decisions
-        if decision.decision == APPROVED and not decision.automation and rule.role in decision.roles
-        if (why := barred(decision.person_id, decision.person, facts))
+        if decision.decision == APPROVED and (decision.automation or rule.role in decision.roles)
+        if (why := _unfit(decision, rule.role, facts))
     ]
     enough = len(voters) >= rule.count
     since = _since(policy, facts) if enough or automatic else ""
@@ -228,6 +258,13 @@ def _approved(rule: ApprovalRule, seats: Seats, automatic: Decision | None, poli
     )
 
 
+def _unfit(decision: Decision, role: Role, facts: Facts) -> str:
+    """Why the person, at this moment, is nobody whose approval counts for this role; empty where it does."""
+    if decision.automation:
+        return lost(decision, ROLES_FOR[Action.AUTO])
+    return barred(decision.person_id, decision.person, facts) or lost(decision, [role])
+
+
 def _since(policy: Policy, facts: Facts) -> str:
     """What arrived after an approval that counts: it changed no answer, but nobody who approved has seen it."""
     now = bound(policy, facts)
@@ -241,9 +278,9 @@ def _since(policy: Policy, facts: Facts) -> str:
 
 
 def _counting(policy: Policy, facts: Facts) -> Votes:
-    """The approvals that count now, in the order they were given."""
+    """The approvals that count now, in the order they were given, each with the roles that its person still has."""
     return {
-        decision.person_id: decision.roles
+        decision.person_id: decision.roles & (decision.held or frozenset())
         for decision in facts.decisions
         if decision.decision == APPROVED
         and not decision.automation

@@ -10,8 +10,9 @@ from functools import partial
 from services.checks import measured
 from services.checks.data_sets import restoring
 from services.checks.measured import listed, number
-from services.checks.view import Question, View, answered
+from services.checks.view import EMPTY, Question, View, answered
 from services.evidence import Facts, ahead
+from services.letters import blank
 from services.policy import Policy
 from services.verdict import Check
 
@@ -49,7 +50,7 @@ def _intact(view: View) -> Check:
     manifest, run = view.manifest, view.run
     missing = manifest.missing if manifest else ()
     problems = [
-        *([] if view.ready else ["MLflow has not finished registering it"]),
+        *([] if view.ready else ["MLflow has not finished logging or registering it"]),
         *([run.problem] if run.problem else []),
         *([] if manifest and manifest.files else ["its files could not be read"]),
         *([f"its MLmodel names {listed(list(missing))}, which {_are(missing)} not there"] if missing else []),
@@ -101,16 +102,17 @@ def _required_tag(tag: str, view: View) -> Check:
     return Check(
         id=f"tag:{tag}",
         title=f"Tag {tag} present",
-        passed=bool(value.strip()),
+        passed=not blank(value),
         value=value[:80] or "missing",
         threshold="present",
-        reason=f"Tag {tag} is set." if value.strip() else f"Neither the version nor the model has a tag {tag}.",
+        reason=f"Tag {tag} is set." if not blank(value) else f"Neither the version nor the model has a tag {tag}.",
     )
 
 
 def _required_artifact(pattern: str, view: View) -> Check:
     manifest = view.manifest
-    inside = (file.path for file in manifest.files if fnmatchcase(file.path, pattern)) if manifest else ()
+    files = manifest.files if manifest else ()
+    inside = (file.path for file in files if fnmatchcase(file.path, pattern) and file.sha256 != EMPTY)
     found = next((path for paths in (inside, view.artifacts(pattern)) for path in paths), None)
     return Check(
         id=f"artifact:{pattern}",
@@ -123,7 +125,8 @@ def _required_artifact(pattern: str, view: View) -> Check:
 
 
 def _age(limit: float, view: View) -> Check:
-    """Measured from the end of the run; one that never ended, or ends in the future, does not say how old it is."""
+    """Measured from the end of the run, or an earlier metric; a run that never ended, or ends in the future, says no
+    age."""
     ended = view.ended_at
     if ended is None:
         passed, value, reason = False, "unknown", "Its run does not say when it ended"

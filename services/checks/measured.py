@@ -110,6 +110,8 @@ def _threshold(rule: MetricRule, threshold: float, policy: Policy, view: View) -
         passed, reason = False, f"{metric.problem}; {wanted} is needed.{metric.advice}"
     else:
         passed = metric.number >= threshold if rule.greater_is_better else metric.number <= threshold
+        if not passed and value == number(threshold):
+            value = repr(metric.number)  # six digits would say that it is enough
         reason = f"{rule.name} is {value}; {wanted} is needed." if not passed else f"{rule.name} {value} {wanted}."
     return Check(
         id=f"metric:{rule.name}",

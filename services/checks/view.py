@@ -6,6 +6,7 @@ ever be judged. The facts of the moment are read again whenever something is dec
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,11 +21,13 @@ from services.policy import Policy
 from services.validation.record import Validation
 from services.verdict import Check
 
+EMPTY = hashlib.sha256(b"").hexdigest()
+"""The digest of a file with nothing in it: it is there, and says nothing."""
 OF_THE_MOMENT: Mapping[str, str] = {
     "now": "Freezes, ages and expiry are about the time of the release, not that of the approval.",
     "rollback": "A rollback returns to an earlier release and asks for no approval.",
     "submission": "Who submitted, and when, is said by our own record; a new submission asks for new approvals.",
-    "decisions": "The votes are what is bound; one that is taken back, or asks for changes, counts at once.",
+    "decisions": "The votes are what is bound; one taken back, a request for changes and a lost role count at once.",
     "findings": "A finding that is raised or reopened after an approval must stop it, one that is resolved lets it go.",
     "elsewhere": "A request for changes of the same bytes under another name stops them at once, and so does its end.",
     "bars": "Who had a hand in a version is said by our own record, and found again whenever a vote is counted.",
@@ -148,12 +151,12 @@ class View:
 
     @property
     def ended_at(self) -> datetime | None:
-        """When its run ended."""
+        """When its run ended, or what the policy asks of it was measured before."""
         return self.fact("run_end")  # type: ignore[no-any-return]
 
     @property
     def ready(self) -> bool:
-        """Whether MLflow finished registering it."""
+        """Whether MLflow finished logging and registering it."""
         return self.fact("registered")  # type: ignore[no-any-return]
 
     @property
@@ -205,7 +208,8 @@ class Stated:
     def of(cls, facts: Facts) -> Stated:
         """Those about the champion."""
         every, counting = facts.champion.stated if facts.champion else (), facts.statements
-        why = ((one, facts.bars.get(one.person) or facts.bars.get(one.by, "")) for one in every if one not in counting)
+        others = (one for one in every if one not in counting)
+        why = ((one, one.lost or facts.bars.get(one.person) or facts.bars.get(one.by, "")) for one in others)
         return cls(counting=counting, others=tuple(why))
 
 
@@ -241,7 +245,8 @@ def _tag(facts: Facts, key: str) -> str:
 def _artifacts(evidence: Evidence, pattern: str) -> Mapping[str, str]:
     """Path → digest; empty where the content was not read."""
     found = (path for path in evidence.run_files if fnmatchcase(path, pattern))
-    return {path: evidence.run_digests.get(path, "") for path in found}
+    read = {path: evidence.run_digests.get(path, "") for path in found}
+    return {path: digest_ for path, digest_ in read.items() if digest_ != EMPTY}
 
 
 def _champion(facts: Facts) -> ModelVersion | None:
@@ -250,13 +255,13 @@ def _champion(facts: Facts) -> ModelVersion | None:
 
 _READ: Mapping[str, Callable[[Policy, Facts, str], Any]] = {
     "version": lambda _, facts, __: facts.candidate.version,
-    "registered": lambda _, facts, __: facts.candidate.version.ready,
+    "registered": lambda _, facts, __: facts.candidate.registered,
     "files": lambda _, facts, __: facts.candidate.manifest,
     "place": lambda _, facts, __: facts.candidate.place,
     "unreadable": lambda _, facts, __: facts.candidate.unreadable,
     "signature": lambda _, facts, __: facts.candidate.signature,
     "run": lambda _, facts, __: Run.of(facts.candidate),
-    "run_end": lambda _, facts, __: facts.candidate.run.ended_at if facts.candidate.run else None,
+    "run_end": lambda policy, facts, _: facts.candidate.measured_at(rule.name for rule in policy.rules.metrics),
     "metric": lambda _, facts, name: _measured(facts.candidate, name),
     "datasets": lambda policy, facts, _: datasets_of(policy, facts.candidate),
     "tag": lambda _, facts, key: _tag(facts, key),

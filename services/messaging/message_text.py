@@ -142,6 +142,10 @@ def _said(event: Event, occasion: str) -> str:
     if occasion != "event":
         since = f"{event.at:%Y-%m-%d %H:%M} UTC"
         return f"has waited for review since {since}" + (" and is overdue" if occasion == "escalation" else "")
+    if (policy := event.get("assigned")) and event.kind.subject == "policy":
+        before = event.get("assigned_before")
+        instead = f" instead of {before}" if before not in {None, policy} else ""
+        return f"is judged by policy {policy} from now on{instead}"
     return said(event.kind.value)
 
 

@@ -142,6 +142,7 @@ def logged_model(entity: Any) -> LoggedModelFacts:
     return LoggedModelFacts(
         model_id=entity.model_id,
         run_id=entity.source_run_id or None,
+        ready=str(entity.status) in {"READY", "LoggedModelStatus.READY"},
         metrics=_last(entity.metrics or ()),
         params=dict(entity.params or {}),
         tags=_cut(entity.tags),
@@ -149,11 +150,11 @@ def logged_model(entity: Any) -> LoggedModelFacts:
 
 
 def signature(document: Mapping[str, Any] | None) -> Signature | None:
-    """The ``signature`` section of an ``MLmodel`` file; None where there is none."""
-    if not document or not document.get("inputs"):
+    """The ``signature`` section of an ``MLmodel`` file; None where there is none, or none that names an input."""
+    if not document or not (inputs := _columns(document.get("inputs"))):
         return None
     return Signature(
-        inputs=_columns(document.get("inputs")),
+        inputs=inputs,
         outputs=_columns(document.get("outputs")),
         params=tuple(replace(column, required=False) for column in _columns(document.get("params"))),
     )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from services.domain import (
-    IS_PROMPT,
     Curve,
     LoggedModelFacts,
     ModelVersion,
@@ -70,8 +69,8 @@ class MlflowRegistry(MlflowFiles, RunWriting):
         """One model version as it is now."""
         asked = {"name": ref.name, "version": str(ref.version)}
         found = self._read(lambda: read.told_version(self._got(VERSION_PATH, asked)["model_version"]), str(ref))
-        if found.tags.get(IS_PROMPT, "").lower() == "true":
-            raise NotFound(f"MLflow does not know {ref}.")  # it calls this a prompt
+        if found.is_prompt:
+            raise NotFound(f"MLflow does not know {ref}.")
         return found
 
     def versions(self, name: str) -> tuple[ModelVersion, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services.domain import Status, VersionRef
+from services.domain import ModelVersion, Status, VersionRef
 from services.errors import LedgerUnavailable, NotFound, SignoffError
 from services.signoff import Signoff
 from services.tables import decisions, events, mirror_jobs, promotions, submissions
@@ -68,7 +68,7 @@ def _flush(signoff: Signoff) -> int:
         ref = VersionRef(name=job.model, version=job.version)
         try:
             written = _write(signoff, ref)
-            signoff.snapshot.touch(ref.name)
+            signoff.snapshot.show((written.version,))
         except NotFound:
             written = None  # the version is gone; there is nothing to mirror onto
         except SignoffError as error:
@@ -78,7 +78,7 @@ def _flush(signoff: Signoff) -> int:
             log.warning("mirror of %s waits: %s", ref, error)
             continue
         with signoff.database.writing() as connection:
-            if written and prescribed(connection, ref, written.identity) != written.tags:
+            if written and prescribed(connection, ref, written.version.identity) != written.tags:
                 # Somebody recorded and mirrored something newer while we were writing; ours may have come last.
                 ask(connection, ref, job.seq)
                 waiting += 1
@@ -97,8 +97,10 @@ def _this(job: sa.Row[tuple[object, ...]]) -> sa.Update:
 
 @dataclass(frozen=True, kw_only=True)
 class _Written:
-    identity: str
+    version: ModelVersion
+    """With the tags it has now."""
     tags: dict[str, str]
+    """Those that are ours."""
 
 
 def _write(signoff: Signoff, ref: VersionRef) -> _Written:
@@ -110,7 +112,8 @@ def _write(signoff: Signoff, ref: VersionRef) -> _Written:
             signoff.registry.set_tag(ref, key, value)
     for key in OURS & version.tags.keys() - wanted.keys():
         signoff.registry.delete_tag(ref, key)
-    return _Written(identity=version.identity, tags=wanted)
+    others = {key: value for key, value in version.tags.items() if key not in OURS}
+    return _Written(version=replace(version, tags={**others, **wanted}), tags=wanted)
 
 
 def prescribed(connection: Connection, ref: VersionRef, identity: str) -> dict[str, str]:

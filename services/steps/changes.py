@@ -9,7 +9,7 @@ from typing import Any, Self
 from services.domain import Actor, ModelVersion, RegisteredModel, Stage, VersionRef
 from services.errors import NotFound
 from services.gate import Verdict
-from services.registry import Registry
+from services.registry import Registry, version_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +137,29 @@ def prescribe(
     )
 
 
-def observe(registry: Registry, change: Change) -> State:
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """How MLflow stands in all that a change is about, and what was read to know it: not always all versions."""
+
+    state: State
+    model: RegisteredModel
+    versions: tuple[ModelVersion, ...]
+    own: ModelVersion
+    """The version that the change is about."""
+
+
+def observe(registry: Registry, change: Change) -> Observation:
     """How MLflow stands now in all that ``change`` is about, with whoever else is in the target's new stage."""
-    model, versions = registry.model(change.ref.name), registry.versions(change.ref.name)
-    own = next((version for version in versions if version.ref == change.ref), None)
-    if own is None:
-        raise NotFound(f"MLflow no longer has {change.ref}.")
-    return State(
+    model = registry.model(change.ref.name)
+    if change.each or change.alone:
+        versions = registry.versions(change.ref.name)
+        own = next((version for version in versions if version.ref == change.ref), None)
+        if own is None:
+            raise NotFound(f"MLflow no longer has {change.ref}.")
+    else:
+        own = version_of(registry, model, change.ref)
+        versions = (own,)
+    state = State(
         stages={
             v.ref.version: v.stage
             for v in versions
@@ -152,6 +168,7 @@ def observe(registry: Registry, change: Change) -> State:
         aliases={alias: model.aliases.get(alias) for alias in change.after.aliases},
         tags={key: own.tags.get(key) for key in change.after.tags},
     )
+    return Observation(state=state, model=model, versions=versions, own=own)
 
 
 class Sender:
@@ -197,17 +214,17 @@ class Sender:
         if change.each:
             self._move_each(name, found, change.before)
             self.point(name, found.aliases, change.before.aliases)
-            return observe(self._registry, change)
+            return observe(self._registry, change).state
         rivals = found.stages.keys() - change.after.stages.keys()
         if change.replaced and not rivals and found.stages.get(change.replaced) == Stage.ARCHIVED:
             self._stage(VersionRef(name=name, version=change.replaced), change.stage, alone=True)
-            found = observe(self._registry, change)
+            found = observe(self._registry, change).state
         before = change.before.stages[ref.version]
         if found.stages.get(ref.version) != before and found.stages.get(ref.version) in {change.stage, Stage.ARCHIVED}:
             self._stage(ref, before)
         moved = (alias for alias, version in change.after.aliases.items() if found.aliases[alias] == version)
         self.point(name, found.aliases, {alias: change.before.aliases[alias] for alias in moved})
-        return observe(self._registry, change)
+        return observe(self._registry, change).state
 
     def _move_each(self, name: str, now: State, wanted: State) -> None:
         # Out of Production first: two versions must not be there together, not even for a moment.

@@ -10,6 +10,7 @@ import hmac
 import logging
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services.database import database_time
-from services.domain import Actor, Role, Source
+from services.domain import Actor, ModelVersion, Role, Source
 from services.errors import (
     BadInput,
     FilesUnreadable,
@@ -282,7 +283,8 @@ def _outcome(signoff: Signoff, intent: Intent, sender: Sender, *, lost: bool) ->
     What ends neither as prescribed nor as it was is put back, as far as it was this change that moved it.
     """
     change, registry = intent.change, signoff.registry
-    found = changes.observe(registry, change)
+    seen = changes.observe(registry, change)
+    found = seen.state
     why = "MLflow shows another state than was prescribed"
     if found.stages == change.after.stages and found.aliases != change.after.aliases:
         # The stage moved without its alias: roll forward, the two must never disagree.
@@ -292,10 +294,13 @@ def _outcome(signoff: Signoff, intent: Intent, sender: Sender, *, lost: bool) ->
             lost = True
         except BadInput as error:
             why = str(error)
-        found = changes.observe(registry, change)
+        seen = changes.observe(registry, change)
+        found = seen.state
     if found == change.after:
-        changed = _changed_files(signoff, intent)
+        changed = _changed_files(signoff, intent, seen.own)
         if changed is None:
+            with suppress(RegistryUnavailable):
+                signoff.snapshot.show(seen.versions, model=seen.model)
             return "confirmed", found, ""
         why = changed
     elif lost:
@@ -305,15 +310,15 @@ def _outcome(signoff: Signoff, intent: Intent, sender: Sender, *, lost: bool) ->
     return "aborted", sender.restore(change, found), f"{why}; put back"
 
 
-def _changed_files(signoff: Signoff, intent: Intent) -> str | None:
-    """In words, that the version's files are not those it was judged with, or elsewhere; None when they are."""
+def _changed_files(signoff: Signoff, intent: Intent, version: ModelVersion) -> str | None:
+    """In words, that the files of ``version`` are not those it was judged with, or elsewhere; None when they are."""
     if intent.subject not in _VOUCHES:
         return None
     manifest, judged = intent.context.get("manifest_digest"), intent.context.get("place")
     try:
         if manifest and signoff.registry.manifest(intent.ref).digest != manifest:
             return "the model's files changed meanwhile"
-        now = signoff.registry.place(signoff.registry.version(intent.ref)) if judged else None
+        now = signoff.registry.place(version) if judged else None
     except NotFound:
         return "the model's files are gone"
     except FilesUnreadable as error:

@@ -282,7 +282,11 @@ def _still_waits(request: Emergency) -> None:
 
 
 def _details(request: Emergency, policy: Policy, now: Facts) -> dict[str, object]:
-    counting = {vote.seq for vote in now.decisions if not gate.void_reasons(vote, policy, now)}
+    counting = {
+        vote.seq
+        for vote in now.decisions
+        if not (gate.void_reasons(vote, policy, now) or gate.barred(vote.person_id, vote.person, now))
+    }
     approvals = [approval for approval in context(policy, now)["approvals"] if approval["seq"] in counting]
     return {
         "approvals": approvals,  # only those that still count: nobody else is to be named as one who approved

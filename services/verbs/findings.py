@@ -6,8 +6,6 @@ of review and in every later one.
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 
 from services import bars, facts
@@ -82,7 +80,7 @@ def _settle(
         row = connection.execute(sa.select(findings).where(findings.c.id == number).with_for_update()).one()
         ledger.lock(connection)
         actor = still_may(signoff, connection, actor, action)
-        barred = bars.recorded(connection, _known(row))
+        barred = bars.recorded(connection, Known.of_row(row))
         if why := barred.get(actor.person or "") or barred.get(actor.username):
             raise Refused(f"{why}; somebody else must say whether a finding in {ref} is answered.")
         if facts.finding_from(row).open is not resolving:
@@ -131,13 +129,3 @@ def _require_in(signoff: Signoff, ref: VersionRef, number: int) -> None:
         row = connection.execute(query).one_or_none()
     if row is None or (row.model, row.version) != (ref.name, ref.version):
         raise NotFound(f"There is no finding {number} in {ref}.")
-
-
-def _known(row: Any) -> Known:
-    return Known(
-        ref=VersionRef(name=row.model, version=row.version),
-        identity=row.identity,
-        manifest=row.manifest,
-        run_id=row.run_id,
-        model_id=row.model_id,
-    )

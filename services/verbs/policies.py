@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
+
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import assignments
+from services import assignments, bars, facts
 from services.accounts import people, permissions
-from services.domain import Action, Actor, Source, VersionRef
+from services.domain import Action, Actor, RegisteredModel, Source, VersionRef
 from services.errors import BadInput, NotFound, Refused
-from services.policy import Policy
+from services.evidence import Evidence, Known
+from services.policy import Assignment, Policy
 from services.record import ledger, mirror
 from services.record.ledger import Entry, Filter, Kind
 from services.signoff import Signoff
 from services.steps import effects, slots
+from services.tables import submissions
 from services.verbs.common import acting, refusals_recorded, slot_held, words
 from services.verbs.reviews import Outcome
 
@@ -20,16 +26,18 @@ from services.verbs.reviews import Outcome
 def assign(
     signoff: Signoff, ref: VersionRef, *, policy: str, by: str, reason: str, source: Source = Source.BROWSER
 ) -> Outcome:
-    """Let a policy judge the model of ``ref`` alone, whatever its tags and name choose at this moment.
+    """Let a policy judge the model of ``ref`` alone: keep the assigned one, or change to the one chosen beside it.
 
-    Naming the assigned policy keeps it, naming another one changes to that. What tags or name choose later judges
-    beside it again. Deciding what is so already changes nothing.
+    Tags and name choose it; where the hook refused the tag that would, that refusal names it. So one person alone
+    brings no model under rules that nobody else's choice led to. What tags or name choose later judges beside it
+    again. Deciding what is so already changes nothing.
 
     Args:
-        policy: the name of a policy in force.
+        policy: the name of one of the two.
 
     Raises:
-        Refused: this person asked MLflow for the tag that chooses the policy.
+        Refused: it is another policy; this person asked MLflow for the tag that chooses it, or may not vote on a
+            version of the model that is in review.
         InvalidSettings: two policies of equal priority are for the model.
         BadInput, NotFound, NotAllowed, PromotionConflict, RegistryUnavailable, LedgerUnavailable.
     """
@@ -44,9 +52,12 @@ def assign(
         passed_over = chosen.rules.name if chosen and chosen.rules.name != policy else None
         with signoff.database.reading() as connection:
             before = assignments.assigned(connection, name)
+            _require_choice(connection, model, wanted, before, chosen)
             if before and before.policy == policy and passed_over in {None, before.passed_over}:
                 return Outcome(ref=ref, event=None, message=f"Policy {policy} judges {name} already.")
             _not_their_own_wish(connection, actor, name, policy)
+            in_review = _in_review(signoff, connection, name)
+            _no_hand_in(connection, actor, in_review)
         with signoff.database.writing() as connection:
             slots.require(connection, slot)
             event = ledger.append(
@@ -68,10 +79,14 @@ def assign(
             )
             # Again, now that the ledger is locked.
             permissions.require(people.acting(connection, by, source), Action.ASSIGN_POLICY)
+            _no_hand_in(connection, actor, in_review)
             assignments.decide(connection, name, policy, passed_over, event)
             effects.ask_for_new_approvals(connection, name, event)
     mirror.flush(signoff)
-    return Outcome(ref=ref, event=event, message=f"Policy {policy} judges {name} from now on.")
+    instead = f" instead of {before.policy}" if before and before.policy != policy else ""
+    alone = f"; {passed_over}, which tags and name choose, does not" if passed_over else ""
+    message = f"Policy {policy} judges {name} from now on{instead}{alone}."
+    return Outcome(ref=ref, event=event, message=message)
 
 
 def _named(signoff: Signoff, name: str) -> Policy:
@@ -80,6 +95,62 @@ def _named(signoff: Signoff, name: str) -> Policy:
         names = ", ".join(sorted(policy.rules.name for policy in signoff.policies.policies))
         raise BadInput(f"There is no policy named {name[:200]!r}; there are {names}.")
     return found
+
+
+def _require_choice(
+    connection: Connection,
+    model: RegisteredModel,
+    wanted: Policy,
+    assigned: Assignment | None,
+    chosen: Policy | None,
+) -> None:
+    """Refuses a policy that is neither assigned nor chosen, and says how to choose it."""
+    policy, keeps = wanted.rules.name, assigned.policy if assigned else None
+    changes_to = chosen.rules.name if chosen else None
+    if policy in {keeps, changes_to} or (assigned and _wished(connection, assigned, model.name, policy)):
+        return
+    tags = [f"{key}={value}" for key, value in sorted(wanted.rules.applies_to.tags.items())]
+    how = f"set the tag {' or '.join(tags)} on the registered model in MLflow" if tags else "change its applies_to"
+    raise Refused(
+        f"Policy {policy} cannot be named for {model.name}: {keeps or 'no policy'} is assigned to it, and its tags and "
+        f"name choose {changes_to or 'none'}; to choose {policy}, {how} first."
+    )
+
+
+def _wished(connection: Connection, assigned: Assignment, model: str, policy: str) -> bool:
+    """Whether the hook refused a tag that chooses this policy since the last decision, and so left it to this one."""
+    asked = ledger.events(
+        connection,
+        Filter(kinds=(Kind.ADMISSION_REFUSED,), since=datetime.fromisoformat(assigned.at)),
+        limit=None,
+    )
+    tags = (event.get("policy_tag") for event in asked if event.seq > assigned.seq)
+    return any(_wish(tag) == (model, policy) for tag in tags if tag)
+
+
+def _in_review(signoff: Signoff, connection: Connection, name: str) -> list[tuple[Known, Evidence | None]]:
+    """Every version of a model that is in review, and what MLflow says of it; None where it is gone there."""
+    query = sa.select(submissions).where(submissions.c.model == name, submissions.c.status.in_(facts.OPEN))
+    found: list[tuple[Known, Evidence | None]] = []
+    for known in [Known.of_row(row) for row in connection.execute(query)]:
+        try:
+            found.append((known, signoff.reader.without_files(known.ref)))
+        except NotFound:
+            found.append((known, None))
+    return found
+
+
+def _no_hand_in(connection: Connection, actor: Actor, in_review: Iterable[tuple[Known, Evidence | None]]) -> None:
+    """Refuses who may not vote on one of these versions: rules are part of the judgement."""
+    for known, evidence in in_review:
+        barred = dict(bars.recorded(connection, known))
+        if evidence:
+            barred.update(bars.of_candidate(connection, evidence, bars.author_of(connection, evidence)))
+        if why := barred.get(actor.person or "") or barred.get(actor.username):
+            raise Refused(
+                f"{known.ref} is in review, and {why}; "
+                f"another release manager must decide which policy judges {known.ref.name}."
+            )
 
 
 def _not_their_own_wish(connection: Connection, actor: Actor, model: str, policy: str) -> None:

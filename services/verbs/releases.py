@@ -143,7 +143,7 @@ def archive(
         signature = signature_needed(signoff, policy, seen, actor, Action.ARCHIVE, password)
         change = changes.prescribe(
             seen.model,
-            signoff.registry.versions(ref.name),
+            [signoff.registry.version(ref)],
             ref,
             stage=Stage.ARCHIVED,
             unpoint=[policy.rules.champion.alias, policy.rules.candidate.alias],

@@ -84,7 +84,7 @@ def _submit(signoff: Signoff, ref: VersionRef, actor: Actor, comment: str, *, pr
         assignments.at_first_sight(signoff, seen.model, ref, actor)
         change = changes.prescribe(
             seen.model,
-            signoff.registry.versions(ref.name),
+            [signoff.registry.version(ref)],
             ref,
             stage=policy.rules.candidate.stage,
             point=[policy.rules.candidate.alias],
@@ -333,7 +333,7 @@ def _end(
         stage = seen.candidate.version.stage
         change = changes.prescribe(
             seen.model,
-            signoff.registry.versions(ref.name),
+            [signoff.registry.version(ref)],
             ref,
             stage=Stage.NONE if stage == policy.rules.candidate.stage else stage,
             unpoint=[policy.rules.candidate.alias],

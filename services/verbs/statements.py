@@ -6,20 +6,16 @@ approvals are bound to, and counts for no candidate in which the person had a ha
 
 from __future__ import annotations
 
-from contextlib import suppress
-
-from services import champions, facts
+from services import champions, facts, recount
 from services.accounts import people, permissions
 from services.checks.data_sets import silent
 from services.domain import Action, Dataset, ModelVersion, Source, Status, VersionRef
-from services.errors import BadInput, Refused, SignoffError
+from services.errors import BadInput, Refused
 from services.evidence import Statement
 from services.record import ledger, mirror
 from services.record.ledger import Entry, Event, Kind
 from services.signoff import Signoff
-from services.steps import effects
 from services.tables import statements
-from services.verbs import reviews
 from services.verbs.common import acting, refusals_recorded, words
 from services.verbs.reviews import Outcome
 from services.views import inbox
@@ -112,19 +108,9 @@ def _silent_champion(signoff: Signoff, ref: VersionRef) -> ModelVersion:
 
 
 def _ask_for_new_approvals(signoff: Signoff, ref: VersionRef, event: Event) -> None:
-    """Let what was approved before wait for review again, where the statement lets a check pass that had failed.
-
-    It is what pages show; the gate counts the votes itself, whatever this has come to.
-    """
-    for submission in inbox.queue(signoff, Status.APPROVED, Status.AUTO_APPROVED):
-        if submission.ref.name != ref.name:
-            continue
-        with suppress(SignoffError):
-            status = reviews.status(*facts.shown(signoff, submission.ref))
-            if status == Status.PENDING:
-                with signoff.database.writing() as connection:
-                    effects.set_status(connection, submission.ref, status)
-                    mirror.ask(connection, submission.ref, event.seq)
+    """Let what was approved before wait for review again, where the statement lets a check pass that had failed."""
+    approved = inbox.queue(signoff, Status.APPROVED, Status.AUTO_APPROVED)
+    recount.again(signoff, [one for one in approved if one.ref.name == ref.name], event.seq)
     mirror.flush(signoff)
 
 

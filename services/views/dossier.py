@@ -17,6 +17,7 @@ from services.domain import Action, Actor, ModelVersion, Role, RunFacts, Stage, 
 from services.errors import RegistryUnavailable
 from services.evidence import Binding, Decision, Facts, Statement
 from services.gate import Verdict
+from services.place import astray, original
 from services.policy import Policy
 from services.record import ledger
 from services.record.ledger import Event, Filter, Kind
@@ -72,6 +73,8 @@ class Dossier:
     """What reviewers state about the data set of the champion, which this version is compared with or is itself."""
     emergencies: tuple[Emergency, ...] = ()
     """Of exactly this version: requests that wait for a second person, and what nobody has reviewed."""
+    astray: str = ""
+    """What the source of a copy does not say any more, in one sentence."""
 
     @property
     def version(self) -> ModelVersion:
@@ -216,6 +219,7 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
         events=tuple(event for event in found if event.kind.outcome != "intended"),
         releases=mine,
         released=released,
+        astray=_astray(signoff, seen.candidate.version),
         deployments=_deployments(signoff, ref) if mine else (),
         owners=owners,
         statements=seen.champion.stated if seen.champion else statements.about(signoff, seen.candidate.version),
@@ -228,6 +232,12 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
     then = released.verdict if released else None
     # A champion is shown with the verdict it was released on: its approvals were for that release, and are used up.
     return replace(dossier, verdict=then) if dossier.is_champion and then and then.checks else dossier
+
+
+def _astray(signoff: Signoff, version: ModelVersion) -> str:
+    copied = original(version)
+    known = signoff.snapshot.current.versions.get(copied.name, ()) if copied else ()
+    return astray(version, next((one for one in known if one.ref == copied), None))
 
 
 def verdict(signoff: Signoff, ref: VersionRef, *, fresh: bool = False) -> tuple[Verdict, Binding]:

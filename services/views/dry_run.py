@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from services import gate
 from services.domain import VersionRef
+from services.letters import blank
 from services.policy import Policy, PolicyBook
 from services.record import ledger
 from services.record.ledger import Event, Filter, Kind
@@ -272,7 +273,7 @@ def _validation(_: str, rebuilt: Rebuilt) -> str:
 
 def _tag(key: str, rebuilt: Rebuilt) -> str:
     values = rebuilt.tag(key), rebuilt.tag(key, model=True)
-    return "" if any(value and value.strip() for value in values) or None not in values else f"its tag {key}"
+    return "" if any(value and not blank(value) for value in values) or None not in values else f"its tag {key}"
 
 
 def _artifact(pattern: str, rebuilt: Rebuilt) -> str:

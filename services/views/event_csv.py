@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from services.record.ledger import Event
+from services.recorded_facts import counted
 from services.views.history import action
 
 COLUMNS = (
@@ -55,7 +56,7 @@ def _cells(event: Event) -> list[Any]:
         get("champion"),
         _metrics(get("champion_metrics")),
         "; ".join(f"{'waived: ' if check.get('waived') else ''}{check['reason']}" for check in event.failed_checks),
-        ", ".join(approval["person"] for approval in get("approvals") or ()),
+        ", ".join(approval["person"] for approval in counted(event)),
         _signature(get("signature")),
         _json(get("before")),
         _json(get("after")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import sqlalchemy as sa
 
@@ -17,8 +18,10 @@ from services.gate import Verdict
 from services.policy import Policy
 from services.signoff import Signoff
 from services.tables import submissions
+from services.verbs import reviews
 
 MAX_SHOWN = 100
+_COUNTED = frozenset({Status.PENDING, Status.APPROVED, Status.AUTO_APPROVED})
 
 
 class Task(StrEnum):
@@ -40,6 +43,13 @@ class Item:
     facts: Facts | None = None
     verdict: Verdict | None = None
     problem: str | None = None
+
+    @cached_property
+    def status(self) -> str:
+        """What the votes that count now add up to, where it waits for votes; else as recorded."""
+        if self.policy is None or self.facts is None or self.submission.status not in _COUNTED:
+            return self.submission.status
+        return reviews.status(self.policy, self.facts)
 
     @property
     def ready(self) -> bool:
@@ -85,7 +95,7 @@ def tasks(actor: Actor, items: list[Item]) -> list[tuple[Task, Item]]:
 
 
 def _tasks(actor: Actor, item: Item) -> list[Task]:
-    status, found = item.submission.status, []
+    status, found = item.status, []
     mine = actor.person in item.submission.owners
     if item.submission.proposal and permissions.may(actor, Action.SUBMIT):
         found.append(Task.TAKE_OVER)

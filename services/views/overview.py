@@ -94,7 +94,7 @@ class Overview:
 
     def count(self, *statuses: Status) -> int:
         """How many open submissions are in one of the statuses."""
-        return sum(item.submission.status in statuses for item in self.open_submissions)
+        return sum(item.status in statuses for item in self.open_submissions)
 
 
 def overview(signoff: Signoff) -> Overview:

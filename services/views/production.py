@@ -11,12 +11,19 @@ from sqlalchemy.engine import Connection, Row
 from services import tables
 from services.record import ledger
 from services.record.ledger import Event, Kind
+from services.recorded_facts import counted
 from services.signoff import Signoff
+from services.verdict import Check
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """Who was in Production at a moment, by the record. ``since`` is ISO 8601 UTC, ``event`` the promotion's number."""
+    """Who was in Production at a moment, by the record. ``since`` is ISO 8601 UTC, ``event`` the release's number.
+
+    ``action`` is how it was released: ``promote``, ``rollback`` or ``emergency``. ``approved_by`` are the persons whose
+    approvals counted, and ``waived`` the checks that an emergency went past; of a rollback, those of the release that
+    it returned to.
+    """
 
     name: str
     version: int
@@ -28,6 +35,7 @@ class Held:
     digest: str
     event: int
     action: str
+    waived: tuple[Check, ...] = ()
 
 
 def production_at(signoff: Signoff, moment: datetime, model: str | None = None) -> list[Held]:
@@ -66,26 +74,27 @@ def _archived_since(connection: Connection, row: Row[tuple[object, ...]], at: st
 
 
 def _held(connection: Connection, row: Row[tuple[object, ...]]) -> Held:
-    event = ledger.event(connection, row.seq)
+    event = _judged(connection, row)
     return Held(
         name=row.model,
         version=row.version,
         since=row.at,
         promoted_by=row.by,
         reason=row.reason,
-        approved_by=_approvers(connection, row, event),
+        approved_by=tuple(approval["person"] for approval in counted(event)) if event else (),
         policy=row.policy or "",
         digest=row.manifest_digest or "",
         event=row.seq,
         action=row.action,
+        waived=event.verdict.waived if event else (),
     )
 
 
-def _approvers(connection: Connection, row: Row[tuple[object, ...]], event: Event | None) -> tuple[str, ...]:
-    """Who approved; of a rollback, who approved the promotion it returned to."""
-    approvals = (event.get("approvals") if event else None) or ()
-    if approvals or row.action != "rollback":
-        return tuple(approval["person"] for approval in approvals)
+def _judged(connection: Connection, row: Row[tuple[object, ...]]) -> Event | None:
+    """The release that approvals were given for: itself, or the one that a rollback without approvals returned to."""
+    event = ledger.event(connection, row.seq)
+    if row.action != "rollback" or (event and counted(event)):
+        return event
     column = tables.promotions.c
     before = connection.execute(
         sa.select(tables.promotions)
@@ -93,4 +102,4 @@ def _approvers(connection: Connection, row: Row[tuple[object, ...]], event: Even
         .order_by(column.seq.desc())
         .limit(1)
     ).one_or_none()
-    return _approvers(connection, before, ledger.event(connection, before.seq)) if before else ()
+    return _judged(connection, before) if before else event
