@@ -529,6 +529,13 @@ class TestWhatLiesInARunThatAVersionNames:
         assert not stores.written(f"0/models/{model_id}/artifacts", deleted=True)
         assert stores.gate.changes == []
 
+    def test_is_found_though_an_experiment_says_that_it_is_nowhere(self, stores: Stores) -> None:
+        stores.tracking.create_experiment(f"odd-{stores.names}", "file:/a%00b")
+        run, other = stores.run(), stores.run()
+        stores.version("s3://elsewhere/model", run)
+        assert stores.written(f"0/{run}/artifacts", deleted=True)
+        assert not stores.written(f"0/{other}/artifacts", deleted=True)
+
     def test_is_read_about_in_two_statements_where_a_run_is_deleted(self, stores: Stores) -> None:
         """Not in one for every logged model there is, or all of them."""
         run = stores.run()
