@@ -355,7 +355,7 @@ class TestRollback:
     def test_asks_not_again_for_papers_nor_how_old_the_evidence_is(
         self, signoff: Signoff, registry: FakeRegistry, clock: Clock
     ) -> None:
-        asked = "required_tags: [owner]\nrequired_artifacts: ['*card.md']\nmax_evidence_age_days: 30\n"
+        asked = "required_tags: [owner]\nrequired_artifacts: ['*card.md']\nmax_evidence_age_days: 330\n"
         policy = parse(GOOD.replace("name: tested", "name: default") + asked, "p.yaml")
         signoff = replace(signoff, policies=PolicyBook(policies=(policy,)))
         first, second = (registry.add_version("m", {"val_auc": value}) for value in (0.92, 0.95))
