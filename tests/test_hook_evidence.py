@@ -345,6 +345,9 @@ ON_A_LOGGED_MODEL: dict[str, Callable[[Store, str], object]] = {
     "finalize_logged_model": lambda store, m: store.finalize_logged_model(m, LoggedModelStatus.FAILED),
     "log_logged_model_params": lambda store, m: store.log_logged_model_params(m, [LoggedModelParameter("a", "b")]),
     "set_logged_model_tags": lambda store, m: store.set_logged_model_tags(m, [LoggedModelTag("a", "b")]),
+    "set_logged_model_tags, where it is registered as no list": lambda store, m: store.set_logged_model_tags(
+        m, [LoggedModelTag("mlflow.modelVersions", '"x"')]
+    ),
     "delete_logged_model_tag": lambda store, m: store.delete_logged_model_tag(m, "kept"),
     "delete_logged_model": lambda store, m: store.delete_logged_model(m),
     "log_metric of another run": lambda store, m: store.log_metric(OTHER[store], metric("f1", m)),
@@ -446,6 +449,14 @@ class TestALoggedModel:
         assert len(stores.gate.changes) == 1
         assert stores.tracking.get_logged_model(model_id).to_dictionary() == before
         assert stores.tracking.get_run(OTHER[stores.tracking]).data.metrics == {}
+
+    def test_that_is_registered_again_is_told_so_by_mlflow_without_asking(self, stores: Stores) -> None:
+        model_id = stores.logged(stores.run())
+        stores.version(f"models:/{model_id}")
+        again = LoggedModelTag("mlflow.modelVersions", '[{"name": "twin", "version": 1}]')
+        stores.tracking.set_logged_model_tags(model_id, [again])
+        assert stores.gate.changes == []
+        assert stores.tracking.get_logged_model(model_id).tags["mlflow.modelVersions"] == again.value
 
     @pytest.mark.parametrize("what", ON_A_LOGGED_MODEL)
     def test_that_none_names_is_nobodys_business(self, stores: Stores, what: str) -> None:
