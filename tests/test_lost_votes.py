@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from services import caretaker, facts, gate
+from services import caretaker, facts, gate, recount
 from services.accounts import keeping, people
 from services.checks.approvals import wanted
 from services.domain import Actor, Dataset, Role, Source, Status, VersionRef
@@ -164,6 +164,21 @@ class TestAnApproval:
             gets(signoff, "reviewer", Role.REVIEWER)
             caretaker.tidy(signoff)
             assert registry.version(ready).tags["approval_status"] == "approved"
+
+    def test_is_looked_for_once_after_each_change_of_an_account(
+        self, signoff: Signoff, ready: VersionRef, leaves: Leaves, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked: list[VersionRef] = []
+        shown = facts.shown
+        monkeypatch.setattr(facts, "shown", lambda s, ref: (looked.append(ref), shown(s, ref))[1])
+        recount.sweep(signoff)
+        assert looked == []
+        for who in ("reviewer", "reviewer2"):
+            leaves(signoff, who)
+            looked.clear()
+            for _ in range(3):
+                recount.sweep(signoff)
+            assert looked == [ready]
 
     def test_of_somebody_else_keeps_the_status(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, leaves: Leaves
