@@ -1,4 +1,4 @@
-"""``signoff user add|list|set-roles|disable``: accounts, straight on the database."""
+"""``signoff user add|list|set-roles|set-password|disable``: accounts, straight on the database."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from commands.local import Json, answer, opened, operator, table
-from services.accounts import keeping, people
+from services.accounts import keeping, new_passwords, people
 from services.domain import Role
-from services.errors import BadInput
+from services.errors import BadInput, NotFound
 
 app = typer.Typer(help="Keep the accounts.", no_args_is_help=True)
 
@@ -42,7 +42,7 @@ def add(
         return
     if people.credentials(database, username)["usernames"]:
         raise BadInput(f"There is already an account {username!r}.")
-    hashed = BcryptPasswords().hash(_password())
+    hashed = new_passwords.hashed(_password(), BcryptPasswords(), about=(username, name, email))
     now = datetime.now(UTC)
     keeping.add(database, by=operator(), username=username, name=name, email=email, roles=roles, hashed=hashed, at=now)
     answer({"username": username, "roles": sorted(roles)}, f"{username} may log in.", as_json=as_json)
@@ -69,6 +69,20 @@ def set_roles(
     keeping.set_roles(database, by=operator(), username=username, roles=roles, at=datetime.now(UTC))
     told = sorted(set(roles))
     answer({"username": username, "roles": told}, f"{username} is now {', '.join(told)}.", as_json=as_json)
+
+
+@app.command("set-password")
+def set_password(username: Username, as_json: Json = False) -> None:
+    """Give somebody a new password, as `add` asks for it. All their sessions end; their tokens stay."""
+    from web.passwords import BcryptPasswords  # imports the authenticator: a second
+
+    _, database = opened()
+    known = people.credentials(database, username)["usernames"].get(username)
+    if known is None:
+        raise NotFound(f"There is no person's account {username!r}.")
+    hashed = new_passwords.hashed(_password(), BcryptPasswords(), about=(username, known["name"], known["email"]))
+    keeping.set_password(database, by=operator(), username=username, hashed=hashed, at=datetime.now(UTC))
+    answer({"username": username}, f"{username} has a new password; all sessions ended.", as_json=as_json)
 
 
 @app.command()

@@ -140,7 +140,7 @@ def _record(seq: int) -> str:
 
 def _buttons(emergency: Emergency, by: Actor, dossier: Dossier | None) -> None:
     if dossier and emergency.waits and (changed := emergency.binding.differences(dossier.binding, substance=True)):
-        st.warning(f"Void: since it was asked for, {' and '.join(changed)}. It must be asked for anew.")
+        st.warning(f"Void: since it was asked for, {escaped(' and '.join(changed), 1000)}. It must be asked for anew.")
     offered = {
         Action.CONFIRM_EMERGENCY: emergency.may_confirm(by) and dossier is not None,
         Action.WITHDRAW_EMERGENCY: emergency.may_withdraw(by),

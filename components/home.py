@@ -7,7 +7,7 @@ import streamlit as st
 from components import badges, emergencies, findings, links, markup, submissions
 from components.events import event_line
 from components.session import Session
-from components.text import escaped, number, plain, signed
+from components.text import escaped, number, signed
 from services.domain import Status
 from services.record.ledger import Event
 from services.views import inbox
@@ -75,7 +75,7 @@ def _champion(champion: Champion) -> None:
         st.space("stretch")
         badges.stage(champion.version.stage)
     st.metric(
-        plain(champion.metric, 60),
+        escaped(champion.metric, 60),
         number(champion.value),
         f"{signed(champion.gain)} to v{champion.before}" if champion.gain is not None else None,
         delta_color="off" if not champion.gain else "normal" if champion.improved else "inverse",

@@ -131,7 +131,7 @@ def _key_metric(story: Lineage, version: ModelVersion, before: ModelVersion | No
     value, old = story.value(version, name), story.value(before, name) if before else None
     rule = story.policy.metric(name)
     st.metric(
-        plain(name, 40),
+        escaped(name, 40),
         number(value),
         None if value is None or old is None or before is None else f"{value - old:+.3g} to v{before.ref.version}",
         delta_color="normal" if rule is None or rule.greater_is_better else "inverse",

@@ -9,12 +9,12 @@ import streamlit as st
 
 from components import markup
 from components.text import escaped
-from services.accounts import people
+from services.accounts import new_passwords, people
 from services.accounts.people import Account, Passwords
 from services.domain import Role
+from services.errors import BadInput
 
 _CHANGE, _DONE, _FORM = "account-change", "account-done", "account-form"
-_MIN_PASSWORD = 12
 _PAGE = 25
 
 
@@ -42,7 +42,7 @@ def form(passwords: Passwords | None) -> dict[str, Any] | None:
     """What a new account is to be, once it was sent; the fields are those of `keeping.add`.
 
     Raises:
-        BadInput: the password is one that cannot be hashed whole.
+        BadInput: the password is too short, easily guessed, or one that cannot be hashed whole.
     """
     key = f"{_FORM}:{st.session_state.get(_FORM, 0)}"  # after one was made, an empty form
     with st.expander("New account", icon=":material/person_add:", key=f"{key}:open"), st.form(key, border=False):
@@ -56,7 +56,7 @@ def form(passwords: Passwords | None) -> dict[str, Any] | None:
             "Password",
             type="password",
             autocomplete="new-password",
-            placeholder=f"At least {_MIN_PASSWORD} characters; none for a service",
+            placeholder=f"At least {new_passwords.MIN_LENGTH} characters; none for a service",
             key=_password_key(),
         )
         sent = st.form_submit_button("Make account", type="primary", on_click=_turn)
@@ -67,10 +67,9 @@ def form(passwords: Passwords | None) -> dict[str, Any] | None:
         return None
     if service:
         return {**draft, "email": "", "hashed": None}
-    if len(password) < _MIN_PASSWORD or passwords is None:
-        st.warning(f"A person needs a password of at least {_MIN_PASSWORD} characters.", icon=":material/edit:")
-        return None
-    return {**draft, "hashed": passwords.hash(password)}
+    if passwords is None:
+        raise BadInput("Passwords cannot be hashed here, so no account of a person can be made here.")
+    return {**draft, "hashed": new_passwords.hashed(password, passwords, about=(username, name, email))}
 
 
 def done(words: str) -> None:

@@ -25,7 +25,7 @@ def panel(dossier: Dossier, by: Actor) -> Request | None:
         if not permissions.may(by, Action.ASSIGN_POLICY):
             return None
         with st.form(f"policy:{dossier.version.identity}", border=False):
-            words = {assigned: f"Keep {assigned}", chosen: f"Change to {chosen}"}
+            words = {assigned: f"Keep {escaped(assigned, 80)}", chosen: f"Change to {escaped(chosen, 80)}"}
             choice = st.radio(
                 "Which policy judges it", [assigned, chosen], format_func=words.__getitem__, horizontal=True
             )

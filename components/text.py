@@ -8,6 +8,13 @@ from datetime import UTC, datetime
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^&\"'=])")
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_MADE_OF_TEXT = re.compile(
+    r":(?=//|[\w+-]+[:/\[])"  # :material/x:, :streamlit:, :tada: and the middle of https://
+    r"|@(?=\w)|www(?=\.)"  # addresses without a scheme
+    r"|(?<!\S)[<>~-](?=(?:->|[->=])(?!\S))",  # ->, <-, <->, --, >=, <= and ~= that stand alone
+    re.IGNORECASE,
+)
+JOINER = "\N{WORD JOINER}"
 NONE = "–"
 
 
@@ -23,8 +30,12 @@ def prose(text: str, limit: int = 10_000) -> str:
 
 
 def escaped(text: str, limit: int = 500) -> str:
-    """`plain` with every character Markdown could read something into escaped: names and tags are anybody's."""
-    return _MARKDOWN.sub(r"\\\1", plain(text, limit))
+    """`plain` as Markdown that shows just these characters: names, tags and words are anybody's.
+
+    Backslashes keep Markdown from reading anything into them. Icons, emoji, bare links and arrows are made of text
+    when its backslashes are gone, so what would become one is joined by a character that cannot be seen.
+    """
+    return _MARKDOWN.sub(r"\\\1", _MADE_OF_TEXT.sub(rf"\g<0>{JOINER}", plain(text, limit)))
 
 
 def ago(moment: datetime | str | None, now: datetime | None = None) -> str:

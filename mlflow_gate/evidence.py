@@ -109,8 +109,11 @@ class GatedTracking:
         super().log_logged_model_params(model_id, params)  # type: ignore[misc]
 
     def set_logged_model_tags(self, model_id: str, tags: Any) -> None:
-        """Where it is registered is MLflow's own note, which it makes with each new version, and free."""
-        if keys := [tag.key for tag in tags if tag.key != MLFLOW_MODEL_VERSIONS]:
+        """Where it is registered is MLflow's own note, which it makes with each new version, and free.
+
+        It is free as a list, as MLflow's client cannot register the model again while it is anything else.
+        """
+        if keys := [tag.key for tag in tags if tag.key != MLFLOW_MODEL_VERSIONS or not _listed(tag.value)]:
             self._written(f"The tag {_quoted(keys[0])}", None, [model_id])
         super().set_logged_model_tags(model_id, tags)  # type: ignore[misc]
 
@@ -159,6 +162,13 @@ def _batch(metrics: Iterable[Any], params: Iterable[Any], tags: Iterable[Any]) -
     keys = [one.key for one in (*metrics, *params, *tags)]
     more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
     return f"{_quoted(keys[0])}{more}" if keys else "Nothing"
+
+
+def _listed(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), list)
+    except ValueError:
+        return False
 
 
 def _quoted(text: object) -> str:

@@ -162,17 +162,17 @@ class Locations:
         """The logged models that a place belongs to, and all that go with it when it is deleted."""
         rows = self._read_tracking(_THOSE_LOGGED, model_ids_in(where))
         if deleted:
-            folders = {
-                row.experiment_id: f"{place(row.artifact_location, self._destination)}/{_MODELS}"
+            above = {
+                row.experiment_id
                 for row in self._read_tracking(_EXPERIMENTS)
-                if row.artifact_location
+                for at in self._placed(row.artifact_location)
+                if f"{at}/{_MODELS}" == where or _lies_below(f"{at}/{_MODELS}", where)
             }
-            above = [id_ for id_, at in folders.items() if at == where or _lies_below(at, where)]
-            rows += self._read_tracking(_LOGGED_IN, above)
+            rows += self._read_tracking(_LOGGED_IN, sorted(above))
         for row in rows:
-            at = place(row.artifact_location, self._destination)
-            if at == where or _lies_below(where, at) or (deleted and _lies_below(at, where)):
-                yield row
+            for at in self._placed(row.artifact_location):
+                if at == where or _lies_below(where, at) or (deleted and _lies_below(at, where)):
+                    yield row
 
     def _naming(self, known: _Known, runs: list[str], logged: list[str]) -> set[Holder]:
         found: set[Holder] = set()
@@ -257,7 +257,7 @@ class Locations:
         if source is not None and source.version is None:
             yield source
 
-    def _placed(self, uri: str) -> Iterator[str]:
+    def _placed(self, uri: str | None) -> Iterator[str]:
         if uri:
             try:
                 yield place(uri, self._destination)

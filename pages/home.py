@@ -6,11 +6,12 @@ from components import deviations, home, witness
 from components.acting import outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
+from components.text import escaped
 from services.views.overview import overview
 
 
 def render(session: Session) -> None:
-    st.title(f"Good to see you, {session.user.name.split()[0]}", anchor=False)
+    st.title(f"Good to see you, {escaped(session.user.name.split()[0])}", anchor=False)
     outcome_shown()
     with problems_shown():
         deviations.alarm(session)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -66,6 +68,8 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(PROJECT / "migrations"))
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        if self.engine.dialect.name == "sqlite":
+            _only_for_its_owner(self.engine.url.database)
         with self.writing(alone=True) as connection:
             if made := set(MigrationContext.configure(connection).get_current_heads()) - known:
                 raise OtherSchema(
@@ -108,6 +112,14 @@ def _translated() -> Iterator[None]:
     except SQLAlchemyError as error:
         cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise LedgerUnavailable(f"Signoff's database cannot be used ({cause}); nothing was changed.") from error
+
+
+def _only_for_its_owner(file: str | None) -> None:
+    """Let nobody else read the hashes of passwords; SQLite gives the files beside it the same permissions."""
+    if file and file != ":memory:":
+        with suppress(OSError):  # where it cannot be used, the first statement says so
+            os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+            Path(file).chmod(0o600)
 
 
 def _engine(url: str) -> Engine:

@@ -151,9 +151,17 @@ class Evidence:
     @property
     def logged_model_id(self) -> str | None:
         """The logged model that its files are, also where the source names a run; None where they are a run's own."""
-        if self.place and self.place.kind is PlaceKind.LOGGED_MODEL:
-            return self.place.id
-        return self.version.model_id
+        if self.place is None:
+            return self.version.model_id
+        return self.place.id if self.place.kind in {PlaceKind.LOGGED_MODEL, PlaceKind.LOST} else None
+
+    def at(self, place: Place | None) -> Evidence:
+        """The same with the place of its files.
+
+        A version can name any logged model, by an id or in a path. One that is not this place says nothing of it.
+        """
+        own = place is None or self.logged_model is None or place.id == self.logged_model.model_id
+        return replace(self, place=place, logged_model=self.logged_model if own else None)
 
     @property
     def run_problem(self) -> str:
@@ -278,7 +286,7 @@ _CHANGED = {
     "policy": "the policy changed",
 }
 """What to say when a fact is another one than then, by its kind."""
-_SUBSTANCE = frozenset({"version", "files", "place", "metric", "champion", "policy"})
+_SUBSTANCE = frozenset({"version", "files", "place", "metric", "artifact", "champion", "policy"})
 """Kinds of facts that a decision is about: when one changes, it no longer counts. The others may arrive later, from
 anybody; see `Binding.voided`."""
 _DESCRIBING = frozenset({"description", "tag", "artifact"})

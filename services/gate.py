@@ -44,6 +44,10 @@ _WITHOUT_FILES = _CERTAIN | {
 """Families of checks that no file of the version is needed for."""
 
 
+_OF_A_RELEASE = frozenset({"tag", "artifact", "evidence_age"})
+"""Families of checks of its papers and its age that a release answers once: a rollback returns to what was released."""
+
+
 def evaluate(
     policy: Policy,
     facts: Facts,
@@ -56,8 +60,8 @@ def evaluate(
 
     Args:
         policy: what judges now; approvals given under another digest are void.
-        facts: read from MLflow and the ledger at this moment. ``facts.rollback_of`` waives
-            comparison, approvals and timing: a way back must be open on every day.
+        facts: read from MLflow and the ledger at this moment. ``facts.rollback_of`` waives comparison, approvals,
+            papers and timing: a way back must be open on every day.
         actor: who wants to promote; None leaves that check and the signature's out (a page that shows what still
             stands in the way).
         signature: what the actor signed, where the policy asks for it.
@@ -97,7 +101,7 @@ def _evaluate(
     action = Action.ROLLBACK if rollback else Action.PROMOTE
     return Verdict(
         checks=(
-            *evidence(policy, facts),
+            *(check for check in evidence(policy, facts) if not (rollback and check.family in _OF_A_RELEASE)),
             *place(policy, facts),
             *validation(policy, facts),
             *findings(facts, acting),

@@ -72,14 +72,14 @@ class Reader:
             self._keep(("manifest", version.identity, repr(listing)), manifest)
         place = _or_none(lambda: self._registry.place(version))  # after the files: a second place is then seen
         self._keep(("place", version.identity), place)
-        return replace(evidence, manifest=manifest, place=place, unreadable=unreadable)
+        return replace(evidence, manifest=manifest, unreadable=unreadable).at(place)
 
     def with_known_files(self, evidence: Evidence) -> Evidence:
         """The same evidence with the manifest, where one of files of the same names and sizes is remembered."""
         version = evidence.version
         listing, _ = _or_why(lambda: self._listing(version.ref))
         known = self._known(("manifest", version.identity, repr(listing)), ttl=None)
-        return evidence if known is _ABSENT else replace(evidence, manifest=known, place=self._place(version))
+        return evidence if known is _ABSENT else replace(evidence, manifest=known).at(self._place(version))
 
     def remembered(self, version: ModelVersion) -> Evidence:
         """The same for a page that shows ``version``."""
@@ -89,9 +89,8 @@ class Reader:
             run=self.run(version.run_id) if version.run_id else None,
             logged_model=self._logged_model(version.model_id) if version.model_id else None,
             manifest=manifest,
-            place=self._place(version),
             unreadable=unreadable,
-        )
+        ).at(self._place(version))
 
     def run(self, run_id: str) -> RunFacts | None:
         """One run, or None when MLflow no longer has it."""

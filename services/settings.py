@@ -149,9 +149,15 @@ def _seed(text: str, where: str) -> bytes:
     return seed
 
 
+def private_folder(path: Path) -> None:
+    """Make a folder that only its owner can open (0700); one that is there already stays as its owner made it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+
+
 def private_file(path: Path, content: str) -> str:
     """Return the file's text; on first use create it with ``content``, readable by its owner only (0600)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from services.database import Database
 from services.policy import PolicyBook
-from services.settings import Settings
+from services.settings import Settings, private_folder
 
 if TYPE_CHECKING:
     from services.accounts.people import Passwords
@@ -74,7 +74,7 @@ class Signoff:
         policies = PolicyBook.load(settings.policies)
         book = MessageBook.load(settings.messages, settings.message_secrets)
         if settings.database_url.startswith("sqlite:///"):
-            settings.home.mkdir(parents=True, exist_ok=True)
+            private_folder(settings.home)
         database = Database(settings.database_url)
         database.upgrade()
         messages.listen(database, book)

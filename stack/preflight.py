@@ -40,12 +40,13 @@ def dependencies() -> None:
 def settings() -> Settings:
     """The checked settings; what a parent stack set for its children does not count."""
     from services.errors import SignoffError
-    from services.settings import Settings
+    from services.settings import Settings, private_folder
 
     os.environ.pop("SIGNOFF_EMBEDDED", None)
     try:
         found = Settings.read()
-        (found.home / "logs").mkdir(parents=True, exist_ok=True)
+        private_folder(found.home)
+        (found.home / "logs").mkdir(exist_ok=True)
     except SignoffError as error:
         raise CannotStart(str(error)) from error
     except OSError as error:

@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from components import session
 from components.links import PAGES
+from components.text import JOINER
 from services.accounts import sessions
 from services.settings import PROJECT
 from services.signoff import Signoff
@@ -38,4 +39,4 @@ def text(at: AppTest) -> str:
     groups = (at.title, at.subheader, at.markdown, at.caption, at.error, at.warning, at.info, at.success)
     elements = [element.value for group in groups for element in group]
     html = [element.proto.body for element in at.get("html")]
-    return unescape("\n".join(str(value) for value in (*elements, *html))).replace("\\", "")
+    return unescape("\n".join(str(value) for value in (*elements, *html))).replace("\\", "").replace(JOINER, "")

@@ -294,7 +294,7 @@ class TestEvidenceThatArrivesLater:
         late = of_run("candidate", datasets=(DATA,))(given)
         assert "changes" in {check.id for check in judged(late).failed}
 
-    def test_a_model_card_that_is_rewritten_is_named_beside_the_approval(
+    def test_a_model_card_that_the_policy_asks_for_and_is_rewritten_asks_for_the_approval_again(
         self, signoff: Signoff, registry: FakeRegistry
     ) -> None:
         rules = policy(more="required_artifacts: ['*model_card.md']\n")
@@ -304,10 +304,12 @@ class TestEvidenceThatArrivesLater:
         reviews.submit(signoff, ref, by="scientist", comment="Please.")
         reviews.approve(signoff, ref, by="reviewer", comment="For adults.")
         registry.log_file(ref, "model_card.md", b"For anyone.")
-        event = releases.promote(signoff, ref, by="release_manager", reason="Go.").event
-        assert event
-        (said,) = [check.reason for check in event.verdict.checks if check.id == "approvals"]
-        assert said == "Approved by reviewer; since then the artifacts *model_card.md changed."
+        with pytest.raises(GateRefused, match=r"is void because the artifacts \*model_card\.md changed"):
+            releases.promote(signoff, ref, by="release_manager", reason="Go.")
+        assert registry.version(ref).stage != "Production"
+        registry.log_file(ref, "model_card.md", b"For adults.")
+        releases.promote(signoff, ref, by="release_manager", reason="Go.")
+        assert registry.version(ref).stage == "Production"
 
     def test_a_data_set_that_a_stranger_logs_after_the_approval_does_not_promote(
         self, signoff: Signoff, registry: FakeRegistry

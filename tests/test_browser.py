@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 from sklearn.datasets import load_breast_cancer
 
+from components.text import JOINER
 from services.database import Database
 from services.settings import PROJECT
 from services.steps import slots
@@ -420,6 +421,21 @@ def test_the_lifecycle_documents_curl_meets_the_same_gate(stack: Stack, client: 
     champion = curl(int(client.get_registered_model(MODEL).aliases["champion"]))
     assert (champion.status_code, champion.json()["event"]) == (200, None)
     assert {v.version: v.current_stage for v in client.search_model_versions(f"name='{MODEL}'")} == before
+
+
+def test_what_anybody_writes_is_shown_as_text(office: Office, client: MlflowClient) -> None:
+    words = "Read me: :material/verified: :tada: https://evil.example www.evil.example a@evil.example $x^2$ -> :red[x]"
+    client.update_registered_model(MODEL, words)
+    person = office["viewer"]
+    shown = person.page.locator("p", has_text="Read me")
+
+    def opened() -> bool:
+        person.opens(f"/model?name={MODEL}")
+        return shown.count() > 0
+
+    wait_until(opened, "the description")
+    assert shown.first.inner_text().replace(JOINER, "") == words
+    expect(shown.locator("a, [translate=no], .katex, img, span")).to_have_count(0)
 
 
 def test_the_documentation_of_rest_is_drawn_from_our_own_files(office: Office) -> None:

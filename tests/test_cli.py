@@ -16,7 +16,7 @@ from services.errors import Unauthenticated
 from services.settings import PROJECT
 from services.signoff import Signoff
 from tests.conftest import free_port
-from tests.ledgers import record
+from tests.ledgers import kinds, record
 from tests.test_checkpoints import rewrite, sign, tamper
 from tests.test_ledger import add, entry
 from web.passwords import BcryptPasswords
@@ -207,14 +207,17 @@ class TestUser:
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{password}\nnot this\n"))
         return run("user", "add", "nora", "--name", "Nora Bye", *more)
 
+    def recorded(self, signoff: Signoff) -> list[str]:
+        return [kind for kind in kinds(signoff) if kind.startswith("account:")]
+
     def test_is_added_with_a_password_from_standard_input(
         self, run: Run, signoff: Signoff, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        code, _, _ = self.add(run, monkeypatch, "correct horse", "--role", "reviewer", "--role", "auditor")
+        code, _, _ = self.add(run, monkeypatch, "correct horse stapled", "--role", "reviewer", "--role", "auditor")
         assert code == 0
         assert people.acting(signoff.database, "nora", Source.CLI).roles == {Role.REVIEWER, Role.AUDITOR}
         key = signoff.settings.secret_key
-        assert sessions.log_in(signoff.database, "nora", "correct horse", BcryptPasswords(), key)
+        assert sessions.log_in(signoff.database, "nora", "correct horse stapled", BcryptPasswords(), key)
         code, out, _ = run("user", "list", "--json")
         added = next(user for user in json.loads(out)["users"] if user["username"] == "nora")
         assert (added["roles"], added["disabled"]) == (["auditor", "reviewer"], False)
@@ -223,9 +226,49 @@ class TestUser:
     def test_is_not_added_without_one_nor_twice(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         assert self.add(run, monkeypatch, "")[0] == 2
         assert self.add(run, monkeypatch, "x" * 73)[0] == 2
-        assert self.add(run, monkeypatch, "right")[0] == 0
-        code, _, err = self.add(run, monkeypatch, "right")
+        assert self.add(run, monkeypatch, "correct horse stapled")[0] == 0
+        code, _, err = self.add(run, monkeypatch, "correct horse stapled")
         assert (code, err) == (2, "There is already an account 'nora'.\n")
+
+    @pytest.mark.parametrize(
+        ("password", "why"),
+        [
+            ("1", "A password must have at least 12 characters; this one has 1."),
+            ("password1234", "This password is easily guessed. This is a very common password."),
+            ("nora bye nora", "This password is easily guessed."),
+        ],
+    )
+    def test_is_not_added_with_a_password_that_is_easily_guessed(
+        self, run: Run, signoff: Signoff, monkeypatch: pytest.MonkeyPatch, password: str, why: str
+    ) -> None:
+        code, _, err = self.add(run, monkeypatch, password)
+        assert (code, err[: len(why)]) == (2, why)
+        assert "nora" not in {account.username for account in people.listed(signoff.database)}
+        assert self.recorded(signoff) == []
+
+    def test_gets_a_new_password_and_sessions_end(
+        self, run: Run, signoff: Signoff, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.add(run, monkeypatch, "correct horse stapled")
+        key, passwords = signoff.settings.secret_key, BcryptPasswords()
+        token = sessions.log_in(signoff.database, "nora", "correct horse stapled", passwords, key)
+        monkeypatch.setattr("sys.stdin", io.StringIO("short\n"))
+        assert run("user", "set-password", "nora")[0] == 2
+        assert sessions.session_user(signoff.database, sessions.session_key(token, key))
+        monkeypatch.setattr("sys.stdin", io.StringIO("another stapled battery\n"))
+        assert run("user", "set-password", "nora")[0] == 0
+        assert sessions.session_user(signoff.database, sessions.session_key(token, key)) is None
+        with pytest.raises(sessions.WrongCredentials):
+            sessions.log_in(signoff.database, "nora", "correct horse stapled", passwords, key)
+        assert sessions.log_in(signoff.database, "nora", "another stapled battery", passwords, key)
+        assert self.recorded(signoff) == ["account:added", "account:changed"]
+        assert record(signoff)[-1].comment == "nora was given a new password; all sessions ended."
+
+    def test_of_a_service_or_of_nobody_gets_no_password(self, run: Run, signoff: Signoff) -> None:
+        assert run("user", "add", "robot", "--name", "R", "--service")[0] == 0
+        for nobody in ("robot", "nobody"):
+            assert run("user", "set-password", nobody)[::2] == (2, f"There is no person's account '{nobody}'.\n")
+        assert self.recorded(signoff) == ["account:added"]
 
     def test_takes_no_password_as_an_argument(self, run: Run) -> None:
         assert run("user", "add", "nora", "--name", "N", "--password", "x")[0] == 2

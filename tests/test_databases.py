@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -56,6 +57,18 @@ class TestStarting:
             assert ledger.count(connection) == len(book.policies)
             assert ledger.broken_at(connection) is None
         database.engine.dispose()
+
+    def test_nobody_else_can_read_the_file_of_a_new_or_an_older_database(self, tmp_path: Path) -> None:
+        old = tmp_path / "old.db"
+        old.touch(mode=0o644)
+        for file in (old, tmp_path / "new.db"):
+            database = Database(f"sqlite:///{file}")
+            database.upgrade()
+            with database.reading() as connection:
+                ledger.count(connection)
+            modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.glob(f"{file.name}*")}
+            database.engine.dispose()
+            assert set(modes.values()) == {0o600}, modes
 
     def test_the_usual_spelling_of_a_postgresql_url_is_understood(self, database_url: str) -> None:
         database = Database(database_url.replace("postgresql+psycopg:", "postgresql:"))

@@ -43,6 +43,7 @@ from tests.fakes import HOLDOUT, FakeRegistry
 from tests.ledgers import record
 from tests.receivers import deliver, telling, web
 from tests.rest import V1, Rest
+from tests.test_assigned_policies import tagged
 from tests.test_messages import EVERYTHING, append
 from tests.test_releases import approve, release
 
@@ -145,6 +146,8 @@ def ready_for(  # noqa: C901  (one case for each state)
             return replace(request, ref=release(signoff, registry.add_version(name, {"val_auc": 0.95}, dataset=None)))
         case Action.PROMOTE | Action.AUTO:
             approve(signoff, ref)
+        case Action.ASSIGN_POLICY:
+            tagged(registry, name, task="regression")
         case Action.ARCHIVE:
             release(signoff, ref)
         case Action.ROLLBACK:

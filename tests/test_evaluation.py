@@ -282,6 +282,17 @@ class TestConsent:
 
         assert "types that skops does not vouch for: sklearn.tree._tree.Tree" in self.refused(found, holdout, tmp_path)
 
+    def test_a_model_that_serves_another_file_than_scikit_learn_loads_is_not_validated(
+        self, regression: Subject, holdout: Holdout, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "model"
+        shutil.copytree(regression.folder, folder)
+        described = yaml.safe_load((folder / "MLmodel").read_text())
+        described["flavors"]["python_function"]["model_path"] = "other.skops"
+        (folder / "MLmodel").write_text(yaml.safe_dump(described))
+        with pytest.raises(ModelFailed, match=r"names other\.skops to serve and model\.skops for scikit-learn"):
+            evaluated(_in(folder, regression), None, holdout, tmp_path, consent=True, steps=[])
+
     @pytest.mark.parametrize(
         ("flavour", "key", "value", "words"),
         [

@@ -116,7 +116,8 @@ class World:
         self.clock.now = start
         if (rule := self.rules.validation) and without != "validation:report":
             gain = 0.005 if without == "validation:improvement" else 0.02
-            on_record(self.signoff, ref, sha256=rule.holdout, confidence=rule.confidence, gain=gain, within=0.01)
+            asked = {"sha256": rule.holdout, "target": rule.target, "confidence": rule.confidence}
+            on_record(self.signoff, ref, gain=gain, within=0.01, **asked)
         if without != "submitted":
             reviews.submit(self.signoff, ref, by="scientist", comment="Please review.")
             for rule in self.rules.approvals:

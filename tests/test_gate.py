@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.checks.approvals import expired
 from services.checks.bound import bound
-from services.domain import Actor, Dataset, Metric, Role, VersionRef
+from services.domain import Actor, ArtifactFile, Dataset, LoggedModelFacts, Metric, Role, VersionRef
 from services.evidence import Decision, Evidence, Facts, Released, Submission
 from services.gate import Verdict, automatic, evaluate, wanted
 from services.policy import Policy, parse
@@ -298,6 +299,38 @@ class TestWhatElseAPolicyCanAskFor:
         for ended in (START - timedelta(hours=1), None):
             old = replace(candidate, run=replace(candidate.run, ended_at=ended))
             assert "evidence_age" in failed(evaluate(policy, facts(old)))
+
+    def test_evidence_that_was_measured_long_before_its_run_ended_is_old(self) -> None:
+        policy, candidate = policy_with("max_evidence_age_days: 1\n"), evidence(0.95)
+        assert candidate.run
+        long_ago = replace(candidate.run.metrics["val_auc"], at=NOW - timedelta(days=730))
+        old = replace(candidate, run=replace(candidate.run, metrics={"val_auc": long_ago}))
+        (check,) = (c for c in evaluate(policy, facts(old)).failed if c.id == "evidence_age")
+        assert check.value == "730.0 days"
+
+    def test_a_value_is_told_as_exactly_as_it_takes_to_see_that_it_is_too_small(self) -> None:
+        (check,) = (c for c in evaluate(POLICY, facts(evidence(0.89999999))).failed if c.id == "metric:val_auc")
+        assert check.reason == "val_auc is 0.89999999; ≥ 0.9 is needed."
+
+    @pytest.mark.parametrize("value", ["\u200b", " \u2060\ufeff", "\u3164"])
+    def test_a_tag_that_nobody_can_see_is_missing(self, value: str) -> None:
+        policy, candidate = policy_with("required_tags: [owner]\n"), evidence(0.95)
+        tagged = replace(candidate, version=replace(candidate.version, tags={"owner": value}))
+        assert "tag:owner" in failed(evaluate(policy, facts(tagged)))
+
+    @pytest.mark.parametrize("where", ["inside", "beside"])
+    def test_a_card_with_nothing_in_it_is_missing(self, where: str) -> None:
+        policy, candidate = policy_with("required_artifacts: ['*model_card.md']\n"), evidence(0.95)
+        assert candidate.manifest
+        card = ArtifactFile(path="model_card.md", size=0, sha256=hashlib.sha256(b"").hexdigest())
+        inside = replace(candidate, manifest=replace(candidate.manifest, files=(*candidate.manifest.files, card)))
+        beside = replace(candidate, run_files=(card.path,), run_digests={card.path: card.sha256})
+        found = facts(inside if where == "inside" else beside)
+        assert "artifact:*model_card.md" in failed(evaluate(policy, found))
+
+    def test_a_logged_model_that_was_not_finished_is_not_complete(self) -> None:
+        pending = replace(evidence(0.95), logged_model=LoggedModelFacts(model_id="m-1", ready=False))
+        assert "intact" in failed(evaluate(POLICY, facts(pending)))
 
     @pytest.mark.parametrize("ahead", [timedelta(days=3650), timedelta(minutes=6)])
     def test_evidence_of_the_future_has_no_age(self, ahead: timedelta) -> None:

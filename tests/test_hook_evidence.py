@@ -345,6 +345,9 @@ ON_A_LOGGED_MODEL: dict[str, Callable[[Store, str], object]] = {
     "finalize_logged_model": lambda store, m: store.finalize_logged_model(m, LoggedModelStatus.FAILED),
     "log_logged_model_params": lambda store, m: store.log_logged_model_params(m, [LoggedModelParameter("a", "b")]),
     "set_logged_model_tags": lambda store, m: store.set_logged_model_tags(m, [LoggedModelTag("a", "b")]),
+    "set_logged_model_tags, where it is registered as no list": lambda store, m: store.set_logged_model_tags(
+        m, [LoggedModelTag("mlflow.modelVersions", '"x"')]
+    ),
     "delete_logged_model_tag": lambda store, m: store.delete_logged_model_tag(m, "kept"),
     "delete_logged_model": lambda store, m: store.delete_logged_model(m),
     "log_metric of another run": lambda store, m: store.log_metric(OTHER[store], metric("f1", m)),
@@ -447,6 +450,14 @@ class TestALoggedModel:
         assert stores.tracking.get_logged_model(model_id).to_dictionary() == before
         assert stores.tracking.get_run(OTHER[stores.tracking]).data.metrics == {}
 
+    def test_that_is_registered_again_is_told_so_by_mlflow_without_asking(self, stores: Stores) -> None:
+        model_id = stores.logged(stores.run())
+        stores.version(f"models:/{model_id}")
+        again = LoggedModelTag("mlflow.modelVersions", '[{"name": "twin", "version": 1}]')
+        stores.tracking.set_logged_model_tags(model_id, [again])
+        assert stores.gate.changes == []
+        assert stores.tracking.get_logged_model(model_id).tags["mlflow.modelVersions"] == again.value
+
     @pytest.mark.parametrize("what", ON_A_LOGGED_MODEL)
     def test_that_none_names_is_nobodys_business(self, stores: Stores, what: str) -> None:
         model_id = stores.logged(stores.run())
@@ -528,6 +539,13 @@ class TestWhatLiesInARunThatAVersionNames:
         assert not stores.written(f"0/{run}/artifacts", deleted=True)
         assert not stores.written(f"0/models/{model_id}/artifacts", deleted=True)
         assert stores.gate.changes == []
+
+    def test_is_found_though_an_experiment_says_that_it_is_nowhere(self, stores: Stores) -> None:
+        stores.tracking.create_experiment(f"odd-{stores.names}", "file:/a%00b")
+        run, other = stores.run(), stores.run()
+        stores.version("s3://elsewhere/model", run)
+        assert stores.written(f"0/{run}/artifacts", deleted=True)
+        assert not stores.written(f"0/{other}/artifacts", deleted=True)
 
     def test_is_read_about_in_two_statements_where_a_run_is_deleted(self, stores: Stores) -> None:
         """Not in one for every logged model there is, or all of them."""

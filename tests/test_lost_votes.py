@@ -9,12 +9,15 @@ from dataclasses import replace
 
 import pytest
 
-from services import caretaker, facts, gate
+from services import caretaker, facts, gate, recount
 from services.accounts import keeping, people
 from services.checks.approvals import wanted
 from services.domain import Actor, Dataset, Role, Source, Status, VersionRef
 from services.gate import Check, GateRefused
 from services.policy import PolicyBook, parse
+from services.reconciliation import reconciler
+from services.record.deviations import open_deviations
+from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.verbs import break_glass, releases, reviews
 from services.verbs.statements import state_dataset
@@ -28,6 +31,7 @@ from tests.pages import opened, text
 from tests.test_judged_twice import ADMIN, DEFAULT, at_the_last, is_disabled, loses_role, refused_once
 from tests.test_policy import GOOD
 from tests.test_releases import approve, release, stages
+from tests.test_same_bytes import copy
 
 Leaves = Callable[[Signoff, str], None]
 WAYS = {"disabled": (is_disabled, "reviewer's account is disabled"), "demoted": (loses_role, "no longer a reviewer")}
@@ -161,6 +165,21 @@ class TestAnApproval:
             caretaker.tidy(signoff)
             assert registry.version(ready).tags["approval_status"] == "approved"
 
+    def test_is_looked_for_once_after_each_change_of_an_account(
+        self, signoff: Signoff, ready: VersionRef, leaves: Leaves, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked: list[VersionRef] = []
+        shown = facts.shown
+        monkeypatch.setattr(facts, "shown", lambda s, ref: (looked.append(ref), shown(s, ref))[1])
+        recount.sweep(signoff)
+        assert looked == []
+        for who in ("reviewer", "reviewer2"):
+            leaves(signoff, who)
+            looked.clear()
+            for _ in range(3):
+                recount.sweep(signoff)
+            assert looked == [ready]
+
     def test_of_somebody_else_keeps_the_status(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, leaves: Leaves
     ) -> None:
@@ -215,6 +234,29 @@ class TestARequestForChanges:
             promote(signoff, ref)
         reviews.submit(signoff, ref, by="scientist", comment="Looked at.")
         reviews.approve(signoff, ref, by="reviewer2", comment="It is fine.")
+        promote(signoff, ref)
+        assert stages(registry) == ["Production"]
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_of_a_version_that_mlflow_lost_is_ended_by_adopting_the_loss(
+        self, signoff: Signoff, registry: FakeRegistry, leaves: Leaves, whole: bool
+    ) -> None:
+        """Nobody can answer, withdraw or reject it any more, and it bars the same bytes under other names."""
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        registry.add_version("twin", {"val_auc": 0.9})
+        twin = copy(registry, ref, "twin")
+        reviews.submit(signoff, twin, by="scientist", comment="x")
+        reviews.request_changes(signoff, twin, by="reviewer", comment="Look at the split.")
+        reconciler.reconcile(signoff)
+        registry.drop_model("twin") if whole else registry.drop_version(twin)
+        reconciler.reconcile(signoff)
+        leaves(signoff, "reviewer")
+        reviews.submit(signoff, ref, by="scientist", comment="x")
+        reviews.approve(signoff, ref, by="reviewer2", comment="It is fine.")
+        with pytest.raises(GateRefused, match="reviewer requested changes of twin/v2"):
+            promote(signoff, ref)
+        (lost,) = (one for one in open_deviations(signoff) if one.kind is Kind.OUTSIDE_DELETED)
+        reconciler.adopt(signoff, lost.id, by="release_manager", reason="It was a copy.")
         promote(signoff, ref)
         assert stages(registry) == ["Production"]
 

@@ -186,6 +186,29 @@ class TestTwoValues:
         assert found.counting(MetricSource.RUN) is not None, "a run has one last value"
 
 
+class TestALoggedModelThatIsOnlyNamed:
+    """A version can name any, by an id or in a path of its source; its files are what they are."""
+
+    def test_lends_it_no_evidence_and_no_bars(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        good, ref = registry.add_version("m", {"val_auc": 0.97}), registry.add_version("m", {})
+        registry.log_on_model(good, "val_auc", 0.97, HOLDOUT)
+        claimed = str(registry.version(good).model_id)
+        run = str(registry.version(ref).run_id)
+        folder = Place(kind=PlaceKind.RUN, uri="", id=run, path=claimed, run_id=run)
+        registry.source(ref, f"runs:/{run}/{claimed}", place=folder)
+        registry._versions[ref] = replace(registry.version(ref), model_id=claimed)
+        for found in (signoff.reader.fresh(ref), signoff.reader.remembered(registry.version(ref))):
+            assert (dict(found.measured), found.logged_model_id) == ({}, None)
+        with pytest.raises(GateRefused, match="val_auc has no evidence"):
+            releases.promote(signoff, ref, by="release_manager", reason="0.97!")
+
+    def test_of_which_one_value_names_its_data_set_says_nothing_of_another_value(self) -> None:
+        found = beside(evidence(0.99, dataset=None), on_model(0.5, HOLDOUT))
+        logged = replace(found, run=replace(found.run, datasets=(HOLDOUT,)))  # type: ignore[type-var]
+        assert logged.measured_on(["val_auc"], MetricSource.RUN) == ()
+        assert logged.measured_on(["val_auc"], MetricSource.LOGGED_MODEL) != ()
+
+
 class TestARunThatLoggedSeveralModels:
     """What the run says last may have been measured on any of them."""
 

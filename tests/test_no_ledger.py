@@ -26,6 +26,7 @@ from tests import postgres
 from tests.fakes import HOLDOUT, FakeRegistry
 from tests.ledgers import record
 from tests.outages import OUTAGES, Outage, small_disk, tablespace
+from tests.test_assigned_policies import tagged
 from tests.test_releases import approve, lease_runs_out, release
 
 PATIENCE = 0.1
@@ -155,6 +156,7 @@ def requests(signoff: Signoff, registry: FakeRegistry) -> dict[str, Request]:
     for name in ("restore", "adopt"):
         registry.set_alias(version(name), "champion")
     registry.tag(refs["restore_tags"], "approved_by", "nobody")
+    tagged(registry, "assign_policy", task="regression")
     reconciler.reconcile(signoff)
     deviation = {one.ref.name: one.id for one in open_deviations(signoff)}
     assert set(deviation) == {"restore", "restore_tags", "adopt"}

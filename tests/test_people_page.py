@@ -104,6 +104,23 @@ class TestKeeping:
             disable(signoff, "admin", "nobody")
         assert kinds(signoff) == []
 
+    def test_a_new_password_is_given_by_admins_alone(self, signoff: Signoff) -> None:
+        with pytest.raises(NotAllowed, match="Only an admin may"):
+            keeping.set_password(
+                signoff.database, by=actor(signoff, "reviewer"), username="viewer", hashed="!x", at=signoff.now()
+            )
+        assert kinds(signoff) == ["account:refused"]
+        with signoff.database.reading() as connection:
+            assert people.account_of(connection, "viewer").password == "!"  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize("username", ["Reviewer", "revіewer", "reviewer\u200b2", "REVIEWER2", "revlewer"])
+    def test_no_name_looks_like_another(self, signoff: Signoff, username: str) -> None:
+        before = len(people.listed(signoff.database))
+        with pytest.raises(BadInput, match=r"looks like the account|printable"):
+            add(signoff, "admin", username)
+        assert len(people.listed(signoff.database)) == before
+        assert kinds(signoff) == []
+
 
 class TestPage:
     def page(self, signoff: Signoff, username: str = "admin") -> AppTest:

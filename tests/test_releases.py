@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -36,6 +37,7 @@ from services.verbs import releases, reviews
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record, refusals_counted
+from tests.test_policy import GOOD
 
 DATABASES = BOTH
 
@@ -349,6 +351,23 @@ class TestRollback:
         assert registry.model("m").aliases == {"champion": 1}
         intended = next(event for event in reversed(record(signoff)) if event.kind.value == "rollback:intended")
         assert "waived" in {check["value"] for check in intended.body["checks"]}
+
+    def test_asks_not_again_for_papers_nor_how_old_the_evidence_is(
+        self, signoff: Signoff, registry: FakeRegistry, clock: Clock
+    ) -> None:
+        asked = "required_tags: [owner]\nrequired_artifacts: ['*card.md']\nmax_evidence_age_days: 330\n"
+        policy = parse(GOOD.replace("name: tested", "name: default") + asked, "p.yaml")
+        signoff = replace(signoff, policies=PolicyBook(policies=(policy,)))
+        first, second = (registry.add_version("m", {"val_auc": value}) for value in (0.92, 0.95))
+        for ref in (first, second):
+            registry.tag(ref, "owner", "cardiology")
+            registry.log_file(ref, "card.md", b"For adults.")
+            release(signoff, ref)
+        registry.tag(first, "owner", "")
+        registry._run_files.pop(str(registry.version(first).run_id))
+        clock.now += timedelta(days=60)
+        releases.rollback(signoff, "m", by="release_manager", reason="Latency doubled.")
+        assert stages(registry) == ["Production", "Archived"]
 
     def test_refuses_changed_files(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:
         releases.promote(signoff, ready, by="release_manager", reason="Better.")

@@ -75,13 +75,14 @@ class Dashboard:
             connection.close()
 
     @contextmanager
-    def websocket(self, cookies: dict[str, str], **headers: str) -> Iterator[ClientConnection]:
-        """The WebSocket a page talks over."""
+    def websocket(self, cookies: dict[str, str], origin: str = "", **headers: str) -> Iterator[ClientConnection]:
+        """The WebSocket a page talks over; ``origin`` is where the page came from, ours by default."""
         cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
         url = f"{self.url.replace('http', 'ws', 1)}/_stcore/stream"
         more = {"Cookie": cookie, **headers}
         protocol = ["streamlit"]
-        with connect(url, origin=self.url, subprotocols=protocol, additional_headers=more, max_size=None) as websocket:
+        asked = origin or self.url
+        with connect(url, origin=asked, subprotocols=protocol, additional_headers=more, max_size=None) as websocket:
             yield websocket
 
 
@@ -177,6 +178,23 @@ class TestColdServer:
             with pytest.raises(InvalidStatus) as refusal, dashboard.websocket(cookies):
                 pass
             assert refusal.value.response.status_code == 403
+
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            *("http://127.0.0.1:1", "http://localhost:{port}", "http://127.0.0.1:{port}.evil.example"),
+            *("http://evil.example", "null", "http://127.0.0.1:{port}0", "http://[::1]:{port}"),
+        ],
+    )
+    def test_a_page_of_another_address_acts_with_nobodys_session(self, dashboard: Dashboard, origin: str) -> None:
+        cookies, theirs = dashboard.cookies("reviewer"), origin.format(port=dashboard.url.rpartition(":")[2])
+        with pytest.raises(InvalidStatus) as refusal, dashboard.websocket(cookies, origin=theirs):
+            pass
+        assert refusal.value.response.status_code == 403
+        with dashboard.client() as client:
+            client.cookies.update(cookies)
+            answer = client.put("/_stcore/upload_file/s/f", headers={"Origin": theirs}, content=b"x")
+        assert (answer.status_code, "page of another address" in answer.text) == (403, True)
 
     def test_identity_headers_of_a_client_are_ignored(self, dashboard: Dashboard) -> None:
         token = sessions.open_session(dashboard.database, "admin", dashboard.settings.secret_key)

@@ -152,9 +152,10 @@ def on_record(
     gain: float = 0.02,
     within: float = 0.01,
     confidence: float = 0.95,
+    target: str = TARGET,
 ) -> Validation:
     """A validation of the version and the champion as they are now, put on record without evaluating anything."""
-    wanted = Wanted(origin=Origin.PLACE, name="/data/holdout.csv", target=TARGET, confidence=confidence)
+    wanted = Wanted(origin=Origin.PLACE, name="/data/holdout.csv", target=target, confidence=confidence)
     validations.ask(signoff, ref, wanted, by="scientist")
     claimed = jobs.claim(signoff.database, uploads.place(signoff.settings))
     assert claimed
@@ -164,8 +165,8 @@ def on_record(
         digest=digest or sha256[:8],
         sha256=sha256,
         rows=100,
-        columns=("x", TARGET),
-        target=TARGET,
+        columns=("x", target),
+        target=target,
         source=wanted.name,
     )
     found = report(

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import anyio
 from google.protobuf.message import DecodeError
-from starlette.requests import cookie_parser
+from starlette.requests import HTTPConnection, cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -19,6 +19,7 @@ from services.accounts import sessions
 from services.errors import LedgerUnavailable
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
+from web.origins import cross_site
 
 IDENTITY_HEADER = b"x-signoff-session"
 """Carries the session's key to `st.user`, see ``server.trustedUserHeaders`` in .streamlit/config.toml."""
@@ -31,6 +32,7 @@ OPEN = LOGIN_FILES | {"/login", "/session/login", "/session/logout", "/healthz",
 OPEN_PREFIX = "/api/"  # asks for a bearer token of its own
 NOT_PAGES = ("/_stcore", "/media", "/component", "/static", "/app/", "/auth", "/oauth2callback")
 
+OTHER_SITE = "This comes from a page of another address; Signoff's own pages do not."
 SIGNED_OUT = "You are signed out. Reload this page to sign in."
 
 
@@ -65,6 +67,9 @@ class SessionGate:
         path: str = scope["path"]
         if scope["type"] == "http" and (path in OPEN or path.startswith(OPEN_PREFIX)):
             await self.app(scope, receive, send)
+            return
+        if _acts(scope) and cross_site(HTTPConnection(scope), self.signoff.settings.url):
+            await _refuse(scope, receive, send, PlainTextResponse(OTHER_SITE, 403))
             return
         try:
             key = await self._session(token_in(headers, self._cookie))
@@ -111,6 +116,11 @@ class SessionGate:
                     return {**message, "bytes": plain}
 
         return receive_checked
+
+
+def _acts(scope: Scope) -> bool:
+    """Whether something can be done with it, in the name of whose cookie it carries."""
+    return scope["type"] == "websocket" or scope["method"] not in {"GET", "HEAD", "OPTIONS"}
 
 
 def _plain_rerun(data: bytes) -> bytes | None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 MAX_NEXT = 4096
 _NOT_PAGES = ("/login", "/session/", "/api/", "/healthz", "/readyz", "/_stcore/", "/static/", "/media/", "/component/")
 
 
-def cross_site(request: Request, url: str) -> bool:
-    """Whether another site's page sent this form, which the session cookie alone would not notice at log-in.
+def cross_site(request: HTTPConnection, url: str) -> bool:
+    """Whether a page of another site, or of another port of this host, sent this form or opens this WebSocket.
 
-    Every browser says where a POST comes from; a client that says nothing is no browser and has no one's cookie.
+    The session cookie alone would not notice: a browser sends it to every port of a host. Every browser says where a
+    POST or a WebSocket comes from; a client that says nothing is no browser and has no one's cookie.
     ``url`` is our public address: behind a proxy the Host header may be another.
     """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")

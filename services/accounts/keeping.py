@@ -17,6 +17,7 @@ from services.accounts import people, permissions
 from services.database import Database
 from services.domain import Action, Actor, Role
 from services.errors import BadInput, NotAllowed, NotFound, Refused
+from services.letters import skeleton
 from services.record import ledger, refusals
 from services.record.ledger import Entry, Kind
 from services.tables import accounts
@@ -38,7 +39,8 @@ def add(
     """Make an account: of a person with a hashed password, of a service without one.
 
     Raises:
-        BadInput: a bad, reserved or taken username, no printable name, no role, or a bad address.
+        BadInput: a username that is bad, reserved, taken, or looks like another; no printable name, no role, or a
+            bad address.
         NotAllowed: ``by`` is no admin; recorded.
         LedgerUnavailable: nothing was made.
     """
@@ -49,6 +51,7 @@ def add(
     if email and not (len(email) <= MAX_PRINTED and email.isprintable() and "@" in email[1:-1]):
         raise BadInput(f"{email!r} is no e-mail address.")
     with database.writing() as connection:
+        _require_unlike_others(connection, username)
         if hashed is None:
             people.add_automation(connection, username=username, name=name, roles=held)
         else:
@@ -80,6 +83,16 @@ def set_roles(database: Database, *, by: Actor, username: str, roles: Iterable[R
         _record(connection, Kind.ACCOUNT_CHANGED, by, at, told, username, held)
 
 
+def set_password(database: Database, *, by: Actor, username: str, hashed: str, at: datetime) -> None:
+    """Give somebody a new password, lift a lock and close every session; tokens stay. Raises as `set_roles`."""
+    _require(database, by, username, at)
+    with database.writing() as connection:
+        held = sorted(_roles(connection, username))
+        people.set_password(connection, username, hashed)
+        told = f"{username} was given a new password; all sessions ended."
+        _record(connection, Kind.ACCOUNT_CHANGED, by, at, told, username, held)
+
+
 def disable(database: Database, *, by: Actor, username: str, at: datetime) -> None:
     """Let an account neither in nor act any more; sessions and tokens end at once. Raises as `set_roles`."""
     _require(database, by, username, at)
@@ -99,6 +112,14 @@ def _require(database: Database, by: Actor, username: str, at: datetime) -> None
         why = str(error)
         refusals.record(database, kind=kind, actor=by, ref=None, reason=why, verdict=None, at=at, details=about)
         raise
+
+
+def _require_unlike_others(connection: Connection, username: str) -> None:
+    """Two names that people take for one another would be two people in the eyes of the gate."""
+    alike = skeleton(username)
+    for other in connection.execute(sa.select(accounts.c.username)).scalars():
+        if other != username and skeleton(other) == alike:
+            raise BadInput(f"{username!r} looks like the account {other!r}; choose another username.")
 
 
 def _require_another_admin(connection: Connection, username: str) -> None:

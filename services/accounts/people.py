@@ -157,14 +157,14 @@ def set_roles(place: Database | Connection, username: str, roles: Iterable[Role]
         update(connection, username, roles=_stored(roles))
 
 
-def set_password(database: Database, username: str, hashed: str) -> None:
+def set_password(place: Database | Connection, username: str, hashed: str) -> None:
     """Replace the hashed password, lift a lock and close every session.
 
     Raises:
         NotFound: there is no such account.
         BadInput: it is a service, which has no password.
     """
-    with database.writing() as connection:
+    with _writing(place) as connection:
         row = account_of(connection, username)
         if row is not None and row.automation:
             raise BadInput(f"{username!r} is an automation; nobody logs in with it.")

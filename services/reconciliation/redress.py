@@ -21,7 +21,7 @@ from services.record import deviations, ledger
 from services.record.deviations import ADOPTED, OPEN, Deviation
 from services.record.ledger import Entry, Event, Kind
 from services.signoff import Signoff
-from services.steps import intents
+from services.steps import effects, intents
 from services.steps.changes import Change, State
 from services.steps.intents import Judge, Judged
 from services.steps.slots import Slot, require
@@ -81,7 +81,8 @@ def restore(
 def adopt(signoff: Signoff, deviation: int, *, by: str, reason: str, source: Source = Source.BROWSER) -> Outcome:
     """Accept what MLflow shows: it is what is prescribed from now on.
 
-    This is neither an approval nor a release: what was adopted into Production is nothing a rollback returns to.
+    This is neither an approval nor a release: what was adopted into Production is nothing a rollback returns to. A
+    review of what was deleted ends with it, as if it had been withdrawn.
 
     Raises:
         StaleDecision: MLflow shows something else than what was found.
@@ -288,6 +289,8 @@ def _adopt(signoff: Signoff, slot: Slot, found: Deviation, actor: Actor, reason:
             prescription.forget(connection, name)
             if renamed_to and prescription.load(connection, renamed_to) is None:
                 prescription.save(connection, renamed_to, now.known)
+        if found.kind is Kind.OUTSIDE_DELETED:
+            effects.end_of_deleted(connection, name, found.ref.version if now.seen else None)
     return event
 
 

@@ -172,6 +172,19 @@ def set_status(connection: Connection, ref: VersionRef, status: str) -> None:
     )
 
 
+def end_of_deleted(connection: Connection, model: str, version: int | None) -> None:
+    """End the reviews of a version that MLflow no longer has, or with None of all versions of a model.
+
+    No verb can reach them, and a request for changes among them would bar the same bytes under every other name.
+    """
+    gone = sa.true() if version is None else submissions.c.version == version
+    connection.execute(
+        submissions.update()
+        .where(submissions.c.model == model, gone, submissions.c.status.in_(_OPEN))
+        .values(status=Status.WITHDRAWN.value)
+    )
+
+
 def vote(connection: Connection, submission: int, event: Event, decision: str, binding: dict[str, Any]) -> None:
     """Store one person's decision on a submission."""
     connection.execute(

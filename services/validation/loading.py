@@ -62,6 +62,11 @@ def inspect(subject: Subject) -> Loading:
         return _asks(flavour, "it brings Python code of its own, which runs when it is loaded")
     if _text(function, "loader_module") != "mlflow.sklearn" or not sklearn:
         return _asks(flavour, f"models of flavour {flavour or 'unknown'} can run code when they are loaded")
+    if (served := _text(function, "model_path")) and served != _text(sklearn, "pickled_model"):
+        raise ModelFailed(
+            f"The MLmodel file of {subject.ref} names {served[:200]} to serve and "
+            f"{_text(sklearn, 'pickled_model')[:200]} for scikit-learn: what was validated would not be what serves."
+        )
     file, kept = folder / _text(sklearn, "pickled_model"), _text(sklearn, "serialization_format") or "pickle"
     if not _inside(file, folder):
         raise ModelFailed(f"{subject.ref} has no model file where its MLmodel says.")
