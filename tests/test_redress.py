@@ -27,6 +27,7 @@ from services.verbs import break_glass, findings, releases, reviews
 from services.verbs.common import judged_again
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
+from tests.pages import opened
 from tests.test_findings import BLOCKING
 from tests.test_judged_twice import refused_once
 from tests.test_policy import GOOD
@@ -237,6 +238,21 @@ class TestWhatReturnsToProduction:
         assert event
         assert event.get("signature")["meaning"] == meaning(SIGNED, Action.ROLLBACK)
         assert stages(registry) == ["Archived", "Production"]
+
+    @pytest.mark.parametrize("action", [Action.RESTORE, Action.ADOPT])
+    def test_is_asked_to_be_signed_for_on_the_page_and_only_that(
+        self, signoff: Signoff, registry: FakeRegistry, resolved: int, action: Action
+    ) -> None:
+        taken_out(signoff, registry)
+        signoff = replace(signoff, policies=PolicyBook(policies=(SIGNED,)))
+        signoff.snapshot.refresh()
+        at = opened(signoff, "release_manager", "model", name="m")
+        number = next(one.id for one in open_deviations(signoff, "m") if one.subject == "stage:2")
+        at.button(key=f"{action}:{number}").click().run()
+        assert not at.exception
+        assert [field.label for field in at.text_input if field.label == "Your password"] == ["Your password"] * (
+            action is Action.RESTORE
+        )
 
     def test_is_alone_there_though_another_was_adopted_beside_it(
         self, signoff: Signoff, registry: FakeRegistry, resolved: int
