@@ -15,9 +15,10 @@ from services.domain import Stage, VersionRef
 from services.evidence import Binding, digest
 from services.reconciliation.drift import Seen, SeenVersion
 from services.record import mirror
+from services.record.ledger import Kind
 from services.tables import events, known_models
 
-_ALONE = frozenset({"promotion:confirmed", "rollback:confirmed", "emergency:confirmed"})
+_ALONE = frozenset({Kind.PROMOTION_CONFIRMED, Kind.ROLLBACK_CONFIRMED, Kind.EMERGENCY_CONFIRMED})
 """What puts a version into the champion's stage, and leaves nothing else there."""
 
 
