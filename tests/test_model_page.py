@@ -42,7 +42,7 @@ class TestTheChampion:
         assert "In Production: **[v2]" in words
         assert "promoted by **release_manager** · approved by **reviewer**" in words
         assert "First release." in words
-        assert (at.metric[0].label, at.metric[0].value, at.metric[0].delta) == ("val_auc", "0.95", "+0.03 to v1")
+        assert (at.metric[0].label, at.metric[0].value, at.metric[0].delta) == (r"val\_auc", "0.95", "+0.03 to v1")
 
     def test_one_that_came_past_us_is_said_so(self, signoff: Signoff, registry: FakeRegistry) -> None:
         registry.set_stage(registry.add_version("m", {"val_auc": 0.92}), Stage.PRODUCTION)
