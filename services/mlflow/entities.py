@@ -142,7 +142,7 @@ def logged_model(entity: Any) -> LoggedModelFacts:
     return LoggedModelFacts(
         model_id=entity.model_id,
         run_id=entity.source_run_id or None,
-        ready=str(entity.status) in {"READY", "LoggedModelStatus.READY"},
+        ready=str(entity.status) == "READY",
         metrics=_last(entity.metrics or ()),
         params=dict(entity.params or {}),
         tags=_cut(entity.tags),
