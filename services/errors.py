@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from services.domain import VersionRef
 
 
 class SignoffError(Exception):
@@ -25,14 +28,19 @@ class NotFound(SignoffError):
 class Refused(SignoffError):
     """The gate, a role or the state of things does not allow it; nothing was changed.
 
-    ``context`` is what the record keeps of it beside these words, as plain JSON.
+    ``context`` is what the record keeps of it beside these words, as plain JSON. ``about`` is the version that the
+    words are about, where something else was asked about, such as a run.
     """
 
     context: Mapping[str, Any]
+    about: VersionRef | None
 
-    def __init__(self, message: str, context: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str, context: Mapping[str, Any] | None = None, *, about: VersionRef | None = None
+    ) -> None:
         super().__init__(message)
         self.context = context or {}
+        self.about = about
 
 
 class NotAllowed(Refused):

@@ -613,6 +613,8 @@ class TestNamesAndFiles:
             'The metric "val_auc" of the run 12 cannot be written: it would be evidence for m/v1, '
             "which is in Production. Log to another run."
         )
+        assert answer.where.endswith("/version?name=m&version=1"), "and leads to the version that it names"
+        assert record(signoff)[-1].ref == champion
 
     def test_in_another_workspace_nothing_is_promoted(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef

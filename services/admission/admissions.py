@@ -106,11 +106,14 @@ def _answered(signoff: Signoff, call: Call, decide: Callable[[], Answer | None])
     except GateRefused as error:
         return _no(signoff, call, str(error), error.verdict)
     except SignoffError as error:
-        return _no(signoff, call, str(error))
+        return _no(signoff, call, str(error), about=error.about if isinstance(error, Refused) else None)
 
 
-def _no(signoff: Signoff, call: Call, reason: str, verdict: Verdict | None = None) -> Answer:
-    path = f"/version?{urlencode({'name': call.ref.name, 'version': call.ref.version})}" if call.ref else "/registry"
+def _no(
+    signoff: Signoff, call: Call, reason: str, verdict: Verdict | None = None, *, about: VersionRef | None = None
+) -> Answer:
+    ref = about or call.ref
+    path = f"/version?{urlencode({'name': ref.name, 'version': ref.version})}" if ref else "/registry"
     return Answer(allowed=False, reason=reason, verdict=verdict, where=signoff.settings.url + path)
 
 

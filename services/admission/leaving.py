@@ -30,7 +30,9 @@ def require(signoff: Signoff, call: Call, actor: Actor) -> None:
         for version in versions:
             if scene.serves(version.ref.version):
                 stage = scene.policy.rules.champion.stage
-                raise Refused(f"{version.ref} is in {stage}, so it cannot be {done}. Archive it first.")
+                raise Refused(
+                    f"{version.ref} is in {stage}, so it cannot be {done}. Archive it first.", about=version.ref
+                )
         if scene.standings:
             with signoff.database.writing() as connection:
                 ledger.lock(connection)  # a person may submit or decide on it right now
@@ -49,7 +51,8 @@ def _require_none_kept(connection: Connection, versions: Iterable[ModelVersion],
     for version in versions:
         if version.identity in standing.kept(connection, version.ref.name):
             raise Refused(
-                f"{version.ref} has a record, so it cannot be {done}: what is recorded must stay to be found."
+                f"{version.ref} has a record, so it cannot be {done}: what is recorded must stay to be found.",
+                about=version.ref,
             )
 
 

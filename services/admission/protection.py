@@ -148,7 +148,7 @@ def _keep_beneath(signoff: Signoff, call: Call, told: Told) -> None:
             why = f"was promoted and can be put back, so all of it is kept. {elsewhere}"
         else:
             continue
-        raise Refused(_BENEATH[call.what].format(what=_short(call), ref=ref, why=why))
+        raise Refused(_BENEATH[call.what].format(what=_short(call), ref=ref, why=why), about=ref)
 
 
 def _short(call: Call) -> str:

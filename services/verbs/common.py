@@ -135,6 +135,7 @@ def refusals_recorded(signoff: Signoff, subject: str, actor: Actor, ref: Version
         yield
     except (Refused, PromotionConflict) as error:
         refused = error if isinstance(error, GateRefused) else None
+        ref = (error.about if isinstance(error, Refused) else None) or ref
         try:
             actor = person(signoff, actor.username, actor.source)
         except NotAllowed:
