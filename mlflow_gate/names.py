@@ -43,7 +43,7 @@ class Names:
 class Kept:
     """The last names that one gate told, in a file that nobody but this account may write.
 
-    Whatever else is found there is as if nothing were: then every alias and every such tag is asked about.
+    Anything else that is found there is as if nothing were: then every alias and every such tag is asked about.
     """
 
     def __init__(self, path: Path, gate: str) -> None:

@@ -84,10 +84,7 @@ def stated(connection: Connection, versions: Iterable[ModelVersion]) -> dict[str
 
 def _lost(by: str, held: frozenset[str] | None) -> str:
     """Why a person's statements count no longer; empty while they do."""
-    may = permissions.ROLES_FOR[Action.STATE_DATASET]
-    if held is None:
-        return f"{by}'s account is disabled"
-    return "" if may & held else f"{by} is no longer a {permissions.named(may)}"
+    return permissions.lost(by, held, permissions.ROLES_FOR[Action.STATE_DATASET])
 
 
 def released(connection: Connection, versions: Iterable[ModelVersion]) -> dict[str, Released]:

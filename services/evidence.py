@@ -176,7 +176,7 @@ class Evidence:
         return self.version.ready and (self.logged_model is None or self.logged_model.ready)
 
     def measured_at(self, metrics: Iterable[str]) -> datetime | None:
-        """How old its evidence is: when its run ended, or one of these metrics was logged, whichever is earlier.
+        """How old its evidence is: when its run ended, or when one of these metrics was logged before.
 
         None where the run does not say that it ended.
         """

@@ -92,6 +92,14 @@ def by_an_emergency(signoff: Signoff, registry: FakeRegistry) -> int:
     return 3
 
 
+def adopted_beside_the_champion(signoff: Signoff, registry: FakeRegistry) -> None:
+    """Another version that somebody put into Production past Signoff, and that was accepted there."""
+    registry.set_stage(registry.add_version("m", {"val_auc": 0.5}), "Production")
+    reconcile(signoff)
+    (beside,) = open_deviations(signoff, "m")
+    reconciler.adopt(signoff, beside.id, by="release_manager", reason="For a while.")
+
+
 class TestANewChampion:
     @pytest.mark.parametrize(
         ("becomes_champion", "shown"),
@@ -257,10 +265,7 @@ class TestWhatReturnsToProduction:
     def test_is_alone_there_though_another_was_adopted_beside_it(
         self, signoff: Signoff, registry: FakeRegistry, resolved: int
     ) -> None:
-        registry.set_stage(registry.add_version("m", {"val_auc": 0.5}), "Production")
-        reconcile(signoff)
-        (beside,) = open_deviations(signoff, "m")
-        reconciler.adopt(signoff, beside.id, by="release_manager", reason="For a while.")
+        adopted_beside_the_champion(signoff, registry)
         registry.set_stage(V2, "Archived")
         reconcile(signoff)
         restore(signoff, "stage:2")
@@ -272,10 +277,7 @@ class TestWhatReturnsToProduction:
     def test_is_no_other_than_the_champion_on_record(
         self, signoff: Signoff, registry: FakeRegistry, resolved: int
     ) -> None:
-        registry.set_stage(registry.add_version("m", {"val_auc": 0.5}), "Production")
-        reconcile(signoff)
-        (beside,) = open_deviations(signoff, "m")
-        reconciler.adopt(signoff, beside.id, by="release_manager", reason="For a while.")
+        adopted_beside_the_champion(signoff, registry)
         registry.set_stage(V3, "Archived")
         reconcile(signoff)
         with pytest.raises(Refused, match="By the record v2 is the champion of m, and no other version goes back to"):

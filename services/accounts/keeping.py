@@ -17,7 +17,6 @@ from services.accounts import people, permissions
 from services.database import Database
 from services.domain import Action, Actor, Role
 from services.errors import BadInput, NotAllowed, NotFound, Refused
-from services.letters import skeleton
 from services.record import ledger, refusals
 from services.record.ledger import Entry, Kind
 from services.tables import accounts
@@ -116,10 +115,10 @@ def _require(database: Database, by: Actor, username: str, at: datetime) -> None
 
 def _require_unlike_others(connection: Connection, username: str) -> None:
     """Two names that people take for one another would be two people in the eyes of the gate."""
-    alike = skeleton(username)
-    for other in connection.execute(sa.select(accounts.c.username)).scalars():
-        if other != username and skeleton(other) == alike:
-            raise BadInput(f"{username!r} looks like the account {other!r}; choose another username.")
+    alike = sa.select(accounts.c.username).where(accounts.c.looks_like == people.looks_like(username))
+    others = connection.execute(alike.where(accounts.c.username != username).order_by(accounts.c.username))
+    if other := others.scalars().first():
+        raise BadInput(f"{username!r} looks like the account {other!r}; choose another username.")
 
 
 def _require_another_admin(connection: Connection, username: str) -> None:

@@ -17,7 +17,7 @@ def hashed(password: str, passwords: Passwords, *, about: Iterable[str] = ()) ->
     """The hash of a new password.
 
     Args:
-        about: what whoever guesses would try first, such as the person's username and name.
+        about: what would be guessed first, such as the person's username and name.
 
     Raises:
         BadInput: it is too short, easily guessed, or longer than can be hashed.

@@ -97,5 +97,18 @@ def named(roles: Iterable[Role], join: str = " or ") -> str:
     return join.join(sorted(role.words for role in roles))
 
 
+def lost(username: str, held: Iterable[str] | None, given: Iterable[Role]) -> str:
+    """Why somebody no longer has any of the roles that they acted with, in words; empty while they have one.
+
+    Args:
+        held: the roles of this moment; None where the account may not act.
+        given: without any, nothing can have been lost but the account.
+    """
+    if held is None:
+        return f"{username}'s account is disabled"
+    given = list(given)
+    return f"{username} is no longer a {named(given)}" if given and not set(held) & set(given) else ""
+
+
 def _held(actor: Actor) -> str:
     return named(actor.roles, ", ") or "no role"

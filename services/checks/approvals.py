@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from services.accounts.permissions import ROLES_FOR, named
+from services.accounts import permissions
+from services.accounts.permissions import ROLES_FOR
 from services.checks.bound import bound
 from services.domain import Action, Actor, Role
 from services.evidence import Decision, Elsewhere, Ended, Facts, Finding, ahead
@@ -35,12 +36,8 @@ def lost(decision: Decision, asked: Iterable[Role]) -> str:
     """
     if decision.decision != APPROVED:
         return ""
-    if decision.held is None:
-        return f"{decision.person}'s account is disabled"
     given = [role for role in asked if role.value in decision.roles]
-    if not given or any(role.value in decision.held for role in given):
-        return ""
-    return f"{decision.person} is no longer a {named(given)}"
+    return permissions.lost(decision.person, decision.held, given)
 
 
 def _voided(decision: Decision, policy: Policy, facts: Facts) -> tuple[str, ...]:

@@ -81,14 +81,10 @@ def brought_up(connection: Connection, name: str, known: Known, seen: Seen | Non
     alone in its stage from then on, wherever MLflow showed the others at that moment. Events about an earlier version
     of a number that was given out again are passed over.
     """
-    state, happened = known.seen, False
-    for body in _bodies(connection, name, after=known.seq):
-        happened = True
-        if body["kind"].endswith(":confirmed") and body["details"].get("after"):
-            state = _applied(state, name, body, seen)
-    if not happened:
+    bodies = list(_bodies(connection, name, after=known.seq))
+    if not bodies:
         return replace(known, seq=max(seq, known.seq))
-    state, recorded = _mirrored(connection, name, state, known.recorded)
+    state, recorded = _mirrored(connection, name, _after(known.seen, name, bodies, seen), known.recorded)
     return Known(seen=state, recorded=recorded, seq=seq)
 
 
@@ -129,10 +125,7 @@ def champion(connection: Connection, name: str, *, alias: str, stage: str) -> tu
     known = parsed(row) if row is not None else None
     if known is None:
         return False, None
-    state = known.seen
-    for body in _bodies(connection, name, after=known.seq):
-        if body["kind"].endswith(":confirmed") and body["details"].get("after"):
-            state = _applied(state, name, body, None)
+    state = _after(known.seen, name, _bodies(connection, name, after=known.seq), None)
     number = reigning(state, alias=alias, stage=stage)
     return True, None if number is None else (number, state.versions[number].id)
 
@@ -181,6 +174,14 @@ def _bodies(connection: Connection, name: str, *, after: int) -> Iterator[Mappin
     )
     for row in connection.execute(query):
         yield json.loads(row.body)
+
+
+def _after(state: Seen, name: str, bodies: Iterable[Mapping[str, Any]], seen: Seen | None) -> Seen:
+    """The state with all confirmed changes of stages and aliases among these events."""
+    for body in bodies:
+        if body["kind"].endswith(":confirmed") and body["details"].get("after"):
+            state = _applied(state, name, body, seen)
+    return state
 
 
 def _applied(state: Seen, name: str, body: Mapping[str, Any], seen: Seen | None) -> Seen:
