@@ -43,6 +43,7 @@ events = Table(
     Column("closes", String(64), unique=True),  # at most one closing event for an intent
     Column("body", Text, nullable=False),  # the event as canonical JSON; the columns above repeat parts of it
     Column("hash", String(64), nullable=False, unique=True),
+    Column("mac", String(64), nullable=False),  # the seal, see `services.record.seals`
     Index("ix_events_model_seq", "model", "seq"),
     Index("ix_events_actor_seq", "actor", "seq"),
     Index("ix_events_kind_seq", "kind", "seq"),

@@ -31,7 +31,7 @@ def main() -> None:
     settings = Settings.read()
     environment = {name: value for name, value in os.environ.items() if name != PASSWORD}
     try:
-        people.ensure_demo_accounts(Database(settings.database_url), os.environ[PASSWORD], BcryptPasswords())
+        people.ensure_demo_accounts(Database.of(settings), os.environ[PASSWORD], BcryptPasswords())
     except SignoffError as error:
         screen.failure(f"The demo accounts cannot be made: {error}")
         sys.exit(1)

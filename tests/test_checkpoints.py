@@ -136,7 +136,7 @@ class TestSigning:
 EDIT = """UPDATE events SET body = replace(body, '"comment":"2"', '"comment":"x"') WHERE seq = 5"""
 INSERT = (
     "INSERT INTO events "
-    "SELECT 9, at, kind, actor, actor_id, model, version, intent, closes, body, 'h' FROM events WHERE seq = 5"
+    "SELECT 9, at, kind, actor, actor_id, model, version, intent, closes, body, 'h', mac FROM events WHERE seq = 5"
 )
 SWAP = (
     "UPDATE events SET seq = 100 WHERE seq = 5",

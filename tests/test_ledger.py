@@ -15,6 +15,7 @@ from services.domain import Actor, Role, Source, VersionRef
 from services.errors import LedgerUnavailable
 from services.record import ledger
 from services.record.ledger import GENESIS, Entry, Filter, Kind
+from services.record.seals import Seals
 from services.signoff import Signoff
 from tests.conftest import BOTH
 
@@ -147,7 +148,7 @@ class TestReading:
         assert ("2026-11-02", Kind.SUBMISSION_CONFIRMED, 1) in found
 
     def test_an_empty_record_has_a_head_and_is_whole(self, tmp_path: Path) -> None:
-        database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+        database = Database(f"sqlite:///{tmp_path / 'empty.db'}", Seals(b"k" * 32))
         database.upgrade()
         with database.reading() as connection:
             assert ledger.head(connection) == (0, GENESIS)

@@ -106,7 +106,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     home, port, away = tmp_path_factory.mktemp("home"), free_port(), free_port()
     environ = {"SIGNOFF_HOME": str(home), "SIGNOFF_PORT": str(port), "SIGNOFF_MLFLOW_PORT": str(away)}
     settings = Settings.read(environ)
-    database = Database(settings.database_url)
+    database = Database.of(settings)
     database.upgrade()
     people.ensure_demo_accounts(database, PASSWORD, BcryptPasswords())
     hashed = people.credentials(database, "viewer")["usernames"]["viewer"]["password"]

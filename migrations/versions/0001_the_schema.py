@@ -144,6 +144,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("closes", sa.String(length=64), nullable=True),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("mac", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_events")),
         sa.UniqueConstraint("closes", name=op.f("uq_events_closes")),
         sa.UniqueConstraint("hash", name=op.f("uq_events_hash")),
