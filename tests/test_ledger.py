@@ -18,14 +18,11 @@ from services.record.ledger import GENESIS, Entry, Filter, Kind
 from services.record.seals import Seals
 from services.signoff import Signoff
 from tests.conftest import BOTH
+from tests.ledgers import drop_triggers
 
 DATABASES = BOTH
 
 ACTOR = Actor(username="a", name="Ann", roles=frozenset({Role.REVIEWER}), source=Source.BROWSER)
-TRIGGERS = {
-    "sqlite": ["DROP TRIGGER events_no_update", "DROP TRIGGER events_no_delete"],
-    "postgresql": ["DROP TRIGGER events_append_only ON events"],
-}
 REF = VersionRef(name="m", version=1)
 
 
@@ -115,8 +112,7 @@ class TestTampering:
     ) -> None:
         add(signoff, *[entry(comment=str(number)) for number in range(1, 6)])
         with signoff.database.writing() as connection:
-            for drop in TRIGGERS[connection.dialect.name]:
-                connection.exec_driver_sql(drop)
+            drop_triggers(connection)
             connection.exec_driver_sql(statement)
         with signoff.database.reading() as connection:
             assert ledger.broken_at(connection) == found_at

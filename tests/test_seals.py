@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from services import tables
 from services.database import Database
@@ -19,26 +18,13 @@ from services.record.ledger import Kind
 from services.record.seals import Seals
 from services.signoff import Signoff
 from tests.conftest import BOTH, SECRET, settings_in
+from tests.ledgers import drop_triggers
 from tests.test_ledger import add, entry
 from verifier.canonical import canonical
 from verifier.verify import Chain, Tampered
 
 DATABASES = BOTH
 OTHER = "o" * 32
-
-
-def drop_triggers(connection: Connection) -> None:
-    """What somebody does first who can write the database."""
-    if connection.dialect.name == "sqlite":
-        found = connection.exec_driver_sql("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'").all()
-    else:
-        found = connection.exec_driver_sql(
-            "SELECT DISTINCT trigger_name, event_object_table FROM information_schema.triggers "
-            "UNION SELECT tgname, tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal"
-        ).all()
-    for name, table in found:
-        on = "" if connection.dialect.name == "sqlite" else f" ON {table}"
-        connection.exec_driver_sql(f"DROP TRIGGER {name}{on}")
 
 
 def forge(signoff: Signoff, kind: Kind = Kind.APPROVAL_GIVEN, mac: str = "0" * 64) -> int:
