@@ -32,6 +32,9 @@ class Settings:
     mlflow_port: int
     mlflow_uri: str
     embedded: bool
+    """Whether the MLflow server is the embedded stack's own."""
+    demo: bool
+    """Whether the database is, too: only there are a sample registry and demo accounts."""
     database_url: str
     policies: Path
     url: str
@@ -78,6 +81,7 @@ class Settings:
             mlflow_port=mlflow_port,
             mlflow_uri=mlflow_uri(environ),
             embedded=embedded,
+            demo=may_generate,
             database_url=database_url or f"sqlite:///{home / 'signoff.db'}",
             policies=Path(environ.get("SIGNOFF_POLICIES") or PROJECT / "policies").resolve(),
             url=(environ.get("SIGNOFF_URL") or f"http://{host}:{port}").rstrip("/"),

@@ -30,6 +30,12 @@ metadata = MetaData(
 PERSON = String(32)
 """The immutable id of a person or service; a username is how its account is called (`accounts`)."""
 
+
+def _numbered() -> Column[int]:
+    """The primary key of a row that follows from an event, whose number it has (`services.record.projections`)."""
+    return Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False)
+
+
 events = Table(
     "events",
     metadata,
@@ -42,6 +48,7 @@ events = Table(
     Column("version", Integer),
     Column("intent", String(64)),
     Column("closes", String(64), unique=True),  # at most one closing event for an intent
+    Column("account", String(256)),  # the username of the account that it tells of
     Column("body", Text, nullable=False),  # the event as canonical JSON; the columns above repeat parts of it
     Column("hash", String(64), nullable=False, unique=True),
     Column("mac", String(64), nullable=False),  # the seal, see `services.record.seals`
@@ -50,6 +57,7 @@ events = Table(
     Index("ix_events_model_seq", "model", "seq"),
     Index("ix_events_actor_seq", "actor", "seq"),
     Index("ix_events_kind_seq", "kind", "seq"),
+    Index("ix_events_account_seq", "account", "seq"),
     Index("ix_events_at_kind", "at", "kind"),  # the chart of History counts from it alone
 )
 
@@ -108,7 +116,7 @@ refusal_windows = Table(
 submissions = Table(
     "submissions",
     metadata,
-    Column("id", Integer, primary_key=True),
+    _numbered(),
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
@@ -146,8 +154,8 @@ submissions = Table(
 decisions = Table(
     "decisions",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("submission", Integer, nullable=False, index=True),
+    _numbered(),
+    Column("submission", BigInteger, nullable=False, index=True),
     Column("person", String(256), nullable=False),
     Column("person_id", PERSON, nullable=False),
     Column("roles", JSON, nullable=False),
@@ -164,7 +172,7 @@ decisions = Table(
 findings = Table(  # what reviewers found in a version
     "findings",
     metadata,
-    Column("id", Integer, primary_key=True),
+    _numbered(),
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
@@ -193,7 +201,7 @@ findings = Table(  # what reviewers found in a version
 statements = Table(  # what reviewers state about the data set of a champion that names none
     "statements",
     metadata,
-    Column("id", Integer, primary_key=True),
+    _numbered(),
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
@@ -227,7 +235,7 @@ intents = Table(
 promotions = Table(
     "promotions",
     metadata,
-    Column("id", Integer, primary_key=True),
+    _numbered(),
     Column("intent", String(64), nullable=False, unique=True),
     Column("action", String(32), nullable=False),
     Column("model", String(512), nullable=False),
@@ -326,7 +334,7 @@ validations = Table(  # what counts as evidence; follows from the events that co
     Column("at", String(32), nullable=False),
     Column("consent", Boolean, nullable=False),
     Column("run_id", String(64), nullable=False),
-    Column("report", Text, nullable=False),  # whole, as JSON; the event names its digest
+    Column("report", Text),  # whole, as JSON; the event names its digest; null: it was not there when it was imported
     Column("mirrored", Boolean, nullable=False, server_default=text("false")),  # whether MLflow has its figures
     Index("ix_validations_model", "model", "version"),
 )
@@ -404,7 +412,7 @@ message_attempts = Table(
 reminders = Table(
     "reminders",
     metadata,
-    Column("submission", Integer, primary_key=True),
+    Column("submission", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("occasion", String(16), primary_key=True),
     Column("at", String(32), nullable=False),
 )
@@ -445,7 +453,7 @@ known_files = Table(
 deviations = Table(
     "deviations",
     metadata,
-    Column("id", Integer, primary_key=True),
+    _numbered(),
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("subject", String(512), nullable=False),

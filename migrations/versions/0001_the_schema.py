@@ -108,8 +108,8 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     )
     op.create_table(
         "decisions",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("submission", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("submission", sa.BigInteger(), nullable=False),
         sa.Column("person", sa.String(length=256), nullable=False),
         sa.Column("person_id", sa.String(length=32), nullable=False),
         sa.Column("roles", sa.JSON(), nullable=False),
@@ -126,7 +126,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     op.create_index(op.f("ix_decisions_submission"), "decisions", ["submission"], unique=False)
     op.create_table(
         "deviations",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("model", sa.String(length=512), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("subject", sa.String(length=512), nullable=False),
@@ -194,6 +194,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("version", sa.Integer(), nullable=True),
         sa.Column("intent", sa.String(length=64), nullable=True),
         sa.Column("closes", sa.String(length=64), nullable=True),
+        sa.Column("account", sa.String(length=256), nullable=True),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.Column("mac", sa.String(length=64), nullable=False),
@@ -205,11 +206,12 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     )
     op.create_index("ix_events_actor_seq", "events", ["actor", "seq"], unique=False)
     op.create_index("ix_events_at_kind", "events", ["at", "kind"], unique=False)
+    op.create_index("ix_events_account_seq", "events", ["account", "seq"], unique=False)
     op.create_index("ix_events_kind_seq", "events", ["kind", "seq"], unique=False)
     op.create_index("ix_events_model_seq", "events", ["model", "seq"], unique=False)
     op.create_table(
         "findings",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("model", sa.String(length=512), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("identity", sa.Text(), nullable=False),
@@ -247,7 +249,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     op.create_index("ix_idempotency_keys_at", "idempotency_keys", ["at"], unique=False)
     op.create_table(
         "statements",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("model", sa.String(length=512), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("identity", sa.Text(), nullable=False),
@@ -378,7 +380,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     op.create_index("ix_policy_assignments_seq", "policy_assignments", ["seq"], unique=False)
     op.create_table(
         "promotions",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("intent", sa.String(length=64), nullable=False),
         sa.Column("action", sa.String(length=32), nullable=False),
         sa.Column("model", sa.String(length=512), nullable=False),
@@ -423,7 +425,9 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     op.create_index("ix_refusal_windows_person", "refusal_windows", ["person", "opened_at"], unique=False)
     op.create_table(
         "reminders",
-        sa.Column("submission", sa.Integer(), nullable=False),
+        sa.Column(
+            "submission", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
         sa.Column("occasion", sa.String(length=16), nullable=False),
         sa.Column("at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("submission", "occasion", name=op.f("pk_reminders")),
@@ -452,7 +456,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     )
     op.create_table(
         "submissions",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("model", sa.String(length=512), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("identity", sa.Text(), nullable=False),
@@ -551,7 +555,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("at", sa.String(length=32), nullable=False),
         sa.Column("consent", sa.Boolean(), nullable=False),
         sa.Column("run_id", sa.String(length=64), nullable=False),
-        sa.Column("report", sa.Text(), nullable=False),
+        sa.Column("report", sa.Text(), nullable=True),
         sa.Column("mirrored", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_validations")),
         sa.UniqueConstraint("job", name=op.f("uq_validations_job")),

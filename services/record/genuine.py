@@ -10,7 +10,7 @@ from typing import Any
 from services.record.seals import Seals
 from verifier.verify import Tampered
 
-REPEATED = ("at", "kind", "actor", "actor_id", "model", "version", "intent", "closes")
+REPEATED = ("at", "kind", "actor", "actor_id", "model", "version", "intent", "closes", "account")
 """What an event says and the columns repeat, to be searched by."""
 COLUMNS = ("seq", *REPEATED, "body", "hash", "mac")
 """What a row must have to be judged."""

@@ -19,12 +19,14 @@ from services.errors import LedgerBroken, LedgerUnavailable
 from services.gate import Verdict
 from services.record import genuine
 from services.record.genuine import REPEATED
+from services.record.projections import project
+from services.record.projections.rows import Stored
 from services.record.seals import Seals
 from verifier import verify
 from verifier.canonical import canonical
 from verifier.verify import Chain, Tampered
 
-FORMAT = 1
+FORMAT = 2
 """The ``format`` of the events that are written: what their parts mean. Readers take every format there ever was."""
 GENESIS = verify.GENESIS
 """The ``previous`` of the first event."""
@@ -139,8 +141,11 @@ class Kind(StrEnum):
     ACCOUNT_CHANGED = "account:changed"
     ACCOUNT_DISABLED = "account:disabled"
     ACCOUNT_REFUSED = "account:refused"
+    ACCOUNTS_BASELINE = "accounts:baseline"
 
     ACCESS_REFUSED = "access:refused"
+
+    LEDGER_IMPORTED = "ledger:imported"
 
     @property
     def subject(self) -> str:
@@ -156,6 +161,10 @@ class Kind(StrEnum):
     def of(cls, subject: str, outcome: str) -> Kind:
         """The kind for a subject and an outcome."""
         return cls(f"{subject}:{outcome}")
+
+
+ACCOUNT = frozenset({Kind.ACCOUNT_ADDED, Kind.ACCOUNT_CHANGED, Kind.ACCOUNT_DISABLED})
+"""What tells of one account, as it is from then on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +282,7 @@ def lock(connection: Connection) -> None:
 
 
 def append(connection: Connection, entry: Entry) -> Event:
-    """Append one event inside the caller's transaction.
+    """Append one event inside the caller's transaction, and write the rows that follow from it.
 
     The head is locked here, so call this last in a transaction and never keep that transaction open across I/O.
 
@@ -302,6 +311,7 @@ def append(connection: Connection, entry: Entry) -> Event:
         "comment": entry.comment,
         "intent": entry.intent,
         "closes": entry.closes,
+        "account": entry.details.get("account") if entry.kind in ACCOUNT else None,
         "checks": entry.verdict.as_json() if entry.verdict else [],
         "details": {**entry.details, **({"automation": True} if entry.actor.automation else {})},
     }
@@ -323,6 +333,7 @@ def append(connection: Connection, entry: Entry) -> Event:
         connection.execute(_FIRST_HEAD, {"id": 1, "seq": seq, "hash": fingerprint})
     seals.last = fingerprint
     event = Event(seq=seq, hash=fingerprint, body=body)
+    project(Stored(connection), event)
     if listener := connection.get_execution_options().get("listener"):
         listener(connection, event)
     return event
