@@ -180,7 +180,7 @@ def _verification(folder: Path, count: int = EVENTS) -> list[Figure]:
         "verify it live": _child(
             "from services.record import checkpoints; from services.database import Database;"
             "from services.settings import Settings; s = Settings.read();"
-            f"assert checkpoints.verify(Database.of(s), checkpoints.trusted(s))[0] == {count}",
+            f"assert checkpoints.verify(Database.of(s), checkpoints.trusted(Database.of(s), s))[0] == {count}",
             folder,
         ),
     }

@@ -49,6 +49,7 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.ACCOUNT_ADDED: ("•", "plain", "made an account"),
     Kind.ACCOUNT_CHANGED: ("•", "wait", "changed somebody's roles"),
     Kind.ACCOUNT_DISABLED: ("×", "plain", "disabled an account"),
+    Kind.KEY_ROTATED: ("•", "plain", "replaced the key that signs checkpoints"),
 }
 _ASKED = {
     "policy": "to decide which policy judges {it}",

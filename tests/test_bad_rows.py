@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.engine import Connection
 
 from commands import main
+from services import tables
 from services.errors import LedgerBroken
 from services.record import checkpoints, condition, ledger
 from services.record.condition import State
@@ -55,10 +56,9 @@ def sealed(text: str | bytes | None = None, **parts: Any) -> Change:
 
 def copied(seq: str) -> Change:
     """Event 5 once more under another number."""
-    return sql(
-        "INSERT INTO events SELECT "
-        f"{seq}, at, kind, actor, actor_id, model, version, intent, NULL, body, 'h{seq}', mac FROM events WHERE seq = 5"
-    )
+    instead = {"seq": seq, "closes": "NULL", "hash": f"'h{seq}'"}
+    values = ", ".join(instead.get(column.name, column.name) for column in tables.events.columns)
+    return sql(f"INSERT INTO events SELECT {values} FROM events WHERE seq = 5")
 
 
 SET = "UPDATE events SET {} WHERE seq = 5"

@@ -68,6 +68,7 @@ _DONE = {
     Kind.ACCOUNT_ADDED: "Account made",
     Kind.ACCOUNT_CHANGED: "Roles changed",
     Kind.ACCOUNT_DISABLED: "Account disabled",
+    Kind.KEY_ROTATED: "Signing key replaced",
 }
 _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "unknown": "Outcome unknown"}
 _SUBJECTS = {
