@@ -47,7 +47,6 @@ STATUSES: tuple[tuple[type[SignoffError], int, str], ...] = (
 )
 """The first that fits; codes are MLflow's."""
 
-WITHOUT_DATABASE = "Signoff's database cannot be used; nothing was changed."
 BROKEN = "Something broke inside Signoff. Its log says what; the record says what was done."
 _HTTP = {404: "ENDPOINT_NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "RESOURCE_EXHAUSTED"}
 
@@ -115,9 +114,9 @@ def install(app: FastAPI) -> None:
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SignoffError)  # noqa: S101  (registered for it)
     status, code = status_of(error)
-    if isinstance(error, LedgerUnavailable):  # names hosts and files, and may be told to somebody unknown
+    if isinstance(error, LedgerUnavailable):
         log.warning("%s", error)
-        return answer(status, code, WITHOUT_DATABASE)
+        return answer(status, code, error.TO_STRANGERS)
     checks = error.verdict.as_json() if isinstance(error, GateRefused) else None
     return answer(status, code, str(error), checks)
 

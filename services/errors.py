@@ -91,7 +91,12 @@ class OutcomeUnknown(RegistryUnavailable):
 
 
 class LedgerUnavailable(SignoffError):
-    """The database cannot be read or written; nothing was changed."""
+    """The database cannot be read or written; nothing was changed.
+
+    The text names hosts, drivers and files, so it is for the log; strangers are told `TO_STRANGERS`.
+    """
+
+    TO_STRANGERS = "Signoff's database cannot be used; nothing was changed."
 
 
 class OtherSchema(LedgerUnavailable):

@@ -182,8 +182,9 @@ class TestColdServer:
     @pytest.mark.parametrize(
         "origin",
         [
-            *("http://127.0.0.1:1", "http://localhost:{port}", "http://127.0.0.1:{port}.evil.example"),
-            *("http://evil.example", "null", "http://127.0.0.1:{port}0", "http://[::1]:{port}"),
+            *("http://localhost:1", "http://127.0.0.1:{port}", "http://127.0.0.1:{port}.evil.example"),
+            *("http://evil.example", "null", "http://localhost:{port}0", "http://[::1]:{port}"),
+            *("https://localhost:{port}", "http://localhost:{port}.evil.example"),
         ],
     )
     def test_a_page_of_another_address_acts_with_nobodys_session(self, dashboard: Dashboard, origin: str) -> None:
@@ -195,6 +196,25 @@ class TestColdServer:
             client.cookies.update(cookies)
             answer = client.put("/_stcore/upload_file/s/f", headers={"Origin": theirs}, content=b"x")
         assert (answer.status_code, "page of another address" in answer.text) == (403, True)
+
+    def test_a_page_that_was_led_here_by_another_name_acts_with_nobodys_session(self, dashboard: Dashboard) -> None:
+        """As after DNS rebinding: its origin and the Host header agree, and both are another's."""
+        theirs = f"localhost:{dashboard.settings.port}.evil.example"
+        more = {"Host": theirs, "Origin": f"http://{theirs}"}
+        with dashboard.client(dashboard.cookies("reviewer")) as client:
+            answer = client.put("/_stcore/upload_file/s/f", headers=more, content=b"x")
+            assert (answer.status_code, "page of another address" in answer.text) == (403, True)
+            assert dashboard.log_in(client, "reviewer", headers=more).status_code == 403
+
+    def test_a_browser_that_came_to_the_number_is_sent_to_the_name(self, dashboard: Dashboard) -> None:
+        number = dashboard.url.replace("localhost", "127.0.0.1")
+        with dashboard.client() as client:
+            for path in ("/", "/version?name=a%20b&version=1", "/login?next=/registry"):
+                answer = client.get(number + path)
+                assert (answer.status_code, answer.headers["location"]) == (307, dashboard.url + path)
+            for path in ("/healthz", "/readyz", "/api/v1/models", "/_stcore/health", "/app/static/mark.svg"):
+                assert client.get(number + path).status_code in {200, 401, 503}, path
+            assert client.post(number + "/session/logout").status_code == 303
 
     def test_identity_headers_of_a_client_are_ignored(self, dashboard: Dashboard) -> None:
         token = sessions.open_session(dashboard.database, "admin", dashboard.settings.secret_key)
@@ -227,9 +247,7 @@ class TestSignsOfLife:
             answer = client.get("/readyz")
         assert answer.status_code == 503
         assert answer.json()["ready"] is False
-        mlflow, sample = answer.json()["missing"]
-        assert "MLflow" in mlflow
-        assert "sample registry" in sample
+        assert answer.json()["missing"] == ["MLflow does not answer.", "The sample registry is not complete yet."]
 
 
 class TestLogInPage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import time
 from pathlib import Path
 from string import Template
@@ -35,8 +36,10 @@ PAGE_POLICY = (
 )
 MARK = (STATIC / "mark.svg").read_text(encoding="utf-8")
 
+log = logging.getLogger(__name__)
+
 SIGNED_OUT = "You have signed out."
-CROSS_SITE = "That form came from another site. Sign in here."
+CROSS_SITE = "That form came from another address. Signoff is at {url}; sign in there."
 TOO_LONG = "That is too long to be a username and password."
 
 
@@ -64,7 +67,7 @@ class LogIn:
             if await anyio.to_thread.run_sync(sessions.session_user, self._database, self._key(request) or ""):
                 return _go(next_)
         except LedgerUnavailable as error:
-            return _page(503, next_=next_, problem=str(error))
+            return _away(error, next_=next_)
         answer = _page(200, next_=next_, notice=SIGNED_OUT if "signed_out" in request.query_params else "")
         answer.background = BackgroundTask(hasher)  # loaded while the password is being typed
         return answer
@@ -73,7 +76,7 @@ class LogIn:
         """Check what the form says; a session's cookie and the page that was asked for, or the form again."""
         started = time.monotonic()
         if cross_site(request, self._settings.url):
-            return _page(403, problem=CROSS_SITE)
+            return self._cross_site()
         form = await _form(request)
         if form is None:
             return _page(413, problem=TOO_LONG)
@@ -86,18 +89,21 @@ class LogIn:
             await anyio.sleep(max(0.0, started + REFUSAL_SECONDS - time.monotonic()))
             return _page(401, next_=next_, username=username, problem=str(error))
         except LedgerUnavailable as error:
-            return _page(503, next_=next_, username=username, problem=str(error))
+            return _away(error, next_=next_, username=username)
         return self._with_cookie(_go(next_), token, sessions.SESSION_SECONDS)
 
     async def log_out(self, request: Request) -> Response:
         """Close the session in the database; forgetting the cookie alone would leave it open."""
         if cross_site(request, self._settings.url):
-            return _page(403, problem=CROSS_SITE)
+            return self._cross_site()
         try:
             await self._close(request)
         except LedgerUnavailable as error:
-            return _page(503, problem=f"You are still signed in. {error}")
+            return _away(error, "You are still signed in. ")
         return self._with_cookie(_go("/login?signed_out=1"), "", 0)
+
+    def _cross_site(self) -> Response:
+        return _page(403, problem=CROSS_SITE.format(url=self._settings.url))
 
     async def _close(self, request: Request) -> None:
         if key := self._key(request):
@@ -130,6 +136,11 @@ async def _form(request: Request) -> dict[str, str] | None:
 
 def _go(path: str) -> RedirectResponse:
     return RedirectResponse(path, status_code=303)
+
+
+def _away(error: LedgerUnavailable, before: str = "", **fields: str) -> HTMLResponse:
+    log.warning("%s", error)
+    return _page(503, problem=before + error.TO_STRANGERS, **fields)
 
 
 def _page(status: int, *, next_: str = "/", username: str = "", problem: str = "", notice: str = "") -> HTMLResponse:
