@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,14 @@ class StaleDecision(Refused):
 
 class Unauthenticated(SignoffError):
     """A bearer token is missing, or there is none like it that is valid; one sentence for every reason."""
+
+
+class TooManyAttempts(SignoffError):
+    """A client has been wrong too often, and is to wait for ``seconds``."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = max(1, math.ceil(seconds))
 
 
 class PromotionConflict(SignoffError):

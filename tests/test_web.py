@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Dashboard:
     url: str
     settings: Settings
     database: Database
+    addresses: Iterator[int] = field(default_factory=count)
 
     def cookies(self, username: str) -> dict[str, str]:
         """The cookie of a new session."""
@@ -58,7 +60,11 @@ class Dashboard:
 
     def client(self, cookies: dict[str, str] | None = None) -> httpx.Client:
         """A client that follows no redirects."""
-        return httpx.Client(base_url=self.url, cookies=cookies, timeout=10, verify=False, trust_env=False)
+        # Each comes from an address of its own, by what a trusted proxy says: how much one may guess is limited.
+        headers = {"X-Forwarded-For": f"198.51.100.{next(self.addresses)}"}
+        return httpx.Client(
+            base_url=self.url, cookies=cookies, headers=headers, timeout=10, verify=False, trust_env=False
+        )
 
     def log_in(self, client: httpx.Client, username: str, password: str = PASSWORD, **more: Any) -> httpx.Response:
         """Send the form as a browser does."""
@@ -105,6 +111,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     """The app, just started: `TestColdServer` comes first, and nobody has ever been signed in."""
     home, port, away = tmp_path_factory.mktemp("home"), free_port(), free_port()
     environ = {"SIGNOFF_HOME": str(home), "SIGNOFF_PORT": str(port), "SIGNOFF_MLFLOW_PORT": str(away)}
+    environ["SIGNOFF_TRUSTED_PROXIES"] = "127.0.0.1"
     settings = Settings.read(environ)
     database = Database(settings.database_url)
     database.upgrade()
@@ -285,10 +292,11 @@ class TestLoggingIn:
         with dashboard.client() as client:
             answer = dashboard.log_in(client, "reviewer")
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
-        flags = {part.strip().lower() for part in answer.headers["set-cookie"].split(";")[1:]}
+        name = cookie_name(dashboard.settings)
+        (cookie,) = [one for one in answer.headers.get_list("set-cookie") if one.startswith(f"{name}=")]
+        flags = {part.strip().lower() for part in cookie.split(";")[1:]}
         assert {"httponly", "samesite=lax", "path=/", "max-age=43200"} <= flags
         assert "secure" not in flags, "this server is reached over plain http"
-        assert answer.headers["set-cookie"].startswith(f"{cookie_name(dashboard.settings)}=")
 
     def test_a_deep_link_survives(self, dashboard: Dashboard) -> None:
         link = "/version?name=a%20b%2Fc&version=2"
@@ -327,6 +335,14 @@ class TestLoggingIn:
             answer = dashboard.log_in(client, "locked")
         assert answer.status_code == 401
         assert "locked" in answer.text
+
+    def test_a_browser_that_logged_in_before_is_let_in_past_what_strangers_did(self, dashboard: Dashboard) -> None:
+        with dashboard.client() as mine, dashboard.client() as theirs:
+            assert dashboard.log_in(mine, "auditor").status_code == 303
+            for _ in range(5):
+                assert dashboard.log_in(theirs, "auditor", "wrong").status_code == 401
+            assert dashboard.log_in(theirs, "auditor").status_code == 401
+            assert dashboard.log_in(mine, "auditor").status_code == 303
 
     @pytest.mark.parametrize("password", ["x" * 73, "ü" * 72, "a\0b", ""])
     def test_odd_passwords_are_wrong_and_nothing_worse(self, dashboard: Dashboard, password: str) -> None:

@@ -41,13 +41,22 @@ SIGNED_OUT = "You are signed out. Reload this page to sign in."
 log = logging.getLogger(__name__)
 
 
-def cookie_name(settings: Settings, what: str = "session") -> str:
-    """The name of a cookie of ours: the same for every dashboard behind one address, another for another address.
+def cookie_name(settings: Settings) -> str:
+    """The name of the session's cookie: one for every dashboard behind one address, another for another address.
 
     A browser sends a cookie to every port of a host, so two stacks on one machine need two names, and have them:
     their addresses differ in the port.
     """
-    return f"signoff_{what}_{hashlib.sha256(settings.url.encode()).hexdigest()[:8]}"
+    return f"signoff_session_{_short(settings.url)}"
+
+
+def device_cookie_name(settings: Settings, username: str) -> str:
+    """The name of the cookie by which an account knows a browser: one for each account that uses it."""
+    return f"signoff_device_{_short(settings.url, username)}"
+
+
+def _short(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode(errors="replace")).hexdigest()[:12]
 
 
 def token_in(headers: list[tuple[bytes, bytes]], cookie: str) -> str | None:

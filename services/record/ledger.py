@@ -136,6 +136,8 @@ class Kind(StrEnum):
     ACCOUNT_DISABLED = "account:disabled"
     ACCOUNT_REFUSED = "account:refused"
 
+    LOGIN_REFUSED = "login:refused"
+
     ACCESS_REFUSED = "access:refused"
 
     @property
