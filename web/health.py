@@ -56,5 +56,5 @@ def _missing(signoff: Signoff, workers: Iterable[Worker]) -> Iterator[tuple[str,
         yield MLFLOW_AWAY, str(error)
     for problem in filter(None, (worker.problem for worker in workers)):
         yield problem, problem
-    if signoff.settings.embedded and not (signoff.settings.home / SAMPLE_COMPLETE).exists():
+    if signoff.settings.demo and not (signoff.settings.home / SAMPLE_COMPLETE).exists():
         yield "The sample registry is not complete yet.", "The sample registry is not complete yet."

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from services.accounts import devices, logins, sessions
+from services.accounts import devices, logins, people, sessions
 from services.accounts.logins import LoggedIn
 from services.errors import LedgerUnavailable, TooManyAttempts
 from services.signoff import Signoff
@@ -46,6 +46,10 @@ log = logging.getLogger(__name__)
 
 SIGNED_OUT = "You have signed out."
 CROSS_SITE = "That form came from another address. Signoff is at {url}; sign in there."
+NOBODY = (
+    "Nobody can log in yet. The person who runs Signoff makes the first account on its machine: "
+    'signoff user add USERNAME --name "FULL NAME" --role admin'
+)
 TOO_LONG = "That is too long to be a username and password."
 BUSY = "Signoff is checking as many passwords as it can. Try again in a few seconds."
 
@@ -77,9 +81,11 @@ class LogIn:
         try:
             if await anyio.to_thread.run_sync(sessions.session_user, self._database, self._key(request) or ""):
                 return _go(next_)
+            anybody = await anyio.to_thread.run_sync(people.anybody, self._database)
         except LedgerUnavailable as error:
             return _away(error, next_=next_)
-        answer = _page(200, next_=next_, notice=SIGNED_OUT if "signed_out" in request.query_params else "")
+        notice = SIGNED_OUT if "signed_out" in request.query_params else ""
+        answer = _page(200, next_=next_, notice=notice if anybody else NOBODY)
         answer.background = BackgroundTask(hasher)  # loaded while the password is being typed
         return answer
 

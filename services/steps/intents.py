@@ -34,6 +34,7 @@ from services.place import Place
 from services.record import ledger, mirror
 from services.record.activation import SYSTEM
 from services.record.ledger import Entry, Event, Kind
+from services.record.projections.states import RELEASES
 from services.signoff import Signoff
 from services.steps import changes, effects, slots
 from services.steps.changes import Change, Intent, Sender, State
@@ -342,6 +343,7 @@ def _entry(
     recovered: bool = False,
 ) -> Entry:
     after = intent.change.after if outcome == "intended" else found
+    released = outcome == "confirmed" and intent.subject in RELEASES
     return Entry(
         kind=Kind.of(intent.subject, outcome),
         actor=intent.actor,
@@ -355,6 +357,7 @@ def _entry(
             **intent.context,
             "before": intent.change.before.as_json(),
             "after": after.as_json() if after else None,
+            **({"replaced": intent.change.replaced or intent.change.succeeds} if released else {}),
             **({"why": why} if why else {}),
             **({"recovered_by": SYSTEM.username} if recovered else {}),
         },
