@@ -534,6 +534,16 @@ sessions = Table(
     UniqueConstraint("token_hash", "username"),
 )
 
+failures = Table(
+    "failures",
+    metadata,
+    # Wrong passwords of a known device, or of an account's open sessions; an account itself counts those of strangers.
+    Column("counted", String(64), primary_key=True),  # a digest of what is counted, and of the password of then
+    Column("times", Integer, nullable=False),
+    Column("locked_until", Float, nullable=False),
+    Column("last_at", Float, nullable=False),  # seconds since 1970, on database time
+)
+
 tokens = Table(
     "tokens",
     metadata,

@@ -433,6 +433,14 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.PrimaryKeyConstraint("submission", "occasion", name=op.f("pk_reminders")),
     )
     op.create_table(
+        "failures",
+        sa.Column("counted", sa.String(length=64), nullable=False),
+        sa.Column("times", sa.Integer(), nullable=False),
+        sa.Column("locked_until", sa.Float(), nullable=False),
+        sa.Column("last_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("counted", name=op.f("pk_failures")),
+    )
+    op.create_table(
         "sessions",
         sa.Column("token_hash", sa.String(length=64), nullable=False),
         sa.Column("username", sa.String(length=256), nullable=False),
