@@ -14,6 +14,7 @@ from services.errors import SignoffError
 from services.messaging.courier import Courier
 from services.settings import Settings
 from services.signoff import Signoff
+from services.steps.pulse import Pulse
 from services.validation.worker import Validator
 from web.document import document
 from web.gate import SessionGate
@@ -30,6 +31,8 @@ except (SignoffError, OSError) as error:
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[None]:
     caretaker, courier, validator = Caretaker(signoff), Courier(signoff), Validator(signoff)
+    pulse = Pulse(signoff.database)
+    pulse.start()
     signoff.snapshot.start()
     caretaker.start()
     courier.start()
@@ -41,6 +44,7 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
     courier.stop()
     caretaker.stop()
     signoff.snapshot.stop()
+    pulse.stop()
 
 
 policy = content_security_policy(script_hashes(document()))
