@@ -146,6 +146,8 @@ class Kind(StrEnum):
 
     KEY_ROTATED = ROTATION
 
+    LOGIN_REFUSED = "login:refused"
+
     ACCESS_REFUSED = "access:refused"
 
     LEDGER_IMPORTED = "ledger:imported"
