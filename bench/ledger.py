@@ -94,7 +94,7 @@ def _appends(folder: Path) -> list[Figure]:
 
     def values() -> dict[str, Any]:
         number = next(numbers)
-        return {**row, "seq": number, "body": body, "hash": hashlib.sha256(b"%d" % number).hexdigest()}
+        return {**row, "seq": number, "body": body, "hash": hashlib.sha256(b"%d" % number).hexdigest(), "mac": "0" * 64}
 
     with (
         closing(_bare(folder / "indexed.db", indexes=database)) as indexed,
