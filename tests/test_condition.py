@@ -139,6 +139,14 @@ class TestReading:
         found = state(recorded)
         assert (found.state, found.seq) == (State.TAMPERED, 5)
 
+    def test_of_everything_takes_a_hundredth_of_the_time_and_is_daily_at_least(self) -> None:
+        def due_after(took: float, seconds: float) -> bool:
+            return condition._full_due(condition._Memory(full_begun=0.0, full_took=took), seconds)
+
+        assert [due_after(0.1, seconds) for seconds in (299, 301)] == [False, True]
+        assert [due_after(30.0, seconds) for seconds in (2999, 3001)] == [False, True]
+        assert [due_after(3600.0, seconds) for seconds in (86399, 86401)] == [False, True]
+
     def test_does_not_go_on_from_a_point_that_was_replaced(self, recorded: Signoff) -> None:
         state(recorded)
         tamper(recorded, "UPDATE events SET hash = 'x' WHERE seq = 8")
