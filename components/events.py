@@ -49,6 +49,8 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.ACCOUNT_ADDED: ("•", "plain", "made an account"),
     Kind.ACCOUNT_CHANGED: ("•", "wait", "changed somebody's roles"),
     Kind.ACCOUNT_DISABLED: ("×", "plain", "disabled an account"),
+    Kind.ACCOUNTS_BASELINE: ("•", "plain", "recorded the accounts that there are"),
+    Kind.LEDGER_IMPORTED: ("•", "wait", "imported the record up to here"),
 }
 _ASKED = {
     "policy": "to decide which policy judges {it}",

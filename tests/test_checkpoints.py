@@ -24,6 +24,8 @@ from tests.fakes import FakeRegistry
 from tests.test_ledger import add, entry
 from verifier.verify import Tampered, checkpoint_in, keys_in
 
+PEOPLE = False
+
 
 def sign(signoff: Signoff) -> checkpoints.Signed:
     return checkpoints.create(signoff.database, signoff.settings, at=signoff.now())
@@ -135,7 +137,7 @@ class TestSigning:
 
 EDIT = """UPDATE events SET body = replace(body, '"comment":"2"', '"comment":"x"') WHERE seq = 5"""
 INSERT = (
-    "INSERT INTO events "
+    "INSERT INTO events (seq, at, kind, actor, actor_id, model, version, intent, closes, body, hash) "
     "SELECT 9, at, kind, actor, actor_id, model, version, intent, closes, body, 'h' FROM events WHERE seq = 5"
 )
 SWAP = (

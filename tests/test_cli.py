@@ -83,7 +83,7 @@ class TestLedger:
     def test_a_checkpoint_is_one_line(self, run: Run) -> None:
         code, out, _ = run("ledger", "checkpoint")
         assert code == 0
-        assert json.loads(out)["checkpoint"]["seq"] == 8
+        assert json.loads(out)["checkpoint"]["seq"] == 9
         assert run("ledger", "checkpoint")[1] == out
 
     def test_a_broken_ledger_is_neither_signed_nor_exported(self, run: Run, signoff: Signoff, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from services.signoff import Signoff
 from tests.conftest import BOTH
 
 DATABASES = BOTH
+PEOPLE = False
 
 ACTOR = Actor(username="a", name="Ann", roles=frozenset({Role.REVIEWER}), source=Source.BROWSER)
 TRIGGERS = {

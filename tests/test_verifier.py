@@ -30,6 +30,8 @@ from verifier.__main__ import main
 from verifier.canonical import canonical
 from verifier.verify import GENESIS, Tampered, UnusableKey, key_id, keys_in, verify
 
+PEOPLE = False
+
 Lines = list[bytes]
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from services.database import Database
 from services.errors import BadInput, InvalidSettings, LedgerBroken
 from services.record import ledger
+from services.record.replay import Replay
 from services.settings import Settings
 from services.tables import checkpoints, events, ledger_identity
 from verifier.canonical import canonical
@@ -30,6 +31,14 @@ class Signed:
 
     checkpoint: Checkpoint
     text: str
+
+
+class Differs(Tampered):
+    """The tables beside the ledger are not what the record says; ``differences`` has a sentence for each."""
+
+    def __init__(self, differences: list[str], seq: int) -> None:
+        super().__init__(" ".join(differences), seq)
+        self.differences = differences
 
 
 def _private_key(settings: Settings) -> Ed25519PrivateKey:
@@ -158,7 +167,7 @@ def _at(connection: Connection, seq: int) -> tuple[int, str]:
 
 
 def verify(database: Database, keys: Keys, *, progress: Callable[[int], None] = lambda _: None) -> tuple[int, str]:
-    """Read the whole live ledger again and compare it with every checkpoint kept; returns its head.
+    """Read the whole live ledger again, compare it with every checkpoint and with the tables; returns its head.
 
     What MLflow witnessed is `witness`' part: whoever can write this database can delete checkpoints too.
 
@@ -167,24 +176,30 @@ def verify(database: Database, keys: Keys, *, progress: Callable[[int], None] = 
 
     Raises:
         Tampered: an event was edited, deleted, inserted or moved, or history no longer is what was signed.
+        Differs: the record is whole, and the tables beside it say something else.
     """
-    with database.reading() as connection:
+    with database.reading(at_once=True) as connection:
         end = ledger.head(connection)
         kept = [_stored(connection, row) for row in connection.execute(sa.select(checkpoints))]
         for stored in kept:
             _require_genuine(stored, keys)
         signed = {stored.checkpoint.seq: stored.checkpoint for stored in kept if stored.checkpoint.seq <= end[0]}
         chain = Chain()
-        for seq in ledger.follow(connection, chain, until=end[0]):
-            if seq in signed:
-                chain.end(signed[seq])
-            if seq % 1000 == 0:
+        replay = Replay()
+        for event in ledger.follow(connection, chain, until=end[0]):
+            replay.add(event)
+            if event.seq in signed:
+                chain.end(signed[event.seq])
+            if event.seq % 1000 == 0:
                 progress(1000)
         ahead = [stored.checkpoint for stored in kept if stored.checkpoint.seq > end[0]]
+        differences = replay.differences(connection) if chain.seq == end[0] else []
     # A checkpoint read a moment after the head can be ahead of it by what was appended meanwhile, never for good.
     if (chain.seq, chain.head) != end:
         raise Tampered(f"The ledger's head names #{end[0]} and the events end with #{chain.seq}.", chain.seq + 1)
     if ahead and (last := max(ahead, key=lambda checkpoint: checkpoint.seq)):
         with database.reading() as connection:
             Chain(*_at(connection, last.seq)).end(last)
+    if differences:
+        raise Differs(differences, end[0])
     return end

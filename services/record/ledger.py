@@ -375,8 +375,8 @@ def head(connection: Connection) -> tuple[int, str]:
     return (row.seq, row.hash) if row else (0, GENESIS)
 
 
-def follow(connection: Connection, chain: Chain, *, until: int | None = None) -> Iterator[int]:
-    """Take every stored event after ``chain``'s last into it, yielding its number; a few hundred are in memory.
+def follow(connection: Connection, chain: Chain, *, until: int | None = None) -> Iterator[Event]:
+    """Take every stored event after ``chain``'s last into it, and yield it; a few hundred are in memory.
 
     Raises:
         Tampered: an event was changed, deleted, inserted or moved, or the columns it is found by say something else.
@@ -390,7 +390,7 @@ def follow(connection: Connection, chain: Chain, *, until: int | None = None) ->
         body = chain.add(text.encode("utf-8", "surrogatepass"), fingerprint)
         if seq != chain.seq or repeated != [body.get(name) for name in _REPEATED]:
             raise Tampered(f"Event #{chain.seq} is filed as something else than it says.", chain.seq)
-        yield chain.seq
+        yield Event(seq=chain.seq, hash=fingerprint, body=body)
 
 
 def broken_at(connection: Connection) -> int | None:

@@ -68,6 +68,8 @@ _DONE = {
     Kind.ACCOUNT_ADDED: "Account made",
     Kind.ACCOUNT_CHANGED: "Roles changed",
     Kind.ACCOUNT_DISABLED: "Account disabled",
+    Kind.ACCOUNTS_BASELINE: "Accounts met",
+    Kind.LEDGER_IMPORTED: "Record imported",
 }
 _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "unknown": "Outcome unknown"}
 _SUBJECTS = {
