@@ -13,8 +13,9 @@ from commands.local import Json, answer, opened, progress, waiting
 from services.errors import BadInput, LedgerBroken
 from services.record import checkpoints, witness
 from services.record import ledger as record
-from services.record.checkpoints import Signed
+from services.record.checkpoints import Differs, Signed
 from services.record.export import export as export_lines
+from services.record.replay import NOT_DERIVED
 from verifier.verify import Tampered, keys_in, parsed, verify_file
 
 app = typer.Typer(help="Export, verify and sign the record.", no_args_is_help=True)
@@ -58,8 +59,9 @@ def verify(
     try:
         found = _exported(file, public_key) if file else _live(public_key, offline=offline)
     except Tampered as error:
+        differences = {"differences": error.differences} if isinstance(error, Differs) else {}
         if as_json:
-            answer({"verified": False, "problem": str(error), "seq": error.seq}, "", as_json=True)
+            answer({"verified": False, "problem": str(error), "seq": error.seq, **differences}, "", as_json=True)
             raise typer.Exit(1) from error
         raise LedgerBroken(f"Does not verify. {error}") from error
     answer({"verified": True, **found}, f"Verified: {found['events']} events. {found['by']}", as_json=as_json)
@@ -83,9 +85,10 @@ def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
         count, _ = record.head(connection)
     with progress("Verifying", count) as done:
         seq, head = checkpoints.verify(database, keys, progress=done)
-    found: dict[str, Any] = {"events": seq, "hash": head}
+    found: dict[str, Any] = {"events": seq, "hash": head, "not_compared": list(NOT_DERIVED)}
+    apart = f"The tables agree with it; no event says, so nothing compares: {'; '.join(NOT_DERIVED)}."
     if offline:
-        return {**found, "witnessed": None, "by": "What MLflow witnesses was not looked at."}
+        return {**found, "witnessed": None, "by": f"What MLflow witnesses was not looked at. {apart}"}
     from services.mlflow.registry import MlflowRegistry  # imports MLflow: seconds
 
     with waiting("Reading what MLflow witnesses"):
@@ -94,7 +97,7 @@ def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
         raise Tampered(" ".join(problem.sentence for problem in report.problems), seq)
     last = report.last.seq if report.last else None
     told = f"MLflow witnesses it up to event #{last}." if last else "MLflow witnesses none of it yet."
-    return {**found, "witnessed": last, "by": told}
+    return {**found, "witnessed": last, "by": f"{told} {apart}"}
 
 
 @app.command()

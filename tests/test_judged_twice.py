@@ -206,7 +206,7 @@ class TestWhatWasSaidOfIt:
     ) -> None:
         def ended() -> None:  # no verb can while the slot is held: they are kept out by that
             with signoff.database.writing() as connection:
-                effects.set_status(connection, ready, "withdrawn")
+                effects.show_status(connection, ready, "withdrawn")
 
         reading.meanwhile(ended)
         with refused_once(signoff, registry, "promotion"), pytest.raises(GateRefused, match="not submitted"):

@@ -9,10 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from services import tables
-from services.accounts import people, sessions
+from services.accounts import on_record, people, sessions
 from services.database import Database, database_time
 from services.domain import Role, Source
 from services.errors import BadInput, NotAllowed, NotFound
+from services.record.ledger import Kind
 from services.tables import accounts
 from tests.conftest import BOTH
 from tests.fakes import PlainPasswords
@@ -142,11 +143,12 @@ class TestActing:
 
     def test_works_inside_a_transaction(self, database: Database) -> None:
         with database.writing() as connection:
-            connection.execute(accounts.update().values(roles=["auditor"]))
+            people.set_roles(connection, "rita", [Role.AUDITOR])
             assert people.acting(connection, "rita", Source.CLI).roles == {Role.AUDITOR}
 
     def test_a_role_that_is_no_longer_known_counts_for_nothing(self, database: Database) -> None:
-        change(database, accounts.update().values(roles=["reviewer", "emperor"]))
+        with database.writing() as connection:
+            on_record.change(connection, Kind.ACCOUNT_CHANGED, "rita", "x", roles_held=["reviewer", "emperor"])
         assert people.acting(database, "rita", Source.CLI).roles == {Role.REVIEWER}
 
     def test_unknown_and_disabled_accounts_may_not(self, database: Database) -> None:

@@ -97,6 +97,8 @@ def disable(database: Database, *, by: Actor, username: str, at: datetime) -> No
 
 def _require(database: Database, by: Actor, username: str, at: datetime) -> None:
     try:
+        if by.person:
+            by = people.acting(database, by.username, by.source)
         permissions.require(by, Action.MANAGE_PEOPLE)
     except NotAllowed as error:
         kind, about = Kind.ACCOUNT_REFUSED, {"account": username}

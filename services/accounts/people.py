@@ -233,11 +233,17 @@ def ensure_demo_accounts(database: Database, password: str, passwords: Passwords
 
 
 def acting(place: Database | Connection, username: str, source: Source) -> Actor:
-    """The person with the roles held at this very moment; raises `NotAllowed` for an unknown or disabled account."""
+    """The person with the roles held at this very moment.
+
+    Raises:
+        NotAllowed: the account is unknown or disabled, or is not as the record says.
+    """
     with _connected(place) as connection:
         row = account_of(connection, username)
-    if row is None or row.disabled:
-        raise NotAllowed(f"{username!r} has no account here that may act.")
+        if row is None or row.disabled:
+            raise NotAllowed(f"{username!r} has no account here that may act.")
+        if why := on_record.differences(connection, [row]):
+            raise NotAllowed(f"{why[username]} {on_record.ADVICE}")
     return actor_of(row, source)
 
 

@@ -347,6 +347,12 @@ def numbered(connection: Connection, numbers: Iterable[int]) -> list[Event]:
     return found
 
 
+def chosen(connection: Connection, *conditions: sa.ColumnElement[bool]) -> Iterator[Event]:
+    """The events that fit conditions on `tables.events`, oldest first."""
+    for row in connection.execute(sa.select(tables.events).where(*conditions).order_by(tables.events.c.seq)):
+        yield _event(row)
+
+
 def count(connection: Connection, wanted: Filter = Filter()) -> int:
     """How many events fit."""
     return int(

@@ -10,13 +10,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import tables
+from services.domain import VersionRef
 from services.record.ledger import Event, Kind
 from services.record.projections import project
 from services.record.projections.rows import Replayed, compact, key_of
 from services.record.projections.states import OPEN
 
 _UNSAID: Mapping[str, frozenset[str]] = {
-    "accounts": frozenset({"looks_like", "email", "password", "failed_logins", "locked_until", "created_at"}),
+    "accounts": frozenset({"email", "password", "failed_logins", "locked_until", "created_at"}),
     "validations": frozenset({"report", "mirrored"}),
 }
 """Table → columns that no event says."""
@@ -56,7 +57,6 @@ class Replay:
         self._rows = Replayed()
         self._reports: dict[int, str] = {}
         self._policies: dict[str, str] = {}
-        self._imported = 0
 
     def add(self, event: Event) -> None:
         """Take up the next event."""
@@ -66,8 +66,6 @@ class Replay:
                 self._reports[event.seq] = event.get("report_digest")
             case Kind.POLICY_ACTIVATED if event.get("policy_digest"):
                 self._policies[event.get("policy_digest")] = event.get("policy").partition("@")[0]
-            case Kind.LEDGER_IMPORTED:
-                self._imported = event.seq
 
     def differences(self, connection: Connection) -> list[str]:
         """Where the tables differ from the record, a sentence each; what was taken up is used up by it."""
@@ -76,19 +74,42 @@ class Replay:
         more = len(found) - MOST
         return found if more <= 0 else [*found[:MOST], f"There are {more} more differences."]
 
-    def _texts(self, connection: Connection) -> Iterator[str]:
-        """Long texts of which the record has the digest: reports of validations, and policies."""
-        for row in _each(connection, sa.select(tables.validations.c.seq, tables.validations.c.report)):
-            if row.report is None and row.seq <= self._imported:
+    def differences_of(self, connection: Connection, ref: VersionRef, which: Iterable[sa.Table]) -> Iterator[str]:
+        """The same for some tables and one version, where only the events about that one were taken up."""
+        for table in which:
+            yield from compared(connection, self._rows, table, _about(table, ref))
+        if tables.validations in which:
+            yield from self._reports_of(connection, _about(tables.validations, ref))
+
+    def _reports_of(self, connection: Connection, which: sa.ColumnElement[bool]) -> Iterator[str]:
+        validations = tables.validations.c
+        for row in _each(connection, sa.select(validations.seq, validations.report).where(which)):
+            if row.report is None and row.seq <= imported_up_to(connection):
                 continue  # no export has it
             if row.report is None or self._reports.get(row.seq) != _sha256(row.report):
                 yield f"Table validations, row {row.seq}, report: it is not the one that the record names."
+
+    def _texts(self, connection: Connection) -> Iterator[str]:
+        """Long texts of which the record has the digest: reports of validations, and policies."""
+        yield from self._reports_of(connection, sa.true())
         policies = tables.policies.c
         for row in _each(connection, sa.select(policies.digest, policies.name, policies.text)):
             if self._policies.get(row.digest) != row.name:
                 yield f"Table policies, row {row.digest[:12]}: no event put a policy {row.name} of this text in force."
             elif _sha256(row.text) != row.digest:
                 yield f"Table policies, row {row.digest[:12]}, text: it is not the one that the record names."
+
+
+def imported_up_to(connection: Connection) -> int:
+    """The last event that an import brought; 0 where there was none."""
+    query = sa.select(sa.func.max(tables.events.c.seq)).where(tables.events.c.kind == Kind.LEDGER_IMPORTED)
+    return int(connection.execute(query).scalar() or 0)
+
+
+def _about(table: sa.Table, ref: VersionRef) -> sa.ColumnElement[bool]:
+    if table is tables.decisions:
+        return table.c.submission.in_(sa.select(tables.submissions.c.id).where(_about(tables.submissions, ref)))
+    return sa.and_(table.c.model == ref.name, table.c.version == ref.version)
 
 
 def compared(

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from pydantic import SecretStr
 from sqlalchemy.engine import Connection
 
-from services import facts, gate, signing
+from services import agreement, facts, gate, signing
 from services.accounts import people, permissions, sessions
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED
 from services.checks.bound import bound
@@ -103,7 +103,7 @@ def judged_again(
 
     ``judge`` is given the facts and the actor of that moment. An account that was disabled, a role that was taken
     away, a vote, a finding, a freeze or another policy that came while files were read refuses here, and what is
-    recorded names nothing that was lost. ``action`` None needs no role.
+    recorded names nothing that was lost. So does a row that no event stands behind. ``action`` None needs no role.
     """
 
     def judged(connection: Connection) -> Judged:
@@ -113,6 +113,7 @@ def judged_again(
         if signoff.policies.judging(now.model, now.assigned) != policy:
             raise StaleDecision(f"Which policy judges {now.model.name} was decided meanwhile. Look again.")
         verdict, details = judge(connection, now, who)
+        agreement.require(connection, now)
         return Judged(actor=who, context={**context(policy, now, signature), **details}, verdict=verdict)
 
     return judged
