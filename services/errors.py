@@ -99,4 +99,8 @@ class OtherSchema(LedgerUnavailable):
 
 
 class LedgerBroken(SignoffError):
-    """The record is not what was recorded; nothing is signed over it. Names the event where it was seen."""
+    """The record is not what was recorded; nothing is signed over it. Names the event where it was seen, ``seq``."""
+
+    def __init__(self, message: str, seq: int | None = None) -> None:
+        super().__init__(message)
+        self.seq = seq

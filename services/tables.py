@@ -6,6 +6,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Float,
     Index,
@@ -50,6 +51,9 @@ events = Table(
     Column("account", String(256)),  # the username of the account that it tells of
     Column("body", Text, nullable=False),  # the event as canonical JSON; the columns above repeat parts of it
     Column("hash", String(64), nullable=False, unique=True),
+    Column("mac", String(64), nullable=False),  # the seal, see `services.record.seals`
+    CheckConstraint("seq > 0", name="ck_events_seq"),
+    CheckConstraint("typeof(body) = 'text'", name="ck_events_body").ddl_if(dialect="sqlite"),
     Index("ix_events_model_seq", "model", "seq"),
     Index("ix_events_actor_seq", "actor", "seq"),
     Index("ix_events_kind_seq", "kind", "seq"),
@@ -70,6 +74,7 @@ ledger_identity = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("ledger", String(32), nullable=False),  # made once by the migration, named in every checkpoint
+    CheckConstraint("id = 1", name="ck_ledger_identity_id"),
 )
 
 checkpoints = Table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from http.client import HTTPException
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
+from urllib.parse import urlsplit, urlunsplit
 from urllib.request import ProxyHandler, build_opener
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ def address(settings: Settings) -> str:
         if ":" in settings.host
         else f"http://{settings.host}:{settings.port}"
     )
+
+
+def without_password(url: str) -> str:
+    """An address that may be shown: without the name and password in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def answers(url: str) -> bool:

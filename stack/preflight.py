@@ -95,7 +95,7 @@ def database(settings: Settings) -> None:
 
     try:
         policies = PolicyBook.load(settings.policies)
-        place = Database(settings.database_url)
+        place = Database.of(settings)
     except (SignoffError, OSError) as error:
         raise CannotStart(str(error)) from error
     except ImportError as error:

@@ -29,6 +29,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight idle processes for every server
 START_SECONDS = 60
 BOTH = ("sqlite", "postgresql")
+SECRET = "s" * 32
+"""The secret key of `signoff`."""
 
 
 class Clock:
@@ -107,7 +109,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 def _template(folder: Path, *, people: bool) -> Path:
-    wired = Signoff.wire(settings=settings_in(folder), registry=FakeRegistry(), now=Clock())
+    settings = settings_in(folder, SIGNOFF_SECRET_KEY=SECRET)  # what seals the events that are copied
+    wired = Signoff.wire(settings=settings, registry=FakeRegistry(), now=Clock())
     if people:
         add_people(wired)
     wired.database.engine.dispose()
@@ -135,7 +138,7 @@ def signoff(
     A module that says ``PEOPLE = False`` gets no accounts, and a record that begins with the three policies.
     """
     peopled = getattr(request.module, "PEOPLE", True)
-    settings = settings_in(tmp_path, SIGNOFF_DATABASE_URL=database_url, SIGNOFF_SECRET_KEY="s" * 32)
+    settings = settings_in(tmp_path, SIGNOFF_DATABASE_URL=database_url, SIGNOFF_SECRET_KEY=SECRET)
     file = make_url(database_url).database if database_url.startswith("sqlite") else None
     if file:
         shutil.copy(request.getfixturevalue("sqlite_with_people" if peopled else "sqlite_without_people"), file)

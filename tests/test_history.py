@@ -25,7 +25,7 @@ from services.views.history import ACTIONS, Asked
 from services.views.production import production_at
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
-from tests.ledgers import record
+from tests.ledgers import drop_triggers, record
 from tests.pages import opened, text
 from tests.test_message_text import event as happened
 from tests.test_releases import approve, release
@@ -227,7 +227,7 @@ class TestChain:
     ) -> None:
         chain.state(signoff, patience=5)
         with signoff.database.writing() as connection:
-            connection.exec_driver_sql("DROP TRIGGER events_no_update")
+            drop_triggers(connection)
             body = connection.execute(sa.select(events.c.body).where(events.c.seq == 6)).scalar_one()
             connection.execute(events.update().where(events.c.seq == 6).values(body=body.replace("reviewer", "nobody")))
         approve(signoff, registry.add_version("n", {"val_auc": 0.99}))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from services.accounts import people, sessions
+from services.accounts import demo, people, sessions
 from services.database import Database
 from services.domain import Role
 from services.settings import PROJECT, Settings
@@ -106,9 +107,9 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     home, port, away = tmp_path_factory.mktemp("home"), free_port(), free_port()
     environ = {"SIGNOFF_HOME": str(home), "SIGNOFF_PORT": str(port), "SIGNOFF_MLFLOW_PORT": str(away)}
     settings = Settings.read(environ)
-    database = Database(settings.database_url)
+    database = Database.of(settings)
     database.upgrade()
-    people.ensure_demo_accounts(database, PASSWORD, BcryptPasswords())
+    demo.ensure(database, PASSWORD, BcryptPasswords(), given=True, at=datetime.now(UTC))
     hashed = people.credentials(database, "viewer")["usernames"]["viewer"]["password"]
     for username in ("locked", "leaver", "demoted"):
         people.add_account(database, username=username, name=username, hashed=hashed, roles=[Role.VIEWER])

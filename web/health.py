@@ -41,5 +41,5 @@ def _missing(signoff: Signoff) -> Iterator[str]:
         signoff.registry.ping()
     except SignoffError as error:
         yield str(error)
-    if signoff.settings.embedded and not (signoff.settings.home / SAMPLE_COMPLETE).exists():
+    if signoff.settings.demo and not (signoff.settings.home / SAMPLE_COMPLETE).exists():
         yield "The sample registry is not complete yet."

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from services.accounts import sessions
+from services.accounts import people, sessions
 from services.errors import LedgerUnavailable
 from services.signoff import Signoff
 from web.gate import STATIC, cookie_name, token_in
@@ -37,6 +37,10 @@ MARK = (STATIC / "mark.svg").read_text(encoding="utf-8")
 
 SIGNED_OUT = "You have signed out."
 CROSS_SITE = "That form came from another site. Sign in here."
+NOBODY = (
+    "Nobody can log in yet. The person who runs Signoff makes the first account on its machine: "
+    'signoff user add USERNAME --name "FULL NAME" --role admin'
+)
 TOO_LONG = "That is too long to be a username and password."
 
 
@@ -63,9 +67,11 @@ class LogIn:
         try:
             if await anyio.to_thread.run_sync(sessions.session_user, self._database, self._key(request) or ""):
                 return _go(next_)
+            anybody = await anyio.to_thread.run_sync(people.anybody, self._database)
         except LedgerUnavailable as error:
             return _page(503, next_=next_, problem=str(error))
-        answer = _page(200, next_=next_, notice=SIGNED_OUT if "signed_out" in request.query_params else "")
+        notice = SIGNED_OUT if "signed_out" in request.query_params else ""
+        answer = _page(200, next_=next_, notice=notice if anybody else NOBODY)
         answer.background = BackgroundTask(hasher)  # loaded while the password is being typed
         return answer
 

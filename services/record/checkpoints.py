@@ -20,9 +20,11 @@ from services.errors import BadInput, InvalidSettings, LedgerBroken
 from services.record import ledger
 from services.record.replay import Replay
 from services.settings import Settings
-from services.tables import checkpoints, events, ledger_identity
+from services.tables import checkpoints, events
 from verifier.canonical import canonical
 from verifier.verify import GENESIS, Chain, Checkpoint, Keys, Tampered, UnusableKey, checkpoint_in, key_id, keys_in
+
+ledger_id = ledger.ledger_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +80,6 @@ def trusted(settings: Settings) -> Keys:
     except UnusableKey as error:
         raise InvalidSettings(f"{path}: {error}") from error
     return {**published, key_id(own): own}
-
-
-def ledger_id(connection: Connection) -> str:
-    """The name of this ledger, made with its database and stated in every checkpoint."""
-    return str(connection.execute(sa.select(ledger_identity.c.ledger)).scalar_one())
 
 
 def newest(connection: Connection) -> Signed | None:
