@@ -9,7 +9,7 @@ from services import expiry, recount
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.messaging import outbox, reminders, webhooks
 from services.reconciliation.reconciler import Reconciler
-from services.record import mirror, refusals, witness
+from services.record import condition, mirror, refusals, witness
 from services.record.activation import SYSTEM
 from services.signoff import Signoff
 from services.steps import intents, slots
@@ -78,8 +78,12 @@ class Caretaker:
         self._thread.join(timeout=5)
 
     def turn(self) -> None:
-        """One round: `tidy`, then settle the newest full reading of the registry."""
-        for work in (lambda: tidy(self._signoff), self._reconciler.settle):
+        """One round: `tidy`, have the record read again, then settle the newest full reading of the registry."""
+        for work in (
+            lambda: tidy(self._signoff),
+            lambda: condition.keep(self._signoff),
+            self._reconciler.settle,
+        ):
             try:
                 work()
             except SignoffError as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -36,11 +37,13 @@ class Signed:
 
 
 class Differs(Tampered):
-    """The tables beside the ledger are not what the record says; ``differences`` has a sentence for each."""
+    """The tables beside the ledger are not what the record says: a sentence for each of the ``differences``."""
 
-    def __init__(self, differences: list[str], seq: int) -> None:
-        super().__init__(" ".join(differences), seq)
-        self.differences = differences
+    def __init__(self, differences: Iterable[str], seq: int) -> None:
+        self.differences = tuple(differences)
+        more = len(self.differences) - 1
+        told = f" There {'is 1 more difference' if more == 1 else f'are {more} more differences'}." if more else ""
+        super().__init__(f"{self.differences[0]}{told}", seq)
 
 
 def _private_key(settings: Settings) -> Ed25519PrivateKey:
@@ -104,8 +107,6 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
     """
     with database.reading() as connection:
         seq, head = ledger.head(connection)
-        if seq == 0:
-            raise BadInput("The ledger holds no event yet, so there is nothing to sign.")
         last = newest(connection)
         try:
             if last:
@@ -113,6 +114,8 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
             _require_continued(connection, last, seq, head)
         except Tampered as error:
             raise LedgerBroken(f"The ledger does not verify, and was not signed. {error}") from error
+        if seq == 0:
+            raise BadInput("The ledger holds no event yet, so there is nothing to sign.")
         if last and last.checkpoint.seq == seq:
             return last
         name = ledger_id(connection)
@@ -151,8 +154,7 @@ def _require_continued(connection: Connection, last: Signed | None, seq: int, he
         chain = Chain(last.checkpoint.seq, last.checkpoint.hash)
     for _ in ledger.follow(connection, chain, until=seq):
         pass
-    if (chain.seq, chain.head) != (seq, head):
-        raise Tampered(f"The ledger's head names #{seq} and the events end with #{chain.seq}.", chain.seq + 1)
+    ledger.require_end(connection, (seq, head), chain)
 
 
 def _at(connection: Connection, seq: int) -> tuple[int, str]:
@@ -163,40 +165,61 @@ def _at(connection: Connection, seq: int) -> tuple[int, str]:
     return (row.seq, row.hash) if row else (0, GENESIS)
 
 
-def verify(database: Database, keys: Keys, *, progress: Callable[[int], None] = lambda _: None) -> tuple[int, str]:
-    """Read the whole live ledger again, compare it with every checkpoint and with the tables; returns its head.
+class Verified(NamedTuple):
+    """What `verify` found: the head, and the last checkpoint on the way there, whose signature was checked."""
+
+    seq: int
+    head: str
+    point: Checkpoint | None
+
+
+def verify(
+    database: Database,
+    keys: Keys,
+    *,
+    since: Checkpoint | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Verified:
+    """Read the live ledger again, compare it with every checkpoint kept and, where all is read, the tables with it.
 
     What MLflow witnessed is `witness`' part: whoever can write this database can delete checkpoints too.
 
     Args:
+        since: a ``point`` that an earlier call in this process returned: only what comes after it is read. None: all.
         progress: called now and then with how many events were read since the last call.
 
     Raises:
         Tampered: an event was edited, deleted, inserted or moved, or history no longer is what was signed.
         Differs: the record is whole, and the tables beside it say something else.
+        LedgerBroken: the ledger's head is none.
     """
+    start = since.seq if since else 0
     with database.reading(at_once=True) as connection:
         end = ledger.head(connection)
-        kept = [_stored(connection, row) for row in connection.execute(sa.select(checkpoints))]
+        query = sa.select(checkpoints).where(checkpoints.c.seq > start).order_by(checkpoints.c.seq)
+        kept = [_stored(connection, row) for row in connection.execute(query)]
         for stored in kept:
             _require_genuine(stored, keys)
-        signed = {stored.checkpoint.seq: stored.checkpoint for stored in kept if stored.checkpoint.seq <= end[0]}
-        chain = Chain()
-        replay = Replay()
+        signed = {stored.checkpoint.seq: stored.checkpoint for stored in kept}
+        chain, point, replay = Chain(), since, None if since else Replay()
+        if since:
+            chain = Chain(*_at(connection, since.seq))
+            chain.end(since)
         for event in ledger.follow(connection, chain, until=end[0]):
-            replay.add(event)
-            if event.seq in signed:
-                chain.end(signed[event.seq])
+            if replay:
+                replay.add(event)
+            if found := signed.pop(event.seq, None):
+                chain.end(found)
+                point = found
             if event.seq % 1000 == 0:
                 progress(1000)
-        ahead = [stored.checkpoint for stored in kept if stored.checkpoint.seq > end[0]]
-        differences = replay.differences(connection) if chain.seq == end[0] else []
+        ledger.require_end(connection, end, chain)
+        differences = replay.differences(connection) if replay else []
     # A checkpoint read a moment after the head can be ahead of it by what was appended meanwhile, never for good.
-    if (chain.seq, chain.head) != end:
-        raise Tampered(f"The ledger's head names #{end[0]} and the events end with #{chain.seq}.", chain.seq + 1)
-    if ahead and (last := max(ahead, key=lambda checkpoint: checkpoint.seq)):
+    if signed:
         with database.reading() as connection:
-            Chain(*_at(connection, last.seq)).end(last)
+            last = max(signed)
+            Chain(*_at(connection, last)).end(signed[last])
     if differences:
         raise Differs(differences, end[0])
-    return end
+    return Verified(*end, point)
