@@ -7,7 +7,9 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -38,6 +40,7 @@ class Settings:
     database_url: str
     policies: Path
     url: str
+    """The public address: links lead there, and only its own pages may act in the name of who is signed in."""
     secret_key: bytes
     checkpoint_seed: bytes = field(repr=False)
     """The 32 bytes the key that signs checkpoints is made of (docs/decisions/004)."""
@@ -55,13 +58,16 @@ class Settings:
     """What the hook in the MLflow server proves itself with; empty: there is no hook to listen to."""
     holdouts: tuple[Path, ...] = ()
     """Folders whose files a validation may read by their path; none unless listed."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose ``X-Forwarded-For`` says who a client is; nobody else's does."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read the contract's variables.
 
         Raises:
-            InvalidSettings: a port, a role or the checkpoint key is none, or a secret key is missing or too short.
+            InvalidSettings: a port, a role, a proxy, the public address or the checkpoint key is none, or a secret
+                key is missing or too short.
         """
         home = Path(environ.get("SIGNOFF_HOME") or ".signoff").resolve()
         host = environ.get("SIGNOFF_HOST") or "127.0.0.1"
@@ -84,7 +90,7 @@ class Settings:
             demo=may_generate,
             database_url=database_url or f"sqlite:///{home / 'signoff.db'}",
             policies=Path(environ.get("SIGNOFF_POLICIES") or PROJECT / "policies").resolve(),
-            url=(environ.get("SIGNOFF_URL") or f"http://{host}:{port}").rstrip("/"),
+            url=_url(environ.get("SIGNOFF_URL") or f"http://localhost:{port}"),
             secret_key=secret_key,
             checkpoint_seed=_checkpoint_seed(environ, home, secret_key, may_generate=may_generate),
             earlier_secret_keys=tuple(
@@ -100,6 +106,7 @@ class Settings:
                 for folder in (environ.get("SIGNOFF_HOLDOUTS") or "").split(os.pathsep)
                 if folder.strip()
             ),
+            trusted_proxies=_networks(environ.get("SIGNOFF_TRUSTED_PROXIES") or ""),
         )
 
 
@@ -116,6 +123,30 @@ def _roles(text: str | None, *, embedded: bool) -> frozenset[Role]:
     if wrong := sorted(set(names) - set(Role)):
         raise InvalidSettings(f"SIGNOFF_ANONYMOUS_ROLES names {wrong[0]!r}; the roles are {', '.join(Role)}.")
     return frozenset(Role(name) for name in names)
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InvalidSettings(f"SIGNOFF_URL is {text!r}; it must be an address such as https://signoff.example.")
+    return text.rstrip("/")
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for part in found:
+        try:
+            ip_network(part)
+        except ValueError as error:
+            raise InvalidSettings(
+                f"SIGNOFF_TRUSTED_PROXIES names {part!r}; it takes addresses such as 10.0.0.7 and networks such as "
+                "10.0.0.0/24, separated by commas."
+            ) from error
+    return found
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:

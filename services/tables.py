@@ -346,10 +346,18 @@ slots = Table(
     Column("token", BigInteger, nullable=False),
     Column("holder", String(256)),  # null: free
     Column("purpose", String(256)),
+    Column("process", String(32)),  # whose life the lease depends on, too; null: on nobody's
     Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
     Column("rank", Integer, nullable=False, server_default="0"),  # of the holder
     Column("wanted_rank", Integer, nullable=False, server_default="0"),  # of who waits for a lower holder to end
     Column("wanted_until", Float, nullable=False, server_default="0"),  # so long nobody of a lower rank may take it
+)
+
+processes = Table(  # those that hold slots show here that they live
+    "processes",
+    metadata,
+    Column("process", String(32), primary_key=True),  # made anew at each start
+    Column("alive_until", Float, nullable=False),  # seconds since 1970, on database time
 )
 
 idempotency_keys = Table(
@@ -532,6 +540,16 @@ sessions = Table(
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
     UniqueConstraint("token_hash", "username"),
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    # Wrong passwords of a known device, or of an account's open sessions; an account itself counts those of strangers.
+    Column("counted", String(64), primary_key=True),  # a digest of what is counted, and of the password of then
+    Column("times", Integer, nullable=False),
+    Column("locked_until", Float, nullable=False),
+    Column("last_at", Float, nullable=False),  # seconds since 1970, on database time
 )
 
 tokens = Table(

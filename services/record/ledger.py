@@ -143,6 +143,8 @@ class Kind(StrEnum):
     ACCOUNT_REFUSED = "account:refused"
     ACCOUNTS_BASELINE = "accounts:baseline"
 
+    LOGIN_REFUSED = "login:refused"
+
     ACCESS_REFUSED = "access:refused"
 
     LEDGER_IMPORTED = "ledger:imported"
