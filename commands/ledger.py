@@ -9,22 +9,24 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.local import Json, answer, opened, progress
-from services.errors import BadInput, LedgerBroken
+from commands.local import Json, answer, opened, operator, progress
+from services.errors import BadInput, InvalidSettings, LedgerBroken, LedgerUnavailable
 from services.record import checkpoints, condition
 from services.record import ledger as record
 from services.record.checkpoints import Differs, Signed
 from services.record.condition import State
 from services.record.export import export as export_lines
 from services.record.replay import NOT_DERIVED
+from services.record.rotation import replaced
 from services.registry import Registry
 from services.settings import Settings
+from verifier.keys import Keys
 from verifier.verify import Tampered, keys_in, parsed, verify_file
 
 app = typer.Typer(help="Export, verify and sign the record.", no_args_is_help=True)
 
 PublicKey = Annotated[
-    Path | None, typer.Option("--public-key", help="PEM file; without it, this machine's own checkpoint-key.pub.")
+    Path | None, typer.Option("--public-key", help="PEM file; without it, the key that this machine signs with.")
 ]
 
 
@@ -72,20 +74,26 @@ def verify(
 
 
 def _exported(file: Path, public_key: Path | None) -> dict[str, Any]:
-    key = public_key or Path(os.environ.get("SIGNOFF_HOME") or ".signoff") / "checkpoint-key.pub"
-    if not key.is_file():
-        raise BadInput(f"There is no public key in {key}; name its file with --public-key.")
-    keys = keys_in(key.read_bytes())
+    keys = keys_in(public_key.read_bytes()) if public_key else _own_keys()
     with progress("Verifying", file.stat().st_size) as done:
         found = verify_file(file, keys, progress=done)
     told = {"events": found.seq, **found.as_json()}
     return {**told, "by": f"Ledger {found.ledger}, signed {found.at} with key {found.key}."}
 
 
+def _own_keys() -> Keys:
+    """What this machine signs with, and what its ledger's rotations lead to; not a file that somebody can write."""
+    try:
+        settings, database = opened()
+    except (InvalidSettings, LedgerUnavailable) as error:
+        raise BadInput(f"Name the file of the public key with --public-key. ({error})") from error
+    return checkpoints.trusted(database, settings)
+
+
 def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
     settings, database = opened()
-    keys = keys_in(public_key.read_bytes()) if public_key else checkpoints.trusted(settings)
     with database.reading() as connection:
+        keys = checkpoints.reached(connection, keys_in(public_key.read_bytes())) if public_key else None
         count, _ = record.head(connection)
     with progress("Verifying", count) as done:
         judged, report = condition.examined(
@@ -119,6 +127,22 @@ def checkpoint(as_json: Json = False) -> None:
     checkpoints.publish(settings)
     signed = checkpoints.create(database, settings, at=datetime.now(UTC))
     answer(_told(signed), signed.text, as_json=as_json)
+
+
+@app.command()
+def rotate_key(as_json: Json = False) -> None:
+    """Replace the key that signs checkpoints, as an event that both keys sign. Restart Signoff afterwards.
+
+    A key in SIGNOFF_HOME is made anew. Elsewhere SIGNOFF_CHECKPOINT_KEY or SIGNOFF_SECRET_KEY is the new one already,
+    and the one before is in SIGNOFF_EARLIER_CHECKPOINT_KEY, or follows from SIGNOFF_EARLIER_SECRET_KEYS.
+    """
+    settings, database = opened()
+    event, key = replaced(database, settings, os.environ, by=operator(), at=datetime.now(UTC))
+    answer(
+        {"event": event.seq, "key": key},
+        f"Key {key} signs from event #{event.seq} on. Restart Signoff, and give verifiers the new checkpoint-key.pub.",
+        as_json=as_json,
+    )
 
 
 def _told(signed: Signed) -> dict[str, Any]:

@@ -51,6 +51,7 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.ACCOUNT_DISABLED: ("×", "plain", "disabled an account"),
     Kind.ACCOUNTS_BASELINE: ("•", "plain", "recorded the accounts that there are"),
     Kind.LEDGER_IMPORTED: ("•", "wait", "imported the record up to here"),
+    Kind.KEY_ROTATED: ("•", "plain", "replaced the key that signs checkpoints"),
 }
 _ASKED = {
     "policy": "to decide which policy judges {it}",

@@ -17,13 +17,14 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.database import Database
-from services.errors import BadInput, InvalidSettings, LedgerBroken
+from services.errors import BadInput, LedgerBroken
 from services.record import ledger
 from services.record.replay import Replay
 from services.settings import Settings
 from services.tables import checkpoints, events
 from verifier.canonical import canonical
-from verifier.verify import GENESIS, Chain, Checkpoint, Keys, Tampered, UnusableKey, checkpoint_in, key_id, keys_in
+from verifier.keys import Key, Keys, Tampered, key_id, led_to, rotation_in
+from verifier.verify import GENESIS, Chain, Checkpoint, checkpoint_in
 
 ledger_id = ledger.ledger_id
 
@@ -56,33 +57,46 @@ def public_key_file(settings: Settings) -> Path:
 
 
 def publish(settings: Settings) -> Path:
-    """Write the public key as PEM where people find it; keys used before stay in the file, after the present one."""
+    """Write the present public key as PEM where people find it. Nothing of ours reads that file."""
     path = public_key_file(settings)
     pem = _private_key(settings).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    earlier = path.read_bytes() if path.exists() else b""
-    if pem.strip() not in earlier:
+    if not path.exists() or path.read_bytes() != pem:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(pem + earlier)
+            file.write(pem)
         temporary = Path(file.name)
         temporary.chmod(0o644)
         temporary.replace(path)  # a reader sees the old file or the new one, never half of it
     return path
 
 
-def trusted(settings: Settings) -> Keys:
-    """The public keys our own checkpoints are checked with: the present one, and those kept in the published file.
+def own_key(settings: Settings) -> Keys:
+    """The public key of the present private key."""
+    public = _private_key(settings).public_key()
+    return {key_id(public): Key(public=public)}
+
+
+def trusted(database: Database, settings: Settings) -> Keys:
+    """The public keys our own checkpoints are checked with: the present one, and those that rotations lead to from it.
 
     Raises:
-        InvalidSettings: the file holds no key.
+        LedgerBroken: see `reached`.
     """
-    own = _private_key(settings).public_key()
-    path = public_key_file(settings)
+    with database.reading() as connection:
+        return reached(connection, own_key(settings))
+
+
+def reached(connection: Connection, given: Keys) -> Keys:
+    """The keys that this ledger's rotations lead to from those given, each with the events it is honoured for.
+
+    Raises:
+        LedgerBroken: an event of a rotation is none.
+    """
+    rotated = ledger.events(connection, ledger.Filter(kinds=(ledger.Kind.KEY_ROTATED,)), limit=None)
     try:
-        published = keys_in(path.read_bytes()) if path.exists() else {}
-    except UnusableKey as error:
-        raise InvalidSettings(f"{path}: {error}") from error
-    return {**published, key_id(own): own}
+        return led_to(given, [rotation_in(event.body) for event in reversed(rotated)], ledger_id(connection))
+    except Tampered as error:
+        raise LedgerBroken(f"The record was tampered with. {error}", error.seq) from error
 
 
 def newest(connection: Connection) -> Signed | None:
@@ -109,8 +123,10 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
         seq, head = ledger.head(connection)
         last = newest(connection)
         try:
+            keys = reached(connection, own_key(settings))
             if last:
-                _require_genuine(last, trusted(settings))
+                _require_genuine(last, keys)
+            _require_in_use(settings, keys, seq)
             _require_continued(connection, last, seq, head)
         except Tampered as error:
             raise LedgerBroken(f"The ledger does not verify, and was not signed. {error}") from error
@@ -141,9 +157,24 @@ def _sign(key: Ed25519PrivateKey, *, ledger_id: str, seq: int, head: str, at: st
 
 
 def _require_genuine(stored: Signed, keys: Keys) -> None:
-    seq = stored.checkpoint.seq
+    seq, key = stored.checkpoint.seq, stored.checkpoint.key
+    if key not in keys:
+        raise Tampered(
+            f"The checkpoint of event #{seq} is signed with key {key}, and no rotation leads there from the present "
+            "one. Where the key was changed, 'signoff ledger rotate-key' records that; it needs the key before.",
+            seq,
+        )
     if checkpoint_in(stored.text, keys, seq=seq) != stored.checkpoint:
         raise Tampered(f"The checkpoint kept for #{seq} is filed as something else than was signed.", seq)
+
+
+def _require_in_use(settings: Settings, keys: Keys, seq: int) -> None:
+    (own,) = own_key(settings)
+    until = keys[own].until
+    if until is not None and seq > until:
+        raise LedgerBroken(
+            f"This Signoff signs with key {own}, which was replaced at event #{until}: start it with the new key.", seq
+        )
 
 
 def _require_continued(connection: Connection, last: Signed | None, seq: int, head: str) -> None:

@@ -24,6 +24,7 @@ from services.record.projections.rows import Stored
 from services.record.seals import Seals
 from verifier import verify
 from verifier.canonical import canonical
+from verifier.keys import ROTATION
 from verifier.verify import Chain, Tampered
 
 FORMAT = 2
@@ -142,6 +143,8 @@ class Kind(StrEnum):
     ACCOUNT_DISABLED = "account:disabled"
     ACCOUNT_REFUSED = "account:refused"
     ACCOUNTS_BASELINE = "accounts:baseline"
+
+    KEY_ROTATED = ROTATION
 
     LOGIN_REFUSED = "login:refused"
 

@@ -208,7 +208,7 @@ def check_witness(database: Database, settings: Settings, registry: Registry, *,
     Raises:
         RegistryUnavailable: MLflow did not answer.
     """
-    held, keys = registry.witnesses(), checkpoints.trusted(settings)
+    held, keys = registry.witnesses(), checkpoints.trusted(database, settings)
     with database.reading() as connection:
         ledger_id = checkpoints.ledger_id(connection)
         genuine, problems = _sorted_out(held, ledger_id, keys)

@@ -70,6 +70,7 @@ _DONE = {
     Kind.ACCOUNT_DISABLED: "Account disabled",
     Kind.ACCOUNTS_BASELINE: "Accounts met",
     Kind.LEDGER_IMPORTED: "Record imported",
+    Kind.KEY_ROTATED: "Signing key replaced",
 }
 _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "unknown": "Outcome unknown"}
 _SUBJECTS = {
