@@ -15,6 +15,7 @@ from services.errors import SignoffError
 from services.messaging.courier import Courier
 from services.settings import Settings
 from services.signoff import Signoff
+from services.steps.pulse import Pulse
 from services.validation.worker import Validator
 from web.document import document
 from web.gate import SessionGate
@@ -29,7 +30,7 @@ except (SignoffError, OSError) as error:
 
 
 caretaker = Caretaker(signoff)  # before the snapshot, see there
-background = (signoff.snapshot, caretaker, Courier(signoff), Validator(signoff))
+background = (Pulse(signoff.database), signoff.snapshot, caretaker, Courier(signoff), Validator(signoff))
 workers = [worker for one in background for worker in one.workers]
 
 

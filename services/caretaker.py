@@ -9,7 +9,7 @@ from services import expiry, recount
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.messaging import outbox, reminders, webhooks
 from services.reconciliation.reconciler import Reconciler
-from services.record import mirror, refusals, witness
+from services.record import condition, mirror, refusals, witness
 from services.record.activation import SYSTEM
 from services.signoff import Signoff
 from services.steps import intents, slots
@@ -94,9 +94,9 @@ class Caretaker:
         self._worker.stop()
 
     def turn(self) -> None:
-        """One round: `tidy`, then settle the newest full reading of the registry."""
+        """One round: `tidy`, have the record read again, then settle the newest full reading of the registry."""
         self._worker.turn()
 
     def _round(self) -> float:
-        all_of((partial(tidy, self._signoff), self._reconciler.settle))
+        all_of((partial(tidy, self._signoff), partial(condition.keep, self._signoff), self._reconciler.settle))
         return INTERVAL_SECONDS

@@ -60,6 +60,8 @@ class Database:
         self.engine = _engine(url)
         self.listener: Callable[[Connection, Any], None] | None = None
         """Called with every event that `ledger.append` appends, inside its transaction; None: with none."""
+        self.process: str | None = None
+        """As what this process shows here that it lives (`services.steps.pulse`); None: it does not."""
 
     @classmethod
     def of(cls, settings: Settings) -> Database:

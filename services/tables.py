@@ -346,10 +346,18 @@ slots = Table(
     Column("token", BigInteger, nullable=False),
     Column("holder", String(256)),  # null: free
     Column("purpose", String(256)),
+    Column("process", String(32)),  # whose life the lease depends on, too; null: on nobody's
     Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
     Column("rank", Integer, nullable=False, server_default="0"),  # of the holder
     Column("wanted_rank", Integer, nullable=False, server_default="0"),  # of who waits for a lower holder to end
     Column("wanted_until", Float, nullable=False, server_default="0"),  # so long nobody of a lower rank may take it
+)
+
+processes = Table(  # those that hold slots show here that they live
+    "processes",
+    metadata,
+    Column("process", String(32), primary_key=True),  # made anew at each start
+    Column("alive_until", Float, nullable=False),  # seconds since 1970, on database time
 )
 
 idempotency_keys = Table(

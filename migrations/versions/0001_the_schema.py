@@ -379,6 +379,12 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     )
     op.create_index("ix_policy_assignments_seq", "policy_assignments", ["seq"], unique=False)
     op.create_table(
+        "processes",
+        sa.Column("process", sa.String(length=32), nullable=False),
+        sa.Column("alive_until", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("process", name=op.f("pk_processes")),
+    )
+    op.create_table(
         "promotions",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("intent", sa.String(length=64), nullable=False),
@@ -456,6 +462,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("token", sa.BigInteger(), nullable=False),
         sa.Column("holder", sa.String(length=256), nullable=True),
         sa.Column("purpose", sa.String(length=256), nullable=True),
+        sa.Column("process", sa.String(length=32), nullable=True),
         sa.Column("expires_at", sa.Float(), nullable=False),
         sa.Column("rank", sa.Integer(), server_default="0", nullable=False),
         sa.Column("wanted_rank", sa.Integer(), server_default="0", nullable=False),

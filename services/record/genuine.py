@@ -33,7 +33,7 @@ def body_of(row: Any, seals: Seals, ledger: str) -> Mapping[str, Any]:
     try:
         body = json.loads(row.body)
     except (ValueError, RecursionError):
-        raise Tampered(f"Event #{row.seq} cannot be read: it was changed.", row.seq) from None
+        raise unreadable(row.seq) from None
     require_filed(row, body)
     found: Mapping[str, Any] = body
     return found
@@ -42,9 +42,19 @@ def body_of(row: Any, seals: Seals, ledger: str) -> Mapping[str, Any]:
 def require_text(row: Any) -> None:
     """Raise `Tampered` for a number that no event has, and for a body, hash or seal that is no text."""
     if row.seq < 1:
-        raise Tampered(f"An event is numbered {row.seq}, and Signoff numbers them from 1: it was inserted.", row.seq)
+        raise misnumbered(row.seq)
     if not (isinstance(row.body, str) and isinstance(row.hash, str) and isinstance(row.mac, str)):
-        raise Tampered(f"Event #{row.seq} cannot be read: it was changed.", row.seq)
+        raise unreadable(row.seq)
+
+
+def misnumbered(seq: int) -> Tampered:
+    """For an event numbered 0 or below."""
+    return Tampered(f"An event is numbered {seq}, and Signoff numbers events from 1: it was inserted.", seq)
+
+
+def unreadable(seq: int) -> Tampered:
+    """For what is no event at all."""
+    return Tampered(f"Event #{seq} cannot be read: it was changed.", seq)
 
 
 def require_sealed(row: Any, seals: Seals, ledger: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -252,6 +253,17 @@ class Filter:
     until: datetime | None = None
 
 
+_FORMATS = frozenset(range(1, FORMAT + 1))
+_KINDS = frozenset(kind.value for kind in Kind)
+_PARTS = frozenset(
+    (
+        *("format", "seq", "previous", "at", "kind", "actor", "actor_id", "actor_name", "roles", "source", "model"),
+        *("version", "comment", "intent", "closes", "checks", "details"),
+    )
+)
+"""What every event says."""
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
 # Built once: putting a statement together costs SQLAlchemy as much as SQLite takes to carry it out.
 _HEAD = sa.select(tables.ledger_head.c.seq, tables.ledger_head.c.hash).where(tables.ledger_head.c.id == 1)
 _NAME = sa.select(tables.ledger_identity.c.ledger)
@@ -378,15 +390,14 @@ def per_day(connection: Connection, wanted: Filter = Filter()) -> list[tuple[str
     """How many events of each kind on each UTC day (``2026-11-23``), oldest day first."""
     day = sa.func.substr(tables.events.c.at, 1, 10)
     query = _filtered(sa.select(day, tables.events.c.kind, sa.func.count()), wanted)
-    rows = connection.execute(query.group_by(day, tables.events.c.kind).order_by(day))
-    return [(row[0], Kind(row[1]), row[2]) for row in rows]
+    found = connection.execute(query.group_by(day, tables.events.c.kind).order_by(day))
+    return [(_day(connection, row), Kind(row[1]), row[2]) for row in found]
 
 
 def actors(connection: Connection) -> list[str]:
     """Everybody who ever acted, by username."""
-    return list(
-        connection.execute(sa.select(tables.events.c.actor).distinct().order_by(tables.events.c.actor)).scalars()
-    )
+    found = connection.execute(sa.select(tables.events.c.actor).distinct().order_by(tables.events.c.actor)).scalars()
+    return [name for name in found if isinstance(name, str)]
 
 
 def head(connection: Connection) -> tuple[int, str]:
@@ -407,36 +418,60 @@ def seal(connection: Connection, fingerprint: str) -> str:
     return _seals(connection).seal(ledger_id(connection), fingerprint)
 
 
-def follow(connection: Connection, chain: Chain, *, until: int | None = None) -> Iterator[int]:
-    """Take every stored event after ``chain``'s last into it, yielding its number; a few hundred are in memory.
+def follow(connection: Connection, chain: Chain, *, until: int | None = None) -> Iterator[Event]:
+    """Take every stored event after ``chain``'s last into it, yielding it; a few hundred are in memory.
 
     Raises:
         Tampered: an event was changed, deleted, inserted or moved, the columns it is found by say something else, or
             Signoff did not write it.
     """
+    for row, body in rows(connection, chain, until=until):
+        yield Event(seq=row.seq, hash=row.hash, body=body)
+
+
+def rows(
+    connection: Connection, chain: Chain, *, until: int | None = None
+) -> Iterator[tuple[sa.Row[Any], Mapping[str, Any]]]:
+    """`follow` with each event as stored, and what it says."""
+    first = connection.execute(sa.select(sa.func.min(tables.events.c.seq))).scalar()
+    if first is not None and first < 1:
+        raise genuine.misnumbered(first)
     seals, name = _seals(connection), ledger_id(connection)
     query = _EVENT.where(tables.events.c.seq > chain.seq).order_by(tables.events.c.seq)
     if until is not None:
         query = query.where(tables.events.c.seq <= until)
     for row in connection.execute(query, execution_options={"yield_per": 500}):
         genuine.require_text(row)
-        body = chain.add(row.body.encode("utf-8", "surrogatepass"), row.hash)
+        body = chain.add(row.body.encode("utf-8", "surrogatepass"), row.hash, exact=True)
         if row.seq != chain.seq:
             raise Tampered(f"Event #{chain.seq} is filed as #{row.seq}.", chain.seq)
         genuine.require_filed(row, body)
         genuine.require_sealed(row, seals, name)
-        yield chain.seq
+        _require_known(body)
+        yield row, body
+
+
+def require_end(connection: Connection, end: tuple[int, str], chain: Chain) -> None:
+    """Raise `Tampered` unless ``chain`` ends with the head that was read before, and nothing stands after the head."""
+    if (chain.seq, chain.head) != end:
+        raise Tampered(f"The ledger's head names #{end[0]} and the events end with #{chain.seq}.", chain.seq + 1)
+    last = sa.select(sa.func.max(tables.events.c.seq)).scalar_subquery()
+    row = connection.execute(sa.select(last, _HEAD.with_only_columns(tables.ledger_head.c.seq).scalar_subquery())).one()
+    last_seq, head_seq = row[0] or 0, row[1] or 0
+    if last_seq > head_seq:
+        raise Tampered(f"Event #{last_seq} stands after the head, which names #{head_seq}: it was inserted.", last_seq)
 
 
 def broken_at(connection: Connection) -> int | None:
     """The first sequence number whose hash, predecessor or number does not fit; None when the chain is whole."""
-    chain = Chain()
+    chain, end = Chain(), head(connection)
     try:
         for _ in follow(connection, chain):
             pass
+        require_end(connection, end, chain)
     except Tampered as error:
         return error.seq
-    return None if head(connection) == (chain.seq, chain.head) else chain.seq + 1
+    return None
 
 
 def _filtered(query: sa.Select[Any], wanted: Filter) -> sa.Select[Any]:
@@ -456,15 +491,44 @@ def _filtered(query: sa.Select[Any], wanted: Filter) -> sa.Select[Any]:
     return query
 
 
+def _day(connection: Connection, row: Any) -> str:
+    """The day of a row that says day, kind and how many; raises `LedgerBroken` for what no event of ours has."""
+    day, kind = row[0], row[1]
+    if isinstance(day, str) and _DAY.fullmatch(day) and kind in _KINDS:
+        return day
+    at = tables.events.c.at
+    wrong = sa.select(sa.func.min(tables.events.c.seq)).where(
+        sa.func.substr(at, 1, 10) == day, tables.events.c.kind == kind
+    )
+    raise _noticed(connection, genuine.unreadable(connection.execute(wrong).scalar() or 0))
+
+
+def _noticed(connection: Connection, error: Tampered) -> LedgerBroken:
+    """Let `condition` know of it, and name it for people."""
+    _seals(connection).noticed = error
+    return LedgerBroken(f"The record was tampered with. {error}", error.seq)
+
+
 def _events(connection: Connection, query: sa.Select[Any], *, together: int | None = None) -> Iterator[Event]:
     """The events that a selection of `genuine.COLUMNS` finds; ``together``: so many in memory at a time."""
     seals, name = _seals(connection), ledger_id(connection)
     options = {"yield_per": together} if together else {}
     for row in connection.execute(query, execution_options=options):
         try:
-            yield Event(seq=row.seq, hash=row.hash, body=genuine.body_of(row, seals, name))
+            body = genuine.body_of(row, seals, name)
+            _require_known(body)
         except Tampered as error:
-            raise LedgerBroken(f"The record was tampered with. {error}", error.seq) from error
+            raise _noticed(connection, error) from error
+        yield Event(seq=row.seq, hash=row.hash, body=body)
+
+
+def _require_known(body: Mapping[str, Any]) -> None:
+    if not (body.keys() >= _PARTS and body["format"] in _FORMATS and body["kind"] in _KINDS):
+        raise Tampered(
+            f"Event #{body['seq']} is of a format or a kind that this Signoff does not know: another version wrote it, "
+            "or somebody who has the secret key.",
+            body["seq"],
+        )
 
 
 def _seals(connection: Connection) -> Seals:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from verifier.verify import Tampered
+
 KEY_BYTES = 32
 
 
@@ -17,6 +19,8 @@ class Seals:
     def __init__(self, secret: bytes, earlier: Iterable[bytes] = ()) -> None:
         self.last = ""
         """The hash of the event that was appended last with these seals, so that `ledger.append` need not read it."""
+        self.noticed: Tampered | None = None
+        """What was read last that is none of our events, for `condition`; None: nothing since it read all of them."""
         self._keys = tuple(_derived(one) for one in (secret, *earlier))
 
     def seal(self, ledger: str, fingerprint: str) -> str:
