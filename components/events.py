@@ -128,6 +128,8 @@ def signed_words(event: Event) -> str:
 
 def _found(event: Event) -> list[str]:
     """The findings an event raises or settles, a line each."""
+    if event.get("words_from"):
+        return [f"(By {event.get('words_from')}, which anybody may have set in MLflow before it was submitted.)"]
     raised = [f"{one['severity'].capitalize()}: {one['text']}" for one in event.get("findings") or ()]
     settled = event.get("finding")
     return raised + ([f"({settled['severity']}: {settled['text']})"] if settled else [])
