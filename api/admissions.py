@@ -201,11 +201,9 @@ async def admit(question: Question, desk: ByDesk) -> JSONResponse:
 
 @router.get("/names")
 async def names(desk: ByDesk) -> JSONResponse:
-    """Which aliases are protected, in lower case, and which tags of registered models policies are chosen by."""
-    book = desk.signoff.policies
-    return JSONResponse(
-        {"protocol": 1, "aliases": sorted(book.protected_aliases), "model_tags": sorted(book.model_tags)}
-    )
+    """Which aliases are protected, in lower case, which tags choose policies, and which experiments are our own."""
+    told = await anyio.to_thread.run_sync(partial(admissions.names, desk.signoff), limiter=desk.at_once)
+    return JSONResponse({"protocol": 1, **told})
 
 
 @router.post("/{intent}/outcome")

@@ -1,4 +1,4 @@
-"""``signoff ledger export|verify|checkpoint``: the record, straight on the database."""
+"""``signoff ledger export|verify|checkpoint|restored``: the record, straight on the database."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.local import Json, answer, opened, progress, waiting
+from commands.local import Json, answer, opened, operator, progress, waiting
 from services.errors import BadInput, LedgerBroken
-from services.record import checkpoints, witness
+from services.record import checkpoints, epochs, restoration, witness
 from services.record import ledger as record
 from services.record.checkpoints import Signed
 from services.record.export import export as export_lines
@@ -62,7 +62,8 @@ def verify(
             answer({"verified": False, "problem": str(error), "seq": error.seq}, "", as_json=True)
             raise typer.Exit(1) from error
         raise LedgerBroken(f"Does not verify. {error}") from error
-    answer({"verified": True, **found}, f"Verified: {found['events']} events. {found['by']}", as_json=as_json)
+    told = "\n".join([f"Verified: {found['events']} events. {found['by']}", *found["epochs"]])
+    answer({"verified": True, **found}, told, as_json=as_json)
 
 
 def _exported(file: Path, public_key: Path | None) -> dict[str, Any]:
@@ -70,9 +71,10 @@ def _exported(file: Path, public_key: Path | None) -> dict[str, Any]:
     if not key.is_file():
         raise BadInput(f"There is no public key in {key}; name its file with --public-key.")
     keys = keys_in(key.read_bytes())
+    lost: list[str] = []
     with progress("Verifying", file.stat().st_size) as done:
-        found = verify_file(file, keys, progress=done)
-    told = {"events": found.seq, **found.as_json()}
+        found = verify_file(file, keys, progress=done, restored=lost.append)
+    told = {"events": found.seq, **found.as_json(), "epochs": lost}
     return {**told, "by": f"Ledger {found.ledger}, signed {found.at} with key {found.key}."}
 
 
@@ -83,7 +85,9 @@ def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
         count, _ = record.head(connection)
     with progress("Verifying", count) as done:
         seq, head = checkpoints.verify(database, keys, progress=done)
-    found: dict[str, Any] = {"events": seq, "hash": head}
+    with database.reading() as connection:
+        lost = [epoch.words for epoch in epochs.opened(connection)]
+    found: dict[str, Any] = {"events": seq, "hash": head, "epochs": lost}
     if offline:
         return {**found, "witnessed": None, "by": "What MLflow witnesses was not looked at."}
     from services.mlflow.registry import MlflowRegistry  # imports MLflow: seconds
@@ -95,6 +99,23 @@ def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
     last = report.last.seq if report.last else None
     told = f"MLflow witnesses it up to event #{last}." if last else "MLflow witnesses none of it yet."
     return {**found, "witnessed": last, "by": told}
+
+
+@app.command()
+def restored(
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why: which backup was restored, or how the witness was lost.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """State that a backup was restored on purpose, or that MLflow's copy was lost: witnessing goes on from there."""
+    settings, database = opened()
+    from services.mlflow.registry import MlflowRegistry  # imports MLflow: seconds
+
+    registry = MlflowRegistry(settings.mlflow_uri)
+    with waiting("Reading what MLflow witnesses"):
+        epoch = restoration.state(database, settings, registry, by=operator(), reason=reason, at=datetime.now(UTC))
+    answer({"epoch": epoch.number, "event": epoch.seq, "words": epoch.words}, epoch.words, as_json=as_json)
 
 
 @app.command()

@@ -49,6 +49,9 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.ACCOUNT_ADDED: ("•", "plain", "made an account"),
     Kind.ACCOUNT_CHANGED: ("•", "wait", "changed somebody's roles"),
     Kind.ACCOUNT_DISABLED: ("×", "plain", "disabled an account"),
+    Kind.WITNESS_OPENED: ("•", "plain", "opened a run in MLflow that witnesses the record"),
+    Kind.WITNESS_REPLACED: ("⚠", "bad", "lost the run in MLflow that witnessed the record, and opened another"),
+    Kind.LEDGER_RESTORED: ("!", "bad", "stated that events or their witness were lost"),
 }
 _ASKED = {
     "policy": "to decide which policy judges {it}",

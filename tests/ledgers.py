@@ -11,10 +11,11 @@ from services.signoff import Signoff
 
 
 def record(signoff: Signoff) -> list[Event]:
-    """All events but which policies are in force, and which judges a model at first sight; oldest first."""
+    """All events but which policies are in force and which judges a model at first sight, and what witnesses them."""
+    beside = {ledger.Kind.POLICY_ACTIVATED, ledger.Kind.WITNESS_OPENED}
     with signoff.database.reading() as connection:
         found = ledger.events(connection, limit=None)
-    return [event for event in reversed(found) if event.kind is not ledger.Kind.POLICY_ACTIVATED and not first(event)]
+    return [event for event in reversed(found) if event.kind not in beside and not first(event)]
 
 
 def first(event: Event) -> bool:

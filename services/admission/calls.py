@@ -34,6 +34,7 @@ class What(StrEnum):
     EVIDENCE_WRITTEN = "evidence_written"
     EVIDENCE_DELETED = "evidence_deleted"
     LOGGED_MODEL_CREATED = "logged_model_created"
+    RECORD_WRITTEN = "record_written"
 
 
 MOVES = frozenset({What.STAGE, What.ALIAS_SET, What.ALIAS_DELETED})
@@ -44,9 +45,11 @@ BENEATH = frozenset(
         What.EVIDENCE_WRITTEN,
         What.EVIDENCE_DELETED,
         What.LOGGED_MODEL_CREATED,
+        What.RECORD_WRITTEN,
     }
 )
-"""Changes of files, runs and logged models that registered versions name; they may be versions of several models."""
+"""Changes of files, runs and logged models that registered versions name, which may be versions of several models; and
+of what Signoff keeps of its record in MLflow, which is about no version."""
 
 
 UNGOVERNED = frozenset({What.VERSION_DELETED, What.MODEL_DELETED, What.MODEL_RENAMED})

@@ -138,6 +138,10 @@ class Kind(StrEnum):
 
     ACCESS_REFUSED = "access:refused"
 
+    WITNESS_OPENED = "witness:opened"
+    WITNESS_REPLACED = "witness:replaced"
+    LEDGER_RESTORED = verify.RESTORED
+
     @property
     def subject(self) -> str:
         """What it is about: ``promotion`` …"""

@@ -68,6 +68,9 @@ _DONE = {
     Kind.ACCOUNT_ADDED: "Account made",
     Kind.ACCOUNT_CHANGED: "Roles changed",
     Kind.ACCOUNT_DISABLED: "Account disabled",
+    Kind.WITNESS_OPENED: "Witness opened",
+    Kind.WITNESS_REPLACED: "Witness lost",
+    Kind.LEDGER_RESTORED: "Backup restored",
 }
 _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "unknown": "Outcome unknown"}
 _SUBJECTS = {
