@@ -93,7 +93,7 @@ class Question(_Message):
             HTTPException: a change of a stage, an alias or a tag comes without its model or version.
         """
         asked, told = self.change, tuple(_told(model) for model in self.models)
-        if asked.kind not in BENEATH and [one.model.name for one in told] != [asked.name]:
+        if asked.kind not in BENEATH | {What.RECORD_WRITTEN} and [one.model.name for one in told] != [asked.name]:
             raise HTTPException(422, "models must be the one that the change is about")
         numbers = {version.ref.version for one in told for version in one.versions}
         if asked.version is not None and asked.version not in numbers:

@@ -45,11 +45,9 @@ BENEATH = frozenset(
         What.EVIDENCE_WRITTEN,
         What.EVIDENCE_DELETED,
         What.LOGGED_MODEL_CREATED,
-        What.RECORD_WRITTEN,
     }
 )
-"""Changes of files, runs and logged models that registered versions name, which may be versions of several models; and
-of what Signoff keeps of its record in MLflow, which is about no version."""
+"""Changes of files, runs and logged models that registered versions name; they may be versions of several models."""
 
 
 UNGOVERNED = frozenset({What.VERSION_DELETED, What.MODEL_DELETED, What.MODEL_RENAMED})
