@@ -52,6 +52,9 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.ACCOUNTS_BASELINE: ("•", "plain", "recorded the accounts that there are"),
     Kind.LEDGER_IMPORTED: ("•", "wait", "imported the record up to here"),
     Kind.KEY_ROTATED: ("•", "plain", "replaced the key that signs checkpoints"),
+    Kind.WITNESS_OPENED: ("•", "plain", "opened a run in MLflow that witnesses the record"),
+    Kind.WITNESS_REPLACED: ("⚠", "bad", "lost the run in MLflow that witnessed the record, and opened another"),
+    Kind.LEDGER_RESTORED: ("!", "bad", "stated that events or their witness were lost"),
 }
 _ASKED = {
     "policy": "to decide which policy judges {it}",

@@ -70,4 +70,7 @@ def reason() -> str | None:
 
 def intent() -> str | None:
     """The intent of Signoff's that a call says it belongs to."""
-    return flask.request.headers.get(INTENT_HEADER) if flask.has_request_context() else None
+    if flask.has_request_context():
+        return flask.request.headers.get(INTENT_HEADER)
+    sent = dict((_SCOPE.get() or {}).get("headers") or ()).get(INTENT_HEADER.lower().encode())
+    return sent.decode("latin-1") if sent is not None else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import io
 import json
 import os
@@ -23,8 +25,10 @@ from mlflow_gate.files import Files, GuardedArtifacts
 from mlflow_gate.gate import Answer, Denied, Gate, State
 from mlflow_gate.locations import Concerned, Holder, Locations
 from mlflow_gate.names import Kept
+from mlflow_gate.own import Own
 from mlflow_gate.sources import place, within
 from mlflow_gate.streams import AskedAtItsEnd
+from tests.conftest import wait_until
 
 CHANGE = {"kind": "stage", "name": "m", "version": 2, "stage": "Production", "archive_existing": True}
 STATE = {"stages": {"2": "Production"}, "aliases": {"champion": 2, "challenger": None}}
@@ -255,6 +259,71 @@ class TestNames:
         assert Gate(url="http://127.0.0.1:9", token="t", seconds=1).chooses("owner")
 
 
+class TestExperimentsOfSignoffsOwn:
+    """Every metric asks for them, so nobody waits for Signoff's answer."""
+
+    NAMES: ClassVar = {"protocol": 1, "aliases": [], "model_tags": [], "experiments": ["7"]}
+
+    def test_are_those_it_told_last_also_on_disk_for_a_server_that_starts_without_it(
+        self, answers: Answers, tmp_path: Path
+    ) -> None:
+        kept = Kept(tmp_path / "names.json", answers.url)
+        answers.say(self.NAMES)
+        asking = gate(answers, kept=kept)
+        asking.protects("champion")
+        assert asking.experiments() == {"7"}
+        answers.say({}, 503)
+        assert gate(answers, kept=kept).experiments() == {"7"}
+
+    def test_are_read_again_beside_what_asks(self, answers: Answers) -> None:
+        answers.say(self.NAMES)
+        asking = gate(answers)
+        asking.experiments()
+        wait_until(lambda: asking.experiments() == {"7"}, "the names")
+        assert len(answers.asked) == 1
+
+    def test_are_none_until_they_are_known(self) -> None:
+        assert Gate(url="http://127.0.0.1:9", token="t", seconds=1).experiments() == frozenset()
+
+
+class TestAWriteOfSignoffsOwn:
+    @pytest.fixture
+    def sent(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], bool]:
+        """Whether a call with this header is taken for one."""
+        asking = Gate(url="", token="the token", seconds=1)
+
+        def taken(header: str | None) -> bool:
+            monkeypatch.setattr("mlflow_gate.caller.intent", lambda: header)
+            return asking.ours()
+
+        return taken
+
+    def proof(self, about: str, token: str = "the token") -> str:
+        code = hmac.new(token.encode(), f"signoff intent {about}".encode(), hashlib.sha256)
+        return f"{about}.{code.hexdigest()}"
+
+    def test_carries_a_proof_of_this_moment(self, sent: Callable[[str | None], bool]) -> None:
+        now = int(time.time())
+        assert sent(self.proof(f"record-{now}"))
+        assert sent(self.proof(f"record-{now - 500}"))
+        assert not sent(self.proof(f"record-{now - 700}"))
+        assert not sent(self.proof(f"record-{now + 700}"))
+
+    def test_is_none_of_any_other_call(self, sent: Callable[[str | None], bool]) -> None:
+        now = int(time.time())
+        genuine = self.proof(f"record-{now}")
+        for header in (
+            None, "", ".", f"record-{now}", f"record-{now}.", f"record-{now}.{'0' * 64}", genuine[:-1],
+            genuine.replace(f"record-{now}", f"record-{now + 1}"), self.proof(f"record-{now}", "guessed"),
+            self.proof("0" * 32), self.proof("record-x"), self.proof(f"record-{'9' * 400}"), f"{genuine}\xff",
+        ):  # fmt: skip
+            assert not sent(header), header
+
+    def test_cannot_be_proven_to_a_server_without_a_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mlflow_gate.caller.intent", lambda: self.proof(f"record-{int(time.time())}", ""))
+        assert not Gate(url="", token="", seconds=1).ours()
+
+
 class TestNamesKeptOnDisk:
     """A server that starts while Signoff is away asks about the names that it was told last, and no others."""
 
@@ -411,6 +480,7 @@ class TestAnAddressToUploadTo:
             )
 
         monkeypatch.setattr(Locations, "concerned", concerned)
+        monkeypatch.setattr(Own, "require_place", lambda *_, **__: None)
         found = GuardedBucket()
         found.files = Files(Gate(url="", token=""), lambda: None, "s3://bucket", lambda: None)
         return found

@@ -20,7 +20,7 @@ from services.domain import Action, Actor, Source, VersionRef
 from services.errors import NotAllowed, OutcomeUnknown, PromotionConflict, Refused, SignoffError
 from services.gate import GateRefused, Verdict
 from services.letters import skeleton
-from services.record import mirror
+from services.record import mirror, testimony
 from services.record.ledger import Event
 from services.signoff import Signoff
 from services.steps import intents
@@ -82,6 +82,18 @@ def judged(signoff: Signoff, call: Call, waited: Callable[[], float]) -> Answer:
             intents.conclude(signoff, answer.intent)
         return _no(signoff, call, "The answer took too long, so nothing was done.")
     return answer or _no(signoff, call, "There is no answer to this.")
+
+
+def names(signoff: Signoff) -> dict[str, list[str]]:
+    """What the hook protects without asking: aliases and keys of model tags that policies use, our own experiments."""
+    with signoff.database.reading() as connection:
+        experiments = testimony.experiments(connection)
+    book = signoff.policies
+    return {
+        "aliases": sorted(book.protected_aliases),
+        "model_tags": sorted(book.model_tags),
+        "experiments": experiments,
+    }
 
 
 def conclude(signoff: Signoff, intent: str) -> Conclusion:

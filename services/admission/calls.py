@@ -34,6 +34,7 @@ class What(StrEnum):
     EVIDENCE_WRITTEN = "evidence_written"
     EVIDENCE_DELETED = "evidence_deleted"
     LOGGED_MODEL_CREATED = "logged_model_created"
+    RECORD_WRITTEN = "record_written"
 
 
 MOVES = frozenset({What.STAGE, What.ALIAS_SET, What.ALIAS_DELETED})

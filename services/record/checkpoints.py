@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.database import Database
 from services.errors import BadInput, LedgerBroken
-from services.record import ledger
+from services.record import epochs, ledger
 from services.record.replay import Replay
 from services.settings import Settings
 from services.tables import checkpoints, events
@@ -106,7 +106,9 @@ def newest(connection: Connection) -> Signed | None:
 
 
 def _stored(connection: Connection, row: sa.Row[tuple[object, ...]]) -> Signed:
-    found = Checkpoint(ledger=ledger_id(connection), seq=row.seq, hash=row.hash, at=row.at, key=row.key)
+    found = Checkpoint(
+        ledger=ledger_id(connection), seq=row.seq, hash=row.hash, at=row.at, key=row.key, epoch=row.epoch
+    )
     return Signed(checkpoint=found, text=row.signed)
 
 
@@ -134,13 +136,16 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
             raise BadInput("The ledger holds no event yet, so there is nothing to sign.")
         if last and last.checkpoint.seq == seq:
             return last
-        name = ledger_id(connection)
-    signed = _sign(_private_key(settings), ledger_id=name, seq=seq, head=head, at=at.isoformat(timespec="milliseconds"))
+        name, epoch = ledger_id(connection), epochs.at(connection, seq)
+    moment = at.isoformat(timespec="milliseconds")
+    signed = _sign(_private_key(settings), ledger_id=name, seq=seq, head=head, at=moment, epoch=epoch)
     found = signed.checkpoint
     try:
         with database.writing() as connection:
             connection.execute(
-                checkpoints.insert().values(seq=seq, hash=head, at=found.at, key=found.key, signed=signed.text)
+                checkpoints.insert().values(
+                    seq=seq, hash=head, at=found.at, key=found.key, epoch=epoch, signed=signed.text
+                )
             )
     except IntegrityError:  # another process signed the same event first; what it says differs in the time only
         with database.reading() as connection:
@@ -149,8 +154,8 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
     return signed
 
 
-def _sign(key: Ed25519PrivateKey, *, ledger_id: str, seq: int, head: str, at: str) -> Signed:
-    checkpoint = Checkpoint(ledger=ledger_id, seq=seq, hash=head, at=at, key=key_id(key.public_key()))
+def _sign(key: Ed25519PrivateKey, *, ledger_id: str, seq: int, head: str, at: str, epoch: int = 1) -> Signed:
+    checkpoint = Checkpoint(ledger=ledger_id, seq=seq, hash=head, at=at, key=key_id(key.public_key()), epoch=epoch)
     signature = base64.b64encode(key.sign(canonical(checkpoint.as_json()))).decode()
     text = canonical({"checkpoint": checkpoint.as_json(), "signature": signature}).decode()
     return Signed(checkpoint=checkpoint, text=text)
@@ -182,18 +187,18 @@ def _require_continued(connection: Connection, last: Signed | None, seq: int, he
     chain = Chain()
     if last:
         Chain(*_at(connection, last.checkpoint.seq)).end(last.checkpoint)
-        chain = Chain(last.checkpoint.seq, last.checkpoint.hash)
+        chain = Chain(last.checkpoint.seq, last.checkpoint.hash, last.checkpoint.epoch)
     for _ in ledger.follow(connection, chain, until=seq):
         pass
     ledger.require_end(connection, (seq, head), chain)
 
 
-def _at(connection: Connection, seq: int) -> tuple[int, str]:
-    """Number and hash of event ``seq``, or of the last one before it."""
+def _at(connection: Connection, seq: int) -> tuple[int, str, int]:
+    """Number and hash of event ``seq``, or of the last one before it, and the epoch."""
     row = connection.execute(
         sa.select(events.c.seq, events.c.hash).where(events.c.seq <= seq).order_by(events.c.seq.desc()).limit(1)
     ).one_or_none()
-    return (row.seq, row.hash) if row else (0, GENESIS)
+    return (row.seq, row.hash, epochs.at(connection, row.seq)) if row else (0, GENESIS, 1)
 
 
 class Verified(NamedTuple):
