@@ -28,6 +28,7 @@ def _picture(content: bytes, order: dict[str, Any]) -> tuple[dict[str, Any], byt
     """The first frame, made smaller where it is large; no pixels at all where there are too many."""
     from PIL import Image
 
+    Image.MAX_IMAGE_PIXELS = None  # ours is lower, and says how many there are
     with Image.open(io.BytesIO(content), formats=(order["picture"],)) as image:
         width, height = image.size
         if width * height > order["pixels"]:

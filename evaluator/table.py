@@ -71,26 +71,30 @@ class Most:
             )
 
 
+Handed = tuple[pa.Table, list[int]]
+"""A table, and the positions of its columns of whole numbers that are written as text."""
+
+
 def main() -> None:
     """Obey the order in the first argument."""
     order = json.loads(sys.argv[1])
     try:
-        table = read(sys.stdin.buffer, Most(**order["most"]))
+        table, integers = read(sys.stdin.buffer, Most(**order["most"]))
     except Unusable as error:
         begun(order, {"refused": error.kind, "words": str(error)}).close()
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
     else:
-        with begun(order, {}) as result, pa.ipc.new_stream(result, table.schema) as stream:
+        with begun(order, {"integers": integers}) as result, pa.ipc.new_stream(result, table.schema) as stream:
             stream.write_table(table)
 
 
-def read(content: BinaryIO, most: Most) -> pa.Table:
+def read(content: BinaryIO, most: Most) -> Handed:
     """The table in ``content``; `Unusable` says why there is none."""
     parquet = content.read(len(PARQUET)) == PARQUET
     content.seek(0)
     try:
-        table, frame = _parquet(content, most) if parquet else _csv(content, most)
+        frame, (table, integers) = _parquet(content, most) if parquet else _csv(content, most)
     except (pa.ArrowException, pd.errors.ParserError, ValueError, csv.Error, OverflowError, OSError) as error:
         if isinstance(error, MemoryError) or "out of memory" in str(error):
             raise MemoryError from error
@@ -99,10 +103,10 @@ def read(content: BinaryIO, most: Most) -> pa.Table:
     if frame.empty:
         raise Unusable("EmptyHoldout", "The file has columns but no rows.")
     most.size(int(frame.memory_usage(index=False, deep=True).sum()))
-    return table
+    return table, integers
 
 
-def _csv(content: BinaryIO, most: Most) -> tuple[pa.Table, pd.DataFrame]:
+def _csv(content: BinaryIO, most: Most) -> tuple[pd.DataFrame, Handed]:
     head = content.read(HEADER_BYTES)
     content.seek(0)
     if b"\0" in head:
@@ -129,10 +133,10 @@ def _csv(content: BinaryIO, most: Most) -> tuple[pa.Table, pd.DataFrame]:
     except pd.errors.EmptyDataError as error:
         raise Unusable("EmptyHoldout", "The file holds no table.") from error
     most.length(len(frame))
-    return pa.Table.from_pandas(frame, preserve_index=False), frame
+    return frame, _arrow(frame)
 
 
-def _parquet(content: BinaryIO, most: Most) -> tuple[pa.Table, pd.DataFrame]:
+def _parquet(content: BinaryIO, most: Most) -> tuple[pd.DataFrame, Handed]:
     file = pq.ParquetFile(content)
     most.names(file.schema_arrow.names)
     most.length(file.metadata.num_rows)
@@ -147,7 +151,16 @@ def _parquet(content: BinaryIO, most: Most) -> tuple[pa.Table, pd.DataFrame]:
         batches.append(batch)
     table = pa.Table.from_batches(batches, schema=file.schema_arrow)
     table = table.select([name for name in table.column_names if not name.startswith(INDEX)])
-    return table, table.to_pandas(ignore_metadata=True)
+    return table.to_pandas(ignore_metadata=True), (table, [])
+
+
+def _arrow(frame: pd.DataFrame) -> Handed:
+    objects = (position for position, kind in enumerate(frame.dtypes) if kind == "object")
+    integers = [position for position in objects if frame.iloc[:, position].map(lambda value: type(value) is int).any()]
+    handed = frame.copy(deep=False)
+    for position in integers:
+        handed.isetitem(position, frame.iloc[:, position].map(str, na_action="ignore").to_numpy())
+    return pa.Table.from_pandas(handed, preserve_index=False), integers
 
 
 def megabytes(count: int) -> str:

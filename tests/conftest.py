@@ -133,7 +133,10 @@ def decoding_here(monkeypatch: pytest.MonkeyPatch) -> None:
         with tempfile.TemporaryFile() as result, monkeypatch.context() as patched:
             patched.setattr(sys, "argv", ["", json.dumps({**order, "result_fd": os.dup(result.fileno())})])
             patched.setattr(sys, "stdin", SimpleNamespace(buffer=content))
-            importlib.import_module(f"evaluator.{decoder}").main()
+            try:
+                importlib.import_module(f"evaluator.{decoder}").main()
+            except Exception as error:
+                raise foreign.NotDecoded("Its process failed.") from error
             result.seek(0)
             return foreign._parted(result.read())
 

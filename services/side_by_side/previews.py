@@ -87,7 +87,7 @@ def _picture(found: Decoded) -> Preview:
     width, height = int(found.header["width"]), int(found.header["height"])
     if width * height > MAX_PIXELS:
         return Preview(why_not=f"{width} × {height} pixels are too many to show.")
-    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE) or len(found.body) != 4 * width * height:
         raise ValueError("size")
     written = io.BytesIO()
     Image.frombytes("RGBA", (width, height), bytes(found.body)).save(written, "PNG")

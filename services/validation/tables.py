@@ -57,15 +57,18 @@ def read(content: BinaryIO, limits: HoldoutLimits) -> tuple[pd.DataFrame, str]:
     if not size:
         raise EmptyHoldout("The file is empty.")
     content.seek(0)
-    sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    sha256 = _sha256(content)
     found = _decoded(content, limits, size)
     try:
         table = pa.ipc.open_stream(pa.py_buffer(found.body)).read_all()
         table.validate(full=True)
         if table.num_rows > limits.rows or table.num_columns > limits.columns or table.nbytes > limits.unpacked:
             raise HoldoutTooLarge("The table is larger than its reader may hand over.")
-        return table.to_pandas(ignore_metadata=True), sha256
-    except (pa.ArrowException, OSError, OverflowError) as error:
+        frame = table.to_pandas(ignore_metadata=True)
+        for position in found.header["integers"]:
+            frame.isetitem(position, frame.iloc[:, position].map(int, na_action="ignore").astype(object))
+        return frame, sha256
+    except (pa.ArrowException, OSError, OverflowError, ValueError, TypeError, LookupError) as error:
         raise UnreadableHoldout("The file cannot be read: it gives no table that pandas can hold.") from error
 
 
@@ -91,6 +94,13 @@ def _refusal(found: Decoded) -> HoldoutRefused:
     kinds = {one.__name__: one for one in (HoldoutTooLarge, EmptyHoldout, WrongColumn)}
     words = " ".join(str(found.header.get("words")).split())[:MAX_WORDS]
     return kinds.get(str(found.header["refused"]), UnreadableHoldout)(words)
+
+
+def _sha256(content: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := content.read(CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _megabytes(count: int) -> str:
