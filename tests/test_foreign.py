@@ -21,11 +21,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from services import foreign
-from services.side_by_side import previews
+from services.domain import VersionRef
+from services.errors import UnreadableModel
+from services.mlflow import entities
+from services.mlflow.artifacts import described
+from services.side_by_side import differences, previews
 from services.side_by_side.previews import Preview, preview
 from services.signoff import Signoff
 from services.validation import sandbox, tables
@@ -194,6 +199,52 @@ class TestCsv:
         content = pd.DataFrame(columns).to_csv(index=False)
 
         pd.testing.assert_frame_equal(read(content.encode()), pd.read_csv(io.StringIO(content)), check_exact=True)
+
+
+class TestMLmodel:
+    """It is read in our own process, at each look at a version: so it is refused before it can cost anything."""
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b"flavors: [" + b"1," * 20_000 + b"1]", "more than 20,000 values"),
+            (b"a: " + b"[" * 60 + b"]" * 60, "nested more than 50 levels deep"),
+            (b"- " * 1100 + b"a", "nested more than 50 levels deep"),  # PyYAML issue 895
+            (b"a: &a [x, x]\nb: &b [*a, *a]\nflavors: [*b, *b]", "aliases such as"),  # PyYAML issue 235
+            (b"base: &a {k: 1}\nflavors: {<<: [*a, *a]}", "aliases such as"),  # PyYAML issue 897
+            (b"a: 1" + b":1" * 60, "a number has more than 100 characters"),
+            (b"a: 1" + b"0" * 5000, "a number has more than 100 characters"),
+            (b"flavors: {}\nflavors: {python_function: {}}", "'flavors' is given twice"),
+            (b"a: !!python/object/apply:os.system [id]", "could not determine a constructor"),
+            (b"a: !!int ''", "a value that cannot be read"),
+            (b"a: 2026-02-30", "a value that cannot be read"),
+            (b"? [a, b]\n: c", "unhashable"),
+            (b"\xff\xfea: 1", "it is not UTF-8"),
+            (b"a: \0", "unreadable"),
+            (b"--- a\n--- b", "another document"),
+            (b"signature: {inputs: '" + b"[" * 5000 + b"'}", ""),
+        ],
+    )
+    def test_what_would_cost_or_say_too_much_is_refused(self, content: bytes, words: str) -> None:
+        with pytest.raises(UnreadableModel, match=f"makes no sense.*{words}"):
+            described(VersionRef(name="m", version=1), content)
+
+    def test_one_of_very_many_columns_is_read(self) -> None:
+        columns = json.dumps([{"type": "double", "name": f"column number {number}"} for number in range(2000)])
+        found = described(VersionRef(name="m", version=1), yaml.safe_dump({"signature": {"inputs": columns}}).encode())
+
+        assert found.signature is not None
+        assert len(found.signature.inputs) == 2000
+
+
+def test_a_source_of_a_data_set_that_never_ends_is_none() -> None:
+    assert entities._place("[" * 100_000) == ""
+
+
+def test_spaces_in_requirements_take_no_time() -> None:
+    (found,) = differences.requirements(["pandas" + " " * 200_000 + "x"])  # hours, where each space is tried with each
+
+    assert found.values == ("named",)
 
 
 class TestTheAnswer:

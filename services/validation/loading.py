@@ -13,12 +13,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from services import documents
+from services.mlflow.artifacts import MAX_DESCRIPTION
 from services.validation.errors import ModelFailed
 from services.validation.subjects import Subject
 
-MAX_DESCRIPTION = 10_000_000
 MAX_TYPES = 100
 MAX_UNPACKED = 2 << 30
 """Bytes of a skops file, unpacked, that are looked through here; a larger one needs consent."""
@@ -119,10 +118,10 @@ def _described(folder: Path, subject: Subject) -> dict[str, Any]:
     try:
         if file.stat().st_size > MAX_DESCRIPTION:
             raise ValueError("too large")
-        flavours = yaml.safe_load(file.read_text())["flavors"]
+        flavours = documents.foreign(file.read_bytes())["flavors"]
         if not isinstance(flavours, dict) or not all(isinstance(one, dict) for one in flavours.values()):
             raise TypeError("flavors")
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFailed(f"{subject.ref} has no MLmodel file that can be read.") from error
     return flavours
 
