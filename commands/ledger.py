@@ -9,12 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.local import Json, answer, opened, progress, waiting
+from commands.local import Json, answer, opened, progress
 from services.errors import BadInput, LedgerBroken
-from services.record import checkpoints, witness
+from services.record import checkpoints, condition
 from services.record import ledger as record
 from services.record.checkpoints import Signed
+from services.record.condition import State
 from services.record.export import export as export_lines
+from services.registry import Registry
+from services.settings import Settings
 from verifier.verify import Tampered, keys_in, parsed, verify_file
 
 app = typer.Typer(help="Export, verify and sign the record.", no_args_is_help=True)
@@ -57,11 +60,11 @@ def verify(
     """Check an export, or the live ledger and what MLflow witnesses of it."""
     try:
         found = _exported(file, public_key) if file else _live(public_key, offline=offline)
-    except Tampered as error:
+    except (Tampered, LedgerBroken) as error:
         if as_json:
             answer({"verified": False, "problem": str(error), "seq": error.seq}, "", as_json=True)
             raise typer.Exit(1) from error
-        raise LedgerBroken(f"Does not verify. {error}") from error
+        raise LedgerBroken(f"Does not verify. {error}", error.seq) from error
     answer({"verified": True, **found}, f"Verified: {found['events']} events. {found['by']}", as_json=as_json)
 
 
@@ -82,19 +85,25 @@ def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
     with database.reading() as connection:
         count, _ = record.head(connection)
     with progress("Verifying", count) as done:
-        seq, head = checkpoints.verify(database, keys, progress=done)
-    found: dict[str, Any] = {"events": seq, "hash": head}
-    if offline:
+        judged, report = condition.examined(
+            database, settings, _witness(settings, offline=offline), at=datetime.now(UTC), keys=keys, progress=done
+        )
+    if judged.state is not State.INTACT:
+        raise LedgerBroken(judged.sentence, judged.seq)
+    found: dict[str, Any] = {"events": judged.events, "hash": judged.head}
+    if report is None:
         return {**found, "witnessed": None, "by": "What MLflow witnesses was not looked at."}
-    from services.mlflow.registry import MlflowRegistry  # imports MLflow: seconds
-
-    with waiting("Reading what MLflow witnesses"):
-        report = witness.check_witness(database, settings, MlflowRegistry(settings.mlflow_uri), at=datetime.now(UTC))
-    if report.problems:
-        raise Tampered(" ".join(problem.sentence for problem in report.problems), seq)
     last = report.last.seq if report.last else None
     told = f"MLflow witnesses it up to event #{last}." if last else "MLflow witnesses none of it yet."
     return {**found, "witnessed": last, "by": told}
+
+
+def _witness(settings: Settings, *, offline: bool) -> Registry | None:
+    if offline:
+        return None
+    from services.mlflow.registry import MlflowRegistry  # imports MLflow: seconds
+
+    return MlflowRegistry(settings.mlflow_uri)
 
 
 @app.command()

@@ -70,6 +70,7 @@ _ASKED = {
     "adoption": "to adopt what was changed on {it} outside Signoff",
     "token": "for a token to be created or revoked",
     "account": "for an account to be made or changed",
+    "login": "to log in",
     "access": "to see or do what is not theirs",
 }
 _OUTCOMES = {

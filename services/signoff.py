@@ -75,7 +75,7 @@ class Signoff:
         book = MessageBook.load(settings.messages, settings.message_secrets)
         if settings.database_url.startswith("sqlite:///"):
             private_folder(settings.home)
-        database = Database(settings.database_url)
+        database = Database.of(settings)
         database.upgrade()
         messages.listen(database, book)
         activation.activate(database, policies, at=now())

@@ -33,6 +33,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight idle processes for every server
 START_SECONDS = 60
 BOTH = ("sqlite", "postgresql")
+SECRET = "s" * 32
+"""The secret key of `signoff`."""
 
 
 class Clock:
@@ -102,7 +104,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 def sqlite_with_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with schema, policies and people, to copy: making one takes longer than most tests."""
     folder = tmp_path_factory.mktemp("template")
-    wired = Signoff.wire(settings=settings_in(folder), registry=FakeRegistry(), now=Clock())
+    settings = settings_in(folder, SIGNOFF_SECRET_KEY=SECRET)  # what seals the events that are copied
+    wired = Signoff.wire(settings=settings, registry=FakeRegistry(), now=Clock())
     add_people(wired)
     wired.database.engine.dispose()
     return folder / "signoff.db"
@@ -113,7 +116,7 @@ def signoff(
     tmp_path: Path, registry: FakeRegistry, clock: Clock, database_url: str, sqlite_with_people: Path
 ) -> Iterator[Signoff]:
     """Everything wired, on `database_url` and the in-memory registry, with the demo accounts and ``both``."""
-    settings = settings_in(tmp_path, SIGNOFF_DATABASE_URL=database_url, SIGNOFF_SECRET_KEY="s" * 32)
+    settings = settings_in(tmp_path, SIGNOFF_DATABASE_URL=database_url, SIGNOFF_SECRET_KEY=SECRET)
     file = make_url(database_url).database if database_url.startswith("sqlite") else None
     if file:
         shutil.copy(sqlite_with_people, file)

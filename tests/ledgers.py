@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from services import tables
 from services.record import ledger
@@ -39,3 +40,17 @@ def refusals_counted(signoff: Signoff) -> int:
         windows = connection.execute(sa.select(tables.refusal_windows.c.first_seq, tables.refusal_windows.c.times))
         repeats |= {window.first_seq: window.times - 1 for window in windows}
     return firsts + sum(repeats.values())
+
+
+def drop_triggers(connection: Connection) -> None:
+    """What somebody does first who can write the database."""
+    if connection.dialect.name == "sqlite":
+        found = connection.exec_driver_sql("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'").all()
+    else:
+        found = connection.exec_driver_sql(
+            "SELECT DISTINCT trigger_name, event_object_table FROM information_schema.triggers "
+            "UNION SELECT tgname, tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal"
+        ).all()
+    for name, table in found:
+        on = "" if connection.dialect.name == "sqlite" else f" ON {table}"
+        connection.exec_driver_sql(f"DROP TRIGGER {name}{on}")

@@ -21,6 +21,7 @@ from services.settings import Settings
 from services.signoff import Signoff
 from tests.conftest import Clock, settings_in
 from tests.fakes import FakeRegistry
+from tests.ledgers import drop_triggers
 from tests.test_ledger import add, entry
 from verifier.verify import Tampered, checkpoint_in, keys_in
 
@@ -40,8 +41,7 @@ def verify(signoff: Signoff) -> tuple[int, str]:
 def tamper(signoff: Signoff, *statements: str) -> None:
     """What somebody with the database file can do: remove the triggers, then change anything."""
     with signoff.database.writing() as connection:
-        for (name,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").all():
-            connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        drop_triggers(connection)
         for statement in statements:
             connection.exec_driver_sql(statement)
 
@@ -136,7 +136,7 @@ class TestSigning:
 EDIT = """UPDATE events SET body = replace(body, '"comment":"2"', '"comment":"x"') WHERE seq = 5"""
 INSERT = (
     "INSERT INTO events "
-    "SELECT 9, at, kind, actor, actor_id, model, version, intent, closes, body, 'h' FROM events WHERE seq = 5"
+    "SELECT 9, at, kind, actor, actor_id, model, version, intent, closes, body, 'h', mac FROM events WHERE seq = 5"
 )
 SWAP = (
     "UPDATE events SET seq = 100 WHERE seq = 5",

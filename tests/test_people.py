@@ -96,43 +96,6 @@ class TestAccounts:
                 attempt()
 
 
-class TestDemoAccounts:
-    def test_one_for_each_role_and_a_second_reviewer(self, database: Database, passwords: PlainPasswords) -> None:
-        people.ensure_demo_accounts(database, "demo", passwords)
-        roles = {
-            username: people.acting(database, username, Source.BROWSER).roles
-            for username in ("viewer", "scientist", "reviewer", "release_manager", "auditor", "admin")
-        }
-        assert roles == {username: frozenset({Role(username)}) for username in roles}
-        assert people.acting(database, "reviewer2", Source.BROWSER).roles == {Role.REVIEWER}
-
-    def test_a_second_start_hashes_nothing_and_keeps_sessions(
-        self, database: Database, passwords: PlainPasswords
-    ) -> None:
-        people.ensure_demo_accounts(database, "demo", passwords)
-        key = session_of(database, "auditor")
-        people.ensure_demo_accounts(database, "demo", passwords)
-        assert passwords.hashed == ["demo"]
-        assert sessions.session_user(database, key)
-
-    def test_a_new_password_replaces_the_old_one_and_ends_sessions(
-        self, database: Database, passwords: PlainPasswords
-    ) -> None:
-        people.ensure_demo_accounts(database, "demo", passwords)
-        key = session_of(database, "auditor")
-        people.ensure_demo_accounts(database, "other", passwords)
-        assert sessions.session_user(database, key) is None
-        assert sessions.log_in(database, "auditor", "other", passwords, KEY)
-        with pytest.raises(sessions.WrongCredentials):
-            sessions.log_in(database, "auditor", "demo", passwords, KEY)
-
-    def test_roles_given_by_an_admin_survive(self, database: Database, passwords: PlainPasswords) -> None:
-        people.ensure_demo_accounts(database, "demo", passwords)
-        people.set_roles(database, "viewer", [Role.AUDITOR])
-        people.ensure_demo_accounts(database, "demo", passwords)
-        assert people.acting(database, "viewer", Source.CLI).roles == {Role.AUDITOR}
-
-
 class TestActing:
     def test_reads_the_roles_of_this_moment(self, database: Database) -> None:
         people.set_roles(database, "rita", [Role.RELEASE_MANAGER, Role.AUDITOR])

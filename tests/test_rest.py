@@ -12,11 +12,11 @@ import pytest
 from api import auth
 from api.auth import Door
 from api.bodies import MAX_BODY
-from api.errors import STATUSES, WITHOUT_DATABASE, status_of
+from api.errors import STATUSES, status_of
 from services import errors
 from services.accounts import sessions
 from services.domain import Role, VersionRef
-from services.errors import OutcomeUnknown, RegistryUnavailable, SignoffError
+from services.errors import LedgerUnavailable, OutcomeUnknown, RegistryUnavailable, SignoffError
 from services.policy import PolicyBook, parse
 from services.record import checkpoints
 from services.settings import PROJECT
@@ -638,7 +638,7 @@ class TestErrors:
 
         rest.secret("viewer")
         monkeypatch.setattr(signoff.database, "reading", Database("sqlite:////nowhere/at/all.db").reading)
-        assert refused(rest.get("/models"), 503, "TEMPORARILY_UNAVAILABLE") == WITHOUT_DATABASE
+        assert refused(rest.get("/models"), 503, "TEMPORARILY_UNAVAILABLE") == LedgerUnavailable.TO_STRANGERS
 
     def test_what_nobody_thought_of_is_500_without_its_insides(
         self, signoff: Signoff, monkeypatch: pytest.MonkeyPatch

@@ -75,14 +75,17 @@ class Chain:
         self.seq = seq
         self.head = head
 
-    def add(self, body: bytes, fingerprint: str) -> dict[str, Any]:
-        """Take the next event; returns its content. Raises `Tampered` where it cannot be the next one."""
+    def add(self, body: bytes, fingerprint: str, *, exact: bool = False) -> dict[str, Any]:
+        """Take the next event; returns its content. Raises `Tampered` where it cannot be the next one.
+
+        ``exact``: the bytes must be those that were recorded, and not the same content formatted anew.
+        """
         expected = self.seq + 1
         try:
             # Bytes that fit the hash are the very bytes that were recorded: no need to look for doubled keys in them.
             whole = _sha256(body) == fingerprint
             event = json.loads(body) if whole else parsed(body)
-            whole = whole or _sha256(canonical(event)) == fingerprint
+            whole = whole or (not exact and _sha256(canonical(event)) == fingerprint)
             seq, previous = event["seq"], event["previous"]
         except (ValueError, TypeError, KeyError, RecursionError):
             raise Tampered(f"Event #{expected} cannot be read: it was changed.", expected) from None

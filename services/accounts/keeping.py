@@ -1,7 +1,7 @@
 """Keeping the accounts: who may come in and as what, on record with who decided it.
 
-It is an admin's, or that of whoever can write the database of this machine. What `people` does without asking is for
-the start of an embedded stack and for tests.
+It is an admin's, or that of a person who can write the database of this machine. What `people` does without asking is
+for tests.
 """
 
 from __future__ import annotations
@@ -99,8 +99,19 @@ def disable(database: Database, *, by: Actor, username: str, at: datetime) -> No
         held = sorted(_roles(connection, username))
         if not connection.execute(sa.select(accounts.c.disabled).where(accounts.c.username == username)).scalar():
             _require_another_admin(connection, username)
-            people.disable(connection, username)
-            _record(connection, Kind.ACCOUNT_DISABLED, by, at, f"{username} was disabled.", username, held)
+            _disable(connection, by, username, held, at, f"{username} was disabled.")
+
+
+def end(connection: Connection, *, by: Actor, username: str, why: str, at: datetime) -> None:
+    """`disable` without asking who is left to keep the accounts; ``why`` follows the username. Raises `NotFound`."""
+    _disable(connection, by, username, sorted(_roles(connection, username)), at, f"{username} was disabled: {why}")
+
+
+def admins(connection: Connection, *, lock: bool = False) -> set[str]:
+    """The usernames of the people who keep the accounts."""
+    query = sa.select(accounts).where(accounts.c.disabled.is_(False), accounts.c.automation.is_(False))
+    rows = connection.execute(query.with_for_update() if lock else query).all()
+    return {row.username for row in rows if Role.ADMIN in row.roles}
 
 
 def _require(database: Database, by: Actor, username: str, at: datetime) -> None:
@@ -122,10 +133,13 @@ def _require_unlike_others(connection: Connection, username: str) -> None:
 
 
 def _require_another_admin(connection: Connection, username: str) -> None:
-    rows = connection.execute(sa.select(accounts).where(accounts.c.disabled.is_(False)).with_for_update()).all()
-    keepers = {row.username for row in rows if Role.ADMIN in row.roles and not row.automation}
-    if keepers == {username}:
+    if admins(connection, lock=True) == {username}:
         raise Refused(f"{username} is the last admin; make somebody else one first.")
+
+
+def _disable(connection: Connection, by: Actor, username: str, held: list[Role], at: datetime, told: str) -> None:
+    people.disable(connection, username)
+    _record(connection, Kind.ACCOUNT_DISABLED, by, at, told, username, held)
 
 
 def _roles(connection: Connection, username: str) -> set[Role]:

@@ -40,6 +40,7 @@ DEMO_ACCOUNTS = (
     ("auditor", "Aiko Tanaka", Role.AUDITOR),
     ("admin", "Adam Novak", Role.ADMIN),
 )
+"""Username, name and role of the accounts that `services.accounts.demo` makes."""
 
 
 RESERVED = frozenset({"unknown", "signoff", MLFLOW_CLIENT})
@@ -179,32 +180,18 @@ def disable(place: Database | Connection, username: str) -> None:
         connection.execute(sessions.delete().where(sessions.c.username == username))
 
 
+def anybody(database: Database) -> bool:
+    """Whether there is a person who may log in."""
+    query = sa.select(accounts.c.username).where(accounts.c.disabled.is_(False), accounts.c.automation.is_(False))
+    with database.reading() as connection:
+        return connection.execute(query.limit(1)).first() is not None
+
+
 def names(place: Database | Connection) -> dict[str, str]:
     """Username → name of every account that may act, by username."""
     query = sa.select(accounts.c.username, accounts.c.name).where(accounts.c.disabled.is_(False))
     with _connected(place) as connection:
         return {row.username: row.name for row in connection.execute(query.order_by(accounts.c.username))}
-
-
-def ensure_demo_accounts(database: Database, password: str, passwords: Passwords) -> None:
-    """Create the missing demo accounts and give all of them ``password``; changes nothing on a second call.
-
-    They share one hash: bcrypt takes a quarter of a second, and it is no secret that they share the password.
-    """
-    names = [username for username, _, _ in DEMO_ACCOUNTS]
-    with database.reading() as connection:
-        rows = connection.execute(
-            sa.select(accounts.c.username, accounts.c.password).where(accounts.c.username.in_(names))
-        )
-        found = {row.username: row.password for row in rows}
-    hashed = next((known for known in set(found.values()) if passwords.check(password, known)), None)
-    hashed = hashed or passwords.hash(password)
-    for username, name, role in DEMO_ACCOUNTS:
-        if username not in found:
-            email = f"{username}@signoff.example"
-            add_account(database, username=username, name=name, email=email, hashed=hashed, roles={role})
-        elif found[username] != hashed:
-            set_password(database, username, hashed)
 
 
 def acting(place: Database | Connection, username: str, source: Source) -> Actor:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,9 +20,11 @@ from services.database import Database
 from services.errors import BadInput, InvalidSettings, LedgerBroken
 from services.record import ledger
 from services.settings import Settings
-from services.tables import checkpoints, events, ledger_identity
+from services.tables import checkpoints, events
 from verifier.canonical import canonical
 from verifier.verify import GENESIS, Chain, Checkpoint, Keys, Tampered, UnusableKey, checkpoint_in, key_id, keys_in
+
+ledger_id = ledger.ledger_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +74,6 @@ def trusted(settings: Settings) -> Keys:
     return {**published, key_id(own): own}
 
 
-def ledger_id(connection: Connection) -> str:
-    """The name of this ledger, made with its database and stated in every checkpoint."""
-    return str(connection.execute(sa.select(ledger_identity.c.ledger)).scalar_one())
-
-
 def newest(connection: Connection) -> Signed | None:
     """The last checkpoint made, as stored; its signature is not checked here."""
     row = connection.execute(sa.select(checkpoints).order_by(checkpoints.c.seq.desc()).limit(1)).one_or_none()
@@ -98,8 +96,6 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
     """
     with database.reading() as connection:
         seq, head = ledger.head(connection)
-        if seq == 0:
-            raise BadInput("The ledger holds no event yet, so there is nothing to sign.")
         last = newest(connection)
         try:
             if last:
@@ -107,6 +103,8 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
             _require_continued(connection, last, seq, head)
         except Tampered as error:
             raise LedgerBroken(f"The ledger does not verify, and was not signed. {error}") from error
+        if seq == 0:
+            raise BadInput("The ledger holds no event yet, so there is nothing to sign.")
         if last and last.checkpoint.seq == seq:
             return last
         name = ledger_id(connection)
@@ -145,8 +143,7 @@ def _require_continued(connection: Connection, last: Signed | None, seq: int, he
         chain = Chain(last.checkpoint.seq, last.checkpoint.hash)
     for _ in ledger.follow(connection, chain, until=seq):
         pass
-    if (chain.seq, chain.head) != (seq, head):
-        raise Tampered(f"The ledger's head names #{seq} and the events end with #{chain.seq}.", chain.seq + 1)
+    ledger.require_end(connection, (seq, head), chain)
 
 
 def _at(connection: Connection, seq: int) -> tuple[int, str]:
@@ -157,34 +154,55 @@ def _at(connection: Connection, seq: int) -> tuple[int, str]:
     return (row.seq, row.hash) if row else (0, GENESIS)
 
 
-def verify(database: Database, keys: Keys, *, progress: Callable[[int], None] = lambda _: None) -> tuple[int, str]:
-    """Read the whole live ledger again and compare it with every checkpoint kept; returns its head.
+class Verified(NamedTuple):
+    """What `verify` found: the head, and the last checkpoint on the way there, whose signature was checked."""
+
+    seq: int
+    head: str
+    point: Checkpoint | None
+
+
+def verify(
+    database: Database,
+    keys: Keys,
+    *,
+    since: Checkpoint | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Verified:
+    """Read the live ledger again and compare it with every checkpoint kept.
 
     What MLflow witnessed is `witness`' part: whoever can write this database can delete checkpoints too.
 
     Args:
+        since: a ``point`` that an earlier call in this process returned: only what comes after it is read. None: all.
         progress: called now and then with how many events were read since the last call.
 
     Raises:
         Tampered: an event was edited, deleted, inserted or moved, or history no longer is what was signed.
+        LedgerBroken: the ledger's head is none.
     """
+    start = since.seq if since else 0
     with database.reading() as connection:
         end = ledger.head(connection)
-        kept = [_stored(connection, row) for row in connection.execute(sa.select(checkpoints))]
+        query = sa.select(checkpoints).where(checkpoints.c.seq > start).order_by(checkpoints.c.seq)
+        kept = [_stored(connection, row) for row in connection.execute(query)]
         for stored in kept:
             _require_genuine(stored, keys)
-        signed = {stored.checkpoint.seq: stored.checkpoint for stored in kept if stored.checkpoint.seq <= end[0]}
-        chain = Chain()
-        for seq in ledger.follow(connection, chain, until=end[0]):
-            if seq in signed:
-                chain.end(signed[seq])
-            if seq % 1000 == 0:
+        signed = {stored.checkpoint.seq: stored.checkpoint for stored in kept}
+        chain, point = Chain(), since
+        if since:
+            chain = Chain(*_at(connection, since.seq))
+            chain.end(since)
+        for event in ledger.follow(connection, chain, until=end[0]):
+            if found := signed.pop(event.seq, None):
+                chain.end(found)
+                point = found
+            if event.seq % 1000 == 0:
                 progress(1000)
-        ahead = [stored.checkpoint for stored in kept if stored.checkpoint.seq > end[0]]
+        ledger.require_end(connection, end, chain)
     # A checkpoint read a moment after the head can be ahead of it by what was appended meanwhile, never for good.
-    if (chain.seq, chain.head) != end:
-        raise Tampered(f"The ledger's head names #{end[0]} and the events end with #{chain.seq}.", chain.seq + 1)
-    if ahead and (last := max(ahead, key=lambda checkpoint: checkpoint.seq)):
+    if signed:
         with database.reading() as connection:
-            Chain(*_at(connection, last.seq)).end(last)
-    return end
+            last = max(signed)
+            Chain(*_at(connection, last)).end(signed[last])
+    return Verified(*end, point)

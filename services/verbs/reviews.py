@@ -117,6 +117,8 @@ def _take_over(
 
     def judge(_: object, now: Facts, __: Actor) -> Said:
         _same(submission, now)
+        if now.submission and not now.submission.proposal:
+            raise PromotionConflict(f"Someone else submitted {ref} first; look again.")
         return gate.evaluate(policy, now), {}
 
     with signoff.database.writing() as connection:
@@ -134,8 +136,6 @@ def _take_over(
                 details=judged.context,
             ),
         )
-        if not effects.take_over(connection, submission.id, event):
-            raise PromotionConflict(f"Someone else submitted {ref} first; look again.")
         mirror.ask(connection, ref, event.seq)
     mirror.flush(signoff)
     return Outcome(ref=ref, event=event, message=f"{ref} is submitted for review; {actor.username} answers for it.")
@@ -271,7 +271,8 @@ def _decide(
         def in_transaction(_: object, present: Facts, who: Actor) -> Said:
             _same(submission, present)
             judge(present, who)
-            return gate.evaluate(policy, present), compared
+            # What was seen is decided on; what arrived since, the person has not seen.
+            return gate.evaluate(policy, present), {**compared, "binding": now.as_json()}
 
         with signoff.database.writing() as connection:
             ledger.lock(connection)
@@ -290,9 +291,7 @@ def _decide(
                     details=judged.context,
                 ),
             )
-            effects.vote(connection, submission.id, event, vote, now.as_json())
-            effects.raise_findings(connection, submission, event, found)
-            effects.set_status(connection, ref, status(policy, facts.again(signoff, connection, seen)))
+            effects.show_status(connection, ref, status(policy, facts.again(signoff, connection, seen)))
             mirror.ask(connection, ref, event.seq)
     mirror.flush(signoff)
     done = "sent back with changes requested" if action is Action.REQUEST_CHANGES else "approved"

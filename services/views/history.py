@@ -74,6 +74,7 @@ _SUBJECTS = {
     "changes": "request for changes",
     "emergency": "emergency promotion",
     "admission": "in MLflow",
+    "login": "log-in",
 }
 REFUSED = "Refused: anything"
 
