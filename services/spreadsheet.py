@@ -13,7 +13,6 @@ import unicodedata
 
 _SEPARATORS = re.compile(r"([;,\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029])")
 _BREAKS = ("\t", "\r", "\n")
-_NUMBER = re.compile(r" *[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)? *")
 _FORMULAS = frozenset("=+-@|%\N{MINUS SIGN}")
 """After widths were made one: some spreadsheets read ``＝`` as ``=``."""
 _UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Me", "Cn", "Co", "Cs", "Pi", "Pf"})
@@ -24,8 +23,9 @@ _SKIPPED = frozenset("'\"`´\u201a\u201e\u115f\u1160\u2800\u3164\uff02\uff07\uff
 def cell(value: object) -> str:
     """``value`` as the text of one cell.
 
-    A finite number stays as it is, also as text. Other text gets an apostrophe before each part of it that a
-    spreadsheet may take for a formula, and NUL becomes a visible sign. None is an empty cell.
+    A finite number stays as it is. Text gets an apostrophe before each part of it that a spreadsheet may take for a
+    formula, ``-1`` too: with ``1*f()`` in the next cell it is one where commas are decimal. NUL becomes a visible sign,
+    None an empty cell.
     """
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return repr(float(value) if isinstance(value, float) else int(value))
@@ -38,4 +38,4 @@ def cell(value: object) -> str:
 def _runs(part: str) -> bool:
     """Whether a spreadsheet may take this, at the beginning of a cell, for a formula."""
     first = next((c for c in part if unicodedata.category(c) not in _UNSEEN and c not in _SKIPPED), "")
-    return unicodedata.normalize("NFKC", first)[:1] in _FORMULAS and not _NUMBER.fullmatch(part)
+    return unicodedata.normalize("NFKC", first)[:1] in _FORMULAS

@@ -353,7 +353,7 @@ class TestDownload:
         comparison = comparing.shown(signoff, refs)
         rows = list(csv.reader(io.StringIO(parts.differences_csv(comparison.params, comparison))))
         assert rows[1][1:3] == ["1;'=1\t'@x", "2;'=1\t'@x"]
-        assert rows[2][1:3] == ["-1", "-1"]
+        assert rows[2][1:3] == ["'-1", "'-1"]
 
     def test_a_file_name_of_plain_letters(self, signoff: Signoff, registry: FakeRegistry) -> None:
         refs = [registry.add_version("../a b\x00<", {"val_auc": 0.9}) for _ in range(2)]

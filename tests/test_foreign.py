@@ -12,9 +12,11 @@ import os
 import resource
 import struct
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,7 +35,7 @@ from services.mlflow.artifacts import described
 from services.side_by_side import differences, previews
 from services.side_by_side.previews import Preview, preview
 from services.signoff import Signoff
-from services.validation import sandbox, tables
+from services.validation import loading, sandbox, tables
 from services.validation.errors import HoldoutRefused, HoldoutTooLarge, UnreadableHoldout
 from services.validation.sandbox import Isolation, Outcome
 from services.validation.tables import HoldoutLimits
@@ -235,6 +237,18 @@ class TestMLmodel:
 
         assert found.signature is not None
         assert len(found.signature.inputs) == 2000
+
+
+def test_a_skops_file_whose_description_unfolds_into_gigabytes_needs_consent(tmp_path: Path) -> None:
+    before, file = our_peak(), tmp_path / "model.skops"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("schema.json", "w") as schema:
+        schema.write(b'{"a": [')
+        for _ in range(300):
+            schema.write(b"[]," * (MEGABYTE // 3))
+        schema.write(b"0]}")
+
+    assert loading._unknown_types(file) is None
+    assert our_peak() - before < 64 * MEGABYTE
 
 
 def test_a_source_of_a_data_set_that_never_ends_is_none() -> None:
