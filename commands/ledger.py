@@ -1,4 +1,4 @@
-"""``signoff ledger export|verify|checkpoint``: the record, straight on the database."""
+"""``signoff ledger export|verify|checkpoint|restored``: the record, straight on the database."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.local import Json, answer, opened, operator, progress
+from commands.local import Json, answer, opened, operator, progress, waiting
 from services.errors import BadInput, InvalidSettings, LedgerBroken, LedgerUnavailable
-from services.record import checkpoints, condition
+from services.record import checkpoints, condition, epochs, restoration
 from services.record import ledger as record
-from services.record.checkpoints import Signed
+from services.record.checkpoints import Differs, Signed
 from services.record.condition import State
 from services.record.export import export as export_lines
+from services.record.replay import NOT_DERIVED
 from services.record.rotation import replaced
 from services.registry import Registry
 from services.settings import Settings
@@ -63,18 +64,22 @@ def verify(
     try:
         found = _exported(file, public_key) if file else _live(public_key, offline=offline)
     except (Tampered, LedgerBroken) as error:
+        differences = {"differences": error.differences} if isinstance(error, Differs) else {}
         if as_json:
-            answer({"verified": False, "problem": str(error), "seq": error.seq}, "", as_json=True)
+            answer({"verified": False, "problem": str(error), "seq": error.seq, **differences}, "", as_json=True)
             raise typer.Exit(1) from error
-        raise LedgerBroken(f"Does not verify. {error}", error.seq) from error
-    answer({"verified": True, **found}, f"Verified: {found['events']} events. {found['by']}", as_json=as_json)
+        words = " ".join(error.differences) if isinstance(error, Differs) else str(error)
+        raise LedgerBroken(f"Does not verify. {words}", error.seq) from error
+    told = "\n".join([f"Verified: {found['events']} events. {found['by']}", *found["epochs"]])
+    answer({"verified": True, **found}, told, as_json=as_json)
 
 
 def _exported(file: Path, public_key: Path | None) -> dict[str, Any]:
     keys = keys_in(public_key.read_bytes()) if public_key else _own_keys()
+    lost: list[str] = []
     with progress("Verifying", file.stat().st_size) as done:
-        found = verify_file(file, keys, progress=done)
-    told = {"events": found.seq, **found.as_json()}
+        found = verify_file(file, keys, progress=done, restored=lost.append)
+    told = {"events": found.seq, **found.as_json(), "epochs": lost}
     return {**told, "by": f"Ledger {found.ledger}, signed {found.at} with key {found.key}."}
 
 
@@ -96,14 +101,24 @@ def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
         judged, report = condition.examined(
             database, settings, _witness(settings, offline=offline), at=datetime.now(UTC), keys=keys, progress=done
         )
+    if judged.differences:
+        raise Differs(judged.differences, judged.events)
     if judged.state is not State.INTACT:
         raise LedgerBroken(judged.sentence, judged.seq)
-    found: dict[str, Any] = {"events": judged.events, "hash": judged.head}
+    with database.reading() as connection:
+        lost = [epoch.words for epoch in epochs.opened(connection)]
+    found: dict[str, Any] = {
+        "events": judged.events,
+        "hash": judged.head,
+        "epochs": lost,
+        "not_compared": list(NOT_DERIVED),
+    }
+    apart = f"The tables agree with it; no event says, so nothing compares: {'; '.join(NOT_DERIVED)}."
     if report is None:
-        return {**found, "witnessed": None, "by": "What MLflow witnesses was not looked at."}
+        return {**found, "witnessed": None, "by": f"What MLflow witnesses was not looked at. {apart}"}
     last = report.last.seq if report.last else None
     told = f"MLflow witnesses it up to event #{last}." if last else "MLflow witnesses none of it yet."
-    return {**found, "witnessed": last, "by": told}
+    return {**found, "witnessed": last, "by": f"{told} {apart}"}
 
 
 def _witness(settings: Settings, *, offline: bool) -> Registry | None:
@@ -112,6 +127,23 @@ def _witness(settings: Settings, *, offline: bool) -> Registry | None:
     from services.mlflow.registry import MlflowRegistry  # imports MLflow: seconds
 
     return MlflowRegistry(settings.mlflow_uri)
+
+
+@app.command()
+def restored(
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why: which backup was restored, or how the witness was lost.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """State that a backup was restored on purpose, or that MLflow's copy was lost: witnessing goes on from there."""
+    settings, database = opened()
+    from services.mlflow.registry import MlflowRegistry  # imports MLflow: seconds
+
+    registry = MlflowRegistry(settings.mlflow_uri)
+    with waiting("Reading what MLflow witnesses"):
+        epoch = restoration.state(database, settings, registry, by=operator(), reason=reason, at=datetime.now(UTC))
+    answer({"epoch": epoch.number, "event": epoch.seq, "words": epoch.words}, epoch.words, as_json=as_json)
 
 
 @app.command()

@@ -31,6 +31,8 @@ from verifier.canonical import canonical
 from verifier.keys import Key
 from verifier.verify import GENESIS, Tampered, UnusableKey, key_id, keys_in, verify
 
+PEOPLE = False
+
 Lines = list[bytes]
 
 

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -26,6 +26,8 @@ GENESIS = "0" * 64
 """The ``previous`` of the first event."""
 CHECKPOINT_TYPE = "signoff-checkpoint/1"
 """What a checkpoint says it is, so that a signature of this key means nothing else."""
+RESTORED = "ledger:restored"
+"""The kind of an event in which a person states that events were lost; it opens an epoch."""
 MAX_LINE = 64 << 20
 """Longest line read, in bytes: a file must not decide how much memory is used."""
 
@@ -34,13 +36,17 @@ _EVENT = re.compile(rb'\{"body":(\{.*\}),"hash":"([0-9a-f]{64})"\}\r?\n?', re.DO
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A signed statement: at ``at`` (ISO 8601 UTC) the ledger ended with event ``seq``, whose hash is ``hash``."""
+    """A signed statement: at ``at`` (ISO 8601 UTC) the ledger ended with event ``seq``, whose hash is ``hash``.
+
+    ``epoch`` is 1 until a person states that witnessed events were lost; only later ones are written down.
+    """
 
     ledger: str
     seq: int
     hash: str
     at: str
     key: str
+    epoch: int = 1
 
     def as_json(self) -> dict[str, Any]:
         """What is signed, as `canonical` JSON."""
@@ -51,19 +57,22 @@ class Checkpoint:
             "hash": self.hash,
             "at": self.at,
             "key": self.key,
+            **({"epoch": self.epoch} if self.epoch != 1 else {}),
         }
 
 
 class Chain:
-    """The events read so far: ``seq`` is the number of the last one, ``head`` its hash.
+    """The events read so far: ``seq`` is the number of the last one, ``head`` its hash, ``epoch`` the one it is in.
 
-    ``rotations`` are those of the signing key among them.
+    ``rotations`` are those of the signing key among them; ``restorations`` says what was lost before each later epoch.
     """
 
-    def __init__(self, seq: int = 0, head: str = GENESIS) -> None:
+    def __init__(self, seq: int = 0, head: str = GENESIS, epoch: int = 1) -> None:
         self.seq = seq
         self.head = head
         self.rotations: list[Rotation] = []
+        self.epoch = epoch
+        self.restorations: list[str] = []
 
     def add(self, body: bytes, fingerprint: str, *, exact: bool = False) -> dict[str, Any]:
         """Take the next event; returns its content. Raises `Tampered` where it cannot be the next one.
@@ -77,6 +86,7 @@ class Chain:
             event = json.loads(body) if whole else parsed(body)
             whole = whole or (not exact and _sha256(canonical(event)) == fingerprint)
             seq, previous = event["seq"], event["previous"]
+            restoration = restoration_in(event) if event.get("kind") == RESTORED else None
         except (ValueError, TypeError, KeyError, RecursionError):
             raise Tampered(f"Event #{expected} cannot be read: it was changed.", expected) from None
         if not whole:
@@ -91,6 +101,9 @@ class Chain:
             )
         if event.get("kind") == ROTATION:
             self.rotations.append(rotation_in(event))
+        if restoration:
+            self.epoch, words = restoration
+            self.restorations.append(words)
         self.seq, self.head = expected, fingerprint
         return event
 
@@ -104,6 +117,30 @@ class Chain:
             )
         if checkpoint.hash != self.head:
             raise Tampered(f"Event #{self.seq} is not the one that was signed: history was written again.", self.seq)
+        if checkpoint.epoch != self.epoch:
+            raise Tampered(
+                f"The checkpoint is of epoch {checkpoint.epoch} and the events of epoch {self.epoch}.", self.seq
+            )
+
+
+def restoration_in(event: Mapping[str, Any]) -> tuple[int, str]:
+    """The epoch that an event of the kind `RESTORED` opens, and in words what was lost before.
+
+    Raises:
+        KeyError, TypeError, ValueError: it says neither.
+    """
+    details = event["details"]
+    epoch, runs = int(details["epoch"]), list(details["runs"])
+    lost = []
+    if details["last"] is not None:
+        lost.append(
+            f"events #{int(details['first'])} to #{int(details['last'])} that MLflow witnessed were lost when a backup "
+            f"was restored (the last of them had the hash {details['hash']})"
+        )
+    if runs:
+        lost.append(f"what witnessed the ledger in MLflow was lost (run {', '.join(map(str, runs))})")
+    said = f"{event['actor_name']} stated so in event #{event['seq']} at {event['at']}: {event['comment']}"
+    return epoch, f"Epoch {epoch}: {' and '.join(lost)}. {said}"
 
 
 def parsed(text: bytes | str) -> dict[str, Any]:
@@ -140,9 +177,12 @@ def checkpoint_in(text: bytes | str, keys: Keys, *, seq: int = 0) -> Checkpoint:
         document = parsed(text)
         signed, encoded = document.pop("checkpoint"), document.pop("signature")
         signature = base64.b64decode(encoded, validate=True)
-        claimed = Checkpoint(**{name: signed[name] for name in ("ledger", "seq", "hash", "at", "key")})
+        claimed = Checkpoint(
+            **{name: signed[name] for name in ("ledger", "seq", "hash", "at", "key")}, epoch=signed.get("epoch", 1)
+        )
         exact = base64.b64encode(signature).decode() == encoded  # its last character has bits that decoding ignores
-        shaped = exact and not document and signed == claimed.as_json() and type(claimed.seq) is int
+        whole = type(claimed.seq) is int and type(claimed.epoch) is int
+        shaped = exact and not document and signed == claimed.as_json() and whole
         message = canonical(signed)
     except (ValueError, TypeError, KeyError, RecursionError):
         raise Tampered("The checkpoint cannot be read.", seq) from None
@@ -169,11 +209,18 @@ def checkpoint_in(text: bytes | str, keys: Keys, *, seq: int = 0) -> Checkpoint:
     return claimed
 
 
-def verify(file: BinaryIO, keys: Keys, *, progress: Callable[[int], None] = lambda _: None) -> Checkpoint:
+def verify(
+    file: BinaryIO,
+    keys: Keys,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+    restored: Callable[[str], None] = lambda _: None,
+) -> Checkpoint:
     """Read a whole export, a line at a time; returns the checkpoint it ends in.
 
     Args:
         progress: called now and then with the bytes read since the last call.
+        restored: called with a sentence about each epoch after the first: what was lost before it.
 
     Raises:
         Tampered: an event was edited, deleted, inserted or moved, the file was cut off, or the signature does not fit.
@@ -197,6 +244,8 @@ def verify(file: BinaryIO, keys: Keys, *, progress: Callable[[int], None] = lamb
             if file.read(1):
                 raise Tampered("Something follows the checkpoint: events were added.", chain.seq + 1)
             progress(read)
+            for words in chain.restorations:
+                restored(words)
             return checkpoint
         if document.keys() != {"body", "hash"}:
             raise Tampered(f"Line {chain.seq + 1} is no event: it was changed.", chain.seq + 1)
@@ -223,7 +272,13 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def verify_file(path: Path, keys: Keys, *, progress: Callable[[int], None] = lambda _: None) -> Checkpoint:
+def verify_file(
+    path: Path,
+    keys: Keys,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+    restored: Callable[[str], None] = lambda _: None,
+) -> Checkpoint:
     """`verify` for a file by its path. Raises OSError where it cannot be read."""
     with path.open("rb") as file:
-        return verify(file, keys, progress=progress)
+        return verify(file, keys, progress=progress, restored=restored)

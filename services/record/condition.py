@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from services.database import Database
 from services.errors import LedgerBroken, LedgerUnavailable, SignoffError
 from services.record import checkpoints, ledger, witness
+from services.record.checkpoints import Differs
 from services.record.witness import Report
 from services.registry import Registry
 from services.settings import Settings
@@ -50,6 +51,7 @@ class Condition:
     """The judgement, in one sentence. ``seq``: the first event that is not as recorded, where it is known.
 
     ``events`` and ``head``: how many events the head names, and its hash.
+    ``differences``: what the tables beside the events say else, each; the sentence has the first of them.
     ``since``: when the oldest event without a witness was recorded, in UTC. ``checked_at``: when every event was read
     again last; None before that.
     """
@@ -59,6 +61,7 @@ class Condition:
     events: int = 0
     head: str = ledger.GENESIS
     seq: int | None = None
+    differences: tuple[str, ...] = ()
     since: datetime | None = None
     checked_at: datetime | None = None
 
@@ -138,7 +141,11 @@ def judged(
     if found or any(problem.proven for problem in problems):
         sentence = f"{found} {told}".strip() if found else told
         return Condition(
-            state=State.TAMPERED, sentence=sentence, seq=found.seq if found else None, checked_at=checked_at
+            state=State.TAMPERED,
+            sentence=sentence,
+            seq=found.seq if found else None,
+            differences=found.differences if isinstance(found, Differs) else (),
+            checked_at=checked_at,
         )
     if problems or since:
         told = told or "What is written now cannot be proven lost until MLflow takes a checkpoint again."

@@ -151,6 +151,9 @@ class Kind(StrEnum):
     ACCESS_REFUSED = "access:refused"
 
     LEDGER_IMPORTED = "ledger:imported"
+    WITNESS_OPENED = "witness:opened"
+    WITNESS_REPLACED = "witness:replaced"
+    LEDGER_RESTORED = verify.RESTORED
 
     @property
     def subject(self) -> str:
