@@ -83,6 +83,7 @@ class Question(_Message):
     intent: str | None = Field(default=None, max_length=128)
     patience: float = Field(gt=0, le=600)
     workspace: str = Field(max_length=256)
+    reason: str | None = Field(default=None, max_length=MAX_TEXT)
     change: ChangeMessage
     models: list[ModelMessage]
 
@@ -111,6 +112,7 @@ class Question(_Message):
             intent=self.intent,
             workspace=self.workspace,
             patience=self.patience,
+            reason=self.reason or "",
             **asked.model_dump(exclude={"kind"}),
         )
 

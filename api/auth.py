@@ -14,9 +14,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from services.accounts import permissions, tokens
 from services.accounts.tokens import Bearer
 from services.domain import Action, Source
-from services.errors import RegistryUnavailable
+from services.errors import RegistryUnavailable, Unauthenticated
 from services.signoff import Signoff
 from services.verbs.common import refusals_recorded
+from web.attempts import WrongTokens, client_of
 
 MLFLOW_CALLS_AT_ONCE = 16
 """Requests that may wait for MLflow at one time, of the 40 that are served: with MLflow away, other reads still are."""
@@ -30,6 +31,7 @@ class Door:
 
     signoff: Signoff
     free: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MLFLOW_CALLS_AT_ONCE))
+    wrong: WrongTokens = field(default_factory=WrongTokens)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,15 @@ def _caller(request: Request, sent: Annotated[HTTPAuthorizationCredentials | Non
     door: Door = request.app.state.door
     signoff = door.signoff
     secret = sent.credentials.strip() if sent else ""
-    found = tokens.bearer(signoff.database, secret, signoff.settings.secret_key, Source.REST)
+    client = client_of(request)
+    door.wrong.require_patience(client, secret)
+    try:
+        found = tokens.bearer(signoff.database, secret, signoff.settings.secret_key, Source.REST)
+    except Unauthenticated:
+        if secret.startswith(tokens.PREFIX):  # else it was not even looked up
+            door.wrong.note(client, secret, right=False)
+        raise
+    door.wrong.note(client, secret, right=True)
     return Caller(door, found)
 
 

@@ -24,6 +24,7 @@ from services.errors import (
     Refused,
     RegistryUnavailable,
     SignoffError,
+    TooManyAttempts,
     Unauthenticated,
 )
 from services.gate import GateRefused
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 STATUSES: tuple[tuple[type[SignoffError], int, str], ...] = (
     (BadInput, 400, "INVALID_PARAMETER_VALUE"),
     (Unauthenticated, 401, "UNAUTHENTICATED"),
+    (TooManyAttempts, 429, "REQUEST_LIMIT_EXCEEDED"),
     (Refused, 403, "PERMISSION_DENIED"),
     (InvalidSettings, 403, "PERMISSION_DENIED"),  # no policy, or two, judge a model: then nothing is allowed
     (LedgerBroken, 403, "DATA_LOSS"),
@@ -47,7 +49,6 @@ STATUSES: tuple[tuple[type[SignoffError], int, str], ...] = (
 )
 """The first that fits; codes are MLflow's."""
 
-WITHOUT_DATABASE = "Signoff's database cannot be used; nothing was changed."
 BROKEN = "Something broke inside Signoff. Its log says what; the record says what was done."
 _HTTP = {404: "ENDPOINT_NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "RESOURCE_EXHAUSTED"}
 
@@ -78,6 +79,7 @@ _MEANINGS = {
     404: "There is no such thing.",
     409: "Someone else acted first; nothing was changed.",
     413: "The body is too large.",
+    429: "Too many invalid tokens came from this address; wait for as many seconds as `Retry-After` says.",
     503: "A system is unreachable; nothing was changed.",
     504: "MLflow stopped answering half way. What became of the change will be found out and recorded.",
 }
@@ -88,7 +90,7 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorAnswer, "description": _MEANINGS[status]} for status in statuses}
 
 
-EVERYWHERE = answers(400, 401, 403, 404, 503)
+EVERYWHERE = answers(400, 401, 403, 404, 429, 503)
 CHANGING = answers(409, 413, 504)
 
 
@@ -115,11 +117,14 @@ def install(app: FastAPI) -> None:
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SignoffError)  # noqa: S101  (registered for it)
     status, code = status_of(error)
-    if isinstance(error, LedgerUnavailable):  # names hosts and files, and may be told to somebody unknown
+    if isinstance(error, LedgerUnavailable):
         log.warning("%s", error)
-        return answer(status, code, WITHOUT_DATABASE)
+        return answer(status, code, error.TO_STRANGERS)
     checks = error.verdict.as_json() if isinstance(error, GateRefused) else None
-    return answer(status, code, str(error), checks)
+    found = answer(status, code, str(error), checks)
+    if isinstance(error, TooManyAttempts):
+        found.headers["Retry-After"] = str(error.seconds)
+    return found
 
 
 async def _malformed(request: Request, error: Exception) -> JSONResponse:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from api.auth import ByBearer
 from services.domain import Action
-from services.record import checkpoints
+from services.record import checkpoints, condition
 from services.record.export import export
 from verifier.verify import parsed
 
@@ -39,6 +39,7 @@ def checkpoint(caller: ByBearer) -> SignedHead:
     """The present end of the ledger, signed. The public key is not in it: a verifier is given that by other means."""
     caller.require(Action.VIEW, None)
     signoff = caller.signoff
+    condition.require_sound(signoff)
     signed = checkpoints.create(signoff.database, signoff.settings, at=signoff.now())
     return SignedHead(**parsed(signed.text))
 
@@ -52,6 +53,7 @@ def export_ledger(caller: ByBearer) -> StreamingResponse:
     """Every event, one a line, the signed checkpoint last; a file that does not end in it does not verify."""
     caller.require(Action.EXPORT_LEDGER, None)
     signoff = caller.signoff
+    condition.require_sound(signoff)
     signed, lines = export(signoff.database, signoff.settings, at=signoff.now())
     name = f"ledger-{signed.checkpoint.seq}.jsonl"
     return StreamingResponse(

@@ -136,7 +136,7 @@ def _times(uri: str, folder: Path) -> list[Figure]:
     }
     settings = Settings.read(environ)
     settings.home.mkdir()
-    database = Database(settings.database_url)
+    database = Database.of(settings)
     database.upgrade()
     people.add_account(database, username="viewer", name="Vera", hashed="!", roles=[Role.VIEWER])
     token = sessions.open_session(database, "viewer", settings.secret_key)

@@ -58,7 +58,7 @@ def entry() -> ledger.Entry:
 
 def _database(folder: Path) -> tuple[Database, Settings]:
     settings = Settings.read({"SIGNOFF_HOME": str(folder), "SIGNOFF_EMBEDDED": "1"})
-    database = Database(settings.database_url)
+    database = Database.of(settings)
     database.upgrade()
     return database, settings
 
@@ -94,7 +94,7 @@ def _appends(folder: Path) -> list[Figure]:
 
     def values() -> dict[str, Any]:
         number = next(numbers)
-        return {**row, "seq": number, "body": body, "hash": hashlib.sha256(b"%d" % number).hexdigest()}
+        return {**row, "seq": number, "body": body, "hash": hashlib.sha256(b"%d" % number).hexdigest(), "mac": "0" * 64}
 
     with (
         closing(_bare(folder / "indexed.db", indexes=database)) as indexed,
@@ -168,7 +168,7 @@ def _verification(folder: Path, count: int = EVENTS) -> list[Figure]:
         "export": _child(
             "from pathlib import Path; from datetime import datetime, UTC; from services.record.export import export;"
             "from services.database import Database; from services.settings import Settings; s = Settings.read();"
-            f"_, lines = export(Database(s.database_url), s, at=datetime.now(UTC));"
+            f"_, lines = export(Database.of(s), s, at=datetime.now(UTC));"
             f"Path({str(file)!r}).open('wb').writelines(lines)",
             folder,
         ),
@@ -180,7 +180,7 @@ def _verification(folder: Path, count: int = EVENTS) -> list[Figure]:
         "verify it live": _child(
             "from services.record import checkpoints; from services.database import Database;"
             "from services.settings import Settings; s = Settings.read();"
-            f"assert checkpoints.verify(Database(s.database_url), checkpoints.trusted(s))[0] == {count}",
+            f"assert checkpoints.verify(Database.of(s), checkpoints.trusted(Database.of(s), s))[0] == {count}",
             folder,
         ),
     }
@@ -212,11 +212,13 @@ def _child(code: str, home: Path) -> tuple[float, float]:
 def _fill(file: Path, database: Database, count: int) -> None:
     """So many chained events, written past `ledger.append` in few transactions: it would take half an hour."""
     with database.writing() as connection:
-        pattern = dict(ledger.append(connection, entry()).body)
+        pattern, name = dict(ledger.append(connection, entry()).body), ledger.ledger_id(connection)
+    seals = database.seals
+    assert seals
     database.engine.dispose()
     with closing(sqlite3.connect(file, isolation_level=None)) as raw:
-        for verb in ("update", "delete"):
-            raw.execute(f"DROP TRIGGER events_no_{verb}")
+        for (trigger,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            raw.execute(f"DROP TRIGGER {trigger}")
         raw.execute("DELETE FROM events")
         raw.execute("PRAGMA synchronous=OFF")
         previous = GENESIS
@@ -228,15 +230,15 @@ def _fill(file: Path, database: Database, count: int) -> None:
             for seq in range(1, count + 1):
                 body = f'{before}"{previous}"{after}'.replace('"seq":-1', f'"seq":{seq}')
                 previous = hashlib.sha256(body.encode()).hexdigest()
-                yield seq, body, previous
+                yield seq, body, previous, seals.seal(name, previous)
 
         raw.execute("BEGIN")
         raw.executemany(
-            "INSERT INTO events (seq, at, kind, actor, model, version, body, hash) VALUES (?1, "
+            "INSERT INTO events (seq, at, kind, actor, model, version, body, hash, mac) VALUES (?1, "
             + ", ".join(
                 json.dumps(pattern[name]).replace('"', "'") for name in ("at", "kind", "actor", "model", "version")
             )
-            + ", ?2, ?3)",
+            + ", ?2, ?3, ?4)",
             rows(),
         )
         raw.execute("UPDATE ledger_head SET seq = ?, hash = ?", (count, previous))

@@ -12,7 +12,7 @@ from bench.measure import Figure, once, repeated
 from components import links, session
 from services.accounts import people, sessions
 from services.domain import Actor, Role, VersionRef
-from services.record import chain, ledger
+from services.record import condition, ledger
 from services.record.ledger import Entry, Kind
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
@@ -83,7 +83,7 @@ def _write(signoff: Signoff) -> None:
 def _check(signoff: Signoff) -> None:
     with signoff.database.reading() as connection:
         ledger.broken_at(connection)
-    chain.state(signoff, patience=60)
+    condition.of(signoff, patience=60)
 
 
 def _csv(signoff: Signoff) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,10 @@ import typer
 
 from commands.local import Json, answer, opened, waiting
 from commands.remote import REFUSED, UNREACHABLE
-from services.errors import LedgerUnavailable, RegistryUnavailable, SignoffError
+from services.errors import LedgerBroken, LedgerUnavailable, RegistryUnavailable, SignoffError
 from services.policy import PolicyBook
+from services.record import condition
+from services.record.condition import State
 from services.settings import PROJECT, mlflow_uri
 from services.views.diagnosis import Diagnosis, diagnose
 
@@ -64,7 +67,12 @@ def _counted(number: int, what: str) -> str:
 
 def _installation(*, as_json: bool) -> None:
     checks, codes = [], set()
-    for what, look in (("policies", _policies_valid), ("database", _database), ("MLflow", _mlflow)):
+    for what, look in (
+        ("policies", _policies_valid),
+        ("database", _database),
+        ("record", _record),
+        ("MLflow", _mlflow),
+    ):
         try:
             checks.append({"what": what, "fine": True, "words": look()})
         except SignoffError as error:
@@ -84,6 +92,14 @@ def _policies_valid() -> str:
 def _database() -> str:
     settings, _ = opened()
     return f"reachable, with the tables of this version ({settings.database_url.partition(':')[0]})"
+
+
+def _record() -> str:
+    settings, database = opened()
+    found, _ = condition.examined(database, settings, None, at=datetime.now(UTC))
+    if found.state is not State.INTACT:
+        raise LedgerBroken(found.sentence, found.seq)
+    return f"{_counted(found.events, 'event')}, as recorded; 'signoff ledger verify' also asks the witness in MLflow"
 
 
 def _mlflow() -> str:

@@ -35,7 +35,7 @@ def opened() -> tuple[Settings, Database]:
     # A home with a key of its own is an embedded stack's, also for whoever set MLFLOW_TRACKING_URI to use its server.
     ours = {"SIGNOFF_EMBEDDED": "1"} if (home / "secret-key").is_file() else {}
     settings = Settings.read({**os.environ, **ours})
-    database = Database(settings.database_url)
+    database = Database.of(settings)
     with database.reading() as connection:
         if not sa.inspect(connection).has_table("tokens"):
             raise LedgerUnavailable("This database is not of this version of Signoff; start Signoff once.")

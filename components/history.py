@@ -1,4 +1,4 @@
-"""The History page's frame: the state of the record, and filters that live in the link."""
+"""The History page's frame: filters that live in the link, and what to do where nothing fits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 import streamlit as st
 
 from components.session import Session
-from components.text import exact, plain
-from services.record import chain
+from components.text import plain
 from services.views import event_csv, history
 from services.views.history import ACTIONS, Asked
 
@@ -26,26 +25,6 @@ _EMPTY: dict[str, Any] = {
     "action": [],
     "steps": False,
 }
-
-
-def state_of_record(session: Session) -> None:
-    """Whether the chain of events is whole, as a line under the title."""
-    seen = chain.state(session.signoff)
-    count = f"{seen.events:,} event{'' if seen.events == 1 else 's'}"
-    head = f"head `{seen.head[:12]}`"
-    if seen.broken_at is not None:
-        st.error(
-            f"**The record is broken at #{seen.broken_at}.** That event, or the one before it, is not what was "
-            "recorded. Keep a copy of the database and tell an auditor; nothing after it can be relied on.",
-            icon=":material/link_off:",
-        )
-    elif seen.checked_at is None:
-        st.caption(f":material/hourglass_top: {count}, the chain is being read again… · {head}")
-    else:
-        st.caption(
-            f":green[✓] Record intact · {count} · {head}",
-            help=f"Every event's hash and its link to the one before were computed again at {exact(seen.checked_at)}.",
-        )
 
 
 # ---- filters -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from components import links, markup
+from components import links, markup, record_state
 from components.badges import WAIVED, inline, passed, stage_words
 from components.history import EVENT
 from components.history_comparison import compared
@@ -51,6 +51,7 @@ def _draw(session: Session, asked: str) -> None:
             raise BadInput("Records are numbered from 1; the link names no number.")
         found = history.record(session.signoff, int(asked))
         event = found.event
+        record_state.of_event(session)
         _headline(event)
         if event.comment:
             with st.container(border=True):

@@ -13,6 +13,7 @@ A test signs in without a browser and without replacing anything::
 from __future__ import annotations
 
 import html
+import logging
 from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import quote, urlsplit
@@ -23,6 +24,8 @@ from services.accounts import permissions, sessions
 from services.domain import Action, Actor
 from services.errors import LedgerUnavailable
 from services.signoff import Signoff
+
+log = logging.getLogger(__name__)
 
 _served: Signoff | None = None  # modules are imported once per process, unlike the script, which is run again
 
@@ -56,7 +59,8 @@ def current() -> Session:
     try:
         user = sessions.session_user(served.database, key) if isinstance(key, str) else None
     except LedgerUnavailable as error:
-        st.error(str(error), icon=":material/database_off:")
+        log.warning("%s", error)
+        st.error(error.TO_STRANGERS, icon=":material/database_off:")
         st.stop()
     if user is None:
         _signed_out()

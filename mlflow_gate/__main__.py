@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 
 import sqlalchemy as sa
 
@@ -13,6 +14,7 @@ MAKE = (
     "WHERE current_stage = 'Production'",
     f"CREATE INDEX IF NOT EXISTS {CREATED} ON model_versions (creation_time)",
 )
+DRIVERS = "For PostgreSQL: pip install './mlflow_gate[postgresql]', or psycopg2 or psycopg."
 TWICE = (
     "SELECT workspace, name FROM model_versions WHERE current_stage = 'Production' "
     "GROUP BY workspace, name HAVING count(*) > 1 ORDER BY workspace, name"
@@ -27,9 +29,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--drop", action="store_true", help="take the indexes away again")
     asked = parser.parse_args(arguments)
     try:
-        return _index(sa.create_engine(asked.url), drop=asked.drop)
-    except (sa.exc.SQLAlchemyError, ImportError) as error:
+        return _index(sa.create_engine(_with_driver(asked.url)), drop=asked.drop)
+    except ImportError as error:
+        return _failed(f"The driver of this database is not installed ({error}). {DRIVERS}")
+    except sa.exc.SQLAlchemyError as error:
         return _failed(f"MLflow's database cannot be used: {str(error).splitlines()[0]}")
+
+
+def _with_driver(url: str) -> sa.URL:
+    """The URL with a driver that is installed: SQLAlchemy would look for psycopg2 alone."""
+    parsed = sa.make_url(url)
+    if parsed.drivername not in {"postgres", "postgresql"}:
+        return parsed
+    driver = next((name for name in ("psycopg2", "psycopg") if find_spec(name)), "psycopg2")
+    return parsed.set(drivername=f"postgresql+{driver}")
 
 
 def _index(engine: sa.Engine, *, drop: bool) -> int:
@@ -42,7 +55,10 @@ def _index(engine: sa.Engine, *, drop: bool) -> int:
             print("The indexes are dropped.")
             return 0
         if not sa.inspect(connection).has_table("model_versions"):
-            return _failed("There are no model versions yet: start the MLflow server once, then come back.")
+            return _failed(
+                "MLflow has made no tables in this database yet: start the MLflow server once, which makes them, then "
+                "come back. The server may go on running."
+            )
         if twice := connection.execute(sa.text(TWICE)).all():
             named = ", ".join(f"{name!r} in {workspace}" for workspace, name in twice[:20])
             return _failed(f"Two versions are in Production of {named}. Archive all but one of each first.")

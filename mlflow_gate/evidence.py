@@ -204,7 +204,7 @@ def _batch(metrics: Iterable[Any], params: Iterable[Any], tags: Iterable[Any]) -
 def _listed(text: str) -> bool:
     try:
         return isinstance(json.loads(text), list)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -134,6 +134,8 @@ class Gate:
             "change": change,
             "models": models,
         }
+        if change["kind"] in MOVES and (reason := caller.reason()):
+            question["reason"] = reason
         try:
             document = self._send("POST", "", question)
             if time.monotonic() - begun > self._seconds:

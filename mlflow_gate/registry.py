@@ -12,7 +12,7 @@ from mlflow.entities.model_registry.model_version_stages import (
 )
 from mlflow.entities.model_registry.model_version_tag import ModelVersionTag
 from mlflow.exceptions import MlflowException
-from mlflow.prompt.constants import _PROMPT_SOURCE_PLACEHOLDERS, IS_PROMPT_TAG_KEY
+from mlflow.prompt.constants import IS_PROMPT_TAG_KEY
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.artifact.utils.models import _parse_model_uri
 from mlflow.utils.validation import _validate_model_name, _validate_model_version
@@ -136,7 +136,7 @@ class GatedRegistry:
         for tag in given:
             if tag.key == REGISTERED_BY and str(tag.value) != self._registrant_of(source):
                 raise Denied(f"{REGISTERED_BY} says who registers a version. It is written by this server alone.")
-        if source not in _PROMPT_SOURCE_PLACEHOLDERS:
+        if source not in scene.PROMPT_SOURCES:
             kept.append(ModelVersionTag(REGISTERED_BY, caller.user() or ""))
         return super().create_model_version(name, source, run_id, kept, *args, **kwargs)  # type: ignore[misc]
 
@@ -211,4 +211,5 @@ def _protected(key: str) -> bool:
 
 def _number(version: Any) -> int:
     """``"03"`` and ``3`` are one version."""
-    return int(_validate_model_version(version))
+    _validate_model_version(version)  # which gave nothing back in earlier versions
+    return int(version)

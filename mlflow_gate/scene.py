@@ -11,7 +11,7 @@ from mlflow.entities.model_registry.model_version_stages import (
     DEFAULT_STAGES_FOR_GET_LATEST_VERSIONS,
     STAGE_DELETED_INTERNAL,
 )
-from mlflow.prompt.constants import _PROMPT_SOURCE_PLACEHOLDERS, IS_PROMPT_TAG_KEY
+from mlflow.prompt.constants import IS_PROMPT_TAG_KEY
 from mlflow.store.model_registry.dbmodels.models import (
     SqlModelVersion,
     SqlModelVersionTag,
@@ -27,6 +27,8 @@ def _of(table: Any, *columns: Any) -> Any:
     return sa.select(*columns).where(*mine)
 
 
+PROMPT_SOURCES = frozenset({"dummy-source", "prompt-template"})
+"""What MLflow's client and store give as the source of a prompt, which has none; no version of MLflow loads either."""
 MAX_VALUE = 500
 """Characters of a tag that are told: what a policy asks for is shorter, and MLflow keeps 8,000 of each."""
 
@@ -70,7 +72,7 @@ class Scene:
     def is_prompt(self) -> bool:
         """Whether it was made as a prompt, and nothing of it that matters here can be loaded as a model."""
         return str(self.message["tags"].get(IS_PROMPT_TAG_KEY, "")).lower() == "true" and all(
-            version["source"] in _PROMPT_SOURCE_PLACEHOLDERS for version in self.message["versions"]
+            version["source"] in PROMPT_SOURCES for version in self.message["versions"]
         )
 
     @property

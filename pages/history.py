@@ -5,6 +5,7 @@ import streamlit as st
 from components import history as frame
 from components import history_list as shown
 from components import links
+from components import record_state as record
 from components.history_record import open_record, record_drawer
 from components.problems import problems_shown
 from components.session import Session, current
@@ -17,8 +18,8 @@ def render(session: Session) -> None:
     if seq := shown.record_clicked():
         open_record(seq)
     st.title("History", anchor=False)
+    state = st.container()
     with problems_shown():
-        frame.state_of_record(session)
         wanted = frame.filters(session)
         if wanted.moment:
             shown.production(session, wanted.moment, wanted.asked.model)
@@ -30,6 +31,8 @@ def render(session: Session) -> None:
             shown.events(session, found, wanted.view)
             shown.pager(found)
         record_drawer(session)
+    with state, problems_shown():  # last, so that it knows what was read below it
+        record.line(session)
 
 
 render(current())

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from components import deviations, home, witness
+from components import deviations, home, record_state
 from components.acting import outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
@@ -15,7 +15,7 @@ def render(session: Session) -> None:
     outcome_shown()
     with problems_shown():
         deviations.alarm(session)
-        witness.alarm(session)
+        record_state.alarm(session)
         with st.spinner("Reading the registry…"):
             seen = overview(session.signoff)
         work, news = st.columns([7, 3], gap="large")

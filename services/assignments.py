@@ -22,7 +22,7 @@ from services.errors import InvalidSettings, Refused
 from services.policy import Assignment, Policy, PolicyBook
 from services.record import ledger
 from services.record.deviations import RECONCILER
-from services.record.ledger import Entry, Event, Kind
+from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
 from services.snapshot import Listing, Snapshots
 from services.tables import policy_assignments as table
@@ -88,7 +88,7 @@ def at_first_sight(signoff: Signoff, model: RegisteredModel, ref: VersionRef, ac
     policy = signoff.policies.match(model)
     try:
         with signoff.database.writing() as connection:
-            event = ledger.append(
+            ledger.append(
                 connection,
                 Entry(
                     kind=Kind.POLICY_ASSIGNED,
@@ -99,7 +99,6 @@ def at_first_sight(signoff: Signoff, model: RegisteredModel, ref: VersionRef, ac
                     details={"models": {model.name: policy.rules.name}, "tags": _chosen_by(signoff.policies, model)},
                 ),
             )
-            connection.execute(table.insert().values(_row(model.name, policy.rules.name, event)))
     except IntegrityError:
         return  # somebody else saw it first
 
@@ -120,8 +119,7 @@ def meet(signoff: Signoff, listing: Listing, renamed: Mapping[str, str]) -> None
     for some in _batches(chosen, MET_AT_ONCE):
         try:
             with signoff.database.writing() as connection:
-                event = ledger.append(connection, _met(some, signoff.now()))
-                connection.execute(table.insert(), [_row(model, policy, event) for model, policy in some.items()])
+                ledger.append(connection, _met(some, signoff.now()))
         except IntegrityError:
             return  # another dashboard meets them right now; whom it leaves out is met in the next pass
 
@@ -156,12 +154,6 @@ def require_kept(signoff: Signoff, model: RegisteredModel, after: RegisteredMode
     )
 
 
-def decide(connection: Connection, model: str, policy: str, passed_over: str | None, event: Event) -> None:
-    """Put what a person decided, as ``event`` says, in the place of what was assigned before."""
-    connection.execute(table.delete().where(table.c.model == model))
-    connection.execute(table.insert().values({**_row(model, policy, event), "passed_over": passed_over}))
-
-
 def _met(models: Mapping[str, str], at: datetime) -> Entry:
     what = f"{len(models)} registered model{'' if len(models) == 1 else 's'}"
     return Entry(
@@ -188,18 +180,6 @@ def _batches(models: Mapping[str, str], size: int) -> Iterator[Mapping[str, str]
     names = sorted(models)
     for start in range(0, len(names), size):
         yield {name: models[name] for name in names[start : start + size]}
-
-
-def _row(model: str, policy: str, event: Event) -> dict[str, Any]:
-    return {
-        "model": model,
-        "policy": policy,
-        "passed_over": None,
-        "by": event.actor,
-        "by_id": event.person,
-        "at": event.body["at"],
-        "seq": event.seq,
-    }
 
 
 def _from(row: Any) -> Assignment:

@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 import logging
-import threading
+from functools import partial
 
 from services import expiry, recount
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.messaging import outbox, reminders, webhooks
 from services.reconciliation.reconciler import Reconciler
-from services.record import mirror, refusals, witness
+from services.record import condition, mirror, refusals, witness
 from services.record.activation import SYSTEM
 from services.signoff import Signoff
 from services.steps import intents, slots
 from services.validation import leftovers
 from services.verbs import idempotency
+from services.worker import Worker, all_of
 
 INTERVAL_SECONDS = 5.0
+PATIENCE_SECONDS = 900.0
+"""A round may read large files again, to see whether they were changed past Signoff."""
 
 log = logging.getLogger(__name__)
 
 
 def tidy(signoff: Signoff) -> None:
-    """One round: close what a lease ran out on, mark what expired, count votes, write the tags that wait, and sign."""
-    _close_abandoned(signoff)
-    expiry.sweep(signoff)
-    recount.sweep(signoff)
-    mirror.flush(signoff)
-    refusals.close_windows(signoff.database, at=signoff.now())
-    idempotency.forget(signoff)
-    reminders.sweep(signoff)
-    outbox.strand(signoff.database, signoff.messages.destinations)
-    outbox.forget(signoff.database)
-    leftovers.sweep(signoff)
-    webhooks.forget(signoff)
-    witness.keep(signoff)
+    """One round: close what a lease ran out on, mark what expired, count votes, write the tags that wait, and sign.
+
+    Raises:
+        ExceptionGroup: of what failed; each piece was tried.
+    """
+    all_of(
+        (
+            partial(_close_abandoned, signoff),
+            partial(expiry.sweep, signoff),
+            partial(recount.sweep, signoff),
+            partial(mirror.flush, signoff),
+            lambda: refusals.close_windows(signoff.database, at=signoff.now()),
+            partial(idempotency.forget, signoff),
+            partial(reminders.sweep, signoff),
+            lambda: outbox.strand(signoff.database, signoff.messages.destinations),
+            partial(outbox.forget, signoff.database),
+            partial(leftovers.sweep, signoff),
+            partial(webhooks.forget, signoff),
+            partial(witness.keep, signoff),
+        )
+    )
 
 
 def _close_abandoned(signoff: Signoff) -> None:
@@ -60,31 +71,32 @@ def _close_abandoned(signoff: Signoff) -> None:
 
 
 class Caretaker:
-    """Runs `turn` in a thread of its own until stopped. Make it before the snapshot starts, to see its first pass."""
+    """Tidies and reconciles until stopped. Make it before the snapshot starts, to see its first pass."""
 
     def __init__(self, signoff: Signoff) -> None:
         self._signoff = signoff
         self._reconciler = Reconciler(signoff)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="caretaker", daemon=True)
+        self._worker = Worker(
+            "caretaker",
+            self._round,
+            interval=INTERVAL_SECONDS,
+            patience=PATIENCE_SECONDS,
+            delay=INTERVAL_SECONDS,
+        )
+        self.workers = (self._worker,)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """End; returns when the present round is over or five seconds have passed."""
-        self._stop.set()
-        self._thread.join(timeout=5)
+        self._worker.stop()
 
     def turn(self) -> None:
-        """One round: `tidy`, then settle the newest full reading of the registry."""
-        for work in (lambda: tidy(self._signoff), self._reconciler.settle):
-            try:
-                work()
-            except SignoffError as error:
-                log.warning("caretaker: %s", error)
+        """One round: `tidy`, have the record read again, then settle the newest full reading of the registry."""
+        self._worker.turn()
 
-    def _run(self) -> None:
-        while not self._stop.wait(INTERVAL_SECONDS):
-            self.turn()
+    def _round(self) -> float:
+        all_of((partial(tidy, self._signoff), partial(condition.keep, self._signoff), self._reconciler.settle))
+        return INTERVAL_SECONDS

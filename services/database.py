@@ -22,7 +22,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from services.errors import LedgerUnavailable, OtherSchema
-from services.settings import PROJECT
+from services.record.seals import Seals
+from services.settings import PROJECT, Settings
 
 BUSY_SECONDS = 5.0
 """How long to wait for a lock, or for a server to be connected to, before saying that the record cannot be written."""
@@ -52,11 +53,20 @@ def _postgresql_time(*_: Any, **__: Any) -> str:
 class Database:
     """One engine and its two kinds of transaction: `reading` and `writing`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, seals: Seals | None = None) -> None:
         self.url = url
+        self.seals = seals
+        """What `ledger` seals and checks events with; without it no event can be appended or read."""
         self.engine = _engine(url)
         self.listener: Callable[[Connection, Any], None] | None = None
         """Called with every event that `ledger.append` appends, inside its transaction; None: with none."""
+        self.process: str | None = None
+        """As what this process shows here that it lives (`services.steps.pulse`); None: it does not."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Database:
+        """The database of these settings, with what seals its events."""
+        return cls(settings.database_url, Seals(settings.secret_key, settings.earlier_secret_keys))
 
     def upgrade(self) -> None:
         """Bring the schema to the newest revision.
@@ -81,10 +91,15 @@ class Database:
             command.upgrade(config, "head")
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection for queries; anything written in it is rolled back."""
+    def reading(self, *, at_once: bool = False) -> Iterator[Connection]:
+        """A connection for queries; anything written in it is rolled back.
+
+        ``at_once``: all queries see the database as it was at one moment. (On SQLite they always do.)
+        """
         with _translated(), self.engine.connect() as connection:
-            yield connection
+            if at_once and self.engine.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection.execution_options(seals=self.seals)
 
     @contextmanager
     def writing(self, *, alone: bool = False) -> Iterator[Connection]:
@@ -95,7 +110,7 @@ class Database:
         """
         patience = MIGRATION_SECONDS if alone else BUSY_SECONDS
         with _translated(), self.engine.connect() as connection:
-            connection.execution_options(writing=True, patience=patience, listener=self.listener)
+            connection.execution_options(writing=True, patience=patience, listener=self.listener, seals=self.seals)
             with connection.begin():
                 if alone and self.engine.dialect.name == "postgresql":
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(patience * 1000)}")
@@ -155,6 +170,7 @@ def _sqlite(url: sa.URL) -> Engine:
     @sa.event.listens_for(engine, "connect")
     def _set_up(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # transactions are begun by us, see `writing`
+        connection.text_factory = _text
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
@@ -167,6 +183,11 @@ def _sqlite(url: sa.URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writing") else "BEGIN")
 
     return engine
+
+
+def _text(stored: bytes) -> str:
+    """Text as stored; bytes that are none, which only others can have put there, are visible instead of an error."""
+    return stored.decode("utf-8", "replace")
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,14 @@ class Unauthenticated(SignoffError):
     """A bearer token is missing, or there is none like it that is valid; one sentence for every reason."""
 
 
+class TooManyAttempts(SignoffError):
+    """A client has been wrong too often, and is to wait for ``seconds``."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = max(1, math.ceil(seconds))
+
+
 class PromotionConflict(SignoffError):
     """Someone else holds this model's slot, or acted first."""
 
@@ -91,7 +100,12 @@ class OutcomeUnknown(RegistryUnavailable):
 
 
 class LedgerUnavailable(SignoffError):
-    """The database cannot be read or written; nothing was changed."""
+    """The database cannot be read or written; nothing was changed.
+
+    The text names hosts, drivers and files, so it is for the log; strangers are told `TO_STRANGERS`.
+    """
+
+    TO_STRANGERS = "Signoff's database cannot be used; nothing was changed."
 
 
 class OtherSchema(LedgerUnavailable):
@@ -99,4 +113,8 @@ class OtherSchema(LedgerUnavailable):
 
 
 class LedgerBroken(SignoffError):
-    """The record is not what was recorded; nothing is signed over it. Names the event where it was seen."""
+    """The record is not what was recorded; nothing is signed over it. Names the event where it was seen, ``seq``."""
+
+    def __init__(self, message: str, seq: int | None = None) -> None:
+        super().__init__(message)
+        self.seq = seq

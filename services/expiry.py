@@ -12,7 +12,7 @@ from services.record import ledger, mirror
 from services.record.activation import SYSTEM
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
-from services.tables import decisions, submissions
+from services.tables import submissions
 from services.views import inbox
 
 
@@ -36,8 +36,6 @@ def mark(signoff: Signoff, policy: Policy, seen: Facts) -> int:
     if not old or seen.submission is None:
         return 0
     with signoff.database.writing() as connection:
-        for vote in old:
-            connection.execute(decisions.update().where(decisions.c.seq == vote.seq).values(expired=True))
         connection.execute(
             submissions.update()
             .where(submissions.c.id == seen.submission.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -23,6 +22,7 @@ from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding
 from services.policy import Policy
 from services.reconciliation import prescription
 from services.reconciliation.drift import SeenVersion
+from services.record import ledger
 from services.record.ledger import Kind
 from services.registry import version_of
 from services.signoff import Signoff
@@ -264,7 +264,7 @@ def ended(connection: Connection, version: ModelVersion) -> Ended | None:
     """What last took exactly this version out of review or out of Production; None when nothing did."""
     own = sa.and_(events.c.version == version.ref.version, events.c.kind.in_([kind.value for kind in _ENDINGS]))
     row = connection.execute(
-        sa.select(events.c.kind, events.c.body, promotions.c.version.label("released"), promotions.c.action)
+        sa.select(events.c.seq, promotions.c.version.label("released"), promotions.c.action)
         .select_from(
             events.outerjoin(
                 promotions, sa.and_(promotions.c.model == events.c.model, promotions.c.seq == events.c.seq)
@@ -279,7 +279,8 @@ def ended(connection: Connection, version: ModelVersion) -> Ended | None:
     ).one_or_none()
     if row is None or row.released == version.ref.version:
         return None
-    body = json.loads(row.body)
+    (event,) = ledger.numbered(connection, [row.seq])
+    body = event.body
     if row.released is not None:
         if datetime.fromisoformat(body["at"]) < version.created_at:
             return None  # it replaced an earlier version of the same number
@@ -287,7 +288,7 @@ def ended(connection: Connection, version: ModelVersion) -> Ended | None:
     elif body["details"]["identity"] != version.identity:
         return None
     else:
-        how, successor = _ENDINGS[Kind(row.kind)], None
+        how, successor = _ENDINGS[event.kind], None
     return Ended(how=how, by=body["actor"], at=body["at"], words=body["comment"], successor=successor)
 
 

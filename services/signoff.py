@@ -65,6 +65,7 @@ class Signoff:
         passwords: Passwords | None = None,
     ) -> Signoff:
         """`open` with a registry of one's own; for tests."""
+        from services.accounts import on_record
         from services.messaging import messages
         from services.messaging.message_book import MessageBook
         from services.reading import Reader
@@ -75,10 +76,11 @@ class Signoff:
         book = MessageBook.load(settings.messages, settings.message_secrets)
         if settings.database_url.startswith("sqlite:///"):
             private_folder(settings.home)
-        database = Database(settings.database_url)
+        database = Database.of(settings)
         database.upgrade()
         messages.listen(database, book)
         activation.activate(database, policies, at=now())
+        on_record.baseline(database, at=now())
         return cls(
             settings=settings,
             database=database,

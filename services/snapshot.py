@@ -16,9 +16,12 @@ from datetime import UTC, datetime, timedelta
 from services.domain import ModelVersion, RegisteredModel, Stage
 from services.errors import NotFound, RegistryUnavailable, SignoffError
 from services.registry import Registry
+from services.worker import Worker
 
 QUICK_SECONDS = 10.0
 FULL_SECONDS = 30.0
+PATIENCE_SECONDS = 900.0
+"""A full pass over a huge registry takes long."""
 LOAD_SHARE = 10
 """A full pass may take at most one part in ten of the time: a huge registry is listed less often."""
 OVERLAP = timedelta(seconds=5)
@@ -95,10 +98,9 @@ class Snapshots:
         self._swap = threading.Lock()  # held for a moment only: `touch` must not wait for a pass
         self._touched: dict[str, tuple[RegisteredModel, tuple[ModelVersion, ...]] | None] = {}
         self._shown: dict[str, _Part] = {}
-        self._stop = threading.Event()
-        self._wake = threading.Event()
         self._hinted: set[str] = set()
-        self._thread: threading.Thread | None = None
+        self._worker = Worker("reading of the registry", self._round, interval=QUICK_SECONDS, patience=PATIENCE_SECONDS)
+        self.workers = (self._worker,)
         self.problem: str | None = None
         """Why the last refresh failed, in one sentence; None when it did not."""
         self.gated = False
@@ -112,7 +114,7 @@ class Snapshots:
             RegistryUnavailable: there is none yet and MLflow does not answer.
         """
         if self._current.taken_at is None:
-            if self.problem and self._thread:
+            if self.problem and self._worker.started:
                 raise RegistryUnavailable(self.problem)  # the thread tries again; no page need wait for its time-outs
             with self._pass:
                 if self._current.taken_at is None:
@@ -198,7 +200,7 @@ class Snapshots:
         with self._swap:
             if name and len(self._hinted) < MAX_HINTS:
                 self._hinted.add(name)
-        self._wake.set()
+        self._worker.wake()
 
     def _begin(self) -> datetime:
         with self._swap:
@@ -230,22 +232,16 @@ class Snapshots:
 
     def start(self) -> None:
         """Refresh in the background until `stop`."""
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name="registry-snapshot", daemon=True)
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """Stop refreshing; returns when the thread has ended or two seconds have passed."""
-        self._stop.set()
-        self._wake.set()
-        if self._thread:
-            self._thread.join(timeout=2)
+        self._worker.stop(2.0)
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._wake.wait(self.turn())
-            self._wake.clear()
-            self._stop.wait(HINT_SECONDS if self._hinted else 0)  # more of them are often on their way
+    def _round(self) -> float:
+        if self._hinted:
+            self._worker.rest(HINT_SECONDS)  # more of them are often on their way
+        return self.turn()
 
     def turn(self) -> float:
         """One pass, full or quick, whichever is due; returns for how many seconds nothing is."""
@@ -265,6 +261,9 @@ class Snapshots:
         except SignoffError as error:
             self.problem = str(error)
             log.warning("snapshot: %s", error)
+        except Exception:
+            self.problem = "Something broke inside Signoff; its log says what."
+            raise
         return min(QUICK_SECONDS, max(self._next_full - self._clock(), 1.0))
 
 

@@ -6,6 +6,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Float,
     Index,
@@ -29,6 +30,12 @@ metadata = MetaData(
 PERSON = String(32)
 """The immutable id of a person or service; a username is how its account is called (`accounts`)."""
 
+
+def _numbered() -> Column[int]:
+    """The primary key of a row that follows from an event, whose number it has (`services.record.projections`)."""
+    return Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False)
+
+
 events = Table(
     "events",
     metadata,
@@ -41,11 +48,16 @@ events = Table(
     Column("version", Integer),
     Column("intent", String(64)),
     Column("closes", String(64), unique=True),  # at most one closing event for an intent
+    Column("account", String(256)),  # the username of the account that it tells of
     Column("body", Text, nullable=False),  # the event as canonical JSON; the columns above repeat parts of it
     Column("hash", String(64), nullable=False, unique=True),
+    Column("mac", String(64), nullable=False),  # the seal, see `services.record.seals`
+    CheckConstraint("seq > 0", name="ck_events_seq"),
+    CheckConstraint("typeof(body) = 'text'", name="ck_events_body").ddl_if(dialect="sqlite"),
     Index("ix_events_model_seq", "model", "seq"),
     Index("ix_events_actor_seq", "actor", "seq"),
     Index("ix_events_kind_seq", "kind", "seq"),
+    Index("ix_events_account_seq", "account", "seq"),
     Index("ix_events_at_kind", "at", "kind"),  # the chart of History counts from it alone
 )
 
@@ -62,6 +74,7 @@ ledger_identity = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("ledger", String(32), nullable=False),  # made once by the migration, named in every checkpoint
+    CheckConstraint("id = 1", name="ck_ledger_identity_id"),
 )
 
 checkpoints = Table(
@@ -105,7 +118,7 @@ refusal_windows = Table(
 submissions = Table(
     "submissions",
     metadata,
-    Column("id", Integer, primary_key=True),
+    _numbered(),
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
@@ -143,8 +156,8 @@ submissions = Table(
 decisions = Table(
     "decisions",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("submission", Integer, nullable=False, index=True),
+    _numbered(),
+    Column("submission", BigInteger, nullable=False, index=True),
     Column("person", String(256), nullable=False),
     Column("person_id", PERSON, nullable=False),
     Column("roles", JSON, nullable=False),
@@ -161,7 +174,7 @@ decisions = Table(
 findings = Table(  # what reviewers found in a version
     "findings",
     metadata,
-    Column("id", Integer, primary_key=True),
+    _numbered(),
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
@@ -190,7 +203,7 @@ findings = Table(  # what reviewers found in a version
 statements = Table(  # what reviewers state about the data set of a champion that names none
     "statements",
     metadata,
-    Column("id", Integer, primary_key=True),
+    _numbered(),
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
@@ -224,7 +237,7 @@ intents = Table(
 promotions = Table(
     "promotions",
     metadata,
-    Column("id", Integer, primary_key=True),
+    _numbered(),
     Column("intent", String(64), nullable=False, unique=True),
     Column("action", String(32), nullable=False),
     Column("model", String(512), nullable=False),
@@ -323,7 +336,7 @@ validations = Table(  # what counts as evidence; follows from the events that co
     Column("at", String(32), nullable=False),
     Column("consent", Boolean, nullable=False),
     Column("run_id", String(64), nullable=False),
-    Column("report", Text, nullable=False),  # whole, as JSON; the event names its digest
+    Column("report", Text),  # whole, as JSON; the event names its digest; null: it was not there when it was imported
     Column("mirrored", Boolean, nullable=False, server_default=text("false")),  # whether MLflow has its figures
     Index("ix_validations_model", "model", "version"),
 )
@@ -335,10 +348,18 @@ slots = Table(
     Column("token", BigInteger, nullable=False),
     Column("holder", String(256)),  # null: free
     Column("purpose", String(256)),
+    Column("process", String(32)),  # whose life the lease depends on, too; null: on nobody's
     Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
     Column("rank", Integer, nullable=False, server_default="0"),  # of the holder
     Column("wanted_rank", Integer, nullable=False, server_default="0"),  # of who waits for a lower holder to end
     Column("wanted_until", Float, nullable=False, server_default="0"),  # so long nobody of a lower rank may take it
+)
+
+processes = Table(  # those that hold slots show here that they live
+    "processes",
+    metadata,
+    Column("process", String(32), primary_key=True),  # made anew at each start
+    Column("alive_until", Float, nullable=False),  # seconds since 1970, on database time
 )
 
 idempotency_keys = Table(
@@ -401,7 +422,7 @@ message_attempts = Table(
 reminders = Table(
     "reminders",
     metadata,
-    Column("submission", Integer, primary_key=True),
+    Column("submission", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("occasion", String(16), primary_key=True),
     Column("at", String(32), nullable=False),
 )
@@ -442,7 +463,7 @@ known_files = Table(
 deviations = Table(
     "deviations",
     metadata,
-    Column("id", Integer, primary_key=True),
+    _numbered(),
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("subject", String(512), nullable=False),
@@ -521,6 +542,16 @@ sessions = Table(
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
     UniqueConstraint("token_hash", "username"),
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    # Wrong passwords of a known device, or of an account's open sessions; an account itself counts those of strangers.
+    Column("counted", String(64), primary_key=True),  # a digest of what is counted, and of the password of then
+    Column("times", Integer, nullable=False),
+    Column("locked_until", Float, nullable=False),
+    Column("last_at", Float, nullable=False),  # seconds since 1970, on database time
 )
 
 tokens = Table(

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 from http.client import HTTPException
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError
+from urllib.parse import urlsplit, urlunsplit
 from urllib.request import ProxyHandler, build_opener
 
 if TYPE_CHECKING:
     from services.settings import Settings
 
 _DIRECT = build_opener(ProxyHandler({}))
-
-
-def status(url: str, *, seconds: float = 5.0, direct: bool = True) -> int | None:
-    """The HTTP status of a GET, or None where nobody answers. ``direct`` passes by any proxy: for this machine."""
-    opener = _DIRECT if direct else build_opener()
-    try:
-        with opener.open(url, timeout=seconds) as response:
-            return int(response.status)
-    except HTTPError as error:
-        return error.code
-    except (OSError, HTTPException, ValueError):
-        return None
 
 
 def address(settings: Settings) -> str:
@@ -34,6 +22,16 @@ def address(settings: Settings) -> str:
     )
 
 
+def without_password(url: str) -> str:
+    """An address that may be shown: without the name and password in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 def answers(url: str) -> bool:
-    """Whether a GET is answered with 200."""
-    return status(url) == 200
+    """Whether a GET of something on this machine is answered with 200, past any proxy."""
+    try:
+        with _DIRECT.open(url, timeout=5.0) as response:
+            return bool(response.status == 200)
+    except (OSError, HTTPException, ValueError):
+        return False

@@ -1,19 +1,21 @@
-"""What comes before the dashboard: accounts, and on first start the sample registry. Then `app.py` takes over."""
+"""What comes before the dashboard: demo accounts or none, and on first start the sample registry. Then `app.py`."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
 from multiprocessing import get_context
 
 from mlflow_gate.__main__ import main as gate_index
-from services.accounts import people
+from services.accounts import demo
 from services.database import Database
 from services.errors import SignoffError
-from services.settings import PROJECT, Settings
+from services.settings import PROJECT, Settings, private_file
 from stack import screen
 from stack.answers import answers
 from stack.preflight import mlflow_database
@@ -31,16 +33,37 @@ def main() -> None:
     settings = Settings.read()
     environment = {name: value for name, value in os.environ.items() if name != PASSWORD}
     try:
-        people.ensure_demo_accounts(Database(settings.database_url), os.environ[PASSWORD], BcryptPasswords())
+        demo_accounts(settings, os.environ.get(PASSWORD) or None)
     except SignoffError as error:
-        screen.failure(f"The demo accounts cannot be made: {error}")
+        screen.failure(f"The accounts cannot be prepared: {error}")
         sys.exit(1)
-    if settings.embedded and not (settings.home / SAMPLE_COMPLETE).exists():
+    untold = settings.demo and not (settings.home / SAMPLE_COMPLETE).exists()
+    if untold:
         train_all(settings.mlflow_uri)
+    if untold or (settings.embedded and not settings.demo):
+        _wait_for(settings.mlflow_uri)
         gate_index(["index", f"sqlite:///{mlflow_database(settings.home)}"])
+    if untold:
         # Ends by itself, and with the dashboard: both are of one process group.
         subprocess.Popen([sys.executable, "-m", "stack.sample.history"], env=environment)
     os.execve(sys.executable, [sys.executable, str(PROJECT / "app.py")], environment)  # noqa: S606  (none is wanted)
+
+
+def demo_accounts(settings: Settings, given: str | None) -> None:
+    """Make them in the embedded stack; disable those that an earlier Signoff made in any other database.
+
+    Raises:
+        SignoffError: as `services.accounts.demo` raises it.
+    """
+    database, passwords, at = Database.of(settings), BcryptPasswords(), datetime.now(UTC)
+    kept = settings.home / demo.PASSWORD_FILE
+    if settings.demo:
+        password = given or private_file(kept, secrets.token_urlsafe(9))
+        demo.ensure(database, password, passwords, given=given is not None, at=at)
+        return
+    known = given or (kept.read_text().strip() if kept.exists() else None)
+    if ended := demo.disable(database, passwords, known=known, at=at):
+        screen.progress(f"disabled the demo accounts {', '.join(ended)}: everybody knows their password")
 
 
 def train_all(uri: str) -> None:
@@ -59,10 +82,14 @@ def train_all(uri: str) -> None:
 def _train(uri: str, name: str) -> None:
     from stack.sample.training import train
 
-    while not answers(f"{uri}/health"):
-        time.sleep(0.2)
+    _wait_for(uri)
     for line in train(uri, name):
         screen.progress(line)
+
+
+def _wait_for(uri: str) -> None:
+    while not answers(f"{uri}/health"):
+        time.sleep(0.2)
 
 
 if __name__ == "__main__":

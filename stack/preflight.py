@@ -15,8 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from stack.answers import status
-
 if TYPE_CHECKING:
     from services.settings import Settings
 
@@ -95,7 +93,7 @@ def database(settings: Settings) -> None:
 
     try:
         policies = PolicyBook.load(settings.policies)
-        place = Database(settings.database_url)
+        place = Database.of(settings)
     except (SignoffError, OSError) as error:
         raise CannotStart(str(error)) from error
     except ImportError as error:
@@ -111,7 +109,7 @@ def database(settings: Settings) -> None:
 
 
 def mlflow(settings: Settings) -> None:
-    """Raise `CannotStart` when the embedded server's database is broken, or the other server does not answer."""
+    """Raise `CannotStart` when the embedded server's database is broken, or another server does not let us in."""
     if not settings.embedded:
         _reachable(settings.mlflow_uri)
         return
@@ -137,5 +135,7 @@ def mlflow_database(home: Path) -> Path:
 def _reachable(uri: str) -> None:
     if not uri.startswith(("http://", "https://")):
         raise CannotStart(f"MLFLOW_TRACKING_URI is {uri!r}; Signoff governs a server, so it must be an http address.")
-    if status(f"{uri}/health", seconds=10, direct=False) is None:
-        raise CannotStart(f"MLflow does not answer at {uri}; start it, or set MLFLOW_TRACKING_URI to where it runs.")
+    from stack.access import refusal  # imports MLflow: seconds
+
+    if why := refusal(uri):
+        raise CannotStart(why)

@@ -63,7 +63,7 @@ def _supervise(settings: Settings) -> int:
     from stack.processes import Logs, Processes
 
     folder = settings.home / "logs"
-    password, sentence = _password(settings)
+    sentence = _password(settings) if settings.demo else ""
     logs = Logs(folder, lambda text: print(f"  · {text}", flush=True))
     announcer = threading.Thread(target=_announce, args=(settings, sentence), daemon=True)
     processes = Processes(logs, on_start=announcer.start)
@@ -72,7 +72,6 @@ def _supervise(settings: Settings) -> int:
         **QUIET,
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
-        "SIGNOFF_DEMO_PASSWORD": password,
         **_gate_token(settings),
         **({"SIGNOFF_EMBEDDED": "1"} if settings.embedded else {}),
     }
@@ -127,19 +126,20 @@ def _mlflow_server(settings: Settings) -> str:
     )
 
 
-def _password(settings: Settings, environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
-    """The demo accounts' password, and what to say about it: in full until a first start was complete."""
+def _password(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
+    """What to say of the demo accounts' password: the password itself until a first start was complete."""
+    from services.accounts.demo import PASSWORD_FILE
     from services.settings import private_file
     from web.health import SAMPLE_COMPLETE
 
-    if given := environ.get("SIGNOFF_DEMO_PASSWORD"):
-        return given, "The password of all of them is SIGNOFF_DEMO_PASSWORD."
-    file = settings.home / "demo-password"
+    if environ.get("SIGNOFF_DEMO_PASSWORD"):
+        return "The password of all of them is SIGNOFF_DEMO_PASSWORD."
+    file = settings.home / PASSWORD_FILE
     told = file.exists() and (settings.home / SAMPLE_COMPLETE).exists()
     password = private_file(file, secrets.token_urlsafe(9))
     if not told:
-        return password, f"The password of all of them is  {password}  (kept in {_short(file)})."
-    return password, f"The password of all of them is in {_short(file)}."
+        return f"The password of all of them is  {password}  (kept in {_short(file)})."
+    return f"The password of all of them that was not changed is in {_short(file)}."
 
 
 def _short(path: Path) -> str:
@@ -147,11 +147,12 @@ def _short(path: Path) -> str:
 
 
 def _announce(settings: Settings, password: str) -> None:
-    from stack.banner import banner
+    from stack.banner import banner, demo_people, first_admin
 
     while not answers(f"{address(settings)}/readyz"):
         time.sleep(0.3)
-    print(banner(settings, password, logs=_short(settings.home / "logs")), flush=True)
+    people = demo_people(password) if settings.demo else first_admin(settings)
+    print(banner(settings, people, logs=_short(settings.home / "logs")), flush=True)
 
 
 def _farewell(returncode: int, logs: Logs, folder: Path) -> int:

@@ -20,12 +20,14 @@ import pandas as pd
 import sqlalchemy as sa
 
 from services import caretaker
+from services.database import database_time
 from services.domain import Stage, VersionRef
 from services.record import ledger, mirror
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
 from services.steps import slots
 from services.steps.intents import in_flight
+from services.tables import processes
 from services.tables import slots as slots_table
 from services.verbs import releases, reviews
 from tests.conftest import add_people
@@ -156,13 +158,23 @@ class Arena:
         assert self.signoff.registry.model(self.name).aliases.get("champion") == serving[0]
         return serving[0]
 
-    def job(self, verb: str, version: int, **death: float | None) -> dict[str, Any]:
+    def job(self, verb: str, version: int, **death: float | str | None) -> dict[str, Any]:
         return {"verb": verb, "name": self.name, "version": version, "environment": self.environment, **death}
 
     def recover(self) -> None:
         """What happens once the lease of a dead process has run out, without waiting for that."""
         with self.signoff.database.writing() as connection:
             connection.execute(slots_table.update().values(expires_at=0.0))
+        caretaker.tidy(self.signoff)
+
+    def process_dies(self, process: str) -> None:
+        """What happens once a process was not heard of for long enough, without waiting for that."""
+        dead = processes.update().where(processes.c.process == process).values(alive_until=database_time())
+        with self.signoff.database.writing() as connection:
+            assert connection.execute(dead).rowcount == 1
+            left = slots_table.c.expires_at - database_time()
+            lease = connection.execute(sa.select(left).where(slots_table.c.model == self.name)).scalar_one()
+        assert lease > slots.LEASE_SECONDS / 2
         caretaker.tidy(self.signoff)
 
     def marker(self) -> int:

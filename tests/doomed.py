@@ -1,7 +1,8 @@
 """Processes that may be killed: ``python -m tests.doomed`` forks one for every verb it is asked to run.
 
 It reads one JSON list of jobs a line and answers with one JSON list a line. A job names the verb, the settings and,
-if it is to die, the step at which it does (``kill_at``) or the seconds after which it does (``kill_after``). It dies
+if it is to die, the step at which it does (``kill_at``) or the seconds after which it does (``kill_after``); with
+``process`` its slots depend on the life of a process of that id, which beats as it takes one and never again. It dies
 by a real SIGKILL: no handler, no ``finally`` and no rollback of ours runs. Steps are all that can be told apart from
 outside: each transaction (before it, before its commit, after it), each MLflow write (before, after), each read.
 """
@@ -80,6 +81,7 @@ def run(job: Job, tell: Callable[[str], object]) -> dict[str, Any]:
     """Run one verb to its end; returns what its caller was told. ``tell`` is called with each step it takes."""
     step = Steps(job.get("kill_at"), tell)
     signoff = Signoff.open(Settings.read(job["environment"]))
+    signoff.database.process = job.get("process")
     watch(step)
     if job.get("kill_after") is not None:
         threading.Timer(job["kill_after"], os.kill, (os.getpid(), signal.SIGKILL)).start()

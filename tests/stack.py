@@ -49,7 +49,7 @@ def running(home: Path) -> Iterator[Stack]:
             stderr=log,
             start_new_session=True,
         )
-    stack = Stack(url=f"http://127.0.0.1:{port}", mlflow=f"http://127.0.0.1:{mlflow_port}", home=home, output=output)
+    stack = Stack(url=f"http://localhost:{port}", mlflow=f"http://127.0.0.1:{mlflow_port}", home=home, output=output)
     try:
         wait_until(
             lambda: process.poll() is not None or http_ok(f"{stack.url}/readyz"), "the stack", seconds=START_SECONDS

@@ -51,10 +51,10 @@ class TestLedger:
         file, home = tmp_path / "ledger.jsonl", signoff.settings.home
         code, out, _ = run("ledger", "export", "--output", file)
         assert code == 0
-        assert out.startswith(f"Wrote 8 events to {file}, signed with key ")
+        assert out.startswith(f"Wrote 9 events to {file}, signed with key ")
         code, out, _ = run("ledger", "verify", file, "--public-key", home / "checkpoint-key.pub", "--json")
         assert code == 0
-        assert json.loads(out)["events"] == 8
+        assert json.loads(out)["events"] == 9
         assert run("ledger", "verify", file)[0] == 0
         assert sorted(path.name for path in tmp_path.glob("*.part")) == []
 
@@ -110,7 +110,7 @@ class TestLedger:
     def test_a_checkpoint_is_one_line(self, run: Run) -> None:
         code, out, _ = run("ledger", "checkpoint")
         assert code == 0
-        assert json.loads(out)["checkpoint"]["seq"] == 8
+        assert json.loads(out)["checkpoint"]["seq"] == 9
         assert run("ledger", "checkpoint")[1] == out
 
     def test_a_broken_ledger_is_neither_signed_nor_exported(self, run: Run, signoff: Signoff, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from services.database import Database
 from services.policy import PolicyBook
 from services.record import activation, ledger
+from services.record.seals import Seals
 from services.settings import PROJECT
 from tests.conftest import BOTH, Clock
 
@@ -35,7 +36,7 @@ class TestStarting:
         book, start, answers = PolicyBook.load(PROJECT / "policies"), threading.Barrier(DASHBOARDS), []
 
         def open_dashboard() -> None:
-            database = Database(empty)
+            database = Database(empty, Seals(b"k" * 32))
             start.wait()
             try:
                 database.upgrade()
@@ -52,7 +53,7 @@ class TestStarting:
         for thread in threads:
             thread.join()
         assert answers == ["started"] * DASHBOARDS
-        database = Database(empty)
+        database = Database(empty, Seals(b"k" * 32))
         with database.reading() as connection:
             assert ledger.count(connection) == len(book.policies)
             assert ledger.broken_at(connection) is None
@@ -62,7 +63,7 @@ class TestStarting:
         old = tmp_path / "old.db"
         old.touch(mode=0o644)
         for file in (old, tmp_path / "new.db"):
-            database = Database(f"sqlite:///{file}")
+            database = Database(f"sqlite:///{file}", Seals(b"k" * 32))
             database.upgrade()
             with database.reading() as connection:
                 ledger.count(connection)

@@ -183,7 +183,7 @@ class TestCommand:
         monkeypatch.setenv("SIGNOFF_SECRET_KEY", "s" * 32)
         code, out, _ = run("doctor")
         assert code == 0
-        assert [line.split(":")[0] for line in out.splitlines()] == ["✓ policies", "✓ database", "✓ MLflow"]
+        assert [line.split(":")[0] for line in out.splitlines()] == ["✓ policies", "✓ database", "✓ record", "✓ MLflow"]
         assert "it has no hook" in out
         registry.hooked = True
         assert "its hook asks Signoff" in run("doctor")[1]
@@ -191,7 +191,7 @@ class TestCommand:
         monkeypatch.delenv("SIGNOFF_DATABASE_URL")
         code, out, _ = run("doctor", "--json")
         assert code == 3
-        assert [one["fine"] for one in json.loads(out)["checks"]] == [True, False, True]
+        assert [one["fine"] for one in json.loads(out)["checks"]] == [True, False, False, True]
 
     def test_a_policy_with_a_mistake_is_named(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "policies" / "p.yaml").write_text("name: [")

@@ -15,8 +15,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
+import flask
 import pytest
+from mlflow.exceptions import MlflowException
 
 from mlflow_gate.files import Files, GuardedArtifacts
 from mlflow_gate.gate import Answer, Denied, Gate, State
@@ -186,6 +189,44 @@ class TestAnAnswer:
     def test_from_nowhere_is_no(self, url: str, token: str) -> None:
         with pytest.raises(Denied, match="can be asked for at"):
             Gate(url=url, token=token, seconds=1).ask(CHANGE, [], "default")
+
+
+class TestReason:
+    @pytest.fixture
+    def asked(self, answers: Answers) -> Callable[..., dict[str, Any]]:
+        def asked(kind: str = "stage", **headers: str) -> dict[str, Any]:
+            """What Signoff is asked, when a call to MLflow comes with these headers."""
+            answers.say({"protocol": 1, "allowed": True, "valid_for": 5.0})
+            with flask.Flask(__name__).test_request_context("/", headers=headers):
+                gate(answers).ask({**CHANGE, "kind": kind}, [], "default")
+            return answers.asked[-1][1]
+
+        return asked
+
+    @pytest.mark.parametrize(
+        ("sent", "told"),
+        [
+            ("Better on test data v2", "Better on test data v2"),
+            ("5% fewer errors", "5% fewer errors"),
+            (quote("Größer als 0,92 → besser"), "Größer als 0,92 → besser"),
+            ("größer".encode().decode("latin-1"), "größer"),  # as curl sends it
+        ],
+    )
+    def test_is_sent_along_with_a_move(self, asked: Callable[..., dict[str, Any]], sent: str, told: str) -> None:
+        assert asked(**{"X-Signoff-Reason": sent})["reason"] == told
+
+    def test_is_left_out_where_there_is_none_or_nothing_is_moved(self, asked: Callable[..., dict[str, Any]]) -> None:
+        for question in (asked(), asked(**{"X-Signoff-Reason": " "}), asked("tag_set", **{"X-Signoff-Reason": "x"})):
+            assert "reason" not in question
+
+    @pytest.mark.parametrize(("sent", "why"), [("gr\xf6\xdfer", "is not UTF-8"), ("x" * 10_001, "10001 characters")])
+    def test_that_cannot_be_told_is_an_error_of_the_caller(
+        self, answers: Answers, asked: Callable[..., dict[str, Any]], sent: str, why: str
+    ) -> None:
+        with pytest.raises(MlflowException, match=why) as refusal:
+            asked(**{"X-Signoff-Reason": sent})
+        assert refusal.value.get_http_status_code() == 400
+        assert not answers.asked
 
 
 class TestNames:

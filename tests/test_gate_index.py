@@ -68,3 +68,26 @@ def test_it_can_be_taken_away(engine: sa.Engine, database_url: str) -> None:
 def test_a_database_without_a_registry_is_said_to_be_one(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["index", database_url]) == 1
     assert "start the MLflow server once" in capsys.readouterr().err
+
+
+def test_mlflows_own_address_of_postgresql_needs_either_driver(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tried(*installed: str) -> str:
+        asked: list[str] = []
+        monkeypatch.setattr("mlflow_gate.__main__.find_spec", lambda name: name if name in installed else None)
+        monkeypatch.setattr(sa, "create_engine", lambda url: asked.append(url.drivername) or pytest.fail("not used"))
+        with pytest.raises(pytest.fail.Exception):
+            main(["index", "postgresql://signoff:secret@db.example/mlflow"])
+        return asked[0]
+
+    assert tried("psycopg") == "postgresql+psycopg"
+    assert tried("psycopg2") == tried("psycopg", "psycopg2") == "postgresql+psycopg2"
+    monkeypatch.undo()
+    assert main(["index", "postgresql+asyncpg://db.example/mlflow"]) == 1
+    assert "pip install './mlflow_gate[postgresql]'" in capsys.readouterr().err
+
+
+def test_such_an_address_is_enough_on_a_real_server(engine: sa.Engine, database_url: str) -> None:
+    assert main(["index", database_url.replace("postgresql+psycopg:", "postgresql:")]) == 0
+    assert UNIQUE in indexes(engine)

@@ -754,6 +754,7 @@ class TestTheLifecycleDocument:
     def test_approved(self, server: Gated) -> None:
         client, model_name, version = server.client, "approved_model", 2
         released(server, model_name)
+        client.set_model_version_tag(model_name, version, "reason", "AUC 0.88 → 0.91 on dataset v3")
         approve(server, model_name, version)
         client.transition_model_version_stage(
             name=model_name, version=version, stage="Production", archive_existing_versions=True
@@ -762,6 +763,7 @@ class TestTheLifecycleDocument:
         assert server.aliases(model_name) == {"champion": 2}
         assert server.events(model_name)[-2:] == ["promotion:intended", "promotion:confirmed"]
         assert server.tags(model_name, version)["promoted_by"] == "mlflow-client"
+        assert server.tags(model_name, version)["reason"] == "AUC 0.88 → 0.91 on dataset v3"
         assert "promote it" in refusal(
             lambda: client.set_model_version_tag(model_name, version, "promoted_by", "julian.wang")
         )
@@ -773,6 +775,21 @@ class TestTheLifecycleDocument:
             mlflow.log_param("model_name", model_name)
             mlflow.log_metric("deployment_latency_ms", 245)
             mlflow.set_tag("stage", "Production")
+
+    def test_approved_with_a_reason_in_a_header(self, server: Gated, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Reason:
+            def in_context(self) -> bool:
+                return True
+
+            def request_headers(self) -> dict[str, str]:
+                return {"X-Signoff-Reason": quote("Größer als 0,92")}
+
+        name = released(server, "with_a_reason")
+        approve(server, name, 2)
+        monkeypatch.setattr(headers._request_header_provider_registry, "_registry", [Reason()])
+        server.client.transition_model_version_stage(name, "2", "Production", archive_existing_versions=True)
+        monkeypatch.undo()
+        assert server.tags(name, 2)["reason"] == "Größer als 0,92"
 
     def test_approved_by_its_alias(self, server: Gated) -> None:
         name = released(server, "by_alias")

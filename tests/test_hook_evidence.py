@@ -31,10 +31,10 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Regi
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
 
 from mlflow_gate import locations
-from mlflow_gate.app import _class
 from mlflow_gate.evidence import GatedTracking
 from mlflow_gate.files import Files
 from mlflow_gate.gate import Answer, Denied
+from mlflow_gate.installing import _class
 from mlflow_gate.locations import OVERLAP_SECONDS
 from services.domain import VersionRef
 from tests.sources import OF_OLD, WAYS

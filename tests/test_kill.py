@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from services import caretaker
 from services.verbs import releases
 from tests.arena import QUARTER, SOAKING, Arena, Doomed, Tally, doomed, print_tally
 from tests.conftest import BOTH
@@ -74,6 +75,22 @@ class TestKilled:
             f"{SUBJECT[verb]}:confirmed",
         }
         print_tally(f"{verb} on {arena.database}, killed at {len(some)} of {len(steps)} steps", tally)
+
+    def test_beside_a_living_one_its_change_is_closed_long_before_the_lease_is_over(
+        self, arena: Arena, processes: Doomed
+    ) -> None:
+        _, told = killed_round(arena, processes, "promote")
+        old = arena.champion()
+        new = next(version for version in arena.versions if version != old)
+        arena.approve(new)
+        marker, dies = arena.marker(), told["steps"].index("after set_stage") + 1
+        (victim,) = processes.run(arena.job("promote", new, kill_at=dies, process="the dead one"))
+        assert victim["killed"]
+        caretaker.tidy(arena.signoff)
+        assert arena.since(marker) == ["promotion:intended"]
+        arena.process_dies("the dead one")
+        assert arena.since(marker) == ["promotion:intended", "promotion:confirmed"]
+        assert arena.assert_consistent() == new
 
     @pytest.mark.timeout(0)
     @pytest.mark.parametrize("verb", VERBS)

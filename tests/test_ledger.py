@@ -15,16 +15,15 @@ from services.domain import Actor, Role, Source, VersionRef
 from services.errors import LedgerUnavailable
 from services.record import ledger
 from services.record.ledger import GENESIS, Entry, Filter, Kind
+from services.record.seals import Seals
 from services.signoff import Signoff
 from tests.conftest import BOTH
+from tests.ledgers import drop_triggers
 
 DATABASES = BOTH
+PEOPLE = False
 
 ACTOR = Actor(username="a", name="Ann", roles=frozenset({Role.REVIEWER}), source=Source.BROWSER)
-TRIGGERS = {
-    "sqlite": ["DROP TRIGGER events_no_update", "DROP TRIGGER events_no_delete"],
-    "postgresql": ["DROP TRIGGER events_append_only ON events"],
-}
 REF = VersionRef(name="m", version=1)
 
 
@@ -114,8 +113,7 @@ class TestTampering:
     ) -> None:
         add(signoff, *[entry(comment=str(number)) for number in range(1, 6)])
         with signoff.database.writing() as connection:
-            for drop in TRIGGERS[connection.dialect.name]:
-                connection.exec_driver_sql(drop)
+            drop_triggers(connection)
             connection.exec_driver_sql(statement)
         with signoff.database.reading() as connection:
             assert ledger.broken_at(connection) == found_at
@@ -147,7 +145,7 @@ class TestReading:
         assert ("2026-11-02", Kind.SUBMISSION_CONFIRMED, 1) in found
 
     def test_an_empty_record_has_a_head_and_is_whole(self, tmp_path: Path) -> None:
-        database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+        database = Database(f"sqlite:///{tmp_path / 'empty.db'}", Seals(b"k" * 32))
         database.upgrade()
         with database.reading() as connection:
             assert ledger.head(connection) == (0, GENESIS)

@@ -9,10 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from services import tables
-from services.accounts import people, sessions
+from services.accounts import on_record, people, sessions
 from services.database import Database, database_time
 from services.domain import Role, Source
 from services.errors import BadInput, NotAllowed, NotFound
+from services.record.ledger import Kind
+from services.record.seals import Seals
 from services.tables import accounts
 from tests.conftest import BOTH
 from tests.fakes import PlainPasswords
@@ -30,7 +32,7 @@ def passwords() -> PlainPasswords:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'signoff.db'}")
+    database = Database(f"sqlite:///{tmp_path / 'signoff.db'}", Seals(KEY))
     database.upgrade()
     people.add_account(
         database,
@@ -96,43 +98,6 @@ class TestAccounts:
                 attempt()
 
 
-class TestDemoAccounts:
-    def test_one_for_each_role_and_a_second_reviewer(self, database: Database, passwords: PlainPasswords) -> None:
-        people.ensure_demo_accounts(database, "demo", passwords)
-        roles = {
-            username: people.acting(database, username, Source.BROWSER).roles
-            for username in ("viewer", "scientist", "reviewer", "release_manager", "auditor", "admin")
-        }
-        assert roles == {username: frozenset({Role(username)}) for username in roles}
-        assert people.acting(database, "reviewer2", Source.BROWSER).roles == {Role.REVIEWER}
-
-    def test_a_second_start_hashes_nothing_and_keeps_sessions(
-        self, database: Database, passwords: PlainPasswords
-    ) -> None:
-        people.ensure_demo_accounts(database, "demo", passwords)
-        key = session_of(database, "auditor")
-        people.ensure_demo_accounts(database, "demo", passwords)
-        assert passwords.hashed == ["demo"]
-        assert sessions.session_user(database, key)
-
-    def test_a_new_password_replaces_the_old_one_and_ends_sessions(
-        self, database: Database, passwords: PlainPasswords
-    ) -> None:
-        people.ensure_demo_accounts(database, "demo", passwords)
-        key = session_of(database, "auditor")
-        people.ensure_demo_accounts(database, "other", passwords)
-        assert sessions.session_user(database, key) is None
-        assert sessions.log_in(database, "auditor", "other", passwords, KEY)
-        with pytest.raises(sessions.WrongCredentials):
-            sessions.log_in(database, "auditor", "demo", passwords, KEY)
-
-    def test_roles_given_by_an_admin_survive(self, database: Database, passwords: PlainPasswords) -> None:
-        people.ensure_demo_accounts(database, "demo", passwords)
-        people.set_roles(database, "viewer", [Role.AUDITOR])
-        people.ensure_demo_accounts(database, "demo", passwords)
-        assert people.acting(database, "viewer", Source.CLI).roles == {Role.AUDITOR}
-
-
 class TestActing:
     def test_reads_the_roles_of_this_moment(self, database: Database) -> None:
         people.set_roles(database, "rita", [Role.RELEASE_MANAGER, Role.AUDITOR])
@@ -142,11 +107,12 @@ class TestActing:
 
     def test_works_inside_a_transaction(self, database: Database) -> None:
         with database.writing() as connection:
-            connection.execute(accounts.update().values(roles=["auditor"]))
+            people.set_roles(connection, "rita", [Role.AUDITOR])
             assert people.acting(connection, "rita", Source.CLI).roles == {Role.AUDITOR}
 
     def test_a_role_that_is_no_longer_known_counts_for_nothing(self, database: Database) -> None:
-        change(database, accounts.update().values(roles=["reviewer", "emperor"]))
+        with database.writing() as connection:
+            on_record.change(connection, Kind.ACCOUNT_CHANGED, "rita", "x", roles_held=["emperor", "reviewer"])
         assert people.acting(database, "rita", Source.CLI).roles == {Role.REVIEWER}
 
     def test_unknown_and_disabled_accounts_may_not(self, database: Database) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import httpx
@@ -18,11 +21,13 @@ from streamlit.testing.v1 import AppTest
 from components import session
 from services.accounts import people, sessions
 from services.database import Database
+from services.errors import LedgerUnavailable
 from services.settings import PROJECT
 from services.signoff import Signoff
+from tests.conftest import settings_in
 from web.gate import SessionGate, cookie_name
 from web.login import LogIn
-from web.origins import cross_site, safe_next
+from web.origins import cross_site, elsewhere, safe_next
 from web.passwords import BcryptPasswords
 
 
@@ -52,26 +57,81 @@ class TestCrossSite:
     @pytest.mark.parametrize(
         "headers",
         [
-            {"host": "h:1", "origin": "http://h:1"},
             {"host": "inner", "origin": "https://signoff.example"},
-            {"host": "h:1", "sec_fetch_site": "same-origin", "origin": "http://h:1"},
+            {"host": "inner", "origin": "https://signoff.example", "sec_fetch_site": "same-origin"},
+            {"host": "inner", "sec_fetch_site": "none"},
             {"host": "h:1"},
         ],
     )
     def test_our_own_forms_and_scripts_without_a_browser_pass(self, headers: dict[str, str]) -> None:
-        assert not cross_site(self.request(**headers), "https://signoff.example")
+        for ours in ("https://signoff.example", "https://Signoff.Example:443/"):
+            assert not cross_site(self.request(**headers), ours)
 
     @pytest.mark.parametrize(
         "headers",
         [
             {"host": "h:1", "origin": "http://h:2"},
             {"host": "h:1", "origin": "null"},
-            {"host": "h:1", "origin": "http://h:1", "sec_fetch_site": "cross-site"},
-            {"host": "h:1", "origin": "http://h:1", "sec_fetch_site": "same-site"},
+            {"host": "h:1", "origin": ""},
+            {"host": "h:1", "origin": "http://h:1"},
+            {"host": "h:1", "origin": "http://h:1", "sec_fetch_site": "same-origin"},
+            {"host": "evil.example", "origin": "https://evil.example"},
+            {"host": "signoff.example.evil.example", "origin": "https://signoff.example.evil.example"},
+            {"host": "signoff.example", "origin": "http://signoff.example"},
+            {"host": "signoff.example", "origin": "https://signoff.example:8443"},
+            {"host": "signoff.example", "origin": "https://signoff.example", "sec_fetch_site": "cross-site"},
+            {"host": "signoff.example", "origin": "https://signoff.example", "sec_fetch_site": "same-site"},
+            {"host": "signoff.example", "sec_fetch_site": "cross-site"},
         ],
     )
     def test_others_do_not(self, headers: dict[str, str]) -> None:
         assert cross_site(self.request(**headers), "https://signoff.example")
+
+
+class TestElsewhere:
+    """People type 127.0.0.1; pages act at localhost only."""
+
+    @staticmethod
+    def led_to(host: str, path: str = "/", query: str = "", url: str = "http://localhost:8501") -> str | None:
+        scope = {"type": "http", "headers": [(b"host", host.encode())], "path": path, "query_string": query.encode()}
+        return elsewhere(Request(scope), url)
+
+    def test_the_number_of_this_machine_leads_to_its_name(self) -> None:
+        assert self.led_to("127.0.0.1:8501") == "http://localhost:8501/"
+        assert self.led_to("[::1]:8501") == "http://localhost:8501/"
+        assert self.led_to("127.0.0.1", url="http://localhost") == "http://localhost/"
+
+    def test_path_and_query_come_along_and_lead_nowhere_else(self) -> None:
+        assert self.led_to("127.0.0.1:8501", "/a b", "n=%2F&v=1") == "http://localhost:8501/a%20b?n=%2F&v=1"
+        for path in ("//evil.example", "/\\evil.example", "/@evil.example", "/\r\nX: y"):
+            found = self.led_to("127.0.0.1:8501", path)
+            assert found
+            assert urlsplit(found).netloc == "localhost:8501"
+            assert found.isprintable()
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            *("localhost:8501", "127.0.0.1:8502", "127.0.0.1", "127.0.0.1.evil.example:8501", "evil.example:8501"),
+            *("127.0.0.2:8501", "127.0.0.1:x", "[::1", "", "127.0.0.1:8501:8501", "LOCALHOST:8501"),
+        ],
+    )
+    def test_nobody_else_is_sent_anywhere(self, host: str) -> None:
+        assert self.led_to(host) is None
+
+    @pytest.mark.parametrize("url", ["https://signoff.example", "http://127.0.0.1:8501", "https://localhost:8501"])
+    def test_nobody_is_sent_where_signoff_is_at_another_address(self, url: str) -> None:
+        assert self.led_to("127.0.0.1:8501", url=url) is None
+
+
+class TestCookieName:
+    def test_is_one_for_all_dashboards_behind_one_address_and_another_for_each_address(self, tmp_path: Path) -> None:
+        def name(port: str, **environ: str) -> str:
+            return cookie_name(settings_in(tmp_path, SIGNOFF_PORT=port, **environ))
+
+        assert name("8501", SIGNOFF_URL="https://a.example") == name("8502", SIGNOFF_URL="https://a.example")
+        assert name("8501", SIGNOFF_URL="https://a.example") != name("8501", SIGNOFF_URL="https://b.example")
+        assert name("8501") != name("8502"), "two stacks on one machine"
 
 
 class TestOpenWebSocket:
@@ -171,7 +231,8 @@ class TestDatabaseAway:
             password="right",
         )
         assert answer.status_code == 503
-        assert "database cannot be used" in answer.text
+        assert "database cannot be used; nothing was changed" in html.unescape(answer.text)
+        assert not any(word in answer.text for word in ("unable to open", "sqlite", "nowhere"))
         assert "set-cookie" not in answer.headers
 
 
@@ -197,7 +258,7 @@ class TestShell:
     def test_says_so_when_the_database_is_away(self, shell: AppTest, signoff: Signoff) -> None:
         session.use(replace(signoff, database=Database("sqlite:////nowhere/at/all.db")))
         shell.run()
-        assert "database cannot be used" in shell.error[0].value
+        assert shell.error[0].value == LedgerUnavailable.TO_STRANGERS
         assert not shell.title
 
     def test_without_a_session_shows_no_page(self, shell: AppTest) -> None:

@@ -21,7 +21,7 @@ class TestSettings:
         assert (settings.port, settings.mlflow_port) == (8501, 5000)
         assert settings.mlflow_uri == "http://127.0.0.1:5000"
         assert settings.database_url == f"sqlite:///{tmp_path}/signoff.db"
-        assert settings.url == "http://127.0.0.1:8501"
+        assert settings.url == "http://localhost:8501"
         assert settings.embedded
 
     def test_the_secret_is_made_once_and_readable_by_its_owner_only(self, tmp_path: Path) -> None:
@@ -43,6 +43,22 @@ class TestSettings:
     def test_a_port_that_is_none_is_named(self, tmp_path: Path, port: str) -> None:
         with pytest.raises(InvalidSettings, match="SIGNOFF_PORT"):
             Settings.read({"SIGNOFF_HOME": str(tmp_path), "SIGNOFF_PORT": port})
+
+    @pytest.mark.parametrize(
+        "url", ["signoff.example", "ftp://signoff.example", "http://", "http://h:x", "http://[::1"]
+    )
+    def test_a_public_address_that_is_none_is_named(self, tmp_path: Path, url: str) -> None:
+        with pytest.raises(InvalidSettings, match="SIGNOFF_URL"):
+            Settings.read({"SIGNOFF_HOME": str(tmp_path), "SIGNOFF_URL": url})
+
+    def test_proxies_are_addresses_and_networks_and_none_by_default(self, tmp_path: Path) -> None:
+        environ = {"SIGNOFF_HOME": str(tmp_path)}
+        assert Settings.read(environ).trusted_proxies == ()
+        named = Settings.read({**environ, "SIGNOFF_TRUSTED_PROXIES": "10.0.0.7, fd00::/8,"})
+        assert named.trusted_proxies == ("10.0.0.7", "fd00::/8")
+        for wrong in ("*", "proxy.example", "10.0.0.7/8", "10.0.0.7:80"):
+            with pytest.raises(InvalidSettings, match="SIGNOFF_TRUSTED_PROXIES"):
+                Settings.read({**environ, "SIGNOFF_TRUSTED_PROXIES": wrong})
 
     def test_one_port_for_both_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InvalidSettings, match="both 5000"):

@@ -153,7 +153,8 @@ class TestEveryAct:
     ) -> None:
         ref = prepared(signoff, registry, action)
         for _ in range(sessions.MAX_FAILURES):
-            log_in_wrongly(signoff, WHO[action])
+            with pytest.raises(WrongCredentials):
+                sessions.reauthenticate(signoff.database, WHO[action], "wrong", PlainPasswords())
         with Untouched(signoff, registry, SUBJECTS[action]), pytest.raises(WrongCredentials):
             perform(signoff, action, ref, own(WHO[action]))
 
@@ -319,22 +320,23 @@ class TestLock:
             sessions.reauthenticate(signoff.database, "reviewer", "reviewer's own", PlainPasswords())
         assert sessions.session_user(signoff.database, mine)
 
-    def test_whoever_fails_at_the_log_in_page_signs_nobody_out(self, signoff: Signoff, registry: FakeRegistry) -> None:
+    def test_failures_at_the_log_in_page_sign_nobody_out_and_keep_nobody_from_signing(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
         ref = prepared(signoff, registry, Action.APPROVE)
         mine = session_of(signoff, "reviewer")
         for _ in range(sessions.MAX_FAILURES):
             log_in_wrongly(signoff, "reviewer")
-        with pytest.raises(WrongCredentials):
-            perform(signoff, Action.APPROVE, ref, own("reviewer"))
+        assert perform(signoff, Action.APPROVE, ref, own("reviewer")).event
         assert sessions.session_user(signoff.database, mine)
 
-    def test_failures_of_both_count_together(self, signoff: Signoff, registry: FakeRegistry) -> None:
+    def test_failures_while_signing_lock_no_log_in(self, signoff: Signoff, registry: FakeRegistry) -> None:
         ref = prepared(signoff, registry, Action.APPROVE)
-        for _ in range(sessions.MAX_FAILURES - 1):
-            log_in_wrongly(signoff, "reviewer")
-        sign_wrongly(signoff, ref)
+        for _ in range(sessions.MAX_FAILURES):
+            sign_wrongly(signoff, ref)
+        assert sessions.log_in(signoff.database, "reviewer", "reviewer's own", PlainPasswords(), b"k" * 32)
         with pytest.raises(WrongCredentials):
-            sessions.log_in(signoff.database, "reviewer", "reviewer's own", PlainPasswords(), b"k" * 32)
+            perform(signoff, Action.APPROVE, ref, own("reviewer"))
 
     def test_signing_opens_no_session_and_an_account_disabled_meanwhile_signs_nothing(self, signoff: Signoff) -> None:
         class Slow(PlainPasswords):

@@ -532,16 +532,14 @@ class TestCrashes:
         self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
     ) -> None:
         ask(signoff, ref)
-        stopped = Validator(signoff, Evaluator())
+        stopped = threading.Event()
 
         def meanwhile(cancelled: Callable[[], bool]) -> None:
-            stopped.stop()
+            stopped.set()
             assert cancelled()
             raise ValidationCancelled("It was cancelled.")
 
-        stopped._threads.clear()
-        stopped._evaluate = Evaluator(meanwhile=meanwhile)
-        stopped.turn()
+        Validator(signoff, Evaluator(meanwhile=meanwhile)).turn(stopped.is_set)
         assert last(signoff, ref).state is State.QUEUED
         assert Validator(signoff, Evaluator()).turn()
         assert last(signoff, ref).state is State.DONE

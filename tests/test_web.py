@@ -11,7 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from services.accounts import people, sessions
+from services.accounts import demo, people, sessions
 from services.database import Database
 from services.domain import Role
 from services.settings import PROJECT, Settings
@@ -47,6 +49,7 @@ class Dashboard:
     url: str
     settings: Settings
     database: Database
+    addresses: Iterator[int] = field(default_factory=count)
 
     def cookies(self, username: str) -> dict[str, str]:
         """The cookie of a new session."""
@@ -58,7 +61,11 @@ class Dashboard:
 
     def client(self, cookies: dict[str, str] | None = None) -> httpx.Client:
         """A client that follows no redirects."""
-        return httpx.Client(base_url=self.url, cookies=cookies, timeout=10, verify=False, trust_env=False)
+        # Each comes from an address of its own, by what a trusted proxy says: how much one may guess is limited.
+        headers = {"X-Forwarded-For": f"198.51.100.{next(self.addresses)}"}
+        return httpx.Client(
+            base_url=self.url, cookies=cookies, headers=headers, timeout=10, verify=False, trust_env=False
+        )
 
     def log_in(self, client: httpx.Client, username: str, password: str = PASSWORD, **more: Any) -> httpx.Response:
         """Send the form as a browser does."""
@@ -105,10 +112,11 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     """The app, just started: `TestColdServer` comes first, and nobody has ever been signed in."""
     home, port, away = tmp_path_factory.mktemp("home"), free_port(), free_port()
     environ = {"SIGNOFF_HOME": str(home), "SIGNOFF_PORT": str(port), "SIGNOFF_MLFLOW_PORT": str(away)}
+    environ["SIGNOFF_TRUSTED_PROXIES"] = "127.0.0.1"
     settings = Settings.read(environ)
-    database = Database(settings.database_url)
+    database = Database.of(settings)
     database.upgrade()
-    people.ensure_demo_accounts(database, PASSWORD, BcryptPasswords())
+    demo.ensure(database, PASSWORD, BcryptPasswords(), given=True, at=datetime.now(UTC))
     hashed = people.credentials(database, "viewer")["usernames"]["viewer"]["password"]
     for username in ("locked", "leaver", "demoted"):
         people.add_account(database, username=username, name=username, hashed=hashed, roles=[Role.VIEWER])
@@ -182,8 +190,9 @@ class TestColdServer:
     @pytest.mark.parametrize(
         "origin",
         [
-            *("http://127.0.0.1:1", "http://localhost:{port}", "http://127.0.0.1:{port}.evil.example"),
-            *("http://evil.example", "null", "http://127.0.0.1:{port}0", "http://[::1]:{port}"),
+            *("http://localhost:1", "http://127.0.0.1:{port}", "http://127.0.0.1:{port}.evil.example"),
+            *("http://evil.example", "null", "http://localhost:{port}0", "http://[::1]:{port}"),
+            *("https://localhost:{port}", "http://localhost:{port}.evil.example"),
         ],
     )
     def test_a_page_of_another_address_acts_with_nobodys_session(self, dashboard: Dashboard, origin: str) -> None:
@@ -195,6 +204,25 @@ class TestColdServer:
             client.cookies.update(cookies)
             answer = client.put("/_stcore/upload_file/s/f", headers={"Origin": theirs}, content=b"x")
         assert (answer.status_code, "page of another address" in answer.text) == (403, True)
+
+    def test_a_page_that_was_led_here_by_another_name_acts_with_nobodys_session(self, dashboard: Dashboard) -> None:
+        """As after DNS rebinding: its origin and the Host header agree, and both are another's."""
+        theirs = f"localhost:{dashboard.settings.port}.evil.example"
+        more = {"Host": theirs, "Origin": f"http://{theirs}"}
+        with dashboard.client(dashboard.cookies("reviewer")) as client:
+            answer = client.put("/_stcore/upload_file/s/f", headers=more, content=b"x")
+            assert (answer.status_code, "page of another address" in answer.text) == (403, True)
+            assert dashboard.log_in(client, "reviewer", headers=more).status_code == 403
+
+    def test_a_browser_that_came_to_the_number_is_sent_to_the_name(self, dashboard: Dashboard) -> None:
+        number = dashboard.url.replace("localhost", "127.0.0.1")
+        with dashboard.client() as client:
+            for path in ("/", "/version?name=a%20b&version=1", "/login?next=/registry"):
+                answer = client.get(number + path)
+                assert (answer.status_code, answer.headers["location"]) == (307, dashboard.url + path)
+            for path in ("/healthz", "/readyz", "/api/v1/models", "/_stcore/health", "/app/static/mark.svg"):
+                assert client.get(number + path).status_code in {200, 401, 503}, path
+            assert client.post(number + "/session/logout").status_code == 303
 
     def test_identity_headers_of_a_client_are_ignored(self, dashboard: Dashboard) -> None:
         token = sessions.open_session(dashboard.database, "admin", dashboard.settings.secret_key)
@@ -227,9 +255,7 @@ class TestSignsOfLife:
             answer = client.get("/readyz")
         assert answer.status_code == 503
         assert answer.json()["ready"] is False
-        mlflow, sample = answer.json()["missing"]
-        assert "MLflow" in mlflow
-        assert "sample registry" in sample
+        assert answer.json()["missing"] == ["MLflow does not answer.", "The sample registry is not complete yet."]
 
 
 class TestLogInPage:
@@ -267,10 +293,11 @@ class TestLoggingIn:
         with dashboard.client() as client:
             answer = dashboard.log_in(client, "reviewer")
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
-        flags = {part.strip().lower() for part in answer.headers["set-cookie"].split(";")[1:]}
+        name = cookie_name(dashboard.settings)
+        (cookie,) = [one for one in answer.headers.get_list("set-cookie") if one.startswith(f"{name}=")]
+        flags = {part.strip().lower() for part in cookie.split(";")[1:]}
         assert {"httponly", "samesite=lax", "path=/", "max-age=43200"} <= flags
         assert "secure" not in flags, "this server is reached over plain http"
-        assert answer.headers["set-cookie"].startswith(f"{cookie_name(dashboard.settings)}=")
 
     def test_a_deep_link_survives(self, dashboard: Dashboard) -> None:
         link = "/version?name=a%20b%2Fc&version=2"
@@ -309,6 +336,14 @@ class TestLoggingIn:
             answer = dashboard.log_in(client, "locked")
         assert answer.status_code == 401
         assert "locked" in answer.text
+
+    def test_a_browser_that_logged_in_before_is_let_in_past_what_strangers_did(self, dashboard: Dashboard) -> None:
+        with dashboard.client() as mine, dashboard.client() as theirs:
+            assert dashboard.log_in(mine, "auditor").status_code == 303
+            for _ in range(5):
+                assert dashboard.log_in(theirs, "auditor", "wrong").status_code == 401
+            assert dashboard.log_in(theirs, "auditor").status_code == 401
+            assert dashboard.log_in(mine, "auditor").status_code == 303
 
     @pytest.mark.parametrize("password", ["x" * 73, "ü" * 72, "a\0b", ""])
     def test_odd_passwords_are_wrong_and_nothing_worse(self, dashboard: Dashboard, password: str) -> None:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from verifier.canonical import canonical
+from verifier.keys import ROTATION, Keys, Rotation, Tampered, UnusableKey, key_id, keys_in, led_to, rotation_in
+
+__all__ = ["Chain", "Checkpoint", "Keys", "Tampered", "UnusableKey", "checkpoint_in", "key_id", "keys_in", "verify"]
 
 GENESIS = "0" * 64
 """The ``previous`` of the first event."""
@@ -30,22 +31,7 @@ RESTORED = "ledger:restored"
 MAX_LINE = 64 << 20
 """Longest line read, in bytes: a file must not decide how much memory is used."""
 
-Keys = Mapping[str, Ed25519PublicKey]
-"""Public keys by `key_id`."""
-
 _EVENT = re.compile(rb'\{"body":(\{.*\}),"hash":"([0-9a-f]{64})"\}\r?\n?', re.DOTALL)
-
-
-class Tampered(Exception):
-    """The record is not what was recorded. ``str(error)`` is one sentence; ``seq`` the event it was seen at."""
-
-    def __init__(self, message: str, seq: int) -> None:
-        super().__init__(message)
-        self.seq = seq
-
-
-class UnusableKey(Exception):
-    """The file given as public key holds none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,23 +64,27 @@ class Checkpoint:
 class Chain:
     """The events read so far: ``seq`` is the number of the last one, ``head`` its hash, ``epoch`` the one it is in.
 
-    ``restorations`` says in words what was lost before each later epoch.
+    ``rotations`` are those of the signing key among them; ``restorations`` says what was lost before each later epoch.
     """
 
     def __init__(self, seq: int = 0, head: str = GENESIS, epoch: int = 1) -> None:
         self.seq = seq
         self.head = head
+        self.rotations: list[Rotation] = []
         self.epoch = epoch
         self.restorations: list[str] = []
 
-    def add(self, body: bytes, fingerprint: str) -> dict[str, Any]:
-        """Take the next event; returns its content. Raises `Tampered` where it cannot be the next one."""
+    def add(self, body: bytes, fingerprint: str, *, exact: bool = False) -> dict[str, Any]:
+        """Take the next event; returns its content. Raises `Tampered` where it cannot be the next one.
+
+        ``exact``: the bytes must be those that were recorded, and not the same content formatted anew.
+        """
         expected = self.seq + 1
         try:
             # Bytes that fit the hash are the very bytes that were recorded: no need to look for doubled keys in them.
             whole = _sha256(body) == fingerprint
             event = json.loads(body) if whole else parsed(body)
-            whole = whole or _sha256(canonical(event)) == fingerprint
+            whole = whole or (not exact and _sha256(canonical(event)) == fingerprint)
             seq, previous = event["seq"], event["previous"]
             restoration = restoration_in(event) if event.get("kind") == RESTORED else None
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -109,6 +99,8 @@ class Chain:
             raise Tampered(
                 f"Event #{expected} does not follow the one before it: one of the two was replaced.", expected
             )
+        if event.get("kind") == ROTATION:
+            self.rotations.append(rotation_in(event))
         if restoration:
             self.epoch, words = restoration
             self.restorations.append(words)
@@ -174,24 +166,6 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def key_id(key: Ed25519PublicKey) -> str:
-    """The name of a key: the start of the sha256 of its 32 bytes, in hex."""
-    return _sha256(key.public_bytes_raw())[:16]
-
-
-def keys_in(pem: bytes) -> Keys:
-    """The Ed25519 public keys of a PEM file, which can hold several; raises `UnusableKey` where there is none."""
-    blocks = re.findall(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", pem, re.DOTALL)
-    try:
-        keys = [load_pem_public_key(block + b"\n") for block in blocks]
-    except ValueError:
-        raise UnusableKey("The public key cannot be read.") from None
-    found = {key_id(key): key for key in keys if isinstance(key, Ed25519PublicKey)}
-    if not found:
-        raise UnusableKey("There is no Ed25519 public key in PEM form.")
-    return found
-
-
 def checkpoint_in(text: bytes | str, keys: Keys, *, seq: int = 0) -> Checkpoint:
     """A signed checkpoint, its signature checked.
 
@@ -216,11 +190,22 @@ def checkpoint_in(text: bytes | str, keys: Keys, *, seq: int = 0) -> Checkpoint:
         raise Tampered("The checkpoint is none of Signoff's.", seq)
     key = keys.get(claimed.key) if isinstance(claimed.key, str) else None
     if key is None:
-        raise Tampered(f"The checkpoint is signed with another key ({str(claimed.key)[:16]}).", seq)
+        raise Tampered(
+            f"The checkpoint of event #{claimed.seq} is signed with another key ({str(claimed.key)[:16]}), "
+            "which no rotation on record leads to from the one given.",
+            seq,
+        )
     try:
-        key.verify(signature, message)
+        key.public.verify(signature, message)
     except InvalidSignature:
         raise Tampered("The checkpoint's signature does not fit: it was changed or forged.", seq) from None
+    if not key.since <= claimed.seq <= (claimed.seq if key.until is None else key.until):
+        until = "" if key.until is None else f" to #{key.until}"
+        raise Tampered(
+            f"The checkpoint of event #{claimed.seq} is signed with key {claimed.key}, which is honoured for events "
+            f"#{key.since}{until} only.",
+            seq,
+        )
     return claimed
 
 
@@ -254,7 +239,7 @@ def verify(
         except (ValueError, RecursionError):
             raise Tampered(f"Line {chain.seq + 1} cannot be read: it was changed.", chain.seq + 1) from None
         if document.keys() == {"checkpoint", "signature"}:
-            checkpoint = checkpoint_in(line, keys, seq=chain.seq)
+            checkpoint = checkpoint_in(line, led_to(keys, chain.rotations, _ledger(document)), seq=chain.seq)
             chain.end(checkpoint)
             if file.read(1):
                 raise Tampered("Something follows the checkpoint: events were added.", chain.seq + 1)
@@ -270,6 +255,12 @@ def verify(
             raise Tampered(f"Event #{chain.seq + 1} cannot be read: it was changed.", chain.seq + 1) from None
         chain.add(body, document["hash"])
     raise Tampered("The file does not end in its checkpoint: it was cut off.", chain.seq + 1)
+
+
+def _ledger(document: dict[str, Any]) -> str:
+    """The ledger that a checkpoint says it is about; its signature is checked afterwards."""
+    signed = document["checkpoint"]
+    return str(signed.get("ledger")) if isinstance(signed, dict) else ""
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

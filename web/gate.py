@@ -6,6 +6,8 @@ version adds) is behind it without being named here.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from urllib.parse import quote
 
 import anyio
@@ -19,7 +21,7 @@ from services.accounts import sessions
 from services.errors import LedgerUnavailable
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
-from web.origins import cross_site
+from web.origins import cross_site, elsewhere
 
 IDENTITY_HEADER = b"x-signoff-session"
 """Carries the session's key to `st.user`, see ``server.trustedUserHeaders`` in .streamlit/config.toml."""
@@ -36,9 +38,25 @@ OTHER_SITE = "This comes from a page of another address; Signoff's own pages do 
 SIGNED_OUT = "You are signed out. Reload this page to sign in."
 
 
+log = logging.getLogger(__name__)
+
+
 def cookie_name(settings: Settings) -> str:
-    """A browser sends a cookie to every port of a host: two stacks on one machine need two names."""
-    return f"signoff_session_{settings.port}"
+    """The name of the session's cookie: one for every dashboard behind one address, another for another address.
+
+    A browser sends a cookie to every port of a host, so two stacks on one machine need two names, and have them:
+    their addresses differ in the port.
+    """
+    return f"signoff_session_{_short(settings.url)}"
+
+
+def device_cookie_name(settings: Settings, username: str) -> str:
+    """The name of the cookie by which an account knows a browser: one for each account that uses it."""
+    return f"signoff_device_{_short(settings.url, username)}"
+
+
+def _short(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode(errors="replace")).hexdigest()[:12]
 
 
 def token_in(headers: list[tuple[bytes, bytes]], cookie: str) -> str | None:
@@ -65,6 +83,9 @@ class SessionGate:
         headers = [(name, value) for name, value in scope["headers"] if not name.startswith(b"x-signoff-")]
         scope = {**scope, "headers": headers}
         path: str = scope["path"]
+        if _is_page(scope) and (there := elsewhere(HTTPConnection(scope), self.signoff.settings.url)):
+            await RedirectResponse(there, status_code=307)(scope, receive, send)
+            return
         if scope["type"] == "http" and (path in OPEN or path.startswith(OPEN_PREFIX)):
             await self.app(scope, receive, send)
             return
@@ -74,7 +95,8 @@ class SessionGate:
         try:
             key = await self._session(token_in(headers, self._cookie))
         except LedgerUnavailable as error:
-            await _refuse(scope, receive, send, PlainTextResponse(str(error), 503))
+            log.warning("%s", error)
+            await _refuse(scope, receive, send, PlainTextResponse(error.TO_STRANGERS, 503))
             return
         if key is None:
             await _refuse(scope, receive, send, _answer(scope))
@@ -118,6 +140,15 @@ class SessionGate:
         return receive_checked
 
 
+def _is_page(scope: Scope) -> bool:
+    """Whether somebody opens a page, the log-in included."""
+    if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
+        return False
+    path: str = scope["path"]
+    inner = path.startswith((*NOT_PAGES, OPEN_PREFIX)) or "/_stcore/" in path or path in OPEN
+    return path == "/login" or not inner
+
+
 def _acts(scope: Scope) -> bool:
     """Whether something can be done with it, in the name of whose cookie it carries."""
     return scope["type"] == "websocket" or scope["method"] not in {"GET", "HEAD", "OPTIONS"}
@@ -140,9 +171,9 @@ def _plain_rerun(data: bytes) -> bytes | None:
 
 
 def _answer(scope: Scope) -> Response:
-    path: str = scope["path"]
-    if scope.get("method") not in {"GET", "HEAD"} or path.startswith(NOT_PAGES) or "/_stcore/" in path:
+    if not _is_page(scope):
         return PlainTextResponse(SIGNED_OUT, status_code=401)
+    path: str = scope["path"]
     query: str = scope["query_string"].decode("latin-1")
     wanted = quote(path) + (f"?{query}" if query else "")
     return RedirectResponse("/login" if wanted == "/" else f"/login?next={quote(wanted, safe='/')}", status_code=303)

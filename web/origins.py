@@ -1,28 +1,62 @@
-"""Where a form may come from, and where a log-in may lead to."""
+"""Where a form may come from, where a log-in may lead to, and where a browser belongs."""
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from functools import cache
+from urllib.parse import quote, urlsplit
 
 from starlette.requests import HTTPConnection
 
 MAX_NEXT = 4096
+LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _NOT_PAGES = ("/login", "/session/", "/api/", "/healthz", "/readyz", "/_stcore/", "/static/", "/media/", "/component/")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@cache
+def origin(url: str) -> str:
+    """The origin of an address, as browsers write it: in lower case, without the port that its scheme implies."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = parts.port
+    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != _DEFAULT_PORTS.get(parts.scheme) else "")
 
 
 def cross_site(request: HTTPConnection, url: str) -> bool:
-    """Whether a page of another site, or of another port of this host, sent this form or opens this WebSocket.
+    """Whether anything but a page of ours sent this form or opens this WebSocket.
 
     The session cookie alone would not notice: a browser sends it to every port of a host. Every browser says where a
     POST or a WebSocket comes from; a client that says nothing is no browser and has no one's cookie.
-    ``url`` is our public address: behind a proxy the Host header may be another.
+    The Host header does not count: the browser takes it from the address it was led to, which may be any.
+
+    Args:
+        url: our public address.
     """
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    if site is not None:
-        return site not in {"same-origin", "none"}
-    if origin is None:
-        return False
-    return origin != url and urlsplit(origin).netloc != request.headers.get("host")
+    site, sent = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if sent is not None and sent != origin(url):
+        return True
+    return site is not None and site not in {"same-origin", "none"}
+
+
+def elsewhere(request: HTTPConnection, url: str) -> str | None:
+    """The same page at ``url``, where it is ``localhost`` and a browser came to the number of the same port instead.
+
+    Pages act at one address only, and people type both.
+    """
+    ours, (name, port) = urlsplit(url), _host(request.headers.get("host", ""))
+    if ours.scheme != "http" or ours.hostname != "localhost" or name not in LOOPBACK or port != (ours.port or 80):
+        return None
+    query: str = request.scope["query_string"].decode("latin-1")
+    return origin(url) + quote(request.scope["path"]) + (f"?{query}" if query else "")
+
+
+def _host(header: str) -> tuple[str, int]:
+    """Name and port of a Host header; no name where it is none."""
+    try:
+        parts = urlsplit(f"//{header}")
+        return parts.hostname or "", parts.port or 80
+    except ValueError:
+        return "", 0
 
 
 def safe_next(target: str | None) -> str:

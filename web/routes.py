@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -11,6 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from api.admissions import admission_routes
 from api.app import api_routes
 from services.signoff import Signoff
+from services.worker import Worker
 from web.document import page_route
 from web.health import health_routes
 from web.login import LogIn
@@ -18,11 +20,11 @@ from web.login import LogIn
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
-def routes(signoff: Signoff) -> list[BaseRoute]:
+def routes(signoff: Signoff, workers: Sequence[Worker] = ()) -> list[BaseRoute]:
     """The routes for `st.App`. What is under `/api` and not there is an error, never a page."""
     return [
         *LogIn(signoff).routes(),
-        *health_routes(signoff),
+        *health_routes(signoff, workers),
         *admission_routes(signoff),
         *map(_whatever_follows, [*api_routes(signoff), Route("/api/{rest:path}", _no_such_call, methods=METHODS)]),
         page_route,

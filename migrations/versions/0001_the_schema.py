@@ -11,18 +11,70 @@ branch_labels = None
 depends_on = None
 
 APPEND_ONLY = ("events", "ledger_identity", "checkpoints", "witnesses")
+HEAD = "coalesce((SELECT seq FROM ledger_head WHERE id = 1), 0)"
+# When a row must not be put in, by table. SQLite's INSERT OR REPLACE deletes the row that is in the way without asking
+# the triggers for DELETE, so those for INSERT look for one. PostgreSQL has no such statement, and unique keys.
+NOT_NEXT = {
+    "events": f"NEW.seq IS DISTINCT FROM {HEAD} + 1",
+    "ledger_head": "NEW.id IS DISTINCT FROM 1 OR NEW.seq IS DISTINCT FROM 1 OR EXISTS (SELECT 1 FROM ledger_head)",
+}
+IN_THE_WAY = {
+    "events": "EXISTS (SELECT 1 FROM events WHERE seq = NEW.seq OR hash = NEW.hash OR closes = NEW.closes)",
+    "ledger_identity": "EXISTS (SELECT 1 FROM ledger_identity)",
+    "checkpoints": "EXISTS (SELECT 1 FROM checkpoints WHERE seq = NEW.seq)",
+    "witnesses": "EXISTS (SELECT 1 FROM witnesses WHERE seq = NEW.seq)",
+}
+NOT_FORWARD = (
+    "NEW.id IS DISTINCT FROM OLD.id OR NEW.seq IS DISTINCT FROM OLD.seq + 1 "
+    "OR NOT EXISTS (SELECT 1 FROM events WHERE seq = NEW.seq AND hash = NEW.hash)"
+)
+NEXT_ONLY, FORWARD_ONLY = "only the next event can be added", "the head moves on to the next event only"
 
 
-def _append_only(table: str, dialect: str) -> list[str]:
-    if dialect == "sqlite":
-        return [
-            f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{table}: append-only'); END"
-            for verb in ("UPDATE", "DELETE")
-        ]
+def _on_sqlite() -> list[str]:
+    def trigger(name: str, verb: str, table: str, when: str, why: str) -> str:
+        condition = f"WHEN {when.replace('IS DISTINCT FROM', 'IS NOT')} " if when else ""
+        return f"CREATE TRIGGER {name} BEFORE {verb} ON {table} {condition}BEGIN SELECT RAISE(ABORT, '{table}: {why}'); END"
+
     return [
-        f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        *(
+            trigger(f"{table}_no_{verb.lower()}", verb, table, "", "append-only")
+            for table in APPEND_ONLY
+            for verb in ("UPDATE", "DELETE")
+        ),
+        trigger("ledger_head_no_delete", "DELETE", "ledger_head", "", "append-only"),
+        trigger("ledger_head_forward", "UPDATE", "ledger_head", NOT_FORWARD, FORWARD_ONLY),
+        *(trigger(f"{table}_next", "INSERT", table, when, NEXT_ONLY) for table, when in NOT_NEXT.items()),
+        *(trigger(f"{table}_once", "INSERT", table, when, "append-only") for table, when in IN_THE_WAY.items()),
+    ]
+
+
+def _on_postgresql() -> list[str]:
+    def function(name: str, when: str, why: str) -> str:
+        return (
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF {when} THEN RAISE EXCEPTION "
+            f"'%: {why}', TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation'; END IF; RETURN NEW; END $$"
+        )
+
+    return [
+        function("refuse_change", "true", "append-only"),
+        function("require_forward", NOT_FORWARD, FORWARD_ONLY),
+        "CREATE TRIGGER ledger_head_forward BEFORE UPDATE ON ledger_head "
+        "FOR EACH ROW EXECUTE FUNCTION require_forward()",
+        *(
+            f"CREATE TRIGGER {table}_append_only BEFORE {verbs} ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+            for table, verbs in {
+                **dict.fromkeys(APPEND_ONLY, "UPDATE OR DELETE OR TRUNCATE"),
+                "ledger_head": "DELETE OR TRUNCATE",
+            }.items()
+        ),
+        *(function(f"require_next_in_{table}", when, NEXT_ONLY) for table, when in NOT_NEXT.items()),
+        *(
+            f"CREATE TRIGGER {table}_next BEFORE INSERT ON {table} "
+            f"FOR EACH ROW EXECUTE FUNCTION require_next_in_{table}()"
+            for table in NOT_NEXT
+        ),
     ]
 
 
@@ -57,8 +109,8 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     )
     op.create_table(
         "decisions",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("submission", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("submission", sa.BigInteger(), nullable=False),
         sa.Column("person", sa.String(length=256), nullable=False),
         sa.Column("person_id", sa.String(length=32), nullable=False),
         sa.Column("roles", sa.JSON(), nullable=False),
@@ -75,7 +127,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     op.create_index(op.f("ix_decisions_submission"), "decisions", ["submission"], unique=False)
     op.create_table(
         "deviations",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("model", sa.String(length=512), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("subject", sa.String(length=512), nullable=False),
@@ -143,19 +195,24 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("version", sa.Integer(), nullable=True),
         sa.Column("intent", sa.String(length=64), nullable=True),
         sa.Column("closes", sa.String(length=64), nullable=True),
+        sa.Column("account", sa.String(length=256), nullable=True),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("mac", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_events")),
         sa.UniqueConstraint("closes", name=op.f("uq_events_closes")),
         sa.UniqueConstraint("hash", name=op.f("uq_events_hash")),
+        sa.CheckConstraint("seq > 0", name=op.f("ck_events_seq")),
+        sa.CheckConstraint("typeof(body) = 'text'", name=op.f("ck_events_body")).ddl_if(dialect="sqlite"),
     )
     op.create_index("ix_events_actor_seq", "events", ["actor", "seq"], unique=False)
     op.create_index("ix_events_at_kind", "events", ["at", "kind"], unique=False)
+    op.create_index("ix_events_account_seq", "events", ["account", "seq"], unique=False)
     op.create_index("ix_events_kind_seq", "events", ["kind", "seq"], unique=False)
     op.create_index("ix_events_model_seq", "events", ["model", "seq"], unique=False)
     op.create_table(
         "findings",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("model", sa.String(length=512), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("identity", sa.Text(), nullable=False),
@@ -193,7 +250,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     op.create_index("ix_idempotency_keys_at", "idempotency_keys", ["at"], unique=False)
     op.create_table(
         "statements",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("model", sa.String(length=512), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("identity", sa.Text(), nullable=False),
@@ -257,6 +314,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("ledger", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_identity")),
+        sa.CheckConstraint("id = 1", name=op.f("ck_ledger_identity_id")),
     )
     op.create_table(
         "message_attempts",
@@ -322,8 +380,14 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     )
     op.create_index("ix_policy_assignments_seq", "policy_assignments", ["seq"], unique=False)
     op.create_table(
+        "processes",
+        sa.Column("process", sa.String(length=32), nullable=False),
+        sa.Column("alive_until", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("process", name=op.f("pk_processes")),
+    )
+    op.create_table(
         "promotions",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("intent", sa.String(length=64), nullable=False),
         sa.Column("action", sa.String(length=32), nullable=False),
         sa.Column("model", sa.String(length=512), nullable=False),
@@ -368,10 +432,20 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     op.create_index("ix_refusal_windows_person", "refusal_windows", ["person", "opened_at"], unique=False)
     op.create_table(
         "reminders",
-        sa.Column("submission", sa.Integer(), nullable=False),
+        sa.Column(
+            "submission", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
         sa.Column("occasion", sa.String(length=16), nullable=False),
         sa.Column("at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("submission", "occasion", name=op.f("pk_reminders")),
+    )
+    op.create_table(
+        "failures",
+        sa.Column("counted", sa.String(length=64), nullable=False),
+        sa.Column("times", sa.Integer(), nullable=False),
+        sa.Column("locked_until", sa.Float(), nullable=False),
+        sa.Column("last_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("counted", name=op.f("pk_failures")),
     )
     op.create_table(
         "sessions",
@@ -389,6 +463,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("token", sa.BigInteger(), nullable=False),
         sa.Column("holder", sa.String(length=256), nullable=True),
         sa.Column("purpose", sa.String(length=256), nullable=True),
+        sa.Column("process", sa.String(length=32), nullable=True),
         sa.Column("expires_at", sa.Float(), nullable=False),
         sa.Column("rank", sa.Integer(), server_default="0", nullable=False),
         sa.Column("wanted_rank", sa.Integer(), server_default="0", nullable=False),
@@ -397,7 +472,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     )
     op.create_table(
         "submissions",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("model", sa.String(length=512), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("identity", sa.Text(), nullable=False),
@@ -496,7 +571,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("at", sa.String(length=32), nullable=False),
         sa.Column("consent", sa.Boolean(), nullable=False),
         sa.Column("run_id", sa.String(length=64), nullable=False),
-        sa.Column("report", sa.Text(), nullable=False),
+        sa.Column("report", sa.Text(), nullable=True),
         sa.Column("mirrored", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_validations")),
         sa.UniqueConstraint("job", name=op.f("uq_validations_job")),
@@ -520,15 +595,8 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     op.execute(
         sa.table("ledger_identity", sa.column("id"), sa.column("ledger")).insert().values(id=1, ledger=uuid4().hex)
     )
-    dialect = op.get_bind().dialect.name
-    if dialect == "postgresql":
-        op.execute(
-            "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RAISE EXCEPTION 'the ledger is append-only'; END $$"
-        )
-    for table in APPEND_ONLY:
-        for statement in _append_only(table, dialect):
-            op.execute(statement)
+    for statement in _on_sqlite() if op.get_bind().dialect.name == "sqlite" else _on_postgresql():
+        op.execute(statement)
 
 
 def downgrade() -> None:

@@ -82,6 +82,8 @@ class Call:
     intent: str | None = None
     workspace: str = WORKSPACE
     patience: float = HOOK_SECONDS
+    reason: str = ""
+    """What the caller says it is for."""
 
     @property
     def actor(self) -> str:

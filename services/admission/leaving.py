@@ -9,12 +9,11 @@ from sqlalchemy.engine import Connection
 from services import facts
 from services.admission import standing
 from services.admission.calls import Call, Told, What
-from services.domain import Actor, ModelVersion, Status
+from services.domain import Actor, ModelVersion
 from services.errors import Refused
 from services.record import ledger, mirror
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
-from services.steps import effects
 
 
 def require(signoff: Signoff, call: Call, actor: Actor) -> None:
@@ -71,5 +70,4 @@ def _end(signoff: Signoff, connection: Connection, version: ModelVersion, actor:
             details={"identity": version.identity, "submission": proposal.id},
         ),
     )
-    effects.set_status(connection, version.ref, Status.WITHDRAWN.value)
     mirror.ask(connection, version.ref, event.seq)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-import threading
 from collections.abc import Callable
+from functools import partial
 
 import sqlalchemy as sa
 
-from services.errors import SignoffError
 from services.messaging import delivery, message_text, outbox
 from services.messaging.delivery import NotDelivered, Send
 from services.messaging.message_book import MAIL
@@ -19,8 +18,10 @@ from services.messaging.outbox import Claim
 from services.record import checkpoints, ledger
 from services.signoff import Signoff
 from services.tables import accounts
+from services.worker import Worker
 
 INTERVAL_SECONDS = 2.0
+PATIENCE_SECONDS = 900.0
 _ADDRESS = re.compile(r"[^\s,;<>\"@\\()]+@[^\s,;<>\"@\\()]+")
 
 _CHANCE = secrets.SystemRandom()
@@ -34,22 +35,27 @@ class Courier:
     def __init__(self, signoff: Signoff, chance: Callable[[], float] = _CHANCE.random) -> None:
         self._signoff = signoff
         self._chance = chance
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(channel,), name=f"courier-{channel}", daemon=True)
+        self.workers = tuple(
+            Worker(
+                "delivery of messages",
+                partial(self._round, channel),
+                interval=INTERVAL_SECONDS,
+                patience=PATIENCE_SECONDS,
+            )
             for channel in signoff.messages.destinations
-        ]
+        )
 
     def start(self) -> None:
         """Begin."""
-        for thread in self._threads:
-            thread.start()
+        for worker in self.workers:
+            worker.start()
 
     def stop(self) -> None:
         """End; a message that is being sent is finished for up to five seconds, or sent again after the next start."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=5)
+        for worker in self.workers:
+            worker.ask_to_stop()
+        for worker in self.workers:
+            worker.stop()
 
     def turn(self, channel: str) -> bool:
         """Send the next message of a channel, if one is due; whether there was one."""
@@ -101,14 +107,5 @@ class Courier:
             checkpoint=newest.text if newest else None,
         )
 
-    def _run(self, channel: str) -> None:
-        while not self._stop.is_set():
-            try:
-                if self.turn(channel):
-                    continue
-            except SignoffError as error:
-                log.warning("courier: %s", error)
-            except Exception:
-                # One message must not end the thread: its lease runs out, and it is tried again.
-                log.exception("courier: a message to %s could not be sent", channel)
-            self._stop.wait(INTERVAL_SECONDS)
+    def _round(self, channel: str) -> float:
+        return 0.0 if self.turn(channel) else INTERVAL_SECONDS

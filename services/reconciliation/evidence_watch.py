@@ -24,8 +24,9 @@ from services.reconciliation import prescription
 from services.reconciliation.drift import Difference
 from services.reconciliation.marks import Mark
 from services.record import deviations
-from services.record.deviations import ADOPTED, OPEN
 from services.record.ledger import Event, Kind
+from services.record.projections.states import ADOPTED
+from services.record.projections.states import FOUND as OPEN
 from services.recorded_facts import MAX_VALUES
 from services.signoff import Signoff
 from services.snapshot import Listing, champion_of

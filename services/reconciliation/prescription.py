@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +13,7 @@ from services import tables
 from services.domain import Stage, VersionRef
 from services.evidence import Binding, digest
 from services.reconciliation.drift import Seen, SeenVersion
-from services.record import mirror
+from services.record import ledger, mirror
 from services.record.ledger import Kind
 from services.tables import events, known_models
 
@@ -169,11 +168,8 @@ def _of_ours() -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _bodies(connection: Connection, name: str, *, after: int) -> Iterator[Mapping[str, Any]]:
-    query = (
-        sa.select(events.c.body).where(events.c.model == name, events.c.seq > after, *_of_ours()).order_by(events.c.seq)
-    )
-    for row in connection.execute(query):
-        yield json.loads(row.body)
+    for event in ledger.chosen(connection, events.c.model == name, events.c.seq > after, *_of_ours()):
+        yield event.body
 
 
 def _after(state: Seen, name: str, bodies: Iterable[Mapping[str, Any]], seen: Seen | None) -> Seen:

@@ -18,10 +18,11 @@ from services.reconciliation.drift import Difference, Seen
 from services.reconciliation.marks import mark
 from services.reconciliation.prescription import Known
 from services.record import deviations, ledger
-from services.record.deviations import ADOPTED, OPEN, Deviation
+from services.record.deviations import Deviation
 from services.record.ledger import Entry, Event, Kind
+from services.record.projections.states import FOUND as OPEN
 from services.signoff import Signoff
-from services.steps import effects, intents
+from services.steps import intents
 from services.steps.changes import Change, State
 from services.steps.intents import Judge, Judged
 from services.steps.slots import Slot, require
@@ -289,8 +290,6 @@ def _adopt(signoff: Signoff, slot: Slot, found: Deviation, actor: Actor, reason:
             prescription.forget(connection, name)
             if renamed_to and prescription.load(connection, renamed_to) is None:
                 prescription.save(connection, renamed_to, now.known)
-        if found.kind is Kind.OUTSIDE_DELETED:
-            effects.end_of_deleted(connection, name, found.ref.version if now.seen else None)
     return event
 
 
@@ -332,7 +331,7 @@ def _adoption(
     ledger.lock(connection)
     who = still_may(signoff, connection, actor, Action.ADOPT)
     _still_open(connection, found)
-    event = ledger.append(
+    return ledger.append(
         connection,
         Entry(
             kind=Kind.ADOPTION_RECORDED,
@@ -350,5 +349,3 @@ def _adoption(
             },
         ),
     )
-    deviations.close(connection, [found.id], ADOPTED, event)
-    return event

@@ -15,10 +15,8 @@ from services.domain import Actor, Source, VersionRef
 from services.reconciliation.drift import Difference
 from services.record import ledger
 from services.record.ledger import Entry, Event, Kind
+from services.record.projections.states import FOUND as OPEN
 from services.signoff import Signoff
-
-OPEN, RESTORED, ADOPTED, ENDED = "open", "restored", "adopted", "ended"
-"""A deviation has ended when MLflow shows what the record prescribes again, without anybody asking for it here."""
 
 UNKNOWN = Actor(username="unknown", name="Unknown", roles=frozenset(), source=Source.RECONCILER)
 """Whoever changed MLflow past Signoff."""
@@ -124,31 +122,16 @@ def record(
     events = []
     for difference in found:
         row = known.pop(difference.subject, None)
-        if row is None:
+        now = (difference.kind, difference.prescribed, difference.shown)
+        if row is None or (row.kind, row.prescribed, row.shown) != now:
             events.append(_found(connection, name, difference, at))
-        elif (row.kind, row.prescribed, row.shown) != (difference.kind, difference.prescribed, difference.shown):
-            events.append(_found(connection, name, difference, at, instead_of=row.id))
-    for row in known.values():
-        event = ledger.append(connection, _ended(_deviation(row), at))
-        close(connection, [row.id], ENDED, event)
-        events.append(event)
+    events += [ledger.append(connection, _ended(_deviation(row), at)) for row in known.values()]
     return events
 
 
-def close(connection: Connection, numbers: Iterable[int], state: str, event: Event) -> None:
-    """Settle deviations by the event that says so."""
-    connection.execute(
-        tables.deviations.update()
-        .where(tables.deviations.c.id.in_(list(numbers)), tables.deviations.c.state == OPEN)
-        .values(state=state, closed_seq=event.seq)
-    )
-
-
-def _found(
-    connection: Connection, name: str, difference: Difference, at: datetime, instead_of: int | None = None
-) -> Event:
+def _found(connection: Connection, name: str, difference: Difference, at: datetime) -> Event:
     ref = VersionRef(name=name, version=difference.version)
-    event = ledger.append(
+    return ledger.append(
         connection,
         Entry(
             kind=difference.kind,
@@ -164,22 +147,6 @@ def _found(
             },
         ),
     )
-    values = {
-        "model": name,
-        "version": difference.version,
-        "subject": difference.subject,
-        "kind": difference.kind.value,
-        "prescribed": difference.prescribed,
-        "shown": difference.shown,
-        "state": OPEN,
-        "found_at": event.body["at"],
-        "seq": event.seq,
-    }
-    if instead_of is None:
-        connection.execute(tables.deviations.insert().values(**values))
-    else:
-        connection.execute(tables.deviations.update().where(tables.deviations.c.id == instead_of).values(**values))
-    return event
 
 
 def _states(difference: Difference) -> dict[str, Any]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
-
-import sqlalchemy as sa
 
 from services.database import Database
-from services.record import checkpoints
+from services.errors import LedgerBroken
+from services.record import checkpoints, ledger
 from services.record.checkpoints import Signed
 from services.settings import Settings
-from services.tables import events
+from verifier.verify import Chain, Tampered
 
 PAGE = 1000
 
@@ -20,7 +18,8 @@ PAGE = 1000
 def export(database: Database, settings: Settings, *, at: datetime) -> tuple[Signed, Iterator[bytes]]:
     """Sign the head, and give the ledger up to there, a line at a time; memory does not grow with it.
 
-    What is appended meanwhile is not part of it. No transaction stays open while the reader takes its time.
+    What is appended meanwhile is not part of it. No transaction stays open while the reader takes its time. The lines
+    end with `LedgerBroken` at the first event that is not as it was recorded.
 
     Raises:
         LedgerBroken: the ledger does not continue what was signed before; nothing is exported.
@@ -31,16 +30,21 @@ def export(database: Database, settings: Settings, *, at: datetime) -> tuple[Sig
 
 
 def _lines(database: Database, signed: Signed) -> Iterator[bytes]:
-    last, end = 0, signed.checkpoint.seq
-    while page := _page(database, last, end):
-        for row in page:
-            # As stored, not written anew: what was changed there must not be put right here.
-            yield f'{{"body":{row.body},"hash":"{row.hash}"}}\n'.encode("utf-8", "surrogatepass")
-        last = page[-1].seq
+    chain, end = Chain(), signed.checkpoint.seq
+    try:
+        while chain.seq < end:
+            yield from _page(database, chain, min(end, chain.seq + PAGE))
+        chain.end(signed.checkpoint)
+    except Tampered as error:
+        raise LedgerBroken(f"The record was tampered with, and is not exported. {error}", error.seq) from error
     yield signed.text.encode() + b"\n"
 
 
-def _page(database: Database, after: int, end: int) -> list[sa.Row[Any]]:
-    query = sa.select(events.c.seq, events.c.body, events.c.hash).where(events.c.seq > after, events.c.seq <= end)
+def _page(database: Database, chain: Chain, until: int) -> list[bytes]:
     with database.reading() as connection:
-        return list(connection.execute(query.order_by(events.c.seq).limit(PAGE)))
+        found = [
+            f'{{"body":{row.body},"hash":"{row.hash}"}}\n' for row, _ in ledger.rows(connection, chain, until=until)
+        ]
+    if chain.seq < until:
+        raise Tampered(f"Event #{chain.seq + 1} is missing: it was deleted.", chain.seq + 1)
+    return [line.encode("utf-8", "surrogatepass") for line in found]

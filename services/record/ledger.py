@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,12 +15,19 @@ from sqlalchemy.engine import Connection
 
 from services import tables
 from services.domain import Actor, VersionRef
+from services.errors import LedgerBroken, LedgerUnavailable
 from services.gate import Verdict
+from services.record import genuine
+from services.record.genuine import REPEATED
+from services.record.projections import project
+from services.record.projections.rows import Stored
+from services.record.seals import Seals
 from verifier import verify
 from verifier.canonical import canonical
+from verifier.keys import ROTATION
 from verifier.verify import Chain, Tampered
 
-FORMAT = 1
+FORMAT = 2
 """The ``format`` of the events that are written: what their parts mean. Readers take every format there ever was."""
 GENESIS = verify.GENESIS
 """The ``previous`` of the first event."""
@@ -135,9 +142,15 @@ class Kind(StrEnum):
     ACCOUNT_CHANGED = "account:changed"
     ACCOUNT_DISABLED = "account:disabled"
     ACCOUNT_REFUSED = "account:refused"
+    ACCOUNTS_BASELINE = "accounts:baseline"
+
+    KEY_ROTATED = ROTATION
+
+    LOGIN_REFUSED = "login:refused"
 
     ACCESS_REFUSED = "access:refused"
 
+    LEDGER_IMPORTED = "ledger:imported"
     WITNESS_OPENED = "witness:opened"
     WITNESS_REPLACED = "witness:replaced"
     LEDGER_RESTORED = verify.RESTORED
@@ -156,6 +169,10 @@ class Kind(StrEnum):
     def of(cls, subject: str, outcome: str) -> Kind:
         """The kind for a subject and an outcome."""
         return cls(f"{subject}:{outcome}")
+
+
+ACCOUNT = frozenset({Kind.ACCOUNT_ADDED, Kind.ACCOUNT_CHANGED, Kind.ACCOUNT_DISABLED})
+"""What tells of one account, as it is from then on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,14 +259,25 @@ class Filter:
     until: datetime | None = None
 
 
+_FORMATS = frozenset(range(1, FORMAT + 1))
+_KINDS = frozenset(kind.value for kind in Kind)
+_PARTS = frozenset(
+    (
+        *("format", "seq", "previous", "at", "kind", "actor", "actor_id", "actor_name", "roles", "source", "model"),
+        *("version", "comment", "intent", "closes", "checks", "details"),
+    )
+)
+"""What every event says."""
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
 # Built once: putting a statement together costs SQLAlchemy as much as SQLite takes to carry it out.
-_HEAD = sa.select(tables.ledger_head).where(tables.ledger_head.c.id == 1)
-_LOCKED_HEAD = _HEAD.with_for_update()
+_HEAD = sa.select(tables.ledger_head.c.seq, tables.ledger_head.c.hash).where(tables.ledger_head.c.id == 1)
+_NAME = sa.select(tables.ledger_identity.c.ledger)
+_LOCKED_HEAD = _HEAD.add_columns(_NAME.scalar_subquery().label("ledger")).with_for_update(of=tables.ledger_head)
+_EVENT = sa.select(*(tables.events.c[name] for name in genuine.COLUMNS))
 _INSERT = tables.events.insert()
 _FIRST_HEAD = tables.ledger_head.insert()
 _NEXT_HEAD = tables.ledger_head.update().values(seq=sa.bindparam("new_seq"), hash=sa.bindparam("new_hash"))
-_REPEATED = ("at", "kind", "actor", "actor_id", "model", "version", "intent", "closes")
-"""What an event says and the columns repeat, to be searched by."""
 
 
 def lock(connection: Connection) -> None:
@@ -262,11 +290,18 @@ def lock(connection: Connection) -> None:
 
 
 def append(connection: Connection, entry: Entry) -> Event:
-    """Append one event inside the caller's transaction.
+    """Append one event inside the caller's transaction, and write the rows that follow from it.
 
     The head is locked here, so call this last in a transaction and never keep that transaction open across I/O.
+
+    Raises:
+        LedgerBroken: Signoff did not write the event that the ledger ends with; nothing is recorded after it.
     """
+    seals = _seals(connection)
     last = connection.execute(_LOCKED_HEAD).one_or_none()
+    name = last.ledger if last else ledger_id(connection)
+    if last and last.hash != seals.last:
+        _require_genuine_head(connection, last.seq, last.hash)
     seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
     body = {
         "format": FORMAT,
@@ -284,6 +319,7 @@ def append(connection: Connection, entry: Entry) -> Event:
         "comment": entry.comment,
         "intent": entry.intent,
         "closes": entry.closes,
+        "account": entry.details.get("account") if entry.kind in ACCOUNT else None,
         "checks": entry.verdict.as_json() if entry.verdict else [],
         "details": {**entry.details, **({"automation": True} if entry.actor.automation else {})},
     }
@@ -293,16 +329,19 @@ def append(connection: Connection, entry: Entry) -> Event:
         _INSERT,
         {
             "seq": seq,
-            **{name: body[name] for name in _REPEATED},
+            **{part: body[part] for part in REPEATED},
             "body": content.decode(),
             "hash": fingerprint,
+            "mac": seals.seal(name, fingerprint),
         },
     )
     if last:
         connection.execute(_NEXT_HEAD, {"new_seq": seq, "new_hash": fingerprint})
     else:
         connection.execute(_FIRST_HEAD, {"id": 1, "seq": seq, "hash": fingerprint})
+    seals.last = fingerprint
     event = Event(seq=seq, hash=fingerprint, body=body)
+    project(Stored(connection), event)
     if listener := connection.get_execution_options().get("listener"):
         listener(connection, event)
     return event
@@ -311,33 +350,39 @@ def append(connection: Connection, entry: Entry) -> Event:
 def events(
     connection: Connection, wanted: Filter = Filter(), *, before: int | None = None, limit: int | None = 50
 ) -> list[Event]:
-    """Events newest first; ``before`` is the sequence number to continue from."""
-    query = _filtered(sa.select(tables.events), wanted).order_by(tables.events.c.seq.desc()).limit(limit)
+    """Events newest first; ``before`` is the sequence number to continue from.
+
+    This and everything that reads events raises `LedgerBroken` for one that Signoff did not write.
+    """
+    query = _filtered(_EVENT, wanted).order_by(tables.events.c.seq.desc()).limit(limit)
     if before is not None:
         query = query.where(tables.events.c.seq < before)
-    return [_event(row) for row in connection.execute(query)]
+    return list(_events(connection, query))
 
 
 def stream(connection: Connection, wanted: Filter = Filter()) -> Iterator[Event]:
     """All fitting events, newest first, a few hundred in memory at a time."""
-    query = _filtered(sa.select(tables.events), wanted).order_by(tables.events.c.seq.desc())
-    for row in connection.execution_options(yield_per=500).execute(query):
-        yield _event(row)
+    query = _filtered(_EVENT, wanted).order_by(tables.events.c.seq.desc())
+    yield from _events(connection, query, together=500)
 
 
 def event(connection: Connection, seq: int) -> Event | None:
     """One event by its sequence number."""
-    row = connection.execute(sa.select(tables.events).where(tables.events.c.seq == seq)).one_or_none()
-    return _event(row) if row else None
+    return next(_events(connection, _EVENT.where(tables.events.c.seq == seq)), None)
 
 
 def numbered(connection: Connection, numbers: Iterable[int]) -> list[Event]:
     """Events by their sequence numbers, in that order; those that do not exist are left out."""
-    wanted, found = sorted(set(numbers)), []
+    wanted, found = sorted(set(numbers)), list[Event]()
     for start in range(0, len(wanted), 500):
-        query = sa.select(tables.events).where(tables.events.c.seq.in_(wanted[start : start + 500]))
-        found += [_event(row) for row in connection.execute(query.order_by(tables.events.c.seq))]
+        query = _EVENT.where(tables.events.c.seq.in_(wanted[start : start + 500]))
+        found += _events(connection, query.order_by(tables.events.c.seq))
     return found
+
+
+def chosen(connection: Connection, *conditions: sa.ColumnElement[bool]) -> Iterator[Event]:
+    """The events that fit conditions on `tables.events`, oldest first."""
+    return _events(connection, _EVENT.where(*conditions).order_by(tables.events.c.seq))
 
 
 def count(connection: Connection, wanted: Filter = Filter()) -> int:
@@ -351,50 +396,88 @@ def per_day(connection: Connection, wanted: Filter = Filter()) -> list[tuple[str
     """How many events of each kind on each UTC day (``2026-11-23``), oldest day first."""
     day = sa.func.substr(tables.events.c.at, 1, 10)
     query = _filtered(sa.select(day, tables.events.c.kind, sa.func.count()), wanted)
-    rows = connection.execute(query.group_by(day, tables.events.c.kind).order_by(day))
-    return [(row[0], Kind(row[1]), row[2]) for row in rows]
+    found = connection.execute(query.group_by(day, tables.events.c.kind).order_by(day))
+    return [(_day(connection, row), Kind(row[1]), row[2]) for row in found]
 
 
 def actors(connection: Connection) -> list[str]:
     """Everybody who ever acted, by username."""
-    return list(
-        connection.execute(sa.select(tables.events.c.actor).distinct().order_by(tables.events.c.actor)).scalars()
-    )
+    found = connection.execute(sa.select(tables.events.c.actor).distinct().order_by(tables.events.c.actor)).scalars()
+    return [name for name in found if isinstance(name, str)]
 
 
 def head(connection: Connection) -> tuple[int, str]:
     """Sequence number and hash of the last event; (0, `GENESIS`) before there is one."""
     row = connection.execute(_HEAD).one_or_none()
+    if row and not (isinstance(row.seq, int) and isinstance(row.hash, str)):
+        raise LedgerBroken("The ledger's head cannot be read: it was changed.", 1)
     return (row.seq, row.hash) if row else (0, GENESIS)
 
 
-def follow(connection: Connection, chain: Chain, *, until: int | None = None) -> Iterator[int]:
-    """Take every stored event after ``chain``'s last into it, yielding its number; a few hundred are in memory.
+def ledger_id(connection: Connection) -> str:
+    """The name of this ledger, made with its database, and part of every seal and checkpoint."""
+    return str(connection.execute(_NAME).scalar_one())
+
+
+def seal(connection: Connection, fingerprint: str) -> str:
+    """The seal of an event with this hash in this ledger, for what is written without `append`."""
+    return _seals(connection).seal(ledger_id(connection), fingerprint)
+
+
+def follow(connection: Connection, chain: Chain, *, until: int | None = None) -> Iterator[Event]:
+    """Take every stored event after ``chain``'s last into it, yielding it; a few hundred are in memory.
 
     Raises:
-        Tampered: an event was changed, deleted, inserted or moved, or the columns it is found by say something else.
+        Tampered: an event was changed, deleted, inserted or moved, the columns it is found by say something else, or
+            Signoff did not write it.
     """
-    query = sa.select(*(tables.events.c[name] for name in ("seq", *_REPEATED, "body", "hash")))
-    query = query.where(tables.events.c.seq > chain.seq).order_by(tables.events.c.seq)
+    for row, body in rows(connection, chain, until=until):
+        yield Event(seq=row.seq, hash=row.hash, body=body)
+
+
+def rows(
+    connection: Connection, chain: Chain, *, until: int | None = None
+) -> Iterator[tuple[sa.Row[Any], Mapping[str, Any]]]:
+    """`follow` with each event as stored, and what it says."""
+    first = connection.execute(sa.select(sa.func.min(tables.events.c.seq))).scalar()
+    if first is not None and first < 1:
+        raise genuine.misnumbered(first)
+    seals, name = _seals(connection), ledger_id(connection)
+    query = _EVENT.where(tables.events.c.seq > chain.seq).order_by(tables.events.c.seq)
     if until is not None:
         query = query.where(tables.events.c.seq <= until)
-    for row in connection.execution_options(yield_per=500).execute(query):
-        seq, *repeated, text, fingerprint = row
-        body = chain.add(text.encode("utf-8", "surrogatepass"), fingerprint)
-        if seq != chain.seq or repeated != [body.get(name) for name in _REPEATED]:
-            raise Tampered(f"Event #{chain.seq} is filed as something else than it says.", chain.seq)
-        yield chain.seq
+    for row in connection.execute(query, execution_options={"yield_per": 500}):
+        genuine.require_text(row)
+        body = chain.add(row.body.encode("utf-8", "surrogatepass"), row.hash, exact=True)
+        if row.seq != chain.seq:
+            raise Tampered(f"Event #{chain.seq} is filed as #{row.seq}.", chain.seq)
+        genuine.require_filed(row, body)
+        genuine.require_sealed(row, seals, name)
+        _require_known(body)
+        yield row, body
+
+
+def require_end(connection: Connection, end: tuple[int, str], chain: Chain) -> None:
+    """Raise `Tampered` unless ``chain`` ends with the head that was read before, and nothing stands after the head."""
+    if (chain.seq, chain.head) != end:
+        raise Tampered(f"The ledger's head names #{end[0]} and the events end with #{chain.seq}.", chain.seq + 1)
+    last = sa.select(sa.func.max(tables.events.c.seq)).scalar_subquery()
+    row = connection.execute(sa.select(last, _HEAD.with_only_columns(tables.ledger_head.c.seq).scalar_subquery())).one()
+    last_seq, head_seq = row[0] or 0, row[1] or 0
+    if last_seq > head_seq:
+        raise Tampered(f"Event #{last_seq} stands after the head, which names #{head_seq}: it was inserted.", last_seq)
 
 
 def broken_at(connection: Connection) -> int | None:
     """The first sequence number whose hash, predecessor or number does not fit; None when the chain is whole."""
-    chain = Chain()
+    chain, end = Chain(), head(connection)
     try:
         for _ in follow(connection, chain):
             pass
+        require_end(connection, end, chain)
     except Tampered as error:
         return error.seq
-    return None if head(connection) == (chain.seq, chain.head) else chain.seq + 1
+    return None
 
 
 def _filtered(query: sa.Select[Any], wanted: Filter) -> sa.Select[Any]:
@@ -414,5 +497,54 @@ def _filtered(query: sa.Select[Any], wanted: Filter) -> sa.Select[Any]:
     return query
 
 
-def _event(row: Any) -> Event:
-    return Event(seq=row.seq, hash=row.hash, body=json.loads(row.body))
+def _day(connection: Connection, row: Any) -> str:
+    """The day of a row that says day, kind and how many; raises `LedgerBroken` for what no event of ours has."""
+    day, kind = row[0], row[1]
+    if isinstance(day, str) and _DAY.fullmatch(day) and kind in _KINDS:
+        return day
+    at = tables.events.c.at
+    wrong = sa.select(sa.func.min(tables.events.c.seq)).where(
+        sa.func.substr(at, 1, 10) == day, tables.events.c.kind == kind
+    )
+    raise _noticed(connection, genuine.unreadable(connection.execute(wrong).scalar() or 0))
+
+
+def _noticed(connection: Connection, error: Tampered) -> LedgerBroken:
+    """Let `condition` know of it, and name it for people."""
+    _seals(connection).noticed = error
+    return LedgerBroken(f"The record was tampered with. {error}", error.seq)
+
+
+def _events(connection: Connection, query: sa.Select[Any], *, together: int | None = None) -> Iterator[Event]:
+    """The events that a selection of `genuine.COLUMNS` finds; ``together``: so many in memory at a time."""
+    seals, name = _seals(connection), ledger_id(connection)
+    options = {"yield_per": together} if together else {}
+    for row in connection.execute(query, execution_options=options):
+        try:
+            body = genuine.body_of(row, seals, name)
+            _require_known(body)
+        except Tampered as error:
+            raise _noticed(connection, error) from error
+        yield Event(seq=row.seq, hash=row.hash, body=body)
+
+
+def _require_known(body: Mapping[str, Any]) -> None:
+    if not (body.keys() >= _PARTS and body["format"] in _FORMATS and body["kind"] in _KINDS):
+        raise Tampered(
+            f"Event #{body['seq']} is of a format or a kind that this Signoff does not know: another version wrote it, "
+            "or somebody who has the secret key.",
+            body["seq"],
+        )
+
+
+def _seals(connection: Connection) -> Seals:
+    found: Seals | None = connection.get_execution_options().get("seals")
+    if found is None:
+        raise LedgerUnavailable("This database was opened without a secret key, so its events cannot be checked.")
+    return found
+
+
+def _require_genuine_head(connection: Connection, seq: int, fingerprint: str) -> None:
+    found = event(connection, seq)
+    if found is None or found.hash != fingerprint:
+        raise LedgerBroken(f"The ledger's head names #{seq}, and there is no such event: one of them was changed.", seq)

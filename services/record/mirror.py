@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from services.domain import ModelVersion, Status, VersionRef
 from services.errors import LedgerUnavailable, NotFound, SignoffError
+from services.record.projections.states import AUTO_RELEASED, BYPASSED
 from services.signoff import Signoff
 from services.tables import decisions, events, mirror_jobs, promotions, submissions
 
@@ -31,10 +32,6 @@ EVERYWHERE = frozenset(OURS - {"reason"})
 REGISTERED_BY = "signoff.registered_by"
 """Who registered a version, as MLflow knew them, and empty where it knew nobody. The hook writes it together with the
 version; no mirror of ours writes or deletes it, and nobody else may."""
-AUTO_RELEASED = "auto_released"
-"""A submission that led to a promotion on an automatic approval."""
-BYPASSED = "bypassed"
-"""A submission that an emergency went past: nobody finished deciding on it, so no tag says anybody did."""
 MAX_TAG = 4000
 """MLflow cuts tags silently at 8,000 characters; a longer comment is cut here, visibly."""
 

@@ -95,7 +95,7 @@ def check_witness(database: Database, settings: Settings, registry: Registry, *,
     Raises:
         RegistryUnavailable: MLflow did not answer.
     """
-    keys = checkpoints.trusted(settings)
+    keys = checkpoints.trusted(database, settings)
     with database.reading() as connection:
         known = opened(connection)
     runs = registry.witnesses(dict.fromkeys(one.experiment for one in known))

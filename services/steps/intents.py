@@ -1,6 +1,6 @@
 """Steps 4 to 7 of every change of stage or alias: record the intent, act, read back, close the record.
 
-A crash anywhere leaves an intent whose lease runs out; whoever takes the model's slot next closes it truthfully.
+A crash anywhere leaves an intent whose slot is over soon; the next holder of the model's slot closes it truthfully.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ from services.place import Place
 from services.record import ledger, mirror
 from services.record.activation import SYSTEM
 from services.record.ledger import Entry, Event, Kind
+from services.record.projections.states import RELEASES
 from services.signoff import Signoff
 from services.steps import changes, effects, slots
 from services.steps.changes import Change, Intent, Sender, State
 from services.steps.slots import Slot
-from services.tables import intents
+from services.tables import intents, processes
 from services.tables import slots as slots_table
 
 WRITE_SECONDS = 15.0
-"""What a lease must still have left for a write to be sent: longer than we wait for MLflow's answer to it."""
+"""What a slot must still have left for a write to be sent: longer than we wait for MLflow's answer to it."""
 
 _VOUCHES = frozenset({"submission", "promotion", "rollback", "emergency", "restoration"})
 """What stands for a version's files; whoever takes one away does so whatever its files are."""
@@ -161,23 +162,26 @@ def proven(signoff: Signoff, sent: str) -> str | None:
 
 
 def alive(connection: Connection, intent: str) -> tuple[Change, float] | None:
-    """What an open intent prescribes, and for how many seconds its lease still lasts; None when it is over."""
+    """What an open intent prescribes, and for how many seconds its slot is not `slots.over`; None when it is."""
+    lease, life = slots_table.c.expires_at, processes.c.alive_until
+    ends = sa.case((life < lease, life), else_=lease)
     row = connection.execute(
-        sa.select(intents.c.change, (slots_table.c.expires_at - database_time()).label("left"))
+        sa.select(intents.c.change, (ends - database_time()).label("left"))
         .join(slots_table, sa.and_(slots_table.c.model == intents.c.model, slots_table.c.token == intents.c.token))
+        .outerjoin(processes, processes.c.process == slots_table.c.process)
         .where(intents.c.id == intent, intents.c.state == "open")
     ).one_or_none()
     return (Change.from_json(row.change), row.left) if row is not None and row.left > 0 else None
 
 
 def abandoned(connection: Connection) -> list[str]:
-    """Models with an open intent whose lease has run out."""
+    """Models with an open intent whose slot is over."""
     query = (
         sa.select(intents.c.model)
         .distinct()
         .join(slots_table, slots_table.c.model == intents.c.model)
         .where(intents.c.state == "open")
-        .where(sa.or_(slots_table.c.holder.is_(None), slots_table.c.expires_at <= database_time()))
+        .where(sa.or_(slots_table.c.holder.is_(None), slots.over()))
     )
     return list(connection.execute(query).scalars())
 
@@ -341,6 +345,7 @@ def _entry(
     recovered: bool = False,
 ) -> Entry:
     after = intent.change.after if outcome == "intended" else found
+    released = outcome == "confirmed" and intent.subject in RELEASES
     return Entry(
         kind=Kind.of(intent.subject, outcome),
         actor=intent.actor,
@@ -354,6 +359,7 @@ def _entry(
             **intent.context,
             "before": intent.change.before.as_json(),
             "after": after.as_json() if after else None,
+            **({"replaced": intent.change.replaced or intent.change.succeeds} if released else {}),
             **({"why": why} if why else {}),
             **({"recovered_by": SYSTEM.username} if recovered else {}),
         },

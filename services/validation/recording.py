@@ -50,6 +50,7 @@ def record(
                 "isolation": list(report.isolation),
                 "manifest_digest": report.candidate.digest,
                 "champion": champion.ref.version if champion else None,
+                "champion_identity": champion.identity if champion else None,
                 "champion_manifest_digest": report.current.digest if report.current else None,
                 "holdout": report.holdout.name,
                 "holdout_digest": report.holdout.digest,
@@ -79,18 +80,7 @@ def record(
         run_id=run_id,
         report=report,
     )
-    kept = {name: value for name, value in vars(found).items() if name not in {"ref", "report"}}
-    connection.execute(
-        validations.insert().values(
-            **kept,
-            by_id=actor.person,
-            model=version.ref.name,
-            version=version.ref.version,
-            identity=version.identity,
-            job=job.seq,
-            report=text,
-        )
-    )
+    connection.execute(validations.update().where(validations.c.seq == event.seq).values(report=text))
     return found
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-import threading
+from collections.abc import Callable
 
 from services.errors import SignoffError
 from services.signoff import Signoff
 from services.validation import jobs, mirroring, uploads
 from services.validation.running import Evaluate, carry_out
+from services.worker import Worker
 
 AT_ONCE = 2
 INTERVAL_SECONDS = 0.5
+PATIENCE_SECONDS = 1800.0
+"""A validation asks now and then whether it is to stop; reading the files of a large model takes long in between."""
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +26,7 @@ class Validator:
         self._signoff = signoff
         self._evaluate = evaluate
         self._place = uploads.place(signoff.settings)
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, name=f"validator-{number}", daemon=True) for number in range(at_once)
-        ]
+        self.workers = tuple(self._worker() for _ in range(at_once))
 
     def start(self) -> None:
         """Begin; what an earlier process left lying about is removed first."""
@@ -35,31 +35,30 @@ class Validator:
             uploads.sweep(self._signoff.settings, needed)
         except SignoffError as error:
             log.warning("validator: %s", error)
-        for thread in self._threads:
-            thread.start()
+        for worker in self.workers:
+            worker.start()
 
     def stop(self) -> None:
         """End; what runs is stopped, and waits for its turn again."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=5)
+        for worker in self.workers:
+            worker.ask_to_stop()
+        for worker in self.workers:
+            worker.stop()
 
-    def turn(self) -> bool:
-        """Run the next job, if one waits; whether there was one."""
+    def turn(self, stopping: Callable[[], bool] = lambda: False) -> bool:
+        """Run the next job, if one waits; whether there was one. ``stopping`` says that it is to be given back."""
         claimed = jobs.claim(self._signoff.database, self._place)
         if claimed is None:
             return False
-        carry_out(self._signoff, claimed, self._evaluate or _real(), stopping=self._stop.is_set)
+        carry_out(self._signoff, claimed, self._evaluate or _real(), stopping=stopping)
         return True
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                if self.turn():
-                    continue
-            except SignoffError as error:
-                log.warning("validator: %s", error)
-            self._stop.wait(INTERVAL_SECONDS)
+    def _worker(self) -> Worker:
+        def work() -> float:
+            return 0.0 if self.turn(worker.stopping) else INTERVAL_SECONDS
+
+        worker = Worker("running of validations", work, interval=INTERVAL_SECONDS, patience=PATIENCE_SECONDS)
+        return worker
 
 
 def _real() -> Evaluate:

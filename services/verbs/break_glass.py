@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import assignments, expiry, facts, gate
+from services import agreement, assignments, expiry, facts, gate
 from services.accounts import people
 from services.checks.bound import bound
 from services.database import Database, database_time
@@ -21,9 +21,9 @@ from services.evidence import Facts, Seen, Waiver
 from services.policy import Policy
 from services.record import ledger, mirror
 from services.record.ledger import Entry, Kind
+from services.record.projections import states
 from services.signoff import Signoff
 from services.steps import intents, slots
-from services.tables import emergencies as table
 from services.verbs import emergencies
 from services.verbs.common import (
     Said,
@@ -86,7 +86,10 @@ def ask(
 
         def judge(_: object, present: Facts, who: Actor) -> Said:
             waiver = Waiver(asked_by=who, binding=binding)
-            return allowed(policy, present, gate.evaluate(policy, present, emergency=waiver)), {}
+            return allowed(policy, present, gate.evaluate(policy, present, emergency=waiver)), {
+                "binding": binding.as_json(),
+                "own": dict(present.bars),
+            }
 
         judge(None, now, actor)
         assignments.at_first_sight(signoff, now.model, ref, actor)
@@ -111,23 +114,6 @@ def ask(
                     verdict=judged.verdict,
                     details={**judged.context, "expires_at": until, "replaces": before.seq if before else None},
                 ),
-            )
-            _replace_earlier(connection, ref)
-            connection.execute(
-                table.insert().values(
-                    seq=event.seq,
-                    model=ref.name,
-                    version=ref.version,
-                    identity=now.candidate.version.identity,
-                    binding=binding.as_json(),
-                    asked_by=actor.username,
-                    asked_by_id=actor.person,
-                    reason=reason,
-                    asked_at=event.body["at"],
-                    expires_at=expires_at,
-                    own=dict(now.bars),
-                    state=emergencies.ASKED,
-                )
             )
     return Outcome(ref=ref, event=event, message=f"{ref} waits for a second person to confirm the emergency.")
 
@@ -214,15 +200,15 @@ def withdraw(signoff: Signoff, number: int, *, by: str, comment: str, source: So
         request = _found(signoff, number)
         if actor.person != request.asked_by_id:
             raise Refused(f"Only {request.asked_by}, who asked for it, may withdraw it.")
-        if request.state == emergencies.WITHDRAWN:
+        if request.state == states.WITHDRAWN:
             return Outcome(ref=ref, event=None, message=f"The emergency of {ref} is withdrawn already.")
         _still_waits(request)
         with signoff.database.writing() as connection:
             slots.require(connection, slot)
             ledger.lock(connection)
             who = still_may(signoff, connection, actor, Action.WITHDRAW_EMERGENCY)
+            _still(connection, request)
             event = ledger.append(connection, _entry(signoff, Kind.EMERGENCY_WITHDRAWN, who, request, comment))
-            _move(connection, request, emergencies.ASKED, state=emergencies.WITHDRAWN)
     return Outcome(ref=ref, event=event, message=f"The emergency of {ref} is withdrawn.")
 
 
@@ -243,7 +229,7 @@ def review(
         found = _found(signoff, number)
         if why := found.partial(actor):
             raise Refused(f"{why}; somebody else must review the emergency of {ref}.")
-        if found.state == emergencies.REVIEWED:
+        if found.state == states.REVIEWED:
             return Outcome(ref=ref, event=None, message=f"The emergency of {ref} was reviewed already.")
         if not found.unreviewed:
             raise Refused(f"The emergency of {ref} was not carried out, so there is nothing to review.")
@@ -251,18 +237,9 @@ def review(
         with signoff.database.writing() as connection:
             ledger.lock(connection)
             who = still_may(signoff, connection, actor, Action.REVIEW_EMERGENCY)
+            _still(connection, found)
             entry = _entry(signoff, Kind.EMERGENCY_REVIEWED, who, found, comment, verdict=verdict)
             event = ledger.append(connection, entry)
-            _move(
-                connection,
-                found,
-                emergencies.RELEASED,
-                state=emergencies.REVIEWED,
-                reviewed_by=actor.username,
-                reviewed_by_id=actor.person,
-                justified=justified,
-                reviewed_seq=event.seq,
-            )
     return Outcome(ref=ref, event=event, message=f"The emergency of {ref} is reviewed: {verdict}.")
 
 
@@ -272,7 +249,7 @@ def _found(signoff: Signoff, number: int) -> Emergency:
 
 
 def _still_waits(request: Emergency) -> None:
-    if request.state != emergencies.ASKED:
+    if request.state != states.ASKED:
         raise Refused(f"The emergency of {request.ref} that {request.asked_by} asked for was {request.state}.")
     if request.expired:
         raise Refused(
@@ -317,12 +294,7 @@ def _entry(
     return Entry(kind=kind, actor=actor, at=signoff.now(), ref=about.ref, comment=comment, details=details)
 
 
-def _replace_earlier(connection: Connection, ref: VersionRef) -> None:
-    open_ = (table.c.model == ref.name, table.c.version == ref.version, table.c.state == emergencies.ASKED)
-    connection.execute(table.update().where(*open_).values(state=emergencies.REPLACED))
-
-
-def _move(connection: Connection, about: Emergency, before: str, **values: object) -> None:
-    moved = connection.execute(table.update().where(table.c.seq == about.seq, table.c.state == before).values(**values))
-    if moved.rowcount != 1:
+def _still(connection: Connection, about: Emergency) -> None:
+    agreement.require_rows(connection, about.ref)
+    if emergencies.emergency(connection, about.seq).state != about.state:
         raise PromotionConflict(f"Somebody else acted on the emergency of {about.ref} first; look again.")

@@ -16,11 +16,9 @@ from services.database import database_time
 from services.domain import Action, Actor, VersionRef
 from services.errors import NotFound
 from services.evidence import Binding, Known
+from services.record.projections.states import ASKED, CARRIED_OUT
 from services.signoff import Signoff
 from services.tables import emergencies as table
-
-ASKED, REPLACED, WITHDRAWN, RELEASED, REVIEWED = "asked", "replaced", "withdrawn", "released", "reviewed"
-"""A request is replaced when it is asked anew because it ran out or what it was about changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ class Emergency:
     @property
     def unreviewed(self) -> bool:
         """Whether it was carried out and nobody has looked at it since."""
-        return self.state == RELEASED
+        return self.state == CARRIED_OUT
 
     def may_confirm(self, actor: Actor) -> bool:
         """Whether this person could be the second one; the gate judges it again."""
@@ -89,7 +87,7 @@ def open_emergencies(signoff: Signoff) -> list[Emergency]:
     """
     waits = sa.and_(table.c.state == ASKED, table.c.expires_at > database_time())
     with signoff.database.reading() as connection:
-        rows = connection.execute(_QUERY.where(sa.or_(table.c.state == RELEASED, waits)).order_by(table.c.seq))
+        rows = connection.execute(_QUERY.where(sa.or_(table.c.state == CARRIED_OUT, waits)).order_by(table.c.seq))
         return [_from(row, row.own) for row in rows]
 
 

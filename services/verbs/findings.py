@@ -107,16 +107,6 @@ def _settle(
                 },
             ),
         )
-        connection.execute(
-            findings.update()
-            .where(findings.c.id == number)
-            .values(
-                resolved_by=by if resolving else None,
-                resolved_by_id=actor.person if resolving else None,
-                resolved_at=event.body["at"] if resolving else None,
-                resolution=comment if resolving else None,
-            )
-        )
         mirror.ask(connection, ref, event.seq)
     mirror.flush(signoff)
     done = "resolved" if resolving else "open again"

@@ -80,7 +80,6 @@ def assign(
             # Again, now that the ledger is locked.
             permissions.require(people.acting(connection, by, source), Action.ASSIGN_POLICY)
             _no_hand_in(connection, actor, in_review)
-            assignments.decide(connection, name, policy, passed_over, event)
             effects.ask_for_new_approvals(connection, name, event)
     mirror.flush(signoff)
     instead = f" instead of {before.policy}" if before and before.policy != policy else ""

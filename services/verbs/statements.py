@@ -15,7 +15,6 @@ from services.evidence import Statement
 from services.record import ledger, mirror
 from services.record.ledger import Entry, Event, Kind
 from services.signoff import Signoff
-from services.tables import statements
 from services.verbs.common import acting, refusals_recorded, words
 from services.verbs.reviews import Outcome
 from services.views import inbox
@@ -68,20 +67,6 @@ def state_dataset(
                         "stated": {"dataset": name, "digest": digest},
                     },
                 ),
-            )
-            connection.execute(
-                statements.insert().values(
-                    model=ref.name,
-                    version=ref.version,
-                    identity=version.identity,
-                    dataset=name,
-                    digest=digest,
-                    comment=comment,
-                    by=by,
-                    by_id=actor.person,
-                    at=event.body["at"],
-                    seq=event.seq,
-                )
             )
     _ask_for_new_approvals(signoff, ref, event)
     return Outcome(ref=ref, event=event, message=f"It is stated that {ref} was measured on {name} ({digest[:8]}).")

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 import sqlalchemy as sa
 
 from services import caretaker
-from services.database import database_time
 from services.domain import Source
 from services.errors import SignoffError
 from services.gate import GateRefused
@@ -22,7 +21,9 @@ from services.record import ledger
 from services.record.ledger import Filter, Kind
 from services.settings import Settings
 from services.signoff import Signoff
-from services.tables import slots
+from services.steps import slots
+from services.steps.pulse import Pulse
+from services.tables import slots as slots_table
 from services.verbs import releases, reviews
 from stack import screen
 from stack.answers import address, answers
@@ -69,7 +70,9 @@ def _do(signoff: Signoff, step: Step) -> None:
 
 def _let_interrupted_changes_end(signoff: Signoff) -> None:
     """An earlier start may have been killed in the middle of a verb: its slot must run out first."""
-    waiting = sa.select(sa.func.count()).where(slots.c.holder.is_not(None), slots.c.expires_at > database_time())
+    waiting = (
+        sa.select(sa.func.count()).select_from(slots_table).where(slots_table.c.holder.is_not(None), ~slots.over())
+    )
     told = False
     while True:
         caretaker.tidy(signoff)
@@ -90,6 +93,7 @@ def main() -> None:
         signoff = Signoff.open(settings)
         while not answers(f"{address(settings)}/healthz"):
             time.sleep(0.3)
+        Pulse(signoff.database).start()
         _let_interrupted_changes_end(signoff)
         with ThreadPoolExecutor(TELLERS) as pool:
             list(pool.map(lambda name: _tell(signoff, name), dict.fromkeys(step.ref.name for step in STORY)))

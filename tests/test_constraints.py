@@ -1,0 +1,86 @@
+"""What the database itself refuses: an event out of turn, a row put over another, a head that goes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from services import tables
+from services.errors import LedgerUnavailable
+from services.record import checkpoints, ledger
+from services.signoff import Signoff
+from tests.conftest import BOTH
+from tests.test_ledger import add, entry
+
+DATABASES = BOTH
+PEOPLE = False
+LAST = 5
+COLUMNS = ", ".join(column.name for column in tables.events.columns)
+
+
+def inserted(verb: str = "INSERT", **instead: str) -> str:
+    """SQL that puts event 2 in again, some of it as said."""
+    values = ", ".join(instead.get(name, name) for name in COLUMNS.split(", "))
+    return f"{verb} INTO events ({COLUMNS}) SELECT {values} FROM events WHERE seq = 2"
+
+
+OUT_OF_TURN = {
+    "event 0": inserted(seq="0", hash="'x'"),
+    "event -1": inserted(seq="-1", hash="'x'"),
+    "an event after a gap": inserted(seq="7", hash="'x'"),
+    "an event again": inserted(hash="'x'"),
+    "a hash again": inserted(seq="6"),
+    "head back": "UPDATE ledger_head SET seq = 2, hash = (SELECT hash FROM events WHERE seq = 2)",
+    "head ahead": "UPDATE ledger_head SET seq = 6",
+    "head of another hash": "UPDATE ledger_head SET hash = 'x'",
+    "no head": "DELETE FROM ledger_head",
+    "two heads": "INSERT INTO ledger_head (id, seq, hash) VALUES (2, 1, 'x')",
+    "another name": "UPDATE ledger_identity SET ledger = 'x'",
+    "a second name": "INSERT INTO ledger_identity (id, ledger) VALUES (2, 'x')",
+    "a checkpoint again": "INSERT INTO checkpoints SELECT * FROM checkpoints",
+    "a witness again": "INSERT INTO witnesses SELECT * FROM witnesses",
+}
+ON_SQLITE = {  # PostgreSQL does not know such statements
+    "an event over another": inserted("INSERT OR REPLACE", hash="'x'"),
+    "an event over one of its hash": inserted("REPLACE", seq="6"),
+    "an event over one that closes the same": inserted("REPLACE", seq="6", hash="'x'", closes="'c'"),
+    "a body of bytes": inserted(seq="6", hash="'x'", body="CAST(body AS BLOB)"),
+    "no number": inserted(seq="NULL", hash="'x'"),
+    "a head over the head": "REPLACE INTO ledger_head VALUES (1, 1, 'x')",
+    "a name over the name": "REPLACE INTO ledger_identity VALUES (1, 'x')",
+    "a checkpoint over another": "REPLACE INTO checkpoints SELECT seq, 'x', at, key, signed FROM checkpoints",
+    "a witness over another": "REPLACE INTO witnesses SELECT seq, 'x' FROM witnesses",
+    "an event renumbered over another": "UPDATE OR REPLACE events SET seq = 1 WHERE seq = 2",
+}
+
+
+def everything(signoff: Signoff) -> list[Any]:
+    """All rows of the tables that can only grow, and the head."""
+    found = (tables.events, tables.ledger_head, tables.ledger_identity, tables.checkpoints, tables.witnesses)
+    with signoff.database.reading() as connection:
+        return [connection.execute(sa.select(table).order_by(*table.primary_key)).all() for table in found]
+
+
+@pytest.fixture
+def recorded(signoff: Signoff) -> Signoff:
+    """A ledger of five events, the last of which closes an intent, with a checkpoint that is witnessed."""
+    with signoff.database.writing() as connection:
+        ledger.append(connection, entry())
+        ledger.append(connection, ledger.Entry(**{**vars(entry()), "intent": "c", "closes": "c"}))
+        connection.execute(tables.witnesses.insert().values(seq=LAST, at="2026-11-01"))
+    checkpoints.create(signoff.database, signoff.settings, at=signoff.now())
+    return signoff
+
+
+@pytest.mark.parametrize("statement", [pytest.param(sql, id=name) for name, sql in (OUT_OF_TURN | ON_SQLITE).items()])
+def test_is_refused_and_changes_nothing(recorded: Signoff, statement: str) -> None:
+    before = everything(recorded)
+    with pytest.raises((IntegrityError, LedgerUnavailable)), recorded.database.writing() as connection:
+        connection.exec_driver_sql(statement)
+    assert everything(recorded) == before
+    add(recorded, entry())
+    with recorded.database.reading() as connection:
+        assert ledger.broken_at(connection) is None
