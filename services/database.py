@@ -91,9 +91,14 @@ class Database:
             command.upgrade(config, "head")
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection for queries; anything written in it is rolled back."""
+    def reading(self, *, at_once: bool = False) -> Iterator[Connection]:
+        """A connection for queries; anything written in it is rolled back.
+
+        ``at_once``: all queries see the database as it was at one moment. (On SQLite they always do.)
+        """
         with _translated(), self.engine.connect() as connection:
+            if at_once and self.engine.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection.execution_options(seals=self.seals)
 
     @contextmanager

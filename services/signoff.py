@@ -65,6 +65,7 @@ class Signoff:
         passwords: Passwords | None = None,
     ) -> Signoff:
         """`open` with a registry of one's own; for tests."""
+        from services.accounts import on_record
         from services.messaging import messages
         from services.messaging.message_book import MessageBook
         from services.reading import Reader
@@ -79,6 +80,7 @@ class Signoff:
         database.upgrade()
         messages.listen(database, book)
         activation.activate(database, policies, at=now())
+        on_record.baseline(database, at=now())
         return cls(
             settings=settings,
             database=database,

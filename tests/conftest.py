@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import BinaryIO
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import make_url
 
-from services.accounts import people
+from services import foreign
+from services.accounts import on_record, people
 from services.domain import Role
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
+from services.tables import accounts
 from tests import postgres
 from tests.fakes import FakeRegistry, PlainPasswords
 
@@ -49,11 +57,23 @@ def settings_in(home: Path, **environ: str) -> Settings:
 
 def add_people(signoff: Signoff) -> None:
     """The demo accounts, with a password nobody can log in with: verbs ask for roles only."""
-    for username, name, role in people.DEMO_ACCOUNTS:
-        people.add_account(signoff.database, username=username, name=name, hashed="!", roles=[role])
-    people.add_account(
-        signoff.database, username="both", name="Bo Both", hashed="!", roles=[Role.SCIENTIST, Role.REVIEWER]
-    )
+    demo = [(username, name, [role]) for username, name, role in people.DEMO_ACCOUNTS]
+    everybody = [*demo, ("both", "Bo Both", [Role.SCIENTIST, Role.REVIEWER])]
+    rows = [
+        {
+            "username": username,
+            "name": name,
+            "person": uuid4().hex,
+            "looks_like": people.looks_like(username),
+            "password": "!",
+            "roles": [role.value for role in sorted(roles)],
+            "created_at": "2026-11-01T09:00:00+00:00",
+        }
+        for username, name, roles in everybody
+    ]
+    with signoff.database.writing() as connection:
+        connection.execute(accounts.insert(), rows)
+    on_record.baseline(signoff.database, at=signoff.now())
 
 
 @pytest.fixture
@@ -94,31 +114,64 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         server.drop(url)
 
 
-@pytest.fixture(scope="session")
-def sqlite_with_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with schema, policies and people, to copy: making one takes longer than most tests."""
-    folder = tmp_path_factory.mktemp("template")
+def _template(folder: Path, *, people: bool) -> Path:
     settings = settings_in(folder, SIGNOFF_SECRET_KEY=SECRET)  # what seals the events that are copied
     wired = Signoff.wire(settings=settings, registry=FakeRegistry(), now=Clock())
-    add_people(wired)
+    if people:
+        add_people(wired)
     wired.database.engine.dispose()
     return folder / "signoff.db"
 
 
+@pytest.fixture(scope="session")
+def sqlite_with_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with schema, policies and people, to copy: making one takes longer than most tests."""
+    return _template(tmp_path_factory.mktemp("template"), people=True)
+
+
+@pytest.fixture(scope="session")
+def sqlite_without_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without people, and without the event that tells of them."""
+    return _template(tmp_path_factory.mktemp("template"), people=False)
+
+
 @pytest.fixture
 def signoff(
-    tmp_path: Path, registry: FakeRegistry, clock: Clock, database_url: str, sqlite_with_people: Path
+    tmp_path: Path, registry: FakeRegistry, clock: Clock, database_url: str, request: pytest.FixtureRequest
 ) -> Iterator[Signoff]:
-    """Everything wired, on `database_url` and the in-memory registry, with the demo accounts and ``both``."""
+    """Everything wired, on `database_url` and the in-memory registry, with the demo accounts and ``both``.
+
+    A module that says ``PEOPLE = False`` gets no accounts, and a record that begins with the three policies.
+    """
+    peopled = getattr(request.module, "PEOPLE", True)
     settings = settings_in(tmp_path, SIGNOFF_DATABASE_URL=database_url, SIGNOFF_SECRET_KEY=SECRET)
     file = make_url(database_url).database if database_url.startswith("sqlite") else None
     if file:
-        shutil.copy(sqlite_with_people, file)
+        shutil.copy(request.getfixturevalue("sqlite_with_people" if peopled else "sqlite_without_people"), file)
     wired = Signoff.wire(settings=settings, registry=registry, now=clock, passwords=PlainPasswords())
-    if not file:
+    if peopled and not file:
         add_people(wired)
     yield wired
     wired.database.engine.dispose()
+
+
+@pytest.fixture
+def decoding_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoders run in this process: they decide the same, and half a second sooner."""
+
+    def decoded(decoder: str, content: BinaryIO, order: dict[str, object], **_: object) -> foreign.Decoded:
+        content.seek(0)
+        with tempfile.TemporaryFile() as result, monkeypatch.context() as patched:
+            patched.setattr(sys, "argv", ["", json.dumps({**order, "result_fd": os.dup(result.fileno())})])
+            patched.setattr(sys, "stdin", SimpleNamespace(buffer=content))
+            try:
+                importlib.import_module(f"evaluator.{decoder}").main()
+            except Exception as error:
+                raise foreign.NotDecoded("Its process failed.") from error
+            result.seek(0)
+            return foreign._parted(result.read())
+
+    monkeypatch.setattr(foreign, "decoded", decoded)
 
 
 def free_port() -> int:

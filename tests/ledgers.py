@@ -6,16 +6,26 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import tables
+from services.domain import Source
 from services.record import ledger
 from services.record.ledger import Event
 from services.signoff import Signoff
 
 
 def record(signoff: Signoff) -> list[Event]:
-    """All events but which policies are in force, and which judges a model at first sight; oldest first."""
+    """All events but which policies are in force, which judges a model at first sight, and which accounts there are.
+
+    Oldest first. Accounts that a test makes or changes itself, past the verbs, are left out as well.
+    """
     with signoff.database.reading() as connection:
         found = ledger.events(connection, limit=None)
-    return [event for event in reversed(found) if event.kind is not ledger.Kind.POLICY_ACTIVATED and not first(event)]
+    return [event for event in reversed(found) if not (before_all(event) or first(event))]
+
+
+def before_all(event: Event) -> bool:
+    """Whether it is of the scene: the policies in force, the accounts there are, or what witnesses it."""
+    ours = event.kind in {ledger.Kind.POLICY_ACTIVATED, ledger.Kind.ACCOUNTS_BASELINE, ledger.Kind.WITNESS_OPENED}
+    return ours or (event.kind in ledger.ACCOUNT and event.body["source"] == Source.SYSTEM)
 
 
 def first(event: Event) -> bool:

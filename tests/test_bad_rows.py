@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.engine import Connection
 
 from commands import main
+from services import tables
 from services.errors import LedgerBroken
 from services.record import checkpoints, condition, ledger
 from services.record.condition import State
@@ -26,7 +27,7 @@ from tests.test_ledger import add, entry
 from verifier.canonical import canonical
 
 Change = Callable[[Connection], None]
-LAST = 8
+LAST = 9
 
 
 def sql(statement: str) -> Change:
@@ -37,7 +38,7 @@ def sealed(text: str | bytes | None = None, **parts: Any) -> Change:
     """The event with another body, by somebody who has the secret key: hash, columns and seal fit."""
 
     def change(connection: Connection) -> None:
-        stored = connection.exec_driver_sql("SELECT body FROM events WHERE seq = 5").scalar_one()
+        stored = connection.exec_driver_sql("SELECT body FROM events WHERE seq = 6").scalar_one()
         body = {**json.loads(stored), **parts}
         body = {name: part for name, part in body.items() if part is not ...}
         content = canonical(body) if text is None else text
@@ -46,7 +47,7 @@ def sealed(text: str | bytes | None = None, **parts: Any) -> Change:
         columns = {name: body.get(name) for name in ("kind", "actor", "model", "version")}
         connection.exec_driver_sql(
             "UPDATE events SET body = CAST(? AS TEXT), hash = ?, mac = ?, kind = ?, actor = ?, model = ?, version = ? "
-            "WHERE seq = 5",
+            "WHERE seq = 6",
             (encoded, fingerprint, ledger.seal(connection, fingerprint), *columns.values()),
         )
 
@@ -54,50 +55,49 @@ def sealed(text: str | bytes | None = None, **parts: Any) -> Change:
 
 
 def copied(seq: str) -> Change:
-    """Event 5 once more under another number."""
-    return sql(
-        "INSERT INTO events SELECT "
-        f"{seq}, at, kind, actor, actor_id, model, version, intent, NULL, body, 'h{seq}', mac FROM events WHERE seq = 5"
-    )
+    """Event 6 once more under another number."""
+    instead = {"seq": seq, "closes": "NULL", "hash": f"'h{seq}'"}
+    values = ", ".join(instead.get(column.name, column.name) for column in tables.events.columns)
+    return sql(f"INSERT INTO events SELECT {values} FROM events WHERE seq = 6")
 
 
-SET = "UPDATE events SET {} WHERE seq = 5"
+SET = "UPDATE events SET {} WHERE seq = 6"
 ROWS: dict[str, tuple[Change, int]] = {
     "number 0": (copied("0"), 0),
     "a number below": (copied("-7"), -7),
-    "a number after the head": (copied("9"), 9),
+    "a number after the head": (copied("10"), 10),
     "a number far after the head": (copied("4611686018427387904"), 4611686018427387904),
-    "a body of bytes": (sql(SET.format("body = CAST(body AS BLOB)")), 5),
-    "a body of other bytes": (sql(SET.format("body = x'ff00fe'")), 5),
-    "a body that is no UTF-8": (sql(SET.format("body = CAST(x'7bff7d' AS TEXT)")), 5),
-    "a comment that is no UTF-8": (sql(SET.format("actor = CAST(x'ff' AS TEXT)")), 5),
-    "a body that is empty": (sql(SET.format("body = ''")), 5),
-    "a body that is no JSON": (sql(SET.format("body = '{'")), 5),
-    "a body that is a list": (sql(SET.format("body = '[1]'")), 5),
-    "a body that is null": (sql(SET.format("body = 'null'")), 5),
-    "a body without end": (sql(SET.format("body = substr(body, 1, 40)")), 5),
-    "another comment": (sql(SET.format("""body = replace(body, '"comment":"2"', '"comment":"x"')""")), 5),
-    "a hash of bytes": (sql(SET.format("hash = x'00'")), 5),
-    "a seal of bytes": (sql(SET.format("mac = x'00'")), 5),
-    "no seal": (sql(SET.format("mac = ''")), 5),
-    "a column of another actor": (sql(SET.format("actor = 'somebody'")), 5),
-    "a column of bytes": (sql(SET.format("actor = x'00ff'")), 5),
-    "an unknown kind in the column": (sql(SET.format("kind = 'release:done'")), 5),
-    "no time in the column": (sql(SET.format("at = 'soon'")), 5),
-    "a version that is text": (sql(SET.format("version = 'one'")), 5),
-    "an event that is gone": (sql("DELETE FROM events WHERE seq = 5"), 5),
-    "a renumbered event": (sql("UPDATE events SET seq = -5 WHERE seq = 5"), -5),
+    "a body of bytes": (sql(SET.format("body = CAST(body AS BLOB)")), 6),
+    "a body of other bytes": (sql(SET.format("body = x'ff00fe'")), 6),
+    "a body that is no UTF-8": (sql(SET.format("body = CAST(x'7bff7d' AS TEXT)")), 6),
+    "a comment that is no UTF-8": (sql(SET.format("actor = CAST(x'ff' AS TEXT)")), 6),
+    "a body that is empty": (sql(SET.format("body = ''")), 6),
+    "a body that is no JSON": (sql(SET.format("body = '{'")), 6),
+    "a body that is a list": (sql(SET.format("body = '[1]'")), 6),
+    "a body that is null": (sql(SET.format("body = 'null'")), 6),
+    "a body without end": (sql(SET.format("body = substr(body, 1, 40)")), 6),
+    "another comment": (sql(SET.format("""body = replace(body, '"comment":"2"', '"comment":"x"')""")), 6),
+    "a hash of bytes": (sql(SET.format("hash = x'00'")), 6),
+    "a seal of bytes": (sql(SET.format("mac = x'00'")), 6),
+    "no seal": (sql(SET.format("mac = ''")), 6),
+    "a column of another actor": (sql(SET.format("actor = 'somebody'")), 6),
+    "a column of bytes": (sql(SET.format("actor = x'00ff'")), 6),
+    "an unknown kind in the column": (sql(SET.format("kind = 'release:done'")), 6),
+    "no time in the column": (sql(SET.format("at = 'soon'")), 6),
+    "a version that is text": (sql(SET.format("version = 'one'")), 6),
+    "an event that is gone": (sql("DELETE FROM events WHERE seq = 6"), 6),
+    "a renumbered event": (sql("UPDATE events SET seq = -6 WHERE seq = 6"), -6),
     "a head of text": (sql("UPDATE ledger_head SET seq = 'last'"), 1),
     "no head": (sql("DELETE FROM ledger_head"), LAST),
-    "sealed: an unknown kind": (sealed(kind="release:done"), 5),
-    "sealed: an unknown format": (sealed(format=99), 5),
-    "sealed: a format of text": (sealed(format="1"), 5),
-    "sealed: a missing part": (sealed(checks=...), 5),
-    "sealed: a number of text": (sealed(seq="5"), 5),
-    "sealed: a list": (sealed(text="[]"), 5),
-    "sealed: no JSON": (sealed(text="nothing"), 5),
-    "sealed: nested without end": (sealed(text='{"seq":5,"previous":' + "[" * 100_000), 5),
-    "sealed: not the next": (sealed(comment="other"), 5),
+    "sealed: an unknown kind": (sealed(kind="release:done"), 6),
+    "sealed: an unknown format": (sealed(format=99), 6),
+    "sealed: a format of text": (sealed(format="1"), 6),
+    "sealed: a missing part": (sealed(checks=...), 6),
+    "sealed: a number of text": (sealed(seq="6"), 6),
+    "sealed: a list": (sealed(text="[]"), 6),
+    "sealed: no JSON": (sealed(text="nothing"), 6),
+    "sealed: nested without end": (sealed(text='{"seq":6,"previous":' + "[" * 100_000), 6),
+    "sealed: not the next": (sealed(comment="other"), 6),
 }
 FOUND_BY_READING = set(ROWS) - {"an event that is gone", "a head of text", "no head", "sealed: not the next"}
 """What is seen in one row; the others are in how rows follow each other."""
@@ -105,7 +105,7 @@ FOUND_BY_READING = set(ROWS) - {"an event that is gone", "a head of text", "no h
 
 @pytest.fixture
 def recorded(signoff: Signoff) -> Signoff:
-    """Eight events, the last five with comments 1 to 5."""
+    """Nine events, the last five with comments 1 to 5."""
     add(signoff, *[entry(comment=str(number)) for number in range(1, 6)])
     return signoff
 
@@ -166,10 +166,10 @@ def test_rest_answers_with_the_sentence(recorded: Signoff) -> None:
     rest = Rest(recorded)
     secret = rest.secret("auditor")
     tampered(recorded, "a body of bytes")
-    assert "Event #5 cannot be read" in refused(rest.get("/events", token=secret), 403, "DATA_LOSS")
+    assert "Event #6 cannot be read" in refused(rest.get("/events", token=secret), 403, "DATA_LOSS")
     condition.of(recorded, patience=10)
     for path in ("/ledger/export", "/ledger/checkpoint"):
-        assert "Event #5 cannot be read" in refused(rest.get(path, token=secret), 403, "DATA_LOSS")
+        assert "Event #6 cannot be read" in refused(rest.get(path, token=secret), 403, "DATA_LOSS")
 
 
 @pytest.mark.parametrize("name", ["number 0", "a body of bytes", "a body that is no UTF-8", "no head"])
@@ -187,4 +187,4 @@ def test_a_record_that_was_tampered_with_opens_as_a_sentence(recorded: Signoff) 
     tampered(recorded, "a body of bytes")
     at = opened(recorded, "auditor", "history", event="5")
     assert not at.exception, at.exception
-    assert "Event #5 cannot be read: it was changed." in text(at)
+    assert "Event #6 cannot be read: it was changed." in text(at)

@@ -45,7 +45,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 @pytest.fixture
 def recorded(signoff: Signoff) -> Signoff:
-    """Eight events, signed and witnessed."""
+    """Nine events, signed and witnessed."""
     add(signoff, *[entry(comment=str(number)) for number in range(1, 6)])
     caretaker.tidy(signoff)
     return signoff
@@ -77,21 +77,21 @@ class TestJudgement:
         add(recorded, entry(comment="late"))
         with recorded.database.writing() as connection:
             drop_triggers(connection)
-            connection.execute(events.update().where(events.c.seq == 9).values(actor="nobody"))
+            connection.execute(events.update().where(events.c.seq == 10).values(actor="nobody"))
         found = state(recorded)
-        assert (found.state, found.seq) == (State.TAMPERED, 9)
+        assert (found.state, found.seq) == (State.TAMPERED, 10)
 
     def test_what_a_reader_comes_upon_counts_at_once(self, recorded: Signoff) -> None:
         assert state(recorded).state is State.INTACT
-        tamper(recorded, f"{CHANGED} WHERE seq = 5")
+        tamper(recorded, f"{CHANGED} WHERE seq = 6")
         opened(recorded, "auditor", "history")
         found = state(recorded)
-        assert (found.state, found.seq) == (State.TAMPERED, 5)
+        assert (found.state, found.seq) == (State.TAMPERED, 6)
 
     def test_what_is_mended_is_intact_after_the_next_full_reading(
         self, recorded: Signoff, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        tamper(recorded, f"{CHANGED} WHERE seq = 5")
+        tamper(recorded, f"{CHANGED} WHERE seq = 6")
         assert state(recorded).state is State.TAMPERED
         tamper(recorded, """UPDATE events SET body = replace(body, '"comment":"x"', '"comment":"2"')""")
         assert state(recorded).state is State.TAMPERED
@@ -105,7 +105,7 @@ class TestJudgement:
         add(recorded, entry())
         found = state(recorded)
         assert (found.state, bool(found.since)) == (State.UNWITNESSED, True)
-        rewrite(recorded, after=4, comments=["a"] * 9)
+        rewrite(recorded, after=5, comments=["a"] * 9)
         tamper(recorded, "DELETE FROM checkpoints", "DELETE FROM witnesses")
         caretaker.tidy(recorded)
         found = state(recorded)
@@ -118,32 +118,32 @@ class TestReading:
         self, recorded: Signoff, read: list[int]
     ) -> None:
         state(recorded)
-        assert read == [*range(1, 9)]
+        assert read == [*range(1, 10)]
         read.clear()
         add(recorded, entry())
         state(recorded)
-        assert read == [9]
+        assert read == [10]
         read.clear()
         condition._memories.clear()  # as in another process
         state(recorded)
-        assert read == [*range(1, 10)]
+        assert read == [*range(1, 11)]
 
     def test_is_of_everything_again_after_a_day(
         self, recorded: Signoff, read: list[int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         state(recorded)
         read.clear()
-        tamper(recorded, f"{CHANGED} WHERE seq = 5")
+        tamper(recorded, f"{CHANGED} WHERE seq = 6")
         assert state(recorded).state is State.INTACT  # nobody read it, and the head did not move
         monkeypatch.setattr(condition, "FULL_SECONDS", 0.0)
         found = state(recorded)
-        assert (found.state, found.seq) == (State.TAMPERED, 5)
+        assert (found.state, found.seq) == (State.TAMPERED, 6)
 
     def test_does_not_go_on_from_a_point_that_was_replaced(self, recorded: Signoff) -> None:
         state(recorded)
-        tamper(recorded, "UPDATE events SET hash = 'x' WHERE seq = 8")
+        tamper(recorded, "UPDATE events SET hash = 'x' WHERE seq = 9")
         with recorded.database.reading() as connection:
-            assert ledger.head(connection)[0] == 8
+            assert ledger.head(connection)[0] == 9
         condition._memory(recorded.database).made = None
         assert state(recorded).state is State.TAMPERED
 
@@ -154,7 +154,7 @@ class TestReading:
         state(signoff)
         add(signoff, entry())
         state(signoff)
-        assert read == [1, 2, 3, 4, 1, 2, 3, 4, 5]
+        assert read == [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 6]
 
     def test_is_begun_by_the_caretaker_and_keeps_it_waiting_for_nothing(
         self, recorded: Signoff, monkeypatch: pytest.MonkeyPatch
@@ -189,13 +189,13 @@ class TestPages:
         assert "intact" not in shown
         forge(recorded)
         shown = text(opened(recorded, "auditor", page))
-        assert "Event #10 was not written by Signoff." in shown
+        assert "Event #11 was not written by Signoff." in shown
         assert "intact" not in shown
 
     def test_the_witness_that_contradicts_is_told_on_history_too(
         self, recorded: Signoff, clock: Clock, registry: FakeRegistry
     ) -> None:
-        rewrite(recorded, after=4, comments=["a"] * 9)
+        rewrite(recorded, after=5, comments=["a"] * 9)
         tamper(recorded, "DELETE FROM checkpoints", "DELETE FROM witnesses")
         clock.now += timedelta(minutes=6)
         caretaker.tidy(recorded)
@@ -205,7 +205,7 @@ class TestPages:
         assert "intact" not in shown
 
     def test_another_event_of_such_a_record_says_so_in_its_drawer(self, recorded: Signoff) -> None:
-        tamper(recorded, f"{CHANGED} WHERE seq = 5")
+        tamper(recorded, f"{CHANGED} WHERE seq = 6")
         state(recorded)
         at = opened(recorded, "auditor", "history", event="7", v="99")
         assert not at.exception

@@ -16,6 +16,7 @@ from tests.conftest import BOTH
 from tests.test_ledger import add, entry
 
 DATABASES = BOTH
+PEOPLE = False
 LAST = 5
 COLUMNS = ", ".join(column.name for column in tables.events.columns)
 

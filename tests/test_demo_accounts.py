@@ -17,6 +17,7 @@ from services.database import Database
 from services.domain import Role, Source
 from services.record import ledger
 from services.record.ledger import Event
+from services.record.seals import Seals
 from services.settings import Settings
 from services.signoff import Signoff
 from stack import banner, dashboard
@@ -38,7 +39,7 @@ def passwords() -> PlainPasswords:
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    found = Database(database_url)
+    found = Database(database_url, Seals(b"s" * 32))
     found.upgrade()
     yield found
     found.engine.dispose()
@@ -128,7 +129,7 @@ class TestInTheEmbeddedStack:
 
     def test_a_start_of_it_makes_them(self, tmp_path: Path) -> None:
         settings = Settings.read({"SIGNOFF_HOME": str(tmp_path)})
-        made = Database(settings.database_url)
+        made = Database.of(settings)
         made.upgrade()
         dashboard.demo_accounts(settings, "a password for tests")
         assert [account.username for account in people.listed(made)] == sorted(NAMES)

@@ -127,7 +127,7 @@ def submission(scene: Scene) -> Case:
 
     def ended() -> None:  # no verb can while the slot is held: they are kept out by that
         with scene.signoff.database.writing() as connection:
-            effects.set_status(connection, ref, "withdrawn")
+            effects.show_status(connection, ref, "withdrawn")
 
     return Case(lambda: promote(scene.signoff, ref), ended, "not submitted")
 

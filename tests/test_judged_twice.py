@@ -24,12 +24,12 @@ from services.reconciliation import reconciler
 from services.reconciliation.redress import adopt, restore
 from services.record import activation
 from services.record.deviations import open_deviations
+from services.record.projections.states import WITHDRAWN
 from services.signoff import Signoff
 from services.steps import effects
 from services.tables import emergencies, intents
 from services.verbs import automation, break_glass, findings, releases, reviews
 from services.verbs.break_glass import withdraw
-from services.verbs.emergencies import WITHDRAWN
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
@@ -206,7 +206,7 @@ class TestWhatWasSaidOfIt:
     ) -> None:
         def ended() -> None:  # no verb can while the slot is held: they are kept out by that
             with signoff.database.writing() as connection:
-                effects.set_status(connection, ready, "withdrawn")
+                effects.show_status(connection, ready, "withdrawn")
 
         reading.meanwhile(ended)
         with refused_once(signoff, registry, "promotion"), pytest.raises(GateRefused, match="not submitted"):

@@ -9,10 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from services import tables
-from services.accounts import people, sessions
+from services.accounts import on_record, people, sessions
 from services.database import Database, database_time
 from services.domain import Role, Source
 from services.errors import BadInput, NotAllowed, NotFound
+from services.record.ledger import Kind
+from services.record.seals import Seals
 from services.tables import accounts
 from tests.conftest import BOTH
 from tests.fakes import PlainPasswords
@@ -30,7 +32,7 @@ def passwords() -> PlainPasswords:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'signoff.db'}")
+    database = Database(f"sqlite:///{tmp_path / 'signoff.db'}", Seals(KEY))
     database.upgrade()
     people.add_account(
         database,
@@ -105,11 +107,12 @@ class TestActing:
 
     def test_works_inside_a_transaction(self, database: Database) -> None:
         with database.writing() as connection:
-            connection.execute(accounts.update().values(roles=["auditor"]))
+            people.set_roles(connection, "rita", [Role.AUDITOR])
             assert people.acting(connection, "rita", Source.CLI).roles == {Role.AUDITOR}
 
     def test_a_role_that_is_no_longer_known_counts_for_nothing(self, database: Database) -> None:
-        change(database, accounts.update().values(roles=["reviewer", "emperor"]))
+        with database.writing() as connection:
+            on_record.change(connection, Kind.ACCOUNT_CHANGED, "rita", "x", roles_held=["emperor", "reviewer"])
         assert people.acting(database, "rita", Source.CLI).roles == {Role.REVIEWER}
 
     def test_unknown_and_disabled_accounts_may_not(self, database: Database) -> None:

@@ -32,7 +32,7 @@ DATABASES = BOTH
 @pytest.fixture
 def other(signoff: Signoff) -> Iterator[Signoff]:
     """Another dashboard on the same database and registry."""
-    found = replace(signoff, database=Database(signoff.database.url))
+    found = replace(signoff, database=Database.of(signoff.settings))
     Pulse(found.database)
     yield found
     found.database.engine.dispose()

@@ -24,6 +24,7 @@ from verifier.canonical import canonical
 from verifier.verify import Chain, Tampered
 
 DATABASES = BOTH
+PEOPLE = False
 OTHER = "o" * 32
 
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services.accounts import people, permissions
+from services.accounts import on_record, people, permissions
 from services.database import Database
 from services.domain import Action, Actor, Role
 from services.errors import BadInput, NotAllowed, NotFound, Refused
-from services.record import ledger, refusals
-from services.record.ledger import Entry, Kind
+from services.record import refusals
+from services.record.ledger import Kind
 from services.tables import accounts
 
 MAX_PRINTED = 200
@@ -52,13 +51,10 @@ def add(
     with database.writing() as connection:
         _require_unlike_others(connection, username)
         if hashed is None:
-            people.add_automation(connection, username=username, name=name, roles=held)
+            people.add_automation(connection, username=username, name=name, roles=held, by=by, at=at)
         else:
-            people.add_account(connection, username=username, name=name, email=email, hashed=hashed, roles=held)
-        what = "Service" if hashed is None else "Account"
-        _record(
-            connection, Kind.ACCOUNT_ADDED, by, at, f"{what} {username} was made, as {_said(held)}.", username, held
-        )
+            person = {"username": username, "name": name, "email": email}
+            people.add_account(connection, **person, hashed=hashed, roles=held, by=by, at=at)
 
 
 def set_roles(database: Database, *, by: Actor, username: str, roles: Iterable[Role], at: datetime) -> None:
@@ -77,34 +73,31 @@ def set_roles(database: Database, *, by: Actor, username: str, roles: Iterable[R
             return
         if Role.ADMIN not in held:
             _require_another_admin(connection, username)
-        people.set_roles(connection, username, held)
-        told = f"{username} is now {_said(held)}, and was {_said(sorted(before)) or 'nothing'}."
-        _record(connection, Kind.ACCOUNT_CHANGED, by, at, told, username, held)
+        people.set_roles(connection, username, held, by=by, at=at)
 
 
 def set_password(database: Database, *, by: Actor, username: str, hashed: str, at: datetime) -> None:
     """Give somebody a new password, lift a lock and close every session; tokens stay. Raises as `set_roles`."""
     _require(database, by, username, at)
     with database.writing() as connection:
-        held = sorted(_roles(connection, username))
         people.set_password(connection, username, hashed)
         told = f"{username} was given a new password; all sessions ended."
-        _record(connection, Kind.ACCOUNT_CHANGED, by, at, told, username, held)
+        on_record.change(connection, Kind.ACCOUNT_CHANGED, username, told, by=by, at=at)
 
 
 def disable(database: Database, *, by: Actor, username: str, at: datetime) -> None:
     """Let an account neither in nor act any more; sessions and tokens end at once. Raises as `set_roles`."""
     _require(database, by, username, at)
     with database.writing() as connection:
-        held = sorted(_roles(connection, username))
+        _roles(connection, username)
         if not connection.execute(sa.select(accounts.c.disabled).where(accounts.c.username == username)).scalar():
             _require_another_admin(connection, username)
-            _disable(connection, by, username, held, at, f"{username} was disabled.")
+            people.disable(connection, username, by=by, at=at)
 
 
 def end(connection: Connection, *, by: Actor, username: str, why: str, at: datetime) -> None:
     """`disable` without asking who is left to keep the accounts; ``why`` follows the username. Raises `NotFound`."""
-    _disable(connection, by, username, sorted(_roles(connection, username)), at, f"{username} was disabled: {why}")
+    people.disable(connection, username, told=f"{username} was disabled: {why}", by=by, at=at)
 
 
 def admins(connection: Connection, *, lock: bool = False) -> set[str]:
@@ -116,6 +109,8 @@ def admins(connection: Connection, *, lock: bool = False) -> set[str]:
 
 def _require(database: Database, by: Actor, username: str, at: datetime) -> None:
     try:
+        if by.person:
+            by = people.acting(database, by.username, by.source)
         permissions.require(by, Action.MANAGE_PEOPLE)
     except NotAllowed as error:
         kind, about = Kind.ACCOUNT_REFUSED, {"account": username}
@@ -137,11 +132,6 @@ def _require_another_admin(connection: Connection, username: str) -> None:
         raise Refused(f"{username} is the last admin; make somebody else one first.")
 
 
-def _disable(connection: Connection, by: Actor, username: str, held: list[Role], at: datetime, told: str) -> None:
-    people.disable(connection, username)
-    _record(connection, Kind.ACCOUNT_DISABLED, by, at, told, username, held)
-
-
 def _roles(connection: Connection, username: str) -> set[Role]:
     row = connection.execute(sa.select(accounts.c.roles).where(accounts.c.username == username)).first()
     if row is None:
@@ -155,14 +145,3 @@ def _some(roles: Iterable[Role]) -> list[Role]:
     if not held:
         raise BadInput("An account needs a role; without any it sees nothing. To end it, disable it.")
     return held
-
-
-def _said(roles: Iterable[Role]) -> str:
-    return permissions.named(roles, ", ")
-
-
-def _record(
-    connection: Connection, kind: Kind, by: Actor, at: datetime, told: str, username: str, roles: Iterable[Role]
-) -> None:
-    details: dict[str, Any] = {"account": username, "roles_held": sorted(roles)}
-    ledger.append(connection, Entry(kind=kind, actor=by, at=at, comment=told, details=details))

@@ -13,16 +13,20 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from services.accounts import on_record
 from services.database import Database
 from services.domain import Actor, Role, Source
 from services.errors import BadInput, NotAllowed, NotFound
 from services.letters import skeleton
+from services.record.activation import SYSTEM
+from services.record.ledger import Kind
+from services.record.projections.states import NO_PASSWORD
 from services.tables import accounts, sessions
 
 MAX_USERNAME = 256
@@ -45,8 +49,6 @@ DEMO_ACCOUNTS = (
 
 RESERVED = frozenset({"unknown", "signoff", MLFLOW_CLIENT})
 """Actors of the record that are nobody's account: an account of such a name could not be told from them."""
-NO_PASSWORD = "!"  # noqa: S105  no password, and no hash of one
-"""In place of a hash: no password has it."""
 
 
 class Passwords(Protocol):
@@ -70,19 +72,35 @@ def credentials(database: Database, username: str) -> dict[str, dict[str, dict[s
 
 
 def add_account(
-    place: Database | Connection, *, username: str, name: str, hashed: str, roles: Iterable[Role], email: str = ""
+    place: Database | Connection,
+    *,
+    username: str,
+    name: str,
+    hashed: str,
+    roles: Iterable[Role],
+    email: str = "",
+    by: Actor = SYSTEM,
+    at: datetime | None = None,
 ) -> None:
     """Create a person's account with a hashed password; raises `BadInput` for a bad, reserved or taken username."""
-    _add(place, username=username, name=name, hashed=hashed, roles=roles, email=email)
+    _add(place, username=username, name=name, hashed=hashed, roles=roles, email=email, by=by, at=at)
 
 
-def add_automation(place: Database | Connection, *, username: str, name: str, roles: Iterable[Role]) -> None:
+def add_automation(
+    place: Database | Connection,
+    *,
+    username: str,
+    name: str,
+    roles: Iterable[Role],
+    by: Actor = SYSTEM,
+    at: datetime | None = None,
+) -> None:
     """Create the account of a service: nobody can log in with it, and it never counts as a person.
 
     Raises:
         BadInput: a bad, reserved or taken username.
     """
-    _add(place, username=username, name=name, hashed=NO_PASSWORD, roles=roles, automation=True)
+    _add(place, username=username, name=name, hashed=NO_PASSWORD, roles=roles, automation=True, by=by, at=at)
 
 
 def _add(
@@ -94,6 +112,8 @@ def _add(
     roles: Iterable[Role],
     email: str = "",
     automation: bool = False,
+    by: Actor,
+    at: datetime | None,
 ) -> None:
     if not well_formed(username):
         raise BadInput("A username must be 1 to 256 printable characters without spaces at its ends.")
@@ -102,19 +122,12 @@ def _add(
     with _writing(place) as connection:
         if account_of(connection, username) is not None:
             raise BadInput(f"There is already an account {username!r}.")
-        connection.execute(
-            accounts.insert().values(
-                username=username,
-                person=uuid.uuid4().hex,
-                looks_like=looks_like(username),
-                name=name,
-                email=email,
-                password=hashed,
-                roles=_stored(roles),
-                automation=automation,
-                created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            )
-        )
+        held, what = _stored(roles), "Service" if automation else "Account"
+        said = {"person": uuid.uuid4().hex, "name": name, "roles_held": held, "disabled": False}
+        told = f"{what} {username} was made, as {on_record.named(held)}."
+        said |= {"account": username, "automation": automation}
+        on_record.append(connection, Kind.ACCOUNT_ADDED, told, said, by=by, at=at)
+        update(connection, username, password=hashed, email=email)
 
 
 def looks_like(username: str) -> str:
@@ -152,10 +165,19 @@ def listed(database: Database) -> list[Account]:
         ]
 
 
-def set_roles(place: Database | Connection, username: str, roles: Iterable[Role]) -> None:
+def set_roles(
+    place: Database | Connection,
+    username: str,
+    roles: Iterable[Role],
+    *,
+    by: Actor = SYSTEM,
+    at: datetime | None = None,
+) -> None:
     """Replace an account's roles, at once and in its open sessions too; raises `NotFound`."""
     with _writing(place) as connection:
-        update(connection, username, roles=_stored(roles))
+        held, before = _stored(roles), sorted(on_record.locked(connection, username).roles)
+        told = f"{username} is now {on_record.named(held)}, and was {on_record.named(before)}."
+        on_record.change(connection, Kind.ACCOUNT_CHANGED, username, told, by=by, at=at, roles_held=held)
 
 
 def set_password(place: Database | Connection, username: str, hashed: str) -> None:
@@ -173,10 +195,13 @@ def set_password(place: Database | Connection, username: str, hashed: str) -> No
         connection.execute(sessions.delete().where(sessions.c.username == username))
 
 
-def disable(place: Database | Connection, username: str) -> None:
+def disable(
+    place: Database | Connection, username: str, *, told: str = "", by: Actor = SYSTEM, at: datetime | None = None
+) -> None:
     """Let the account neither in nor act any more, and close its sessions; raises `NotFound`."""
     with _writing(place) as connection:
-        update(connection, username, disabled=True)
+        told = told or f"{username} was disabled."
+        on_record.change(connection, Kind.ACCOUNT_DISABLED, username, told, by=by, at=at, disabled=True)
         connection.execute(sessions.delete().where(sessions.c.username == username))
 
 
@@ -195,11 +220,17 @@ def names(place: Database | Connection) -> dict[str, str]:
 
 
 def acting(place: Database | Connection, username: str, source: Source) -> Actor:
-    """The person with the roles held at this very moment; raises `NotAllowed` for an unknown or disabled account."""
+    """The person with the roles held at this very moment.
+
+    Raises:
+        NotAllowed: the account is unknown or disabled, or is not as the record says.
+    """
     with _connected(place) as connection:
         row = account_of(connection, username)
-    if row is None or row.disabled:
-        raise NotAllowed(f"{username!r} has no account here that may act.")
+        if row is None or row.disabled:
+            raise NotAllowed(f"{username!r} has no account here that may act.")
+        if why := on_record.differences(connection, [row]):
+            raise NotAllowed(f"{why[username]} {on_record.ADVICE}")
     return actor_of(row, source)
 
 

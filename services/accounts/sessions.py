@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services.accounts import people
+from services.accounts import on_record, people
 from services.database import Database, database_time
 from services.domain import Actor, Source
 from services.errors import NotAllowed, Refused
@@ -34,7 +34,7 @@ class WrongCredentials(Refused):
 
     def __init__(self, attempt: Attempt | None = None) -> None:
         super().__init__(
-            "Wrong username or password, or the account is locked here: "
+            "Wrong username or password, or the account is locked for this browser: "
             f"{MAX_FAILURES} failures in a row lock it for {LOCK_SECONDS} seconds."
         )
         self.attempt = attempt or Attempt()
@@ -203,7 +203,11 @@ def session_user(database: Database, key: str) -> Actor | None:
     )
     with database.reading() as connection:
         row = connection.execute(query).first()
-    return None if row is None else people.actor_of(row, Source.BROWSER)
+        if row is None:
+            return None
+        actor = people.actor_of(row, Source.BROWSER)
+        # Roles that no event gave open no page; the verbs say why (`people.acting`).
+        return replace(actor, roles=frozenset()) if on_record.differences(connection, [row]) else actor
 
 
 def close_session(database: Database, key: str) -> None:

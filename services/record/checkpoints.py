@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,12 +17,14 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.database import Database
-from services.errors import BadInput, InvalidSettings, LedgerBroken
-from services.record import ledger
+from services.errors import BadInput, LedgerBroken
+from services.record import epochs, ledger
+from services.record.replay import Replay
 from services.settings import Settings
 from services.tables import checkpoints, events
 from verifier.canonical import canonical
-from verifier.verify import GENESIS, Chain, Checkpoint, Keys, Tampered, UnusableKey, checkpoint_in, key_id, keys_in
+from verifier.keys import Key, Keys, Tampered, key_id, led_to, rotation_in
+from verifier.verify import GENESIS, Chain, Checkpoint, checkpoint_in
 
 ledger_id = ledger.ledger_id
 
@@ -35,6 +37,16 @@ class Signed:
     text: str
 
 
+class Differs(Tampered):
+    """The tables beside the ledger are not what the record says: a sentence for each of the ``differences``."""
+
+    def __init__(self, differences: Iterable[str], seq: int) -> None:
+        self.differences = tuple(differences)
+        more = len(self.differences) - 1
+        told = f" There {'is 1 more difference' if more == 1 else f'are {more} more differences'}." if more else ""
+        super().__init__(f"{self.differences[0]}{told}", seq)
+
+
 def _private_key(settings: Settings) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(settings.checkpoint_seed)
 
@@ -45,33 +57,46 @@ def public_key_file(settings: Settings) -> Path:
 
 
 def publish(settings: Settings) -> Path:
-    """Write the public key as PEM where people find it; keys used before stay in the file, after the present one."""
+    """Write the present public key as PEM where people find it. Nothing of ours reads that file."""
     path = public_key_file(settings)
     pem = _private_key(settings).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    earlier = path.read_bytes() if path.exists() else b""
-    if pem.strip() not in earlier:
+    if not path.exists() or path.read_bytes() != pem:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(pem + earlier)
+            file.write(pem)
         temporary = Path(file.name)
         temporary.chmod(0o644)
         temporary.replace(path)  # a reader sees the old file or the new one, never half of it
     return path
 
 
-def trusted(settings: Settings) -> Keys:
-    """The public keys our own checkpoints are checked with: the present one, and those kept in the published file.
+def own_key(settings: Settings) -> Keys:
+    """The public key of the present private key."""
+    public = _private_key(settings).public_key()
+    return {key_id(public): Key(public=public)}
+
+
+def trusted(database: Database, settings: Settings) -> Keys:
+    """The public keys our own checkpoints are checked with: the present one, and those that rotations lead to from it.
 
     Raises:
-        InvalidSettings: the file holds no key.
+        LedgerBroken: see `reached`.
     """
-    own = _private_key(settings).public_key()
-    path = public_key_file(settings)
+    with database.reading() as connection:
+        return reached(connection, own_key(settings))
+
+
+def reached(connection: Connection, given: Keys) -> Keys:
+    """The keys that this ledger's rotations lead to from those given, each with the events it is honoured for.
+
+    Raises:
+        LedgerBroken: an event of a rotation is none.
+    """
+    rotated = ledger.events(connection, ledger.Filter(kinds=(ledger.Kind.KEY_ROTATED,)), limit=None)
     try:
-        published = keys_in(path.read_bytes()) if path.exists() else {}
-    except UnusableKey as error:
-        raise InvalidSettings(f"{path}: {error}") from error
-    return {**published, key_id(own): own}
+        return led_to(given, [rotation_in(event.body) for event in reversed(rotated)], ledger_id(connection))
+    except Tampered as error:
+        raise LedgerBroken(f"The record was tampered with. {error}", error.seq) from error
 
 
 def newest(connection: Connection) -> Signed | None:
@@ -81,7 +106,9 @@ def newest(connection: Connection) -> Signed | None:
 
 
 def _stored(connection: Connection, row: sa.Row[tuple[object, ...]]) -> Signed:
-    found = Checkpoint(ledger=ledger_id(connection), seq=row.seq, hash=row.hash, at=row.at, key=row.key)
+    found = Checkpoint(
+        ledger=ledger_id(connection), seq=row.seq, hash=row.hash, at=row.at, key=row.key, epoch=row.epoch
+    )
     return Signed(checkpoint=found, text=row.signed)
 
 
@@ -98,8 +125,10 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
         seq, head = ledger.head(connection)
         last = newest(connection)
         try:
+            keys = reached(connection, own_key(settings))
             if last:
-                _require_genuine(last, trusted(settings))
+                _require_genuine(last, keys)
+            _require_in_use(settings, keys, seq)
             _require_continued(connection, last, seq, head)
         except Tampered as error:
             raise LedgerBroken(f"The ledger does not verify, and was not signed. {error}") from error
@@ -107,13 +136,16 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
             raise BadInput("The ledger holds no event yet, so there is nothing to sign.")
         if last and last.checkpoint.seq == seq:
             return last
-        name = ledger_id(connection)
-    signed = _sign(_private_key(settings), ledger_id=name, seq=seq, head=head, at=at.isoformat(timespec="milliseconds"))
+        name, epoch = ledger_id(connection), epochs.at(connection, seq)
+    moment = at.isoformat(timespec="milliseconds")
+    signed = _sign(_private_key(settings), ledger_id=name, seq=seq, head=head, at=moment, epoch=epoch)
     found = signed.checkpoint
     try:
         with database.writing() as connection:
             connection.execute(
-                checkpoints.insert().values(seq=seq, hash=head, at=found.at, key=found.key, signed=signed.text)
+                checkpoints.insert().values(
+                    seq=seq, hash=head, at=found.at, key=found.key, epoch=epoch, signed=signed.text
+                )
             )
     except IntegrityError:  # another process signed the same event first; what it says differs in the time only
         with database.reading() as connection:
@@ -122,17 +154,32 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
     return signed
 
 
-def _sign(key: Ed25519PrivateKey, *, ledger_id: str, seq: int, head: str, at: str) -> Signed:
-    checkpoint = Checkpoint(ledger=ledger_id, seq=seq, hash=head, at=at, key=key_id(key.public_key()))
+def _sign(key: Ed25519PrivateKey, *, ledger_id: str, seq: int, head: str, at: str, epoch: int = 1) -> Signed:
+    checkpoint = Checkpoint(ledger=ledger_id, seq=seq, hash=head, at=at, key=key_id(key.public_key()), epoch=epoch)
     signature = base64.b64encode(key.sign(canonical(checkpoint.as_json()))).decode()
     text = canonical({"checkpoint": checkpoint.as_json(), "signature": signature}).decode()
     return Signed(checkpoint=checkpoint, text=text)
 
 
 def _require_genuine(stored: Signed, keys: Keys) -> None:
-    seq = stored.checkpoint.seq
+    seq, key = stored.checkpoint.seq, stored.checkpoint.key
+    if key not in keys:
+        raise Tampered(
+            f"The checkpoint of event #{seq} is signed with key {key}, and no rotation leads there from the present "
+            "one. Where the key was changed, 'signoff ledger rotate-key' records that; it needs the key before.",
+            seq,
+        )
     if checkpoint_in(stored.text, keys, seq=seq) != stored.checkpoint:
         raise Tampered(f"The checkpoint kept for #{seq} is filed as something else than was signed.", seq)
+
+
+def _require_in_use(settings: Settings, keys: Keys, seq: int) -> None:
+    (own,) = own_key(settings)
+    until = keys[own].until
+    if until is not None and seq > until:
+        raise LedgerBroken(
+            f"This Signoff signs with key {own}, which was replaced at event #{until}: start it with the new key.", seq
+        )
 
 
 def _require_continued(connection: Connection, last: Signed | None, seq: int, head: str) -> None:
@@ -140,18 +187,18 @@ def _require_continued(connection: Connection, last: Signed | None, seq: int, he
     chain = Chain()
     if last:
         Chain(*_at(connection, last.checkpoint.seq)).end(last.checkpoint)
-        chain = Chain(last.checkpoint.seq, last.checkpoint.hash)
+        chain = Chain(last.checkpoint.seq, last.checkpoint.hash, last.checkpoint.epoch)
     for _ in ledger.follow(connection, chain, until=seq):
         pass
     ledger.require_end(connection, (seq, head), chain)
 
 
-def _at(connection: Connection, seq: int) -> tuple[int, str]:
-    """Number and hash of event ``seq``, or of the last one before it."""
+def _at(connection: Connection, seq: int) -> tuple[int, str, int]:
+    """Number and hash of event ``seq``, or of the last one before it, and the epoch."""
     row = connection.execute(
         sa.select(events.c.seq, events.c.hash).where(events.c.seq <= seq).order_by(events.c.seq.desc()).limit(1)
     ).one_or_none()
-    return (row.seq, row.hash) if row else (0, GENESIS)
+    return (row.seq, row.hash, epochs.at(connection, row.seq)) if row else (0, GENESIS, 1)
 
 
 class Verified(NamedTuple):
@@ -169,7 +216,7 @@ def verify(
     since: Checkpoint | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Verified:
-    """Read the live ledger again and compare it with every checkpoint kept.
+    """Read the live ledger again, compare it with every checkpoint kept and, where all is read, the tables with it.
 
     What MLflow witnessed is `witness`' part: whoever can write this database can delete checkpoints too.
 
@@ -179,30 +226,36 @@ def verify(
 
     Raises:
         Tampered: an event was edited, deleted, inserted or moved, or history no longer is what was signed.
+        Differs: the record is whole, and the tables beside it say something else.
         LedgerBroken: the ledger's head is none.
     """
     start = since.seq if since else 0
-    with database.reading() as connection:
+    with database.reading(at_once=True) as connection:
         end = ledger.head(connection)
         query = sa.select(checkpoints).where(checkpoints.c.seq > start).order_by(checkpoints.c.seq)
         kept = [_stored(connection, row) for row in connection.execute(query)]
         for stored in kept:
             _require_genuine(stored, keys)
         signed = {stored.checkpoint.seq: stored.checkpoint for stored in kept}
-        chain, point = Chain(), since
+        chain, point, replay = Chain(), since, None if since else Replay()
         if since:
             chain = Chain(*_at(connection, since.seq))
             chain.end(since)
         for event in ledger.follow(connection, chain, until=end[0]):
+            if replay:
+                replay.add(event)
             if found := signed.pop(event.seq, None):
                 chain.end(found)
                 point = found
             if event.seq % 1000 == 0:
                 progress(1000)
         ledger.require_end(connection, end, chain)
+        differences = replay.differences(connection) if replay else []
     # A checkpoint read a moment after the head can be ahead of it by what was appended meanwhile, never for good.
     if signed:
         with database.reading() as connection:
             last = max(signed)
             Chain(*_at(connection, last)).end(signed[last])
+    if differences:
+        raise Differs(differences, end[0])
     return Verified(*end, point)

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from services.database import Database
 from services.errors import LedgerBroken, LedgerUnavailable, SignoffError
 from services.record import checkpoints, ledger, witness
+from services.record.checkpoints import Differs
 from services.record.witness import Report
 from services.registry import Registry
 from services.settings import Settings
@@ -47,6 +48,7 @@ class Condition:
     """The judgement, in one sentence. ``seq``: the first event that is not as recorded, where it is known.
 
     ``events`` and ``head``: how many events the head names, and its hash.
+    ``differences``: what the tables beside the events say else, each; the sentence has the first of them.
     ``since``: when the oldest event without a witness was recorded, in UTC. ``checked_at``: when every event was read
     again last; None before that.
     """
@@ -56,6 +58,7 @@ class Condition:
     events: int = 0
     head: str = ledger.GENESIS
     seq: int | None = None
+    differences: tuple[str, ...] = ()
     since: datetime | None = None
     checked_at: datetime | None = None
 
@@ -134,7 +137,11 @@ def judged(
     if found or any(problem.proven for problem in problems):
         sentence = f"{found} {told}".strip() if found else told
         return Condition(
-            state=State.TAMPERED, sentence=sentence, seq=found.seq if found else None, checked_at=checked_at
+            state=State.TAMPERED,
+            sentence=sentence,
+            seq=found.seq if found else None,
+            differences=found.differences if isinstance(found, Differs) else (),
+            checked_at=checked_at,
         )
     if problems or since:
         told = told or "What is written now cannot be proven lost until MLflow takes a checkpoint again."
@@ -163,7 +170,7 @@ def examined(
     """
     report = None
     try:
-        seq, head, _ = checkpoints.verify(database, keys or checkpoints.trusted(settings), progress=progress)
+        seq, head, _ = checkpoints.verify(database, keys or checkpoints.trusted(database, settings), progress=progress)
     except (Tampered, LedgerBroken) as error:
         return judged(_told(error), None, checked_at=at), None
     if registry:
@@ -210,7 +217,8 @@ def _due(signoff: Signoff, memory: _Memory, made: _Pass, head: tuple[int, str], 
 def _read(signoff: Signoff, memory: _Memory, point: Checkpoint | None, begun: float, at: datetime) -> None:
     noticed = _noticed(signoff.database)
     try:
-        verified = checkpoints.verify(signoff.database, checkpoints.trusted(signoff.settings), since=point)
+        keys = checkpoints.trusted(signoff.database, signoff.settings)
+        verified = checkpoints.verify(signoff.database, keys, since=point)
     except (Tampered, LedgerBroken) as error:
         memory.point, memory.found = None, _told(error)  # everything is read next time
         log.error("ledger: %s", memory.found)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import assignments, expiry, facts, gate
+from services import agreement, assignments, expiry, facts, gate
 from services.accounts import people
 from services.checks.bound import bound
 from services.database import Database, database_time
@@ -295,5 +295,6 @@ def _entry(
 
 
 def _still(connection: Connection, about: Emergency) -> None:
+    agreement.require_rows(connection, about.ref)
     if emergencies.emergency(connection, about.seq).state != about.state:
         raise PromotionConflict(f"Somebody else acted on the emergency of {about.ref} first; look again.")

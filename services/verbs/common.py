@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from pydantic import SecretStr
 from sqlalchemy.engine import Connection
 
-from services import facts, gate, signing
+from services import agreement, facts, gate, signing
 from services.accounts import people, permissions, sessions
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED
 from services.checks.bound import bound
@@ -40,6 +40,7 @@ from services.steps.intents import Judge, Judged
 from services.steps.slots import Rank, Slot
 
 MAX_COMMENT = 10_000
+MAX_CLAIM = 500
 
 
 def words(text: str, what: str) -> str:
@@ -52,6 +53,12 @@ def words(text: str, what: str) -> str:
     if not stripped.isprintable() and any(not c.isprintable() and c not in "\n\t\r" for c in stripped):
         raise BadInput(f"The {what} holds control characters.")
     return stripped
+
+
+def claimed(text: str) -> str:
+    """What the tag `reason` of a version says, where no record wrote it: anybody's words in MLflow, tidied and cut."""
+    tidied = " ".join("".join(c if c.isprintable() else " " for c in text[:MAX_CLAIM]).split())
+    return f"{tidied}…" if tidied and len(text) >= MAX_CLAIM else tidied
 
 
 def acting(signoff: Signoff, username: str, source: Source, action: Action, ref: VersionRef, subject: str) -> Actor:
@@ -103,7 +110,7 @@ def judged_again(
 
     ``judge`` is given the facts and the actor of that moment. An account that was disabled, a role that was taken
     away, a vote, a finding, a freeze or another policy that came while files were read refuses here, and what is
-    recorded names nothing that was lost. ``action`` None needs no role.
+    recorded names nothing that was lost. So does a row that no event stands behind. ``action`` None needs no role.
     """
 
     def judged(connection: Connection) -> Judged:
@@ -113,6 +120,7 @@ def judged_again(
         if signoff.policies.judging(now.model, now.assigned) != policy:
             raise StaleDecision(f"Which policy judges {now.model.name} was decided meanwhile. Look again.")
         verdict, details = judge(connection, now, who)
+        agreement.require(connection, now)
         return Judged(actor=who, context={**context(policy, now, signature), **details}, verdict=verdict)
 
     return judged

@@ -1,0 +1,122 @@
+"""Accounts as the record tells of them: each change is an event, and a role counts only with its event."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from services.database import Database
+from services.domain import Actor
+from services.errors import NotFound
+from services.letters import skeleton
+from services.record import ledger
+from services.record.activation import SYSTEM
+from services.record.ledger import Entry, Kind
+from services.tables import accounts, events
+
+ADVICE = "What is beside its event counts for nothing; 'signoff ledger verify' names every difference."
+
+
+def change(
+    connection: Connection,
+    kind: Kind,
+    username: str,
+    told: str,
+    *,
+    by: Actor = SYSTEM,
+    at: datetime | None = None,
+    **changed: Any,
+) -> None:
+    """Append the event that says how an account is from now on: as it was, but for ``changed``. Raises `NotFound`."""
+    append(connection, kind, told, _said(locked(connection, username)) | changed, by=by, at=at)
+
+
+def append(
+    connection: Connection, kind: Kind, told: str, said: Mapping[str, Any], *, by: Actor, at: datetime | None
+) -> None:
+    """Append an event that says how accounts are from now on; ``at`` None is now."""
+    ledger.append(connection, Entry(kind=kind, actor=by, at=at or datetime.now(UTC), comment=told, details=said))
+
+
+def locked(connection: Connection, username: str) -> Row[Any]:
+    """The row of an account, which nobody changes until this transaction ends. Raises `NotFound`."""
+    ledger.lock(connection)
+    row = connection.execute(sa.select(accounts).where(accounts.c.username == username)).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no account {username!r}.")
+    return row
+
+
+def baseline(database: Database, *, at: datetime) -> None:
+    """Record once, by one event, every account of a database in which no event tells of any."""
+    told_of = sa.select(events.c.seq).where(events.c.kind.in_([*ledger.ACCOUNT, Kind.ACCOUNTS_BASELINE])).limit(1)
+    with database.reading() as connection:
+        if connection.execute(told_of).first() or not connection.execute(sa.select(accounts.c.username)).first():
+            return
+    with database.writing(alone=True) as connection:
+        if connection.execute(told_of).first() is None:  # another process may start at the same moment
+            record_all(connection, by=SYSTEM, at=at)
+
+
+def record_all(connection: Connection, *, by: Actor, at: datetime) -> None:
+    """Record every account as it is, by one event."""
+    found = [_said(row) for row in connection.execute(sa.select(accounts).order_by(accounts.c.username))]
+    told = f"There {'is 1 account' if len(found) == 1 else f'are {len(found)} accounts'}."
+    append(connection, Kind.ACCOUNTS_BASELINE, told, {"accounts": found}, by=by, at=at)
+
+
+def differences(connection: Connection, rows: Iterable[Row[Any]]) -> dict[str, str]:
+    """Username → in one sentence, what a row of ``accounts`` says and no event does; those that agree are left out."""
+    found, every = {}, list(rows)
+    told = _newest(connection, [row.username for row in every])
+    for row in every:
+        said, where = told.get(row.username), f"Table accounts, row {row.username}"
+        if said is None:
+            found[row.username] = f"{where}: no event says that there is such a row."
+            continue
+        now = {**_said(row), "looks_like": row.looks_like}
+        for name, then in {**said, "looks_like": skeleton(row.username)[:256]}.items():
+            if now.get(name, then) != then and row.username not in found:
+                column = name.removesuffix("_held")
+                found[row.username] = f"{where}, {column}: the record says {then!r}, the table {now[name]!r}."
+    return found
+
+
+def _newest(connection: Connection, usernames: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """Username → what the last event about the account says; those that no event is about are left out."""
+    column = events.c
+    about = sa.select(column.account, sa.func.max(column.seq)).where(
+        column.account.in_(usernames), column.kind.in_(ledger.ACCOUNT)
+    )
+    last = {row[0]: row[1] for row in connection.execute(about.group_by(column.account))}
+    all_of_them = sa.select(sa.func.max(column.seq)).where(column.kind == Kind.ACCOUNTS_BASELINE)
+    baseline = connection.execute(all_of_them).scalar() or 0
+    wanted = {number for number in last.values() if number > baseline}
+    if baseline and len(wanted) < len(usernames):
+        wanted.add(baseline)
+    found: dict[str, Mapping[str, Any]] = {}
+    for event in ledger.numbered(connection, wanted):  # the baseline first: it is the oldest of them
+        for said in event.get("accounts") or [event.body["details"]]:
+            found[said["account"]] = said
+    return found
+
+
+def named(roles: Iterable[str]) -> str:
+    """Roles in words."""
+    return ", ".join(role.replace("_", " ") for role in roles) or "nothing"
+
+
+def _said(row: Row[Any]) -> dict[str, Any]:
+    """An account as events tell of it."""
+    return {
+        "account": row.username,
+        "person": row.person,
+        "name": row.name,
+        "roles_held": sorted(row.roles),
+        "disabled": row.disabled,
+        "automation": row.automation,
+    }

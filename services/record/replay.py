@@ -1,0 +1,148 @@
+"""Whether our own tables say what the events say: the record replayed into memory, and compared row by row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from services import tables
+from services.domain import VersionRef
+from services.record.ledger import Event, Kind
+from services.record.projections import project
+from services.record.projections.rows import Replayed, compact, key_of
+from services.record.projections.states import OPEN
+
+_UNSAID: Mapping[str, frozenset[str]] = {
+    "accounts": frozenset({"email", "password", "failed_logins", "locked_until", "created_at"}),
+    "validations": frozenset({"report", "mirrored"}),
+}
+"""Table → columns that no event says."""
+PROJECTED = (
+    tables.accounts,
+    tables.policy_assignments,
+    tables.submissions,
+    tables.decisions,
+    tables.findings,
+    tables.statements,
+    tables.promotions,
+    tables.emergencies,
+    tables.validations,
+    tables.deviations,
+)
+"""The tables that follow from the record."""
+NOT_DERIVED = (
+    "passwords, e-mail addresses and locks of accounts",
+    "sessions and tokens",
+    "which open submissions are shown as approved (counted again from their votes)",
+    "the order in which policies were put out of force",
+    "changes and validations under way, slots and idempotency keys",
+    "messages, reminders and webhooks",
+    "counts of refusals that are not told yet",
+    "what the reconciler last saw in MLflow",
+    "what MLflow's tags still wait for",
+)
+"""What `differences` does not compare, because no event says it."""
+MOST = 100
+"""So many differences are named."""
+
+
+class Replay:
+    """The whole record taken up event by event, in their order; then `differences` says what the tables say else."""
+
+    def __init__(self) -> None:
+        self._rows = Replayed()
+        self._reports: dict[int, str] = {}
+        self._policies: dict[str, str] = {}
+
+    def add(self, event: Event) -> None:
+        """Take up the next event."""
+        project(self._rows, event)
+        match event.body["kind"]:
+            case Kind.VALIDATION_COMPLETED:
+                self._reports[event.seq] = event.get("report_digest")
+            case Kind.POLICY_ACTIVATED if event.get("policy_digest"):
+                self._policies[event.get("policy_digest")] = event.get("policy").partition("@")[0]
+
+    def differences(self, connection: Connection) -> list[str]:
+        """Where the tables differ from the record, a sentence each; what was taken up is used up by it."""
+        found = [one for table in PROJECTED for one in compared(connection, self._rows, table)]
+        found += [*self._texts(connection)]
+        more = len(found) - MOST
+        return found if more <= 0 else [*found[:MOST], f"There are {more} more differences."]
+
+    def differences_of(self, connection: Connection, ref: VersionRef, which: Iterable[sa.Table]) -> Iterator[str]:
+        """The same for some tables and one version, where only the events about that one were taken up."""
+        for table in which:
+            yield from compared(connection, self._rows, table, _about(table, ref))
+        if tables.validations in which:
+            yield from self._reports_of(connection, _about(tables.validations, ref))
+
+    def _reports_of(self, connection: Connection, which: sa.ColumnElement[bool]) -> Iterator[str]:
+        validations = tables.validations.c
+        for row in _each(connection, sa.select(validations.seq, validations.report).where(which)):
+            if row.report is None and row.seq <= imported_up_to(connection):
+                continue  # no export has it
+            if row.report is None or self._reports.get(row.seq) != _sha256(row.report):
+                yield f"Table validations, row {row.seq}, report: it is not the one that the record names."
+
+    def _texts(self, connection: Connection) -> Iterator[str]:
+        """Long texts of which the record has the digest: reports of validations, and policies."""
+        yield from self._reports_of(connection, sa.true())
+        policies = tables.policies.c
+        for row in _each(connection, sa.select(policies.digest, policies.name, policies.text)):
+            if self._policies.get(row.digest) != row.name:
+                yield f"Table policies, row {row.digest[:12]}: no event put a policy {row.name} of this text in force."
+            elif _sha256(row.text) != row.digest:
+                yield f"Table policies, row {row.digest[:12]}, text: it is not the one that the record names."
+
+
+def imported_up_to(connection: Connection) -> int:
+    """The last event that an import brought; 0 where there was none."""
+    query = sa.select(sa.func.max(tables.events.c.seq)).where(tables.events.c.kind == Kind.LEDGER_IMPORTED)
+    return int(connection.execute(query).scalar() or 0)
+
+
+def _about(table: sa.Table, ref: VersionRef) -> sa.ColumnElement[bool]:
+    if table is tables.decisions:
+        return table.c.submission.in_(sa.select(tables.submissions.c.id).where(_about(tables.submissions, ref)))
+    return sa.and_(table.c.model == ref.name, table.c.version == ref.version)
+
+
+def compared(
+    connection: Connection, replayed: Replayed, table: sa.Table, which: sa.ColumnElement[bool] | None = None
+) -> Iterator[str]:
+    """Where a table, or some rows of it, differ from ``replayed``, which has the same rows and is used up."""
+    said, key = replayed.taken(table), key_of(table)
+    unsaid = _UNSAID.get(table.name, frozenset())
+    columns = [column for column in table.c if column.name not in unsaid]
+    query = sa.select(*columns).order_by(table.c[key])
+    for found in _each(connection, query if which is None else query.where(which)):
+        row = found._mapping
+        number = row[key]
+        expected = said.pop(number, None)
+        if expected is None:
+            yield f"Table {table.name}, row {number}: no event says that there is such a row."
+            continue
+        for name, value in row.items():
+            then, now = _shown(table, name, expected.get(name)), _shown(table, name, compact(value))
+            if then != now:
+                yield f"Table {table.name}, row {number}, {name}: the record says {then!r}, the table {now!r}."
+    for number in sorted(said):
+        yield f"Table {table.name}, row {number}: the record says that there is one, and it is not there."
+
+
+def _shown(table: sa.Table, column: str, value: Any) -> Any:
+    """What is compared: an open submission is open, whatever its votes add up to."""
+    return "open" if table is tables.submissions and column == "status" and value in OPEN else value
+
+
+def _each(connection: Connection, query: sa.Select[Any]) -> Iterable[sa.Row[Any]]:
+    return connection.execute(query, execution_options={"yield_per": 100})
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
