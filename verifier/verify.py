@@ -184,11 +184,19 @@ def checkpoint_in(text: bytes | str, keys: Keys, *, seq: int = 0) -> Checkpoint:
     return claimed
 
 
-def verify(file: BinaryIO, keys: Keys, *, progress: Callable[[int], None] = lambda _: None) -> Checkpoint:
+def verify(
+    file: BinaryIO,
+    keys: Keys,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+    each: Callable[[bytes, str, dict[str, Any]], None] = lambda *_: None,
+) -> Checkpoint:
     """Read a whole export, a line at a time; returns the checkpoint it ends in.
 
     Args:
         progress: called now and then with the bytes read since the last call.
+        each: called with every event that follows the one before it: its canonical bytes, its hash and its content.
+            Whether it was signed is known at the end only.
 
     Raises:
         Tampered: an event was edited, deleted, inserted or moved, the file was cut off, or the signature does not fit.
@@ -200,7 +208,7 @@ def verify(file: BinaryIO, keys: Keys, *, progress: Callable[[int], None] = lamb
             progress(read)
             read = 0
         if fast := _EVENT.fullmatch(line):
-            chain.add(fast[1], fast[2].decode())
+            each(fast[1], fast[2].decode(), chain.add(fast[1], fast[2].decode()))
             continue
         try:
             document = parsed(line)
@@ -219,7 +227,7 @@ def verify(file: BinaryIO, keys: Keys, *, progress: Callable[[int], None] = lamb
             body = canonical(document["body"])
         except (ValueError, TypeError):
             raise Tampered(f"Event #{chain.seq + 1} cannot be read: it was changed.", chain.seq + 1) from None
-        chain.add(body, document["hash"])
+        each(body, document["hash"], chain.add(body, document["hash"]))
     raise Tampered("The file does not end in its checkpoint: it was cut off.", chain.seq + 1)
 
 
@@ -232,7 +240,13 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def verify_file(path: Path, keys: Keys, *, progress: Callable[[int], None] = lambda _: None) -> Checkpoint:
+def verify_file(
+    path: Path,
+    keys: Keys,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+    each: Callable[[bytes, str, dict[str, Any]], None] = lambda *_: None,
+) -> Checkpoint:
     """`verify` for a file by its path. Raises OSError where it cannot be read."""
     with path.open("rb") as file:
-        return verify(file, keys, progress=progress)
+        return verify(file, keys, progress=progress, each=each)

@@ -55,15 +55,19 @@ def public_key_file(settings: Settings) -> Path:
     return settings.home / "checkpoint-key.pub"
 
 
-def publish(settings: Settings) -> Path:
-    """Write the public key as PEM where people find it; keys used before stay in the file, after the present one."""
+def publish(settings: Settings, *, before: bytes = b"") -> Path:
+    """Write the public key as PEM where people find it; keys used before stay in the file, after the present one.
+
+    Args:
+        before: PEM of keys that an imported ledger was signed with.
+    """
     path = public_key_file(settings)
     pem = _private_key(settings).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    earlier = path.read_bytes() if path.exists() else b""
-    if pem.strip() not in earlier:
+    earlier = (path.read_bytes() if path.exists() else b"") + before
+    if before or pem.strip() not in earlier:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(pem + earlier)
+            file.write(earlier if pem.strip() in earlier else pem + earlier)
         temporary = Path(file.name)
         temporary.chmod(0o644)
         temporary.replace(path)  # a reader sees the old file or the new one, never half of it
@@ -120,17 +124,21 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
             return last
         name = ledger_id(connection)
     signed = _sign(_private_key(settings), ledger_id=name, seq=seq, head=head, at=at.isoformat(timespec="milliseconds"))
-    found = signed.checkpoint
     try:
         with database.writing() as connection:
-            connection.execute(
-                checkpoints.insert().values(seq=seq, hash=head, at=found.at, key=found.key, signed=signed.text)
-            )
+            keep(connection, signed)
     except IntegrityError:  # another process signed the same event first; what it says differs in the time only
         with database.reading() as connection:
             row = connection.execute(sa.select(checkpoints).where(checkpoints.c.seq == seq)).one()
             return _stored(connection, row)
     return signed
+
+
+def keep(connection: Connection, signed: Signed) -> None:
+    """Store a checkpoint. Raises IntegrityError where one about the same event is kept."""
+    repeated = [column.name for column in checkpoints.c if column is not checkpoints.c.signed]
+    values = {name: getattr(signed.checkpoint, name) for name in repeated}
+    connection.execute(checkpoints.insert().values(**values, signed=signed.text))
 
 
 def _sign(key: Ed25519PrivateKey, *, ledger_id: str, seq: int, head: str, at: str) -> Signed:
