@@ -83,6 +83,7 @@ class Question(_Message):
     intent: str | None = Field(default=None, max_length=128)
     patience: float = Field(gt=0, le=600)
     workspace: str = Field(max_length=256)
+    reason: str | None = Field(default=None, max_length=MAX_TEXT)
     change: ChangeMessage
     models: list[ModelMessage]
 
@@ -93,7 +94,7 @@ class Question(_Message):
             HTTPException: a change of a stage, an alias or a tag comes without its model or version.
         """
         asked, told = self.change, tuple(_told(model) for model in self.models)
-        if asked.kind not in BENEATH and [one.model.name for one in told] != [asked.name]:
+        if asked.kind not in BENEATH | {What.RECORD_WRITTEN} and [one.model.name for one in told] != [asked.name]:
             raise HTTPException(422, "models must be the one that the change is about")
         numbers = {version.ref.version for one in told for version in one.versions}
         if asked.version is not None and asked.version not in numbers:
@@ -111,6 +112,7 @@ class Question(_Message):
             intent=self.intent,
             workspace=self.workspace,
             patience=self.patience,
+            reason=self.reason or "",
             **asked.model_dump(exclude={"kind"}),
         )
 
@@ -201,11 +203,9 @@ async def admit(question: Question, desk: ByDesk) -> JSONResponse:
 
 @router.get("/names")
 async def names(desk: ByDesk) -> JSONResponse:
-    """Which aliases are protected, in lower case, and which tags of registered models policies are chosen by."""
-    book = desk.signoff.policies
-    return JSONResponse(
-        {"protocol": 1, "aliases": sorted(book.protected_aliases), "model_tags": sorted(book.model_tags)}
-    )
+    """Which aliases are protected, in lower case, which tags choose policies, and which experiments are our own."""
+    told = await anyio.to_thread.run_sync(partial(admissions.names, desk.signoff), limiter=desk.at_once)
+    return JSONResponse({"protocol": 1, **told})
 
 
 @router.post("/{intent}/outcome")

@@ -140,7 +140,7 @@ def _json(sent: bytes | dict[str, Any]) -> Any:
         return sent
     try:
         return json.loads(sent)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

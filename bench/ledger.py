@@ -94,7 +94,7 @@ def _appends(folder: Path) -> list[Figure]:
 
     def values() -> dict[str, Any]:
         number = next(numbers)
-        return {**row, "seq": number, "body": body, "hash": hashlib.sha256(b"%d" % number).hexdigest()}
+        return {**row, "seq": number, "body": body, "hash": hashlib.sha256(b"%d" % number).hexdigest(), "mac": "0" * 64}
 
     with (
         closing(_bare(folder / "indexed.db", indexes=database)) as indexed,
@@ -180,7 +180,7 @@ def _verification(folder: Path, count: int = EVENTS) -> list[Figure]:
         "verify it live": _child(
             "from services.record import checkpoints; from services.database import Database;"
             "from services.settings import Settings; s = Settings.read();"
-            f"assert checkpoints.verify(Database.of(s), checkpoints.trusted(s))[0] == {count}",
+            f"assert checkpoints.verify(Database.of(s), checkpoints.trusted(Database.of(s), s))[0] == {count}",
             folder,
         ),
     }

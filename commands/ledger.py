@@ -1,4 +1,4 @@
-"""``signoff ledger export|verify|checkpoint``: the record, straight on the database."""
+"""``signoff ledger export|verify|checkpoint|restored``: the record, straight on the database."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.local import Json, answer, opened, operator, progress, settings_here
+from commands.local import Json, answer, opened, operator, progress, settings_here, waiting
 from services.database import Database
-from services.errors import BadInput, LedgerBroken
-from services.record import checkpoints, condition, importing
+from services.errors import BadInput, InvalidSettings, LedgerBroken, LedgerUnavailable
+from services.record import checkpoints, condition, epochs, importing, restoration
 from services.record import ledger as record
 from services.record.checkpoints import Differs, Signed
 from services.record.condition import State
 from services.record.export import export as export_lines
 from services.record.replay import NOT_DERIVED
+from services.record.rotation import replaced
 from services.registry import Registry
 from services.settings import Settings, private_folder
+from verifier.keys import Keys
 from verifier.verify import Tampered, UnusableKey, keys_in, parsed, verify_file
 
 app = typer.Typer(help="Export, verify and sign the record.", no_args_is_help=True)
 
 PublicKey = Annotated[
-    Path | None, typer.Option("--public-key", help="PEM file; without it, this machine's own checkpoint-key.pub.")
+    Path | None, typer.Option("--public-key", help="PEM file; without it, the key that this machine signs with.")
 ]
 
 
@@ -104,24 +106,32 @@ def verify(
             raise typer.Exit(1) from error
         words = " ".join(error.differences) if isinstance(error, Differs) else str(error)
         raise LedgerBroken(f"Does not verify. {words}", error.seq) from error
-    answer({"verified": True, **found}, f"Verified: {found['events']} events. {found['by']}", as_json=as_json)
+    told = "\n".join([f"Verified: {found['events']} events. {found['by']}", *found["epochs"]])
+    answer({"verified": True, **found}, told, as_json=as_json)
 
 
 def _exported(file: Path, public_key: Path | None) -> dict[str, Any]:
-    key = public_key or Path(os.environ.get("SIGNOFF_HOME") or ".signoff") / "checkpoint-key.pub"
-    if not key.is_file():
-        raise BadInput(f"There is no public key in {key}; name its file with --public-key.")
-    keys = keys_in(key.read_bytes())
+    keys = keys_in(public_key.read_bytes()) if public_key else _own_keys()
+    lost: list[str] = []
     with progress("Verifying", file.stat().st_size) as done:
-        found = verify_file(file, keys, progress=done)
-    told = {"events": found.seq, **found.as_json()}
+        found = verify_file(file, keys, progress=done, restored=lost.append)
+    told = {"events": found.seq, **found.as_json(), "epochs": lost}
     return {**told, "by": f"Ledger {found.ledger}, signed {found.at} with key {found.key}."}
+
+
+def _own_keys() -> Keys:
+    """What this machine signs with, and what its ledger's rotations lead to; not a file that somebody can write."""
+    try:
+        settings, database = opened()
+    except (InvalidSettings, LedgerUnavailable) as error:
+        raise BadInput(f"Name the file of the public key with --public-key. ({error})") from error
+    return checkpoints.trusted(database, settings)
 
 
 def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
     settings, database = opened()
-    keys = keys_in(public_key.read_bytes()) if public_key else checkpoints.trusted(settings)
     with database.reading() as connection:
+        keys = checkpoints.reached(connection, keys_in(public_key.read_bytes())) if public_key else None
         count, _ = record.head(connection)
     with progress("Verifying", count) as done:
         judged, report = condition.examined(
@@ -131,7 +141,14 @@ def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
         raise Differs(judged.differences, judged.events)
     if judged.state is not State.INTACT:
         raise LedgerBroken(judged.sentence, judged.seq)
-    found: dict[str, Any] = {"events": judged.events, "hash": judged.head, "not_compared": list(NOT_DERIVED)}
+    with database.reading() as connection:
+        lost = [epoch.words for epoch in epochs.opened(connection)]
+    found: dict[str, Any] = {
+        "events": judged.events,
+        "hash": judged.head,
+        "epochs": lost,
+        "not_compared": list(NOT_DERIVED),
+    }
     apart = f"The tables agree with it; no event says, so nothing compares: {'; '.join(NOT_DERIVED)}."
     if report is None:
         return {**found, "witnessed": None, "by": f"What MLflow witnesses was not looked at. {apart}"}
@@ -149,12 +166,45 @@ def _witness(settings: Settings, *, offline: bool) -> Registry | None:
 
 
 @app.command()
+def restored(
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why: which backup was restored, or how the witness was lost.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """State that a backup was restored on purpose, or that MLflow's copy was lost: witnessing goes on from there."""
+    settings, database = opened()
+    from services.mlflow.registry import MlflowRegistry  # imports MLflow: seconds
+
+    registry = MlflowRegistry(settings.mlflow_uri)
+    with waiting("Reading what MLflow witnesses"):
+        epoch = restoration.state(database, settings, registry, by=operator(), reason=reason, at=datetime.now(UTC))
+    answer({"epoch": epoch.number, "event": epoch.seq, "words": epoch.words}, epoch.words, as_json=as_json)
+
+
+@app.command()
 def checkpoint(as_json: Json = False) -> None:
     """Sign the present end of the ledger; the dashboard writes it into MLflow."""
     settings, database = opened()
     checkpoints.publish(settings)
     signed = checkpoints.create(database, settings, at=datetime.now(UTC))
     answer(_told(signed), signed.text, as_json=as_json)
+
+
+@app.command()
+def rotate_key(as_json: Json = False) -> None:
+    """Replace the key that signs checkpoints, as an event that both keys sign. Restart Signoff afterwards.
+
+    A key in SIGNOFF_HOME is made anew. Elsewhere SIGNOFF_CHECKPOINT_KEY or SIGNOFF_SECRET_KEY is the new one already,
+    and the one before is in SIGNOFF_EARLIER_CHECKPOINT_KEY, or follows from SIGNOFF_EARLIER_SECRET_KEYS.
+    """
+    settings, database = opened()
+    event, key = replaced(database, settings, os.environ, by=operator(), at=datetime.now(UTC))
+    answer(
+        {"event": event.seq, "key": key},
+        f"Key {key} signs from event #{event.seq} on. Restart Signoff, and give verifiers the new checkpoint-key.pub.",
+        as_json=as_json,
+    )
 
 
 def _told(signed: Signed) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from components.comparison import differences_table
+from components.previewed import previewed
 from components.text import escaped, plain, prose, size
 from services.domain import ArtifactEntry
 from services.reading import Reader
@@ -51,7 +52,7 @@ def _side_by_side(
     reader: Reader, comparison: Comparison, path: str, entries: Sequence[ArtifactEntry | None], *, only: bool
 ) -> None:
     found = [
-        _read(reader, evidence.run.run_id, entry) if evidence.run and entry else None
+        previewed(reader, evidence.run.run_id, entry) if evidence.run and entry else None
         for evidence, entry in zip(comparison.versions, entries, strict=True)
     ]
     baseline = found[0]
@@ -65,18 +66,6 @@ def _side_by_side(
                     _difference(baseline, preview)
                 else:
                     _one(preview, path, label)
-
-
-def _read(reader: Reader, run_id: str, entry: ArtifactEntry) -> Preview:
-    if why := previews.may_show(entry.path, entry.size):
-        return Preview(why_not=why)
-    return _preview(entry.path, reader.run_file(run_id, entry.path))
-
-
-@st.cache_data(max_entries=200, show_spinner=False)
-def _preview(path: str, content: bytes) -> Preview:
-    """Decoding a picture takes longer than anything else on the page."""
-    return previews.preview(path, content)
 
 
 def _difference(old: Preview, new: Preview) -> None:

@@ -18,6 +18,7 @@ from services.metrics import Direction
 from services.side_by_side.comparison import Cell, Comparison, Data, MetricRow, Standing
 from services.side_by_side.conclusions import Conclusion, conclude
 from services.side_by_side.differences import Difference
+from services.spreadsheet import cell
 
 WIDE = 4000
 """Wider than any screen: the table is as wide as the page, and on a narrow one its first column stays in view."""
@@ -159,10 +160,10 @@ def as_csv(comparison: Comparison) -> str:
         for name in comparison.labels
         for label in (name, *[f"{name} change", f"{name} relative", f"{name} verdict"])
     ]
-    writer.writerow([harmless(cell) for cell in ["metric", "better", "policy", *versions]])
+    writer.writerow([cell(value) for value in ("metric", "better", "policy", *versions)])
     for row in comparison.metrics:
-        cells = [harmless(field) for cell in row.cells for field in _fields(cell)]
-        writer.writerow([harmless(row.name), row.direction.value, harmless(row.wanted), *cells])
+        fields = [field for found in row.cells for field in _fields(found)]
+        writer.writerow([cell(value) for value in (row.name, row.direction.value, row.wanted, *fields)])
     return text.getvalue()
 
 
@@ -170,18 +171,11 @@ def differences_csv(rows: Sequence[Difference], comparison: Comparison) -> str:
     """Rows of differences as CSV, in full; no cell can be read as a formula."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([harmless(cell) for cell in ["name", *comparison.labels, "differs", "change"]])
+    writer.writerow([cell(value) for value in ("name", *comparison.labels, "differs", "change")])
     for row in rows:
-        values = ["" if value is None else value for value in row.values]
-        writer.writerow([harmless(cell) for cell in [row.name, *values, "yes" if row.differs else "no", row.note]])
+        values = (row.name, *row.values, "yes" if row.differs else "no", row.note)
+        writer.writerow([cell(value) for value in values])
     return text.getvalue()
-
-
-def harmless(text: str) -> str:
-    """Text that a spreadsheet will not run: what begins like a formula gets an apostrophe; bare numbers stay."""
-    if re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", text):
-        return text
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) or text.startswith(("\t", "\r", "\n")) else text
 
 
 def stem(comparison: Comparison) -> str:
@@ -190,9 +184,8 @@ def stem(comparison: Comparison) -> str:
     return f"compare-{re.sub(r'[^A-Za-z0-9._-]+', '_', base)}"
 
 
-def _fields(cell: Cell) -> tuple[str, str, str, str]:
-    value, delta, relative = ("" if n is None else repr(n) for n in (cell.value, cell.delta, cell.relative))
-    return value, delta, relative, cell.standing.value
+def _fields(found: Cell) -> tuple[float | str | None, ...]:
+    return found.value, found.delta, found.relative, found.standing.value
 
 
 def right_aligned(frame: pd.DataFrame, columns: int) -> Styler:

@@ -6,14 +6,12 @@ import streamlit as st
 
 from components import badges, links, markup
 from components.comparison import conclusions
-from components.text import ago, escaped, number, plain, size
+from components.previewed import picture
+from components.text import ago, escaped, number, size
 from services.domain import RunFacts
 from services.evidence import Evidence
 from services.reading import Reader
 from services.views.dossier import Dossier, Mark, Step
-
-MAX_PICTURE = 2_000_000
-"""Bytes; a larger picture is for MLflow's own page."""
 
 _MARKS = {
     Mark.DONE: ("✓", "good", "done"),
@@ -180,10 +178,10 @@ def pictures(reader: Reader, run: RunFacts | None) -> None:
     """The pictures a run logged beside its model: confusion matrix, residuals."""
     if run is None:
         return
-    shown = [file for file in reader.run_files(run.run_id) if file.path.endswith(".png") and file.size <= MAX_PICTURE]
+    shown = [file for file in reader.run_files(run.run_id) if file.path.lower().endswith(".png")]
     if not shown:
         return
     st.subheader("Pictures", anchor=False)
     with st.container(horizontal=True):
         for file in shown[:4]:
-            st.image(reader.run_file(run.run_id, file.path), caption=plain(file.path, 80), width=420)
+            picture(reader, run.run_id, file, file.path, 420)

@@ -51,6 +51,10 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.ACCOUNT_DISABLED: ("×", "plain", "disabled an account"),
     Kind.ACCOUNTS_BASELINE: ("•", "plain", "recorded the accounts that there are"),
     Kind.LEDGER_IMPORTED: ("•", "wait", "imported the record up to here"),
+    Kind.KEY_ROTATED: ("•", "plain", "replaced the key that signs checkpoints"),
+    Kind.WITNESS_OPENED: ("•", "plain", "opened a run in MLflow that witnesses the record"),
+    Kind.WITNESS_REPLACED: ("⚠", "bad", "lost the run in MLflow that witnessed the record, and opened another"),
+    Kind.LEDGER_RESTORED: ("!", "bad", "stated that events or their witness were lost"),
 }
 _ASKED = {
     "policy": "to decide which policy judges {it}",
@@ -127,6 +131,8 @@ def signed_words(event: Event) -> str:
 
 def _found(event: Event) -> list[str]:
     """The findings an event raises or settles, a line each."""
+    if event.get("words_from"):
+        return [f"(By {event.get('words_from')}, which anybody may have set in MLflow before it was submitted.)"]
     raised = [f"{one['severity'].capitalize()}: {one['text']}" for one in event.get("findings") or ()]
     settled = event.get("finding")
     return raised + ([f"({settled['severity']}: {settled['text']})"] if settled else [])

@@ -10,7 +10,7 @@ import streamlit as st
 from components import links, markup, validation_charts
 from components.chart_style import draw
 from components.comparison import WIDE, right_aligned
-from components.dossier import MAX_PICTURE
+from components.previewed import picture
 from components.session import Session
 from components.text import NONE, ago, escaped, number, plain, signed
 from services.reading import Reader
@@ -191,7 +191,7 @@ def _pictures(reader: Reader, found: Validation) -> None:
     }
     if not kinds or reader.run(found.run_id) is None:
         return
-    logged = {file.path for file in reader.run_files(found.run_id) if file.size <= MAX_PICTURE}
+    logged = {file.path: file for file in reader.run_files(found.run_id)}
     st.subheader("Pictures by MLflow's evaluator", anchor=False)
     kind = st.selectbox(
         "Picture",
@@ -203,7 +203,8 @@ def _pictures(reader: Reader, found: Validation) -> None:
     for column, (side, model) in zip(st.columns(2, gap="medium"), sides, strict=True):
         path = f"pictures/{side}_{kind}.png"
         if model and path in logged:
-            column.image(reader.run_file(found.run_id, path), caption=f"v{model.ref.version}", width="stretch")
+            with column:
+                picture(reader, found.run_id, logged[path], f"v{model.ref.version}", "stretch")
 
 
 def _conditions(found: Report) -> None:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import flask
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 INTENT_HEADER = "X-Signoff-Intent"
+REASON_HEADER = "X-Signoff-Reason"
+MAX_REASON = 10_000
+"""As many characters as Signoff keeps."""
 
 _SCOPE: ContextVar[dict[str, Any] | None] = ContextVar("scope", default=None)
 
@@ -40,6 +46,31 @@ def user() -> str | None:
     return str(name) if name else None
 
 
+def reason() -> str | None:
+    """What the caller says it is for: UTF-8, percent-encoded where a header could not hold it.
+
+    Raises:
+        MlflowException: it is no UTF-8, or too long; answered with 400.
+    """
+    sent = flask.request.headers.get(REASON_HEADER, "") if flask.has_request_context() else ""
+    try:
+        text = unquote_to_bytes(sent.encode("latin-1")).decode()
+    except UnicodeError as error:
+        raise MlflowException(
+            f"{REASON_HEADER} is not UTF-8, percent-encoded where it is not ASCII. Nothing was changed.",
+            INVALID_PARAMETER_VALUE,
+        ) from error
+    if len(text) > MAX_REASON:
+        raise MlflowException(
+            f"{REASON_HEADER} has {len(text)} characters; at most {MAX_REASON} are kept. Nothing was changed.",
+            INVALID_PARAMETER_VALUE,
+        )
+    return text.strip() or None
+
+
 def intent() -> str | None:
     """The intent of Signoff's that a call says it belongs to."""
-    return flask.request.headers.get(INTENT_HEADER) if flask.has_request_context() else None
+    if flask.has_request_context():
+        return flask.request.headers.get(INTENT_HEADER)
+    sent = dict((_SCOPE.get() or {}).get("headers") or ()).get(INTENT_HEADER.lower().encode())
+    return sent.decode("latin-1") if sent is not None else None

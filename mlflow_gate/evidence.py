@@ -1,4 +1,4 @@
-"""Runs and logged models: asks before what a registered version names says something else, or goes away.
+"""Runs, logged models and experiments: asks before what a registered version names, or what is Signoff's own, changes.
 
 Everything else costs one look into MLflow's own table of versions, and asks nobody: training logs thousands of metrics.
 """
@@ -66,6 +66,7 @@ class GatedTracking:
         super().record_logged_model(run_id, mlflow_model)  # type: ignore[misc]
 
     def update_run_info(self, run_id: str, run_status: Any, end_time: Any, run_name: Any) -> Any:
+        self.files.own.require_run(f"The status, end or name of the run {run_id}", run_id)
         concerned = self.files.locations.naming(self.files.registry, runs=[run_id])
         if concerned and not self._ends(run_id, run_status, end_time, run_name):
             self.files.ask("evidence_written", concerned, f"The status, end or name of the run {run_id}")
@@ -83,15 +84,25 @@ class GatedTracking:
         return under_way and over and now and run_name in (None, "", info.run_name)
 
     def delete_run(self, run_id: str) -> None:
+        self.files.own.require_run(f"The run {run_id}", run_id)
         run = self.get_run(run_id)  # type: ignore[attr-defined]
         self._deleted(run.info.artifact_uri, f"The run {run_id}", runs=[run_id])
         super().delete_run(run_id)  # type: ignore[misc]
+
+    def create_run(self, experiment_id: str, *args: Any, **kwargs: Any) -> Any:
+        self.files.own.require_experiment(f"A run of the experiment {experiment_id}", experiment_id)
+        return super().create_run(experiment_id, *args, **kwargs)  # type: ignore[misc]
+
+    def restore_run(self, run_id: str) -> None:
+        self.files.own.require_run(f"The run {run_id}", run_id)
+        super().restore_run(run_id)  # type: ignore[misc]
 
     # ---- logged models -------------------------------------------------------------------------------------
 
     def create_logged_model(
         self, experiment_id: str, name: str | None = None, source_run_id: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:
+        self.files.own.require_experiment(f"A logged model of the experiment {experiment_id}", experiment_id)
         if source_run_id:
             concerned = self.files.locations.naming(self.files.registry, runs=[source_run_id])
             called = f" {_quoted(name)}" if name else ""
@@ -131,6 +142,7 @@ class GatedTracking:
     def delete_experiment(self, experiment_id: str) -> None:
         """MLflow deletes its runs with it, wherever their files are."""
         experiment = self.get_experiment(experiment_id)  # type: ignore[attr-defined]
+        self.files.own.require_experiment(f"The experiment {_quoted(experiment.name)}", experiment_id)
         with self.ManagedSessionMaker() as session:  # type: ignore[attr-defined]
             mine = {"experiment_id": int(experiment.experiment_id)}
             runs = session.execute(sa.select(SqlRun.run_uuid).filter_by(**mine)).scalars().all()
@@ -139,10 +151,35 @@ class GatedTracking:
         self._deleted(experiment.artifact_location, what, runs=runs, logged=logged)
         super().delete_experiment(experiment_id)  # type: ignore[misc]
 
+    def create_experiment(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        self.files.own.require_name(f"An experiment called {_quoted(name)}", name)
+        return super().create_experiment(name, *args, **kwargs)  # type: ignore[misc]
+
+    def rename_experiment(self, experiment_id: str, new_name: str) -> None:
+        self.files.own.require_experiment(f"The name of the experiment {experiment_id}", experiment_id)
+        self.files.own.require_name(f"An experiment called {_quoted(new_name)}", new_name)
+        super().rename_experiment(experiment_id, new_name)  # type: ignore[misc]
+
+    def restore_experiment(self, experiment_id: str) -> None:
+        self.files.own.require_experiment(f"The experiment {experiment_id}", experiment_id)
+        super().restore_experiment(experiment_id)  # type: ignore[misc]
+
+    def set_experiment_tag(self, experiment_id: str, tag: Any) -> None:
+        self.files.own.require_experiment(
+            f"The tag {_quoted(tag.key)} of the experiment {experiment_id}", experiment_id
+        )
+        super().set_experiment_tag(experiment_id, tag)  # type: ignore[misc]
+
+    def delete_experiment_tag(self, experiment_id: str, key: str) -> None:
+        self.files.own.require_experiment(f"The tag {_quoted(key)} of the experiment {experiment_id}", experiment_id)
+        super().delete_experiment_tag(experiment_id, key)  # type: ignore[misc]
+
     # ---- asking --------------------------------------------------------------------------------------------
 
     def _written(self, what: str, run_id: str | None, logged: Iterable[str] = ()) -> None:
         logged = list(logged)
+        if run_id:
+            self.files.own.require_run(f"{what} of the run {run_id}", run_id)
         concerned = self.files.locations.naming(self.files.registry, runs=[run_id] if run_id else [], logged=logged)
         whose = f"the run {run_id}" if run_id else f"the logged model {logged[0]}"
         self.files.ask("evidence_written", concerned, f"{what} of {whose}")
@@ -167,7 +204,7 @@ def _batch(metrics: Iterable[Any], params: Iterable[Any], tags: Iterable[Any]) -
 def _listed(text: str) -> bool:
     try:
         return isinstance(json.loads(text), list)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -12,13 +12,11 @@ from typing import Any
 import anyio
 
 from mlflow_gate import scene
-from mlflow_gate.gate import Denied, Gate
+from mlflow_gate.gate import GOVERNED, Denied, Gate
 from mlflow_gate.locations import Holder, Locations
+from mlflow_gate.own import Own
 from mlflow_gate.sources import place, within
 from mlflow_gate.streams import AskedAtItsEnd, asked_at_its_end
-
-GOVERNED = "default"
-"""The workspace in which versions can be in Production; in others nothing is protected, as nothing gets there."""
 
 
 class Files:
@@ -29,6 +27,7 @@ class Files:
         self._registry = registry
         self._destination = destination
         self.locations = Locations(destination, tracking)
+        self.own = Own(gate, tracking, destination)
 
     @property
     def registry(self) -> Any:
@@ -46,6 +45,7 @@ class Files:
             what: a path, or words.
             words: the same in words, where ``what`` is a path.
         """
+        self.own.require_place(words or what, where, deleted=deleted)
         done = "deleted" if deleted else "written"
         concerned = self.locations.concerned(self.registry, where, deleted=deleted)
         self.ask(f"files_{done}", concerned.files, what)
@@ -62,6 +62,7 @@ class Files:
 
     def require_unregistered(self, where: str) -> None:
         """Raise `Denied` where a registered version has its files, or its run: an address could be used much later."""
+        self.own.require_place("An address to upload to", where, deleted=False)
         concerned = self.locations.concerned(self.registry, where, deleted=False)
         if governed := _governed([*concerned.files, *concerned.evidence]):
             raise Denied(

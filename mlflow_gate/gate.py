@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import logging
 import os
@@ -26,6 +28,12 @@ WAIT_SECONDS = 2.0
 NAMES_SECONDS = 30.0
 MAX_ANSWER = 1 << 20
 MOVES = frozenset({"stage", "alias_set", "alias_deleted"})
+GOVERNED = "default"
+"""The workspace in which versions can be in Production; in others nothing is protected, as nothing gets there."""
+OURS = "record-"
+"""What the proof of a write of Signoff's own begins with; the second it was made at follows."""
+OURS_SECONDS = 10 * 60.0
+"""How far Signoff's clock may be from ours."""
 
 log = logging.getLogger("mlflow_gate")
 
@@ -90,6 +98,7 @@ class Gate:
         self._kept = kept
         self._names: Names | None = None
         self._read_at: float | None = None
+        self._reading = threading.Lock()
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Gate:
@@ -125,6 +134,8 @@ class Gate:
             "change": change,
             "models": models,
         }
+        if change["kind"] in MOVES and (reason := caller.reason()):
+            question["reason"] = reason
         try:
             document = self._send("POST", "", question)
             if time.monotonic() - begun > self._seconds:
@@ -169,9 +180,38 @@ class Gate:
         names = self._known()
         return names is None or names.chooses(key)
 
+    def experiments(self) -> frozenset[str]:
+        """The ids of experiments that are Signoff's own, as it told them last; waits for nobody.
+
+        Every metric that is logged asks for them, so what is old is read again beside it.
+        """
+        if self._outdated() and self._reading.acquire(blocking=False):
+            threading.Thread(target=self._read_beside, daemon=True, name="signoff-names").start()
+        names = self._names or (self._kept.read() if self._kept else None)
+        return names.experiments if names else frozenset()
+
+    def _read_beside(self) -> None:
+        try:
+            self._read_names()
+        finally:
+            self._reading.release()
+
+    def ours(self) -> bool:
+        """Whether a call is a write of Signoff's own: it carries what only a holder of the token can make."""
+        about, _, code = (caller.intent() or "").rpartition(".")
+        made = about.removeprefix(OURS)
+        if not (self._token and about.startswith(OURS) and made.isdecimal() and len(made) <= 12):
+            return False
+        proof = hmac.new(self._token.encode(), f"signoff intent {about}".encode(), hashlib.sha256).hexdigest()
+        in_time = abs(time.time() - int(made)) <= OURS_SECONDS
+        return in_time and hmac.compare_digest(proof.encode(), code.encode())
+
+    def _outdated(self) -> bool:
+        return self._read_at is None or time.monotonic() - self._read_at > NAMES_SECONDS
+
     def _known(self) -> Names | None:
         """The names as Signoff told them last, to this process or to an earlier one; None where nothing is known."""
-        if self._read_at is None or time.monotonic() - self._read_at > NAMES_SECONDS:
+        if self._outdated():
             self._read_names()
         return self._names
 

@@ -20,7 +20,7 @@ from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel,
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.uri import append_to_uri_path
 
-from mlflow_gate.sources import Source, model_ids_in, named, place
+from mlflow_gate.sources import Source, lies_below, model_ids_in, named, place
 
 OVERLAP_SECONDS = 10 * 60.0
 """How far the clocks of several servers may be apart."""
@@ -116,7 +116,7 @@ def _matching(places: Mapping[str, set[Holder]], where: str, *, deleted: bool) -
         parts = parts.rstrip("/").rpartition("/")[0]
     if deleted:
         for at, holders in places.items():
-            if _lies_below(at, where):
+            if lies_below(at, where):
                 yield from holders
 
 
@@ -166,12 +166,12 @@ class Locations:
                 row.experiment_id
                 for row in self._read_tracking(_EXPERIMENTS)
                 for at in self._placed(row.artifact_location)
-                if f"{at}/{_MODELS}" == where or _lies_below(f"{at}/{_MODELS}", where)
+                if f"{at}/{_MODELS}" == where or lies_below(f"{at}/{_MODELS}", where)
             }
             rows += self._read_tracking(_LOGGED_IN, sorted(above))
         for row in rows:
             for at in self._placed(row.artifact_location):
-                if at == where or _lies_below(where, at) or (deleted and _lies_below(at, where)):
+                if at == where or lies_below(where, at) or (deleted and lies_below(at, where)):
                     yield row
 
     def _naming(self, known: _Known, runs: list[str], logged: list[str]) -> set[Holder]:
@@ -296,7 +296,3 @@ def _joined(root: str, path: str | None) -> str:
         return str(append_to_uri_path(root, path)) if path else root
     except (MlflowException, ValueError):
         return root
-
-
-def _lies_below(one: str, other: str) -> bool:
-    return one.startswith(other.rstrip("/") + "/")

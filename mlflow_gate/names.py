@@ -21,15 +21,16 @@ log = logging.getLogger("mlflow_gate")
 
 @dataclass(frozen=True)
 class Names:
-    """Aliases, and keys of tags of registered models, as Signoff told them."""
+    """Aliases, keys of tags of registered models, and ids of Signoff's own experiments, as it told them."""
 
     aliases: frozenset[str]
     model_tags: frozenset[str]
+    experiments: frozenset[str] = frozenset()
 
     @classmethod
     def told(cls, document: Mapping[str, Any]) -> Self:
-        """Raises `KeyError` or `TypeError` for anything but two lists of text."""
-        return cls(_texts(document["aliases"]), _texts(document["model_tags"]))
+        """Raises `KeyError` or `TypeError` for anything but lists of text; that of experiments came later."""
+        return cls(_texts(document["aliases"]), _texts(document["model_tags"]), _texts(document.get("experiments", [])))
 
     def protects(self, alias: str) -> bool:
         """Whether an alias is one that a policy names, or looks like one."""
@@ -79,7 +80,12 @@ class Kept:
 
     def write(self, names: Names) -> None:
         """Keep these from now on. Never raises: a place that cannot be written keeps nothing."""
-        document = {"gate": self._gate, "aliases": sorted(names.aliases), "model_tags": sorted(names.model_tags)}
+        document = {
+            "gate": self._gate,
+            "aliases": sorted(names.aliases),
+            "model_tags": sorted(names.model_tags),
+            "experiments": sorted(names.experiments),
+        }
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, path = tempfile.mkstemp(prefix=f"{self.path.name}.", dir=self.path.parent)  # of mode 0600

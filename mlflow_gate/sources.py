@@ -78,6 +78,11 @@ def within(root: str, path: str) -> str:
     return _below(root, _unquoted(path))
 
 
+def lies_below(one: str, other: str) -> bool:
+    """Whether one place is below another."""
+    return one.startswith(other.rstrip("/") + "/")
+
+
 def _below(root: str, path: str) -> str:
     return root.rstrip("/") + _normal(path)
 

@@ -9,23 +9,33 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from mlflow.environment_variables import _MLFLOW_SGI_NAME
+from mlflow.environment_variables import _MLFLOW_SGI_NAME, MLFLOW_FLASK_SERVER_SECRET_KEY
 from mlflow.exceptions import MlflowException
 
 from mlflow_gate import supported
 
 supported.require()
 
+
+def _prepare() -> None:
+    """Have MLflow make its admin, and find out what it lacks; before MLflow 3.17 each worker does that for itself."""
+    import mlflow.server.auth
+
+    if hasattr(mlflow.server, "_bootstrap_basic_auth"):
+        mlflow.server._bootstrap_basic_auth()
+    elif not MLFLOW_FLASK_SERVER_SECRET_KEY.get():
+        raise MlflowException("A static secret key needs to be set in MLFLOW_FLASK_SERVER_SECRET_KEY.")
+
+
 if not _MLFLOW_SGI_NAME.get():  # not in a worker: there it is set
     try:
-        import mlflow.server.auth
-
-        # Before MLflow 3.17 each worker looks for itself.
-        getattr(mlflow.server, "_bootstrap_basic_auth", lambda: None)()
+        _prepare()
     except ImportError as error:
         raise click.ClickException(
             f"The app signoff-auth needs what MLflow's basic-auth needs ({error}): pip install 'mlflow[auth]'."
         ) from error
+    except KeyError as error:
+        raise click.ClickException(f"The configuration of MLflow's basic-auth has no {error}.") from error
     except MlflowException as error:
         raise click.ClickException(error.message) from error
 

@@ -14,14 +14,65 @@ from services.errors import InvalidSettings
 M = TypeVar("M", bound=BaseModel)
 
 
+MAX_VALUES, MAX_DEPTH, MAX_NUMBER = 20_000, 50, 100
+"""Values of one document, levels of it, and characters of a number: PyYAML takes a second for 80,000 values, and much
+longer for a number such as 1:1:1:1… of base 60. A document of MLflow has a hundred values on five levels."""
+_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+
+
+class NotYaml(ValueError):
+    """It is not YAML that is read here; ``line`` is where, from 1, where that is known."""
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        self.problem, self.line = problem, line
+        super().__init__(problem)
+
+
 class _Plain(yaml.SafeLoader):
-    """Without aliases: few lines of them unfold into more than any memory holds, and some into themselves."""
+    """In bounds, and without aliases: few lines of them unfold into more than any memory holds, and some for ever."""
+
+    values = depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        self.values, self.depth = self.values + 1, self.depth + 1
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "aliases such as *this are not taken", mark)
-        return super().compose_node(parent, index)
+        if self.values > MAX_VALUES:
+            raise yaml.composer.ComposerError(None, None, f"it has more than {MAX_VALUES:,} values", mark)
+        if self.depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"it is nested more than {MAX_DEPTH} levels deep", mark)
+        node = super().compose_node(parent, index)
+        if node and node.tag in _NUMBERS and len(node.value) > MAX_NUMBER:
+            raise yaml.composer.ComposerError(None, None, f"a number has more than {MAX_NUMBER} characters", mark)
+        self.depth -= 1
+        return node
+
+
+def foreign(content: bytes) -> Any:
+    """What a document of strangers says; `NotYaml` where it is none, is out of bounds, or says a thing twice."""
+    try:
+        _, document, doubled = _read(content.decode())
+    except UnicodeDecodeError as error:
+        raise NotYaml("it is not UTF-8") from error
+    if doubled is not None:
+        raise NotYaml(f"{doubled.value[:80]!r} is given twice", doubled.start_mark.line + 1)
+    return document
+
+
+def _read(text: str) -> tuple[yaml.Node | None, Any, Any]:
+    """The node of the one document, what it says, and the node of the second of two equal keys or None."""
+    try:
+        loader = _Plain(text)
+        node = loader.get_single_node()
+        doubled = _doubled_key(node)
+        return node, loader.construct_document(node) if node else None, doubled
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise NotYaml(getattr(error, "problem", None) or "unreadable", mark.line + 1 if mark else None) from error
+    except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError, RecursionError) as error:
+        # A day such as 2026-02-30, a number too long, !!bool perhaps, a thousand brackets: PyYAML lets each through.
+        raise NotYaml("it holds a value that cannot be read") from error
 
 
 def text_of(file: Path) -> str:
@@ -45,18 +96,12 @@ def checked(
         InvalidSettings: with ``file:line`` and one sentence for the first mistake.
     """
     try:
-        node = yaml.compose(text, Loader=_Plain)
-        document = yaml.load(text, Loader=_Plain)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise InvalidSettings(f"{file}{line}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}).") from error
-    except (ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
-        # A day such as 2026-02-30, a number too long, !!bool perhaps, a thousand brackets: PyYAML lets each through.
-        raise InvalidSettings(f"{file}: not YAML (it holds a value that cannot be read).") from error
+        node, document, doubled = _read(text)
+    except NotYaml as error:
+        line = f":{error.line}" if error.line else ""
+        raise InvalidSettings(f"{file}{line}: not YAML ({error.problem}).") from error
     if not isinstance(document, dict):
         raise InvalidSettings(f"{file}:1: a {what} is a mapping with {hint}.")
-    doubled = _doubled_key(node)
     if doubled is not None:
         raise InvalidSettings(f"{file}:{doubled.start_mark.line + 1}: {doubled.value} is given twice.")
     try:
@@ -73,9 +118,10 @@ def _doubled_key(node: yaml.Node | None) -> Any:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
-            if key.value in seen:
-                return key
-            seen.add(key.value)
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    return key
+                seen.add(key.value)
             if (found := _doubled_key(value)) is not None:
                 return found
     elif isinstance(node, yaml.SequenceNode):

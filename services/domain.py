@@ -351,16 +351,19 @@ class Actor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Witness:
-    """A checkpoint as MLflow holds it: the write-once param ``name`` of a run tagged with the id of a ledger.
+class WitnessRun:
+    """A run of MLflow's that may hold checkpoints as write-once params, ``texts`` by name.
 
-    ``active`` is False when somebody deleted the run; its params are still read then.
+    ``called`` is the name of the experiment, and ``ledger`` what the run's tag says, which anybody may have written.
+    ``active`` is False when somebody deleted the run or its experiment; its params are still read then.
     """
 
+    run: str
+    experiment: str
+    called: str
     ledger: str
-    name: str
-    text: str
     active: bool
+    texts: Mapping[str, str]
 
 
 _EARLIEST_MS, _LATEST_MS = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp() * 1000) for year in (1700, 2200))

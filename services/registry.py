@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +18,7 @@ from services.domain import (
     RegisteredModel,
     RunFacts,
     VersionRef,
-    Witness,
+    WitnessRun,
 )
 from services.evidence import Manifest
 from services.place import Place
@@ -78,8 +78,9 @@ class Registry(Protocol):
     def begin_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str: ...
     def complete_run(self, run_id: str, contents: RunContents) -> None: ...
     def abandon_run(self, run_id: str) -> None: ...
-    def witnesses(self) -> tuple[Witness, ...]: ...
-    def witness(self, ledger: str, name: str, text: str) -> None: ...
+    def witnesses(self, experiments: Iterable[str] = ()) -> tuple[WitnessRun, ...]: ...
+    def open_witness(self, ledger: str, experiments: Sequence[str] = ()) -> WitnessRun: ...
+    def witness(self, run_id: str, name: str, text: str) -> None: ...
 
 
 def version_of(registry: Registry, model: RegisteredModel, ref: VersionRef) -> ModelVersion:

@@ -20,6 +20,9 @@ from services.errors import InvalidSettings
 MIN_SECRET = 32
 SEED_BYTES = 32
 EARLIER_SECRETS = "SIGNOFF_EARLIER_SECRET_KEYS"
+CHECKPOINT_FILE = "checkpoint-key"
+"""The file in SIGNOFF_HOME that the embedded stack keeps the seed of its checkpoint key in."""
+EARLIER_CHECKPOINT = "SIGNOFF_EARLIER_CHECKPOINT_KEY"
 MESSAGE_SECRETS = "SIGNOFF_MESSAGES_"
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -178,8 +181,23 @@ def _checkpoint_seed(environ: Mapping[str, str], home: Path, secret_key: bytes, 
     if given := environ.get("SIGNOFF_CHECKPOINT_KEY"):
         return _seed(given, "SIGNOFF_CHECKPOINT_KEY")
     if may_generate:
-        path = home / "checkpoint-key"
+        path = home / CHECKPOINT_FILE
         return _seed(private_file(path, base64.b64encode(secrets.token_bytes(SEED_BYTES)).decode()), str(path))
+    return _derived_seed(secret_key)
+
+
+def earlier_checkpoint_seeds(settings: Settings, environ: Mapping[str, str] = os.environ) -> tuple[bytes, ...]:
+    """What the key that signed checkpoints before can be made of: what is named, else what secret keys lead to.
+
+    Raises:
+        InvalidSettings: SIGNOFF_EARLIER_CHECKPOINT_KEY does not hold 32 bytes in base64.
+    """
+    if given := environ.get(EARLIER_CHECKPOINT):
+        return (_seed(given, EARLIER_CHECKPOINT),)
+    return tuple(_derived_seed(key) for key in (settings.secret_key, *settings.earlier_secret_keys))
+
+
+def _derived_seed(secret_key: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=SEED_BYTES, salt=None, info=b"signoff checkpoint key 1").derive(secret_key)
 
 

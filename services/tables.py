@@ -84,6 +84,7 @@ checkpoints = Table(
     Column("hash", String(64), nullable=False),
     Column("at", String(32), nullable=False),
     Column("key", String(16), nullable=False),
+    Column("epoch", Integer, nullable=False),
     Column("signed", Text, nullable=False),  # the checkpoint with its signature; the columns above repeat parts of it
 )
 
@@ -92,6 +93,7 @@ witnesses = Table(  # checkpoints that MLflow is known to hold
     metadata,
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("at", String(32), nullable=False),
+    Column("run", String(64), nullable=False),  # in which run
 )
 
 refusal_windows = Table(

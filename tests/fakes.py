@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from services.domain import (
@@ -27,7 +28,7 @@ from services.domain import (
     RunFacts,
     Signature,
     VersionRef,
-    Witness,
+    WitnessRun,
 )
 from services.errors import BadInput, FilesUnreadable, NotFound, UnreadableModel
 from services.evidence import Manifest
@@ -39,6 +40,7 @@ from services.registry import RunContents
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOLDOUT = Dataset(name="holdout", digest="aaaaaaaa", context="eval")
+WITNESS = "signoff-ledger"
 SIGNATURE = Signature(inputs=(Column(name="x", type="double"),), outputs=(Column(name="0", type="long"),))
 
 
@@ -69,7 +71,7 @@ class FakeRegistry:
         self._curves: dict[tuple[str, str], Curve] = {}
         self._run_files: dict[str, dict[str, bytes]] = {}
         self.curves_asked: list[str] = []
-        self._witnesses: list[Witness] = []
+        self._witnesses: dict[str, WitnessRun] = {}
         self._ticks = 0
 
     # ---- what tests set up ---------------------------------------------------------------------------------
@@ -470,18 +472,40 @@ class FakeRegistry:
         with self._writing(f"gave up {self._runs[run_id].name}"):
             self._runs[run_id] = replace(self._runs[run_id], status="FAILED", ended_at=self._tick())
 
-    def witnesses(self) -> tuple[Witness, ...]:
+    def witnesses(self, experiments: Iterable[str] = ()) -> tuple[WitnessRun, ...]:
         self.calls += 1
-        return tuple(self._witnesses)
+        wanted = set(experiments)
+        return tuple(
+            one for one in self._witnesses.values() if one.experiment in wanted or one.called.startswith(WITNESS)
+        )
 
-    def witness(self, ledger: str, name: str, text: str) -> None:
+    def open_witness(self, ledger: str, experiments: Sequence[str] = ()) -> WitnessRun:
+        with self._writing("witness opened"):
+            usable = [one for one in experiments if any(w.experiment == one for w in self._witnesses.values())]
+            experiment = usable[0] if usable else f"{900 + len(self._witnesses)}" if experiments else "900"
+            run = uuid4().hex
+            called = WITNESS if experiment == "900" else f"{WITNESS}-{experiment}"
+            made = WitnessRun(run=run, experiment=experiment, called=called, ledger=ledger, active=True, texts={})
+            self._witnesses[run] = made
+            return made
+
+    def witness(self, run_id: str, name: str, text: str) -> None:
         with self._writing(f"witness {name}"):
-            wanted = Witness(ledger=ledger, name=name, text=text, active=True)
-            held = [w for w in self._witnesses if (w.ledger, w.name, w.active) == (ledger, name, True)]
-            if held and held != [wanted]:
+            held = self._witnesses.get(run_id)
+            if held is None:
+                raise NotFound(f"MLflow does not know {name} of the ledger.")
+            if not held.active or held.texts.get(name, text) != text:
                 raise BadInput(f"MLflow does not accept {name} of the ledger.")
-            if not held:
-                self._witnesses.append(wanted)
+            self._witnesses[run_id] = replace(held, texts={**held.texts, name: text})
+
+    @property
+    def witnessed(self) -> dict[str, str]:
+        """Every checkpoint that is held, by name, oldest first."""
+        return {name: text for one in self._witnesses.values() for name, text in one.texts.items()}
+
+    def change_witness(self, run_id: str, **changed: Any) -> None:
+        """What somebody does to a witness in MLflow: deletes, renames or writes it."""
+        self._witnesses[run_id] = replace(self._witnesses[run_id], **changed)
 
     def _writing(self, what: str) -> _Write:
         return _Write(self, what)

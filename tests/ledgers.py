@@ -23,8 +23,8 @@ def record(signoff: Signoff) -> list[Event]:
 
 
 def before_all(event: Event) -> bool:
-    """Whether it is of the scene: the policies in force, or the accounts there are."""
-    ours = event.kind in {ledger.Kind.POLICY_ACTIVATED, ledger.Kind.ACCOUNTS_BASELINE}
+    """Whether it is of the scene: the policies in force, the accounts there are, or what witnesses it."""
+    ours = event.kind in {ledger.Kind.POLICY_ACTIVATED, ledger.Kind.ACCOUNTS_BASELINE, ledger.Kind.WITNESS_OPENED}
     return ours or (event.kind in ledger.ACCOUNT and event.body["source"] == Source.SYSTEM)
 
 

@@ -33,6 +33,8 @@ class Server:
     folder: Path
     binaries: Path
     user: str | None
+    port: int = 0
+    """Where it listens on this machine; 0: only at its socket."""
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -42,7 +44,8 @@ class Server:
             subprocess.Popen(
                 [
                     *(self.binaries / "postgres", "-D", self.folder / "data", "-k", self.folder),
-                    *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "autovacuum=off"),
+                    *("-c", f"listen_addresses={'127.0.0.1' if self.port else ''}", "-p", str(self.port or 5432)),
+                    *("-c", "fsync=off", "-c", "autovacuum=off"),
                 ],
                 user=self.user,
                 cwd=self.folder,
@@ -61,7 +64,7 @@ class Server:
             server.wait(timeout=START_SECONDS)
 
     def url(self, name: str) -> str:
-        return f"postgresql+psycopg://{ACCOUNT}@/{name}?host={self.folder}"
+        return f"postgresql+psycopg://{ACCOUNT}@/{name}?host={self.folder}&port={self.port or 5432}"
 
     def new_database(self, *, template: str = "signoff", tablespace: str = "pg_default") -> str:
         name = f"test{next(self.numbers)}"
@@ -78,7 +81,7 @@ class Server:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
+def running(port: int = 0) -> Iterator[Server]:
     """Start a server and stop it; skips the test with one sentence where there is none and none can be installed."""
     binaries = _binaries()
     user = ACCOUNT if os.geteuid() == 0 else None
@@ -91,7 +94,7 @@ def running() -> Iterator[Server]:
         subprocess.run(
             [binaries / "initdb", "-D", data, *options], user=user, cwd=folder, check=True, capture_output=True
         )
-        found = Server(folder=folder, binaries=binaries, user=user)
+        found = Server(folder=folder, binaries=binaries, user=user, port=port)
         try:
             found.start()
             found.execute("CREATE DATABASE signoff")

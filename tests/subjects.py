@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,9 @@ def classifier_data() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def holdout_from(frame: pd.DataFrame) -> Holdout:
     """A holdout as an upload of these rows gives it."""
-    content = io.BytesIO()
-    frame.to_parquet(content)
-    return from_upload(content, file_name="holdout.parquet", target="target", limits=HoldoutLimits())
+    with tempfile.TemporaryFile() as content:
+        frame.to_parquet(content)
+        return from_upload(content, file_name="holdout.parquet", target="target", limits=HoldoutLimits())
 
 
 def saved(folder: Path, estimator: Any, learned: pd.DataFrame, *, version: int = 2, **how: Any) -> Subject:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from components.events import event_line
 from services import caretaker
 from services.accounts import people
 from services.admission import admissions
@@ -16,7 +18,7 @@ from services.domain import Role, VersionRef
 from services.errors import NotFound, PromotionConflict
 from services.reconciliation import reconciler
 from services.record import mirror
-from services.record.ledger import Kind
+from services.record.ledger import Event, Kind
 from services.record.mirror import OURS
 from services.signoff import Signoff
 from services.steps import intents
@@ -282,6 +284,88 @@ class TestPromotion:
             admissions.conclude(signoff, answer.intent)
         with pytest.raises(NotFound):
             admissions.conclude(signoff, "0" * 32)
+
+
+class TestReason:
+    """Why a script promotes: what it says itself, else what it wrote into the tag before the version had a record."""
+
+    SAID, TAGGED = "Passed AUC > 0.92 on test data v2", "Größer als 0,92"
+
+    @staticmethod
+    def promoted(signoff: Signoff, registry: FakeRegistry, **more: Any) -> Event:
+        asked = stage(registry, 2, "Production", archive=True, **more)
+        answer = do(signoff, registry, asked)
+        assert answer.allowed, answer.reason
+        return record(signoff)[-1]
+
+    def test_is_what_the_caller_says(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:
+        event = self.promoted(signoff, registry, reason=self.SAID)
+        assert (event.comment, event.get("words_from")) == (self.SAID, None)
+        assert registry.version(ready).tags["reason"] == self.SAID
+
+    def test_is_else_what_the_tag_said_before_the_submission_and_says_that_it_was_the_tag(
+        self, signoff: Signoff, registry: FakeRegistry, free: VersionRef
+    ) -> None:
+        registry.tag(free, "reason", f" {self.TAGGED}\n")
+        proposed = do(signoff, registry, stage(registry, 2, "Staging"))
+        assert proposed.allowed
+        event = record(signoff)[-1]
+        assert (event.comment, event.get("words_from")) == (self.TAGGED, admissions.TAG)
+        assert "reason" not in registry.version(free).tags, "from now on it is part of the record"
+
+    def test_of_a_version_that_a_person_submitted_is_its_tag_of_then(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        registry.tag(ref, "reason", self.TAGGED)
+        approve(signoff, ref)
+        event = self.promoted(signoff, registry)
+        assert (event.comment, event.get("words_from")) == (self.TAGGED, admissions.TAG)
+        assert event_line(event, version=False).count("anybody may have set in MLflow") == 1
+
+    def test_that_the_caller_says_goes_before_the_tag(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        registry.tag(ref, "reason", self.TAGGED)
+        approve(signoff, ref)
+        event = self.promoted(signoff, registry, reason=self.SAID)
+        assert (event.comment, event.get("words_from")) == (self.SAID, None)
+
+    def test_of_an_earlier_promotion_is_none_of_a_later_one(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        releases.archive(signoff, champion, by="release_manager", reason="Old.")
+        assert registry.version(champion).tags["reason"] == "First release."
+        approve(signoff, champion)
+        answer = do(signoff, registry, stage(registry, 1, "Production", archive=True))
+        assert answer.allowed, answer.reason
+        assert record(signoff)[-1].comment == admissions.WORDS
+
+    def test_is_of_a_limited_length_and_printable(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        registry.tag(ref, "reason", "\x1b[31m" + "x" * 8000)
+        approve(signoff, ref)
+        before, writes = kinds(signoff), list(registry.writes)
+        for reason in ("x" * 10_001, "a\x00b"):
+            answer = ask(signoff, stage(registry, 2, "Production", archive=True, reason=reason))
+            assert (answer.allowed, answer.reason.startswith("The reason h")) == (False, True)
+        assert (kinds(signoff), registry.writes) == (before, writes)
+        comment = self.promoted(signoff, registry).comment
+        assert (len(comment), comment.isprintable(), comment[-1]) == (500, True, "…")
+
+    @pytest.mark.parametrize("to", ["Archived", "None"])
+    def test_is_said_with_every_other_move_too(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, to: str
+    ) -> None:
+        assert do(signoff, registry, stage(registry, 2, to, reason=self.SAID, user="release_manager")).allowed
+        assert record(signoff)[-1].comment == self.SAID
+
+    def test_is_said_with_a_move_that_is_free(self, signoff: Signoff, registry: FakeRegistry, free: VersionRef) -> None:
+        assert do(signoff, registry, stage(registry, 2, "Archived", reason=self.SAID)).allowed
+        assert (kinds(signoff)[-1], record(signoff)[-1].comment) == ("transition:confirmed", self.SAID)
 
 
 class TestOurOwnWrites:

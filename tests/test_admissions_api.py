@@ -163,7 +163,7 @@ def test_a_question_that_makes_no_sense_is_an_error_and_no_answer(
 
 
 def test_the_protected_names_are_told_in_lower_case(http: TestClient) -> None:
-    names = {"aliases": ["challenger", "champion"], "model_tags": ["task"]}
+    names = {"aliases": ["challenger", "champion"], "model_tags": ["task"], "experiments": []}
     assert http.get(f"{PATH}/names").json() == {"protocol": 1, **names}
 
 

@@ -19,6 +19,7 @@ from services.record import checkpoints, ledger, witness
 from services.record.ledger import Kind
 from services.settings import Settings
 from services.signoff import Signoff
+from services.tables import events
 from tests.conftest import Clock, settings_in
 from tests.fakes import FakeRegistry
 from tests.ledgers import drop_triggers
@@ -37,7 +38,7 @@ def check(signoff: Signoff) -> witness.Report:
 
 
 def verify(signoff: Signoff) -> tuple[int, str]:
-    return checkpoints.verify(signoff.database, checkpoints.trusted(signoff.settings))
+    return checkpoints.verify(signoff.database, checkpoints.trusted(signoff.database, signoff.settings))
 
 
 def tamper(signoff: Signoff, *statements: str) -> None:
@@ -87,20 +88,18 @@ class TestKey:
         with pytest.raises(InvalidSettings, match="SIGNOFF_CHECKPOINT_KEY"):
             settings_in(tmp_path, SIGNOFF_CHECKPOINT_KEY=given)
 
-    def test_the_public_key_is_published_and_earlier_ones_stay(self, tmp_path: Path) -> None:
+    def test_the_present_public_key_is_published(self, tmp_path: Path) -> None:
         path = checkpoints.publish(settings_in(tmp_path))
-        first = keys_in(path.read_bytes())
+        assert keys_in(path.read_bytes()).keys() == checkpoints.own_key(settings_in(tmp_path)).keys()
         other = settings_in(tmp_path, SIGNOFF_CHECKPOINT_KEY=base64.b64encode(b"k" * 32).decode())
-        for _ in range(2):
-            checkpoints.publish(other)
-        assert len(keys_in(path.read_bytes())) == 2
-        assert first.keys() < checkpoints.trusted(other).keys()
+        checkpoints.publish(other)
+        assert keys_in(path.read_bytes()).keys() == checkpoints.own_key(other).keys()
 
 
 class TestSigning:
     def test_a_checkpoint_names_ledger_head_time_and_key_and_fits_a_param(self, signoff: Signoff) -> None:
         signed = sign(signoff)
-        found = checkpoint_in(signed.text, checkpoints.trusted(signoff.settings))
+        found = checkpoint_in(signed.text, checkpoints.trusted(signoff.database, signoff.settings))
         with signoff.database.reading() as connection:
             assert (found.seq, found.hash) == ledger.head(connection)
             assert found.ledger == checkpoints.ledger_id(connection)
@@ -136,9 +135,10 @@ class TestSigning:
 
 
 EDIT = """UPDATE events SET body = replace(body, '"comment":"2"', '"comment":"x"') WHERE seq = 5"""
+INSTEAD = {"seq": "9", "hash": "'h'", "closes": "NULL"}
 INSERT = (
-    "INSERT INTO events (seq, at, kind, actor, actor_id, model, version, intent, closes, body, hash, mac) "
-    "SELECT 9, at, kind, actor, actor_id, model, version, intent, closes, body, 'h', mac FROM events WHERE seq = 5"
+    f"INSERT INTO events SELECT {', '.join(INSTEAD.get(column.name, column.name) for column in events.columns)} "
+    "FROM events WHERE seq = 5"
 )
 SWAP = (
     "UPDATE events SET seq = 100 WHERE seq = 5",
@@ -205,7 +205,7 @@ class TestWitness:
     def witnessed(self, signoff: Signoff, registry: FakeRegistry) -> Signoff:
         add(signoff, *[entry(comment=str(number)) for number in range(1, 6)])
         caretaker.tidy(signoff)
-        assert [w.name for w in registry.witnesses()] == ["checkpoint-8"]
+        assert list(registry.witnessed) == ["checkpoint-8"]
         return signoff
 
     def test_what_nobody_touched_has_no_problem(self, witnessed: Signoff) -> None:
@@ -232,18 +232,18 @@ class TestWitness:
         add(witnessed, entry(), entry())
         clock.now += timedelta(minutes=6)
         caretaker.tidy(witnessed)
-        assert [w.name for w in witnessed.registry.witnesses()] == ["checkpoint-8", "checkpoint-10"]
+        assert list(witnessed.registry.witnessed) == ["checkpoint-8", "checkpoint-11"]
         witnessed.database.engine.dispose()
         copy(backup, live)
-        assert verify(witnessed)[0] == 8
+        assert verify(witnessed)[0] == 9
         (problem,) = check(witnessed).problems
         assert "older backup" in problem.sentence
         add(witnessed, *[entry(comment="again") for _ in range(4)])
-        assert verify(witnessed)[0] == 12
+        assert verify(witnessed)[0] == 13
         (problem,) = check(witnessed).problems
         assert problem.proven
-        assert "Event #10 is not the one MLflow witnesses" in problem.sentence
-        assert "between #9 and #10" in problem.sentence
+        assert "Event #11 is not the one MLflow witnesses" in problem.sentence
+        assert "between #9 and #11" in problem.sentence
 
     def test_a_chain_recomputed_without_the_key_is_found(self, witnessed: Signoff) -> None:
         rewrite(witnessed, after=4, comments=["a", "b", "c", "d", "e"])
@@ -263,7 +263,7 @@ class TestWitness:
         tamper(witnessed, "DELETE FROM checkpoints", "DELETE FROM witnesses")
         clock.now += timedelta(minutes=6)
         caretaker.tidy(witnessed)
-        assert [w.name for w in registry.witnesses()] == ["checkpoint-8"]
+        assert list(registry.witnessed) == ["checkpoint-8"]
         report = witness.last_report(witnessed)
         assert report
         assert report.proven
@@ -272,13 +272,14 @@ class TestWitness:
         self, witnessed: Signoff, registry: FakeRegistry
     ) -> None:
         (held,) = registry.witnesses()
-        registry.witness(held.ledger, "checkpoint-99", held.text.replace('"seq":8', '"seq":99'))
+        registry.witness(held.run, "checkpoint-99", held.texts["checkpoint-8"].replace('"seq":8', '"seq":99'))
         (problem,) = check(witnessed).problems
         assert not problem.proven
         assert "checkpoint-99 in MLflow is not ours" in problem.sentence
 
     def test_a_witness_that_was_removed_is_missed(self, witnessed: Signoff, registry: FakeRegistry) -> None:
-        registry._witnesses.clear()
+        (held,) = registry.witnesses()
+        registry.change_witness(held.run, texts={})
         (problem,) = check(witnessed).problems
         assert not problem.proven
         assert "no longer holds 1 checkpoints" in problem.sentence
@@ -290,16 +291,16 @@ class TestCaretaker:
     ) -> None:
         caretaker.tidy(signoff)
         caretaker.tidy(signoff)
-        assert len(registry.witnesses()) == 1
+        assert len(registry.witnessed) == 1
         add(signoff, entry())
         caretaker.tidy(signoff)
-        assert len(registry.witnesses()) == 1
+        assert len(registry.witnessed) == 1
         clock.now += timedelta(minutes=5)
         caretaker.tidy(signoff)
-        assert len(registry.witnesses()) == 2
+        assert len(registry.witnessed) == 2
         add(signoff, entry(Kind.PROMOTION_CONFIRMED))
         caretaker.tidy(signoff)
-        assert [w.name for w in registry.witnesses()] == ["checkpoint-3", "checkpoint-4", "checkpoint-5"]
+        assert list(registry.witnessed) == ["checkpoint-3", "checkpoint-5", "checkpoint-6"]
 
     def test_when_mlflow_is_away_the_checkpoint_waits_and_home_can_say_since_when(
         self, signoff: Signoff, registry: FakeRegistry, clock: Clock, monkeypatch: pytest.MonkeyPatch
@@ -319,7 +320,7 @@ class TestCaretaker:
         registry.before_write = lambda _: None
         monkeypatch.setattr(witness, "RETRY_SECONDS", 0.0)
         caretaker.tidy(signoff)
-        assert len(registry.witnesses()) == 1
+        assert len(registry.witnessed) == 1
         assert witness.unwitnessed_since(signoff) is None
 
     def test_without_a_caretaker_old_events_count_as_unwitnessed(self, signoff: Signoff, clock: Clock) -> None:

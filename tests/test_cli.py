@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from commands import main
+from services import caretaker
 from services.accounts import people, sessions, tokens
 from services.domain import Role, Source
 from services.errors import Unauthenticated
 from services.settings import PROJECT
 from services.signoff import Signoff
 from tests.conftest import free_port
+from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_checkpoints import rewrite, sign, tamper
 from tests.test_ledger import add, entry
@@ -79,6 +81,31 @@ class TestLedger:
         code, _, err = run("ledger", "verify")
         assert code == 3
         assert "MLflow did not give a usable answer" in err
+
+    def test_a_restored_backup_is_stated_once_and_named_by_every_verification(
+        self, run: Run, signoff: Signoff, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr("services.mlflow.registry.MlflowRegistry", lambda _: registry)
+        caretaker.tidy(signoff)
+        assert run("ledger", "restored", "--reason", "None.")[0] == 2
+        rewrite(signoff, after=6, comments=[])
+        tamper(signoff, "DELETE FROM checkpoints", "DELETE FROM witnesses")
+        code, _, err = run("ledger", "verify")
+        assert code == 1
+        assert "MLflow witnesses event #9" in err
+        assert "signoff ledger restored --reason" in err
+        assert run("ledger", "restored", "--reason", " ")[0] == 2
+        code, out, _ = run("ledger", "restored", "--reason", "Disk failure.", "--json")
+        assert code == 0
+        stated = json.loads(out)
+        assert (stated["epoch"], stated["event"]) == (2, 7)
+        assert "events #1 to #9 that MLflow witnessed were lost" in stated["words"]
+        code, out, _ = run("ledger", "verify")
+        assert (code, out.splitlines()[1]) == (0, stated["words"])
+        file = tmp_path / "ledger.jsonl"
+        run("ledger", "export", "--output", file)
+        code, out, _ = run("ledger", "verify", file, "--json")
+        assert (code, json.loads(out)["epochs"], json.loads(out)["epoch"]) == (0, [stated["words"]], 2)
 
     def test_a_checkpoint_is_one_line(self, run: Run) -> None:
         code, out, _ = run("ledger", "checkpoint")

@@ -339,12 +339,21 @@ class TestDownload:
         ]
         assert rows[2] == ["latency_ms", "lower", "", "50.0", "", "", "baseline", "56.0", "6.0", "0.12", "worse"]
 
-    @pytest.mark.parametrize("name", ["=1+1", "+1", "-x", "@sum", "\tx", "\rx", "\nx", " =1"])
+    @pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@sum", "\tx", "\rx", "\nx", " =1", "\u200b=1", "％x"])
     def test_no_cell_is_a_formula(self, signoff: Signoff, registry: FakeRegistry, name: str) -> None:
         refs = [registry.add_version("m", {"val_auc": 0.9, name: -1.5}) for _ in range(2)]
         rows = list(csv.reader(io.StringIO(parts.as_csv(comparing.shown(signoff, refs)))))
         assert rows[2][0] == f"'{name}"
         assert rows[2][3] == "-1.5"
+
+    def test_no_part_of_a_value_is_one_for_a_spreadsheet_that_splits_elsewhere(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        refs = [registry.add_version("m", {"val_auc": 0.9}, params={"a": f"{n};=1\t@x", "b": "-1"}) for n in "12"]
+        comparison = comparing.shown(signoff, refs)
+        rows = list(csv.reader(io.StringIO(parts.differences_csv(comparison.params, comparison))))
+        assert rows[1][1:3] == ["1;'=1\t'@x", "2;'=1\t'@x"]
+        assert rows[2][1:3] == ["'-1", "'-1"]
 
     def test_a_file_name_of_plain_letters(self, signoff: Signoff, registry: FakeRegistry) -> None:
         refs = [registry.add_version("../a b\x00<", {"val_auc": 0.9}) for _ in range(2)]

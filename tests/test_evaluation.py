@@ -322,9 +322,8 @@ class TestConsent:
         flavours = "flavors:\n  python_function:\n    loader_module: *a11"
         (folder / "MLmodel").write_text("\n".join([*bomb, flavours]))
 
-        assert "models of flavour python_function can run code" in self.refused(
-            _in(folder, regression), holdout, tmp_path
-        )
+        with pytest.raises(ModelFailed, match="has no MLmodel file that can be read"):
+            evaluated(_in(folder, regression), None, holdout, tmp_path, consent=True, steps=[])
 
     def test_a_pickle_that_is_called_skops_is_read_by_skops_and_by_nothing_else(
         self, regression: Subject, pickled: Subject, holdout: Holdout, tmp_path: Path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import io
 import json
 import os
@@ -13,15 +15,20 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
+import flask
 import pytest
+from mlflow.exceptions import MlflowException
 
 from mlflow_gate.files import Files, GuardedArtifacts
 from mlflow_gate.gate import Answer, Denied, Gate, State
 from mlflow_gate.locations import Concerned, Holder, Locations
 from mlflow_gate.names import Kept
+from mlflow_gate.own import Own
 from mlflow_gate.sources import place, within
 from mlflow_gate.streams import AskedAtItsEnd
+from tests.conftest import wait_until
 
 CHANGE = {"kind": "stage", "name": "m", "version": 2, "stage": "Production", "archive_existing": True}
 STATE = {"stages": {"2": "Production"}, "aliases": {"champion": 2, "challenger": None}}
@@ -184,6 +191,44 @@ class TestAnAnswer:
             Gate(url=url, token=token, seconds=1).ask(CHANGE, [], "default")
 
 
+class TestReason:
+    @pytest.fixture
+    def asked(self, answers: Answers) -> Callable[..., dict[str, Any]]:
+        def asked(kind: str = "stage", **headers: str) -> dict[str, Any]:
+            """What Signoff is asked, when a call to MLflow comes with these headers."""
+            answers.say({"protocol": 1, "allowed": True, "valid_for": 5.0})
+            with flask.Flask(__name__).test_request_context("/", headers=headers):
+                gate(answers).ask({**CHANGE, "kind": kind}, [], "default")
+            return answers.asked[-1][1]
+
+        return asked
+
+    @pytest.mark.parametrize(
+        ("sent", "told"),
+        [
+            ("Better on test data v2", "Better on test data v2"),
+            ("5% fewer errors", "5% fewer errors"),
+            (quote("Größer als 0,92 → besser"), "Größer als 0,92 → besser"),
+            ("größer".encode().decode("latin-1"), "größer"),  # as curl sends it
+        ],
+    )
+    def test_is_sent_along_with_a_move(self, asked: Callable[..., dict[str, Any]], sent: str, told: str) -> None:
+        assert asked(**{"X-Signoff-Reason": sent})["reason"] == told
+
+    def test_is_left_out_where_there_is_none_or_nothing_is_moved(self, asked: Callable[..., dict[str, Any]]) -> None:
+        for question in (asked(), asked(**{"X-Signoff-Reason": " "}), asked("tag_set", **{"X-Signoff-Reason": "x"})):
+            assert "reason" not in question
+
+    @pytest.mark.parametrize(("sent", "why"), [("gr\xf6\xdfer", "is not UTF-8"), ("x" * 10_001, "10001 characters")])
+    def test_that_cannot_be_told_is_an_error_of_the_caller(
+        self, answers: Answers, asked: Callable[..., dict[str, Any]], sent: str, why: str
+    ) -> None:
+        with pytest.raises(MlflowException, match=why) as refusal:
+            asked(**{"X-Signoff-Reason": sent})
+        assert refusal.value.get_http_status_code() == 400
+        assert not answers.asked
+
+
 class TestNames:
     def test_are_compared_without_letter_case_and_remembered(self, answers: Answers) -> None:
         answers.say({"protocol": 1, "aliases": ["champion"], "model_tags": []})
@@ -212,6 +257,71 @@ class TestNames:
         assert [asking.chooses(key) for key in ("risk", "owner", "Risk")] == [True, False, False]
         assert len(answers.asked) == 1
         assert Gate(url="http://127.0.0.1:9", token="t", seconds=1).chooses("owner")
+
+
+class TestExperimentsOfSignoffsOwn:
+    """Every metric asks for them, so nobody waits for Signoff's answer."""
+
+    NAMES: ClassVar = {"protocol": 1, "aliases": [], "model_tags": [], "experiments": ["7"]}
+
+    def test_are_those_it_told_last_also_on_disk_for_a_server_that_starts_without_it(
+        self, answers: Answers, tmp_path: Path
+    ) -> None:
+        kept = Kept(tmp_path / "names.json", answers.url)
+        answers.say(self.NAMES)
+        asking = gate(answers, kept=kept)
+        asking.protects("champion")
+        assert asking.experiments() == {"7"}
+        answers.say({}, 503)
+        assert gate(answers, kept=kept).experiments() == {"7"}
+
+    def test_are_read_again_beside_what_asks(self, answers: Answers) -> None:
+        answers.say(self.NAMES)
+        asking = gate(answers)
+        asking.experiments()
+        wait_until(lambda: asking.experiments() == {"7"}, "the names")
+        assert len(answers.asked) == 1
+
+    def test_are_none_until_they_are_known(self) -> None:
+        assert Gate(url="http://127.0.0.1:9", token="t", seconds=1).experiments() == frozenset()
+
+
+class TestAWriteOfSignoffsOwn:
+    @pytest.fixture
+    def sent(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], bool]:
+        """Whether a call with this header is taken for one."""
+        asking = Gate(url="", token="the token", seconds=1)
+
+        def taken(header: str | None) -> bool:
+            monkeypatch.setattr("mlflow_gate.caller.intent", lambda: header)
+            return asking.ours()
+
+        return taken
+
+    def proof(self, about: str, token: str = "the token") -> str:
+        code = hmac.new(token.encode(), f"signoff intent {about}".encode(), hashlib.sha256)
+        return f"{about}.{code.hexdigest()}"
+
+    def test_carries_a_proof_of_this_moment(self, sent: Callable[[str | None], bool]) -> None:
+        now = int(time.time())
+        assert sent(self.proof(f"record-{now}"))
+        assert sent(self.proof(f"record-{now - 500}"))
+        assert not sent(self.proof(f"record-{now - 700}"))
+        assert not sent(self.proof(f"record-{now + 700}"))
+
+    def test_is_none_of_any_other_call(self, sent: Callable[[str | None], bool]) -> None:
+        now = int(time.time())
+        genuine = self.proof(f"record-{now}")
+        for header in (
+            None, "", ".", f"record-{now}", f"record-{now}.", f"record-{now}.{'0' * 64}", genuine[:-1],
+            genuine.replace(f"record-{now}", f"record-{now + 1}"), self.proof(f"record-{now}", "guessed"),
+            self.proof("0" * 32), self.proof("record-x"), self.proof(f"record-{'9' * 400}"), f"{genuine}\xff",
+        ):  # fmt: skip
+            assert not sent(header), header
+
+    def test_cannot_be_proven_to_a_server_without_a_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mlflow_gate.caller.intent", lambda: self.proof(f"record-{int(time.time())}", ""))
+        assert not Gate(url="", token="", seconds=1).ours()
 
 
 class TestNamesKeptOnDisk:
@@ -370,6 +480,7 @@ class TestAnAddressToUploadTo:
             )
 
         monkeypatch.setattr(Locations, "concerned", concerned)
+        monkeypatch.setattr(Own, "require_place", lambda *_, **__: None)
         found = GuardedBucket()
         found.files = Files(Gate(url="", token=""), lambda: None, "s3://bucket", lambda: None)
         return found

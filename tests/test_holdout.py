@@ -31,6 +31,8 @@ from services.validation.holdout import Holdout, HoldoutLimits, Places
 from services.validation.report import Task
 from services.validation.schema import rows_for
 
+pytestmark = pytest.mark.usefixtures("decoding_here")
+
 SMALL = HoldoutLimits(bytes=10_000, rows=100, columns=20)
 
 

@@ -25,7 +25,7 @@ from mlflow.tracking.request_header import registry as headers
 from sqlalchemy.orm import Session
 
 from mlflow_gate import scene
-from services import caretaker
+from services import caretaker, proofs
 from services.admission import admissions
 from services.admission.calls import Call, What
 from services.domain import VersionRef
@@ -37,8 +37,10 @@ from services.tables import slots as slots_table
 from services.verbs import releases, reviews
 from tests.arena import register
 from tests.conftest import wait_until
-from tests.gated import Gated, gated, mlflow_server
+from tests.gated import TOKEN, Gated, gated, mlflow_server
+from tests.ledgers import record
 from tests.proxy import FAULTS
+from tests.test_checkpoints import check
 
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts"
@@ -752,6 +754,7 @@ class TestTheLifecycleDocument:
     def test_approved(self, server: Gated) -> None:
         client, model_name, version = server.client, "approved_model", 2
         released(server, model_name)
+        client.set_model_version_tag(model_name, version, "reason", "AUC 0.88 → 0.91 on dataset v3")
         approve(server, model_name, version)
         client.transition_model_version_stage(
             name=model_name, version=version, stage="Production", archive_existing_versions=True
@@ -760,6 +763,7 @@ class TestTheLifecycleDocument:
         assert server.aliases(model_name) == {"champion": 2}
         assert server.events(model_name)[-2:] == ["promotion:intended", "promotion:confirmed"]
         assert server.tags(model_name, version)["promoted_by"] == "mlflow-client"
+        assert server.tags(model_name, version)["reason"] == "AUC 0.88 → 0.91 on dataset v3"
         assert "promote it" in refusal(
             lambda: client.set_model_version_tag(model_name, version, "promoted_by", "julian.wang")
         )
@@ -771,6 +775,21 @@ class TestTheLifecycleDocument:
             mlflow.log_param("model_name", model_name)
             mlflow.log_metric("deployment_latency_ms", 245)
             mlflow.set_tag("stage", "Production")
+
+    def test_approved_with_a_reason_in_a_header(self, server: Gated, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Reason:
+            def in_context(self) -> bool:
+                return True
+
+            def request_headers(self) -> dict[str, str]:
+                return {"X-Signoff-Reason": quote("Größer als 0,92")}
+
+        name = released(server, "with_a_reason")
+        approve(server, name, 2)
+        monkeypatch.setattr(headers._request_header_provider_registry, "_registry", [Reason()])
+        server.client.transition_model_version_stage(name, "2", "Production", archive_existing_versions=True)
+        monkeypatch.undo()
+        assert server.tags(name, 2)["reason"] == "Größer als 0,92"
 
     def test_approved_by_its_alias(self, server: Gated) -> None:
         name = released(server, "by_alias")
@@ -826,6 +845,59 @@ class TestAnIntent:
         )
         assert answer.status_code == 403
         assert server.stages(name) == {1: "Production", 2: "Staging"}
+
+
+def own_calls(experiment: str, run: str, key: str) -> dict[str, tuple[str, str, Any]]:
+    """Every call by which somebody could change the witness of the record."""
+    of_run, of_experiment = {"run_id": run}, {"experiment_id": experiment}
+    artifact = f"{ARTIFACTS}/artifacts/{experiment}/{run}/artifacts/note.txt"
+    return {
+        "runs/log-parameter": ("POST", f"{API}/runs/log-parameter", {**of_run, "key": key, "value": "false"}),
+        "runs/log-metric": ("POST", f"{API}/runs/log-metric", {**of_run, "key": key, "value": 1, "timestamp": 1}),
+        "runs/log-batch": ("POST", f"{API}/runs/log-batch", {**of_run, "params": [{"key": f"{key}b", "value": "x"}]}),
+        "runs/set-tag": ("POST", f"{API}/runs/set-tag", {**of_run, "key": key, "value": "x"}),
+        "runs/delete-tag": ("POST", f"{API}/runs/delete-tag", {**of_run, "key": key}),
+        "runs/log-inputs": ("POST", f"{API}/runs/log-inputs", {**of_run, "datasets": []}),
+        "runs/update": ("POST", f"{API}/runs/update", {**of_run, "run_name": key}),
+        "runs/create": ("POST", f"{API}/runs/create", {**of_experiment, "start_time": 1}),
+        "logged-models": ("POST", f"{API}/logged-models", {**of_experiment, "name": "model"}),
+        "experiments/set-experiment-tag": (
+            "POST", f"{API}/experiments/set-experiment-tag", {**of_experiment, "key": key, "value": "x"}
+        ),
+        "artifact": ("PUT", artifact, "a note"),
+        "artifact, deleted": ("DELETE", artifact, None),
+        "runs/delete": ("POST", f"{API}/runs/delete", of_run),
+        "runs/restore": ("POST", f"{API}/runs/restore", of_run),
+        "experiments/delete": ("POST", f"{API}/experiments/delete", of_experiment),
+        "experiments/restore": ("POST", f"{API}/experiments/restore", of_experiment),
+        "experiments/update": ("POST", f"{API}/experiments/update", {**of_experiment, "new_name": f"signoff-{key}"}),
+        "experiments/create": ("POST", f"{API}/experiments/create", {"name": f"signoff-new-{key}"}),
+    }  # fmt: skip
+
+
+class TestSignoffsOwnExperiments:
+    def called(self, server: Gated, call: tuple[str, str, Any], **more: Any) -> httpx.Response:
+        method, path, body = call
+        return server.send(method, path, **{"content" if isinstance(body, str) else "json": body}, **more)
+
+    def test_are_written_by_signoff_and_by_nobody_else(self, server: Gated) -> None:
+        caretaker.tidy(server.signoff)
+        report = check(server.signoff)
+        assert report.problems == ()
+        assert report.last, "our own checkpoint got through"
+        (held,) = report.held.values()
+        told = httpx.get(f"{server.proxy.url}/api/v1/admissions/names", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert told.json()["experiments"] == [held.experiment]
+        for what, call in own_calls(held.experiment, held.run, "theirs").items():
+            answer = self.called(server, call, headers={"X-Signoff-Intent": f"record-{int(time.time())}.{'0' * 64}"})
+            assert answer.status_code == 403, what
+            assert "Signoff's own experiments, where nobody else writes" in answer.text, what
+        assert check(server.signoff).held == report.held
+        refused = [event for event in record(server.signoff) if event.kind.value == "admission:refused"]
+        assert any("The parameter" in event.comment and held.run in event.comment for event in refused)
+        for what, call in own_calls(held.experiment, held.run, "ours").items():
+            sent = {"X-Signoff-Intent": proofs.proof(server.signoff.settings, f"record-{int(time.time())}")}
+            assert self.called(server, call, headers=sent).is_success, what
 
 
 class TestWithoutAnAnswer:

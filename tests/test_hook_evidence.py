@@ -49,6 +49,9 @@ class Asked:
         self.changes: list[dict[str, Any]] = []
         self.models: list[Any] = []
         self.no = True
+        self.own: frozenset[str] = frozenset()
+        self.signoff = False
+        """Whether it is Signoff that calls."""
 
     turn = staticmethod(lambda _change: nullcontext())
 
@@ -58,6 +61,12 @@ class Asked:
         if self.no:
             raise Denied("No.")
         return Answer(good_until=time.monotonic() + 60)
+
+    def experiments(self) -> frozenset[str]:
+        return self.own
+
+    def ours(self) -> bool:
+        return self.signoff
 
     @property
     def versions(self) -> list[tuple[str, int]]:
@@ -547,14 +556,14 @@ class TestWhatLiesInARunThatAVersionNames:
         assert stores.written(f"0/{run}/artifacts", deleted=True)
         assert not stores.written(f"0/{other}/artifacts", deleted=True)
 
-    def test_is_read_about_in_two_statements_where_a_run_is_deleted(self, stores: Stores) -> None:
+    def test_is_read_about_in_three_statements_where_a_run_is_deleted(self, stores: Stores) -> None:
         """Not in one for every logged model there is, or all of them."""
         run = stores.run()
         stores.version("s3://elsewhere/model", stores.run())
         assert not stores.written(f"0/{run}/artifacts", deleted=True)
         with sent(stores) as statements:
             assert not stores.written(f"0/{run}/artifacts", deleted=True)
-        assert len(statements) == 2
+        assert len(statements) == 3
         assert not [statement for statement, _ in statements if "logged_models" in statement]
 
 

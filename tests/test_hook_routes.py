@@ -55,16 +55,17 @@ ASKED = {
     "_log_logged_model_params": "named by a registered version",
     "_set_logged_model_tags": "named by a registered version",
     "_delete_logged_model_tag": "named by a registered version",
+    "_create_experiment": "called signoff-…",
+    "_update_experiment": "Signoff's own, or to be called signoff-…",
+    "_restore_experiment": "Signoff's own",
+    "_set_experiment_tag": "Signoff's own",
+    "_delete_experiment_tag": "Signoff's own",
+    "_create_run": "in an experiment of Signoff's own",
+    "_restore_run": "in an experiment of Signoff's own",
     "_delete_demo": "with the files of a registered version, or with a registered model of a demo's name",
     "_delete_prompt_optimization_job": "with the files of a registered version, in its run",
 }
-"""Through the store or the artifact repository, by whatever route."""
-
-NOT_EVIDENCE = {
-    "_create_experiment", "_update_experiment", "_restore_experiment", "_set_experiment_tag", "_delete_experiment_tag",
-    "_create_run", "_restore_run",
-}  # fmt: skip
-"""Free: what no version can name yet, what no version says, and what brings a run back as it was."""
+"""Through the store or the artifact repository, by whatever route; also in an experiment of Signoff's own."""
 
 DESCRIBES = {"_create_registered_model", "_update_registered_model", "_update_model_version"}
 """Free: a name nothing is registered under, or a description."""
@@ -109,7 +110,7 @@ NOTHING_OF_MODELS = {
 }  # fmt: skip
 """Free: data sets, gateways, traces, reviews of traces, scorers, webhooks, jobs, demos: no registered model there."""
 
-DECIDED = ASKED.keys() | NOT_EVIDENCE | DESCRIBES | ABORTS | WORKSPACES | READS | NOTHING_OF_MODELS
+DECIDED = ASKED.keys() | DESCRIBES | ABORTS | WORKSPACES | READS | NOTHING_OF_MODELS
 
 NATIVE = {
     "/api/2.0/mlflow-artifacts/artifacts/{artifact_path:path}": "asked: below a registered version",
@@ -157,7 +158,7 @@ class TestEveryMutatingRoute:
         assert undecided == []
 
     def test_is_decided_on_once(self) -> None:
-        groups = (ASKED.keys(), NOT_EVIDENCE, DESCRIBES, ABORTS, WORKSPACES, READS, NOTHING_OF_MODELS)
+        groups = (ASKED.keys(), DESCRIBES, ABORTS, WORKSPACES, READS, NOTHING_OF_MODELS)
         assert sum(map(len, groups)) == len(DECIDED)
 
 
@@ -185,8 +186,6 @@ class TestEveryWritingMethod:
         reads = {name for name in every if name.startswith(reading) and "create" not in name}
         reads |= {"filter_active_experiment_ids", "sanitize_metric_value"}
         free = {
-            "create_experiment", "rename_experiment", "restore_experiment", "set_experiment_tag",
-            "delete_experiment_tag", "create_run", "restore_run",
             "set_model_versions_tags",  # MLflow's own note of where a logged model is registered
             "log_metric_async", "log_param_async", "set_tag_async",  # by way of log_batch_async
             "end_async_logging", "flush_async_logging", "shut_down_async_logging",

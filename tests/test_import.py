@@ -63,7 +63,7 @@ def bring(empty: Database, settings: Settings, clock: Clock, file: Path = EXPORT
 
 
 def verify(database: Database, settings: Settings) -> None:
-    checkpoints.verify(database, checkpoints.trusted(settings))
+    checkpoints.verify(database, checkpoints.trusted(database, settings))
 
 
 def rows(database: Database, table: sa.Table) -> list[dict[str, Any]]:

@@ -375,7 +375,7 @@ class TestPage:
             )
             assert 0 < int(found[-1].headers["retry-after"]) <= SECONDS
             new = await door.post(MINE, client="203.0.113.9")
-            assert (new.status_code, "the account is locked here" in said(new)) == (401, True)
+            assert (new.status_code, "the account is locked for this browser" in said(new)) == (401, True)
             assert (await door.post(MINE, client="198.51.100.7", cookies=mine)).status_code == 303
 
         anyio.run(attack)

@@ -10,6 +10,8 @@ from PIL import Image
 from services.side_by_side import previews
 from services.side_by_side.previews import Preview, preview
 
+pytestmark = pytest.mark.usefixtures("decoding_here")
+
 SECRET = b"<script>alert(1)</script>"
 
 

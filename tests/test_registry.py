@@ -8,7 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -21,7 +21,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from services.checks.data_sets import HOW_TO_NAME_IT
-from services.domain import Dataset, MetricSource, ModelVersion, VersionRef
+from services.domain import Dataset, MetricSource, ModelVersion, VersionRef, WitnessRun
 from services.errors import BadInput, FilesUnreadable, NotFound, RegistryUnavailable, UnreadableModel
 from services.evidence import Evidence
 from services.mlflow import entities
@@ -243,13 +243,29 @@ class TestContract:
 
     def test_a_checkpoint_is_written_once_and_for_ever(self, world: World) -> None:
         ledger = uuid4().hex
+        opened = world.registry.open_witness(ledger)
+        assert (opened.ledger, opened.active, opened.texts) == (ledger, True, {})
         for _ in range(2):
-            world.registry.witness(ledger, "checkpoint-1", '{"one":1}')
-        world.registry.witness(ledger, "checkpoint-2", "x" * 1000)
+            world.registry.witness(opened.run, "checkpoint-1", '{"one":1}')
+        world.registry.witness(opened.run, "checkpoint-2", "x" * 1000)
         with pytest.raises(BadInput, match="does not accept"):
-            world.registry.witness(ledger, "checkpoint-1", "something else")
-        held = {w.name: w.text for w in world.registry.witnesses() if w.ledger == ledger and w.active}
-        assert held == {"checkpoint-1": '{"one":1}', "checkpoint-2": "x" * 1000}
+            world.registry.witness(opened.run, "checkpoint-1", "something else")
+        (held,) = (one for one in world.registry.witnesses([opened.experiment]) if one.run == opened.run)
+        assert held.texts == {"checkpoint-1": '{"one":1}', "checkpoint-2": "x" * 1000}
+        assert replace(held, texts={}) == opened
+
+    def test_another_run_for_checkpoints_is_opened_in_the_experiment_that_is_named(self, world: World) -> None:
+        first, second = (world.registry.open_witness(uuid4().hex) for _ in range(2))
+        assert second.experiment == first.experiment
+        third = world.registry.open_witness(uuid4().hex, ["999999", first.experiment])
+        assert (third.experiment, third.called) == (first.experiment, first.called)
+        fourth = world.registry.open_witness(uuid4().hex, ["999999"])
+        assert fourth.experiment not in {first.experiment, "999999"}
+        assert {third.run, fourth.run} <= {one.run for one in world.registry.witnesses(["999999"])}
+
+    def test_a_run_that_is_gone_takes_no_checkpoint(self, world: World) -> None:
+        with pytest.raises(NotFound):
+            world.registry.witness("0" * 32, "checkpoint-1", "one")
 
     def test_every_request_is_counted(self, world: World, name: str) -> None:
         ref = world.add_version(name, {})
@@ -591,22 +607,26 @@ class TestMlflowOnly:
         file.unlink()
         assert registry.manifest(ref).missing == ("python_model.pkl",)
 
-    def test_a_deleted_run_still_witnesses_and_the_next_checkpoint_gets_another(self, mlflow_server: str) -> None:
-        registry, ledger, client = MlflowRegistry(mlflow_server), uuid4().hex, MlflowClient(mlflow_server)
-        registry.witness(ledger, "checkpoint-1", "one")
-        experiment = client.get_experiment_by_name("signoff-ledger")
-        (run,) = client.search_runs([experiment.experiment_id], f"tags.`signoff.ledger` = '{ledger}'")
-        client.delete_run(run.info.run_id)
-        registry.witness(ledger, "checkpoint-2", "two")
-        held = {(w.name, w.active) for w in registry.witnesses() if w.ledger == ledger}
-        assert held == {("checkpoint-1", False), ("checkpoint-2", True)}
+    def test_a_deleted_or_renamed_witness_is_read_and_says_so(self, mlflow_server: str) -> None:
+        registry, client = MlflowRegistry(mlflow_server), MlflowClient(mlflow_server)
+        opened = registry.open_witness(uuid4().hex, ["999999"])  # in an experiment of its own: the server is shared
 
-    def test_a_full_run_is_followed_by_another(self, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("services.mlflow.registry.WITNESSES_PER_RUN", 2)
-        registry, ledger = MlflowRegistry(mlflow_server), uuid4().hex
-        for number in range(5):
-            registry.witness(ledger, f"checkpoint-{number}", str(number))
-        assert len([w for w in registry.witnesses() if w.ledger == ledger]) == 5
+        def found() -> WitnessRun:
+            (one,) = (one for one in registry.witnesses([opened.experiment]) if one.run == opened.run)
+            return one
+
+        registry.witness(opened.run, "checkpoint-1", "one")
+        client.delete_run(opened.run)
+        assert (found().active, found().texts) == (False, {"checkpoint-1": "one"})
+        with pytest.raises(BadInput):
+            registry.witness(opened.run, "checkpoint-2", "two")
+        client.restore_run(opened.run)
+        client.rename_experiment(opened.experiment, uuid4().hex)
+        assert found().active
+        assert found().called != opened.called
+        client.delete_experiment(opened.experiment)
+        assert not found().active
+        assert registry.open_witness(uuid4().hex, [opened.experiment]).experiment != opened.experiment
 
     def test_the_lifecycle_documents_deployment_run_is_found(self, mlflow_server: str, name: str) -> None:
         ref = train(mlflow_server, name, {})

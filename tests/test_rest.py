@@ -14,7 +14,7 @@ from api.auth import Door
 from api.bodies import MAX_BODY
 from api.errors import STATUSES, status_of
 from services import errors
-from services.accounts import sessions
+from services.accounts import sessions, tokens
 from services.domain import Role, VersionRef
 from services.errors import LedgerUnavailable, OutcomeUnknown, RegistryUnavailable, SignoffError
 from services.policy import PolicyBook, parse
@@ -30,6 +30,7 @@ from tests.ledgers import kinds, record
 from tests.rest import TRANSITION, V1, Rest, refused
 from tests.test_releases import approve, release
 from verifier.verify import keys_in, verify_file
+from web.attempts import WRONG_TOKENS
 
 
 @pytest.fixture
@@ -586,6 +587,26 @@ class TestReconcile:
         assert kinds(signoff)[-1] == "access:refused"
 
 
+class TestWrongTokens:
+    def test_of_one_client_end_without_a_look_up_and_right_ones_go_on(
+        self, rest: Rest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert rest.get("/models").status_code == 200
+        wrong = [rest.get("/models", token=f"{tokens.PREFIX}{number}").status_code for number in range(WRONG_TOKENS)]
+        assert set(wrong) == {401}
+        assert rest.get("/models").status_code == 200, "a token that was valid before"
+        monkeypatch.setattr(tokens, "bearer", lambda *_: pytest.fail("nothing is looked up"))
+        answer = rest.get("/models", token=f"{tokens.PREFIX}again")
+        assert "Too many invalid tokens" in refused(answer, 429, "REQUEST_LIMIT_EXCEEDED")
+        assert 0 < int(answer.headers["retry-after"]) <= 60
+
+    def test_that_are_no_tokens_at_all_cost_nothing_and_count_for_nothing(self, rest: Rest) -> None:
+        for text in ("x", "hello", ""):
+            for _ in range(WRONG_TOKENS):
+                assert rest.get("/models", by=None, token=text or None).status_code == 401
+        assert rest.get("/models").status_code == 200
+
+
 class TestErrors:
     def test_every_error_has_a_status(self) -> None:
         def below(kind: type[SignoffError]) -> set[type[SignoffError]]:
@@ -717,5 +738,5 @@ class TestDocumentation:
         for operations in schema["paths"].values():
             for operation in operations.values():
                 assert operation["security"] == [{"HTTPBearer": []}]
-                assert {"400", "401", "403", "404", "503"} <= set(operation["responses"])
+                assert {"400", "401", "403", "404", "429", "503"} <= set(operation["responses"])
                 assert "422" not in operation["responses"]

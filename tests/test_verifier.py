@@ -28,6 +28,7 @@ from tests.test_checkpoints import tamper
 from tests.test_ledger import ACTOR, REF, add, entry
 from verifier.__main__ import main
 from verifier.canonical import canonical
+from verifier.keys import Key
 from verifier.verify import GENESIS, Tampered, UnusableKey, key_id, keys_in, verify
 
 PEOPLE = False
@@ -162,7 +163,7 @@ class TestTampering:
             check(change(lines))
 
     def test_any_flipped_bit_is_found(self, lines: Lines, signoff: Signoff) -> None:
-        keys, whole = checkpoints.trusted(signoff.settings), b"".join(lines)
+        keys, whole = checkpoints.trusted(signoff.database, signoff.settings), b"".join(lines)
 
         @given(st.integers(0, len(whole) - 2), st.integers(0, 7))  # the last byte is a line end, which may be missing
         def flip(position: int, bit: int) -> None:
@@ -185,16 +186,16 @@ class TestTampering:
     def test_another_key_is_named_and_does_not_count(self, lines: Lines) -> None:
         other = Ed25519PrivateKey.generate().public_key()
         with pytest.raises(Tampered, match="signed with another key"):
-            verify(io.BytesIO(b"".join(lines)), {key_id(other): other})
+            verify(io.BytesIO(b"".join(lines)), {key_id(other): Key(public=other)})
 
     def test_a_key_that_goes_by_the_name_of_ours_does_not_count(self, lines: Lines, signoff: Signoff) -> None:
-        (name,) = checkpoints.trusted(signoff.settings)
+        (name,) = checkpoints.trusted(signoff.database, signoff.settings)
         with pytest.raises(Tampered, match="signature does not fit"):
-            verify(io.BytesIO(b"".join(lines)), {name: Ed25519PrivateKey.generate().public_key()})
+            verify(io.BytesIO(b"".join(lines)), {name: Key(public=Ed25519PrivateKey.generate().public_key())})
 
     def test_a_forger_with_a_key_of_his_own_is_found(self, lines: Lines, signoff: Signoff, tmp_path: Path) -> None:
         forger = settings_in(tmp_path / "elsewhere")
-        keys = checkpoints.trusted(signoff.settings)
+        keys = checkpoints.trusted(signoff.database, signoff.settings)
         signed = json.loads(lines[-1])["checkpoint"]
         forged = checkpoints._sign(
             checkpoints._private_key(forger), ledger_id=signed["ledger"], seq=8, head=signed["hash"], at=signed["at"]

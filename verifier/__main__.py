@@ -15,15 +15,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="the export: JSON Lines, the signed checkpoint last")
     parser.add_argument("--public-key", type=Path, required=True, help="PEM file, got from a person you trust")
     given = parser.parse_args(arguments)
+    lost: list[str] = []
     try:
-        found = verify_file(given.file, keys_in(given.public_key.read_bytes()))
+        found = verify_file(given.file, keys_in(given.public_key.read_bytes()), restored=lost.append)
     except Tampered as error:
         print(f"Does not verify. {error}", file=sys.stderr)
         return 1
     except (OSError, UnusableKey) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"Verified: {found.seq} events of ledger {found.ledger}, signed {found.at} with key {found.key}.")
+    print(
+        f"Verified: {found.seq} events of ledger {found.ledger}, signed {found.at} with key {found.key}.",
+        *lost,
+        sep="\n",
+    )
     return 0
 
 

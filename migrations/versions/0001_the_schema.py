@@ -103,6 +103,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.Column("at", sa.String(length=32), nullable=False),
         sa.Column("key", sa.String(length=16), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("signed", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_checkpoints")),
     )
@@ -587,6 +588,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         "witnesses",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("run", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_witnesses")),
     )
 

@@ -34,7 +34,7 @@ class WrongCredentials(Refused):
 
     def __init__(self, attempt: Attempt | None = None) -> None:
         super().__init__(
-            "Wrong username or password, or the account is locked here: "
+            "Wrong username or password, or the account is locked for this browser: "
             f"{MAX_FAILURES} failures in a row lock it for {LOCK_SECONDS} seconds."
         )
         self.attempt = attempt or Attempt()

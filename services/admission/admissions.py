@@ -20,16 +20,18 @@ from services.domain import Action, Actor, Source, VersionRef
 from services.errors import NotAllowed, OutcomeUnknown, PromotionConflict, Refused, SignoffError
 from services.gate import GateRefused, Verdict
 from services.letters import skeleton
-from services.record import mirror
+from services.record import mirror, testimony
 from services.record.ledger import Event
 from services.signoff import Signoff
 from services.steps import intents
 from services.steps.changes import Change, State
 from services.verbs import releases, reviews
-from services.verbs.common import acting, allowed, person, refusals_recorded
+from services.verbs.common import acting, allowed, claimed, person, refusals_recorded
 from services.verbs.reviews import Outcome
 
 WORDS = "Asked for by an MLflow client."
+TAG = "the tag reason"
+"""Whose words a reason is, where the caller gave none."""
 
 _SUBJECT = {
     Action.PROMOTE: "promotion",
@@ -80,6 +82,18 @@ def judged(signoff: Signoff, call: Call, waited: Callable[[], float]) -> Answer:
             intents.conclude(signoff, answer.intent)
         return _no(signoff, call, "The answer took too long, so nothing was done.")
     return answer or _no(signoff, call, "There is no answer to this.")
+
+
+def names(signoff: Signoff) -> dict[str, list[str]]:
+    """What the hook protects without asking: aliases and keys of model tags that policies use, our own experiments."""
+    with signoff.database.reading() as connection:
+        experiments = testimony.experiments(connection)
+    book = signoff.policies
+    return {
+        "aliases": sorted(book.protected_aliases),
+        "model_tags": sorted(book.model_tags),
+        "experiments": experiments,
+    }
 
 
 def conclude(signoff: Signoff, intent: str) -> Conclusion:
@@ -231,7 +245,7 @@ def _judged(signoff: Signoff, call: Call) -> Answer:
             return _already(found.ref, State(stages={}, aliases={}))
         event = done.event
     elif isinstance(found, Free):
-        event = transitions.move(signoff, move, actor=anybody(signoff, call))
+        event = transitions.move(signoff, move, actor=anybody(signoff, call), reason=call.reason)
     else:
         raise PromotionConflict(f"Someone else changed {move.ref} first. Look again.")
     intent = str(event.body["intent"])
@@ -243,16 +257,33 @@ def _judged(signoff: Signoff, call: Call) -> Answer:
 
 
 def _verb(signoff: Signoff, call: Call, found: Verb) -> Outcome:
-    by, ref, source = call.actor, found.ref, Source.MLFLOW_CLIENT
+    by, ref, source, said = call.actor, found.ref, Source.MLFLOW_CLIENT, call.reason or WORDS
     match found.action:
         case Action.PROMOTE:
-            return releases.promote(signoff, ref, by=by, reason=WORDS, source=source)
+            reason, words_from = _told_before(signoff, call, found)
+            return releases.promote(signoff, ref, by=by, reason=reason, source=source, words_from=words_from)
         case Action.ARCHIVE:
-            return releases.archive(signoff, ref, by=by, reason=WORDS, source=source)
+            return releases.archive(signoff, ref, by=by, reason=said, source=source)
         case Action.SUBMIT:
-            actor = anybody(signoff, call)
+            (comment, words_from), actor = _told_before(signoff, call, found), anybody(signoff, call)
             if actor.person and permissions.may(actor, Action.SUBMIT):
-                return reviews.submit(signoff, ref, by=by, comment=WORDS, source=source)
-            return reviews.propose(signoff, ref, actor=actor, comment=WORDS)
+                return reviews.submit(signoff, ref, by=by, comment=comment, source=source, words_from=words_from)
+            return reviews.propose(signoff, ref, actor=actor, comment=comment, words_from=words_from)
         case _:
-            return reviews.withdraw(signoff, ref, by=by, comment=WORDS, source=source)
+            return reviews.withdraw(signoff, ref, by=by, comment=said, source=source)
+
+
+def _told_before(signoff: Signoff, call: Call, found: Verb) -> tuple[str, str]:
+    """What the caller says, else what the tag `reason` said before the version had a record, and that it was the tag.
+
+    The tag is anybody's word. With the submission it becomes part of the public record, so the submission keeps it.
+    """
+    version = next((v for told in call.told for v in told.versions if v.ref == found.ref), None)
+    if call.reason or version is None:
+        return call.reason or WORDS, ""
+    if found.action is Action.PROMOTE:
+        told = reviews.claimed_reason(signoff, version)
+    else:
+        recorded = standing.standings(signoff, call.name, [version])
+        told = "" if recorded else claimed(version.tags.get("reason", ""))
+    return (told, TAG) if told else (WORDS, "")

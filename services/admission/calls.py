@@ -34,6 +34,7 @@ class What(StrEnum):
     EVIDENCE_WRITTEN = "evidence_written"
     EVIDENCE_DELETED = "evidence_deleted"
     LOGGED_MODEL_CREATED = "logged_model_created"
+    RECORD_WRITTEN = "record_written"
 
 
 MOVES = frozenset({What.STAGE, What.ALIAS_SET, What.ALIAS_DELETED})
@@ -81,6 +82,8 @@ class Call:
     intent: str | None = None
     workspace: str = WORKSPACE
     patience: float = HOOK_SECONDS
+    reason: str = ""
+    """What the caller says it is for."""
 
     @property
     def actor(self) -> str:

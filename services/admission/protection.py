@@ -57,6 +57,8 @@ def require(signoff: Signoff, call: Call, actor: Actor) -> None:
             _model_tag(signoff, call)
         case What.VERSION_DELETED | What.MODEL_DELETED | What.MODEL_RENAMED:
             leaving.require(signoff, call, actor)
+        case What.RECORD_WRITTEN:
+            raise Refused(f"{_short(call)} belongs to Signoff's own experiments, where nobody else writes.")
         case _ if call.what in BENEATH:
             for told in call.told:
                 _keep_beneath(signoff, call, told)

@@ -10,12 +10,12 @@ from services.record.ledger import Event
 from services.signoff import Signoff
 from services.steps import changes, intents
 from services.steps.intents import Judged
-from services.verbs.common import refusals_recorded, slot_held
+from services.verbs.common import refusals_recorded, slot_held, words
 
 WORDS = "Moved by an MLflow client."
 
 
-def move(signoff: Signoff, wanted: Move, *, actor: Actor) -> Event:
+def move(signoff: Signoff, wanted: Move, *, actor: Actor, reason: str = "") -> Event:
     """Record a free move as an intent, under the model's slot; returns its event, as `intents.carry_out` does.
 
     Raises:
@@ -46,6 +46,6 @@ def move(signoff: Signoff, wanted: Move, *, actor: Actor) -> Event:
             slot,
             subject="transition",
             change=change,
-            comment=WORDS,
+            comment=words(reason, "reason") if reason else WORDS,
             judge=lambda _: Judged(actor=actor, context={"identity": version.identity}),
         )

@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import yaml
-
+from services import documents
 from services.domain import ArtifactEntry, ArtifactFile, Description, VersionRef
 from services.errors import BadInput, RegistryUnavailable, UnreadableModel
 from services.evidence import Manifest
@@ -15,8 +14,8 @@ from services.mlflow import entities as read
 from services.progress import Progress, tell
 
 DESCRIPTION = "MLmodel"
-MAX_DESCRIPTION = 10_000_000
-"""Bytes of the one file that is read whole, to be parsed; MLflow writes a few thousand."""
+MAX_DESCRIPTION = 4_000_000
+"""Bytes of the one file that is read whole, to be parsed; MLflow writes a few thousand, and 70 for each column."""
 
 
 def saved(chunks: Iterable[bytes], folder: Path, path: str, *, max_bytes: int) -> Iterator[bytes]:
@@ -88,7 +87,7 @@ class ManifestReading:
 def described(ref: VersionRef, description: bytes) -> Description:
     """What an ``MLmodel`` file says; raises `UnreadableModel` when that makes no sense."""
     try:
-        document = yaml.safe_load(description.decode())
+        document = documents.foreign(description)
         named = tuple(read.named(document))
         return Description(
             signature=read.signature(document.get("signature")),
@@ -96,7 +95,8 @@ def described(ref: VersionRef, description: bytes) -> Description:
             named=tuple(path for path in named if not read.leads_out(path)),
             outside=tuple(dict.fromkeys((*filter(read.leads_out, named), *read.elsewhere(document)))),
         )
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = f": {str(error)[:200]}" if isinstance(error, documents.NotYaml) else ""
         raise UnreadableModel(
-            f"The MLmodel file of {ref} makes no sense, so nobody can say what the model is. Log the model again."
+            f"The MLmodel file of {ref} makes no sense, so nobody can say what the model is{why}. Log the model again."
         ) from error

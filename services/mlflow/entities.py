@@ -227,7 +227,7 @@ def _place(source: str | None) -> str:
     """Where a data set came from; a ``code`` source names the script that logged it, which is not that."""
     try:
         document = json.loads(source or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     place = document.get("uri") or document.get("url") if isinstance(document, dict) else None
     return place if isinstance(place, str) else ""

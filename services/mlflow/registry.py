@@ -12,13 +12,13 @@ from services.domain import (
     RegisteredModel,
     RunFacts,
     VersionRef,
-    Witness,
 )
 from services.errors import BadInput, NotFound
 from services.mlflow import entities as read
 from services.mlflow.connection import ALL_RUNS
 from services.mlflow.files import MlflowFiles
 from services.mlflow.runs import RunWriting
+from services.mlflow.witnessing import Witnessing
 
 MODELS_PER_PAGE = 1000
 VERSIONS_PER_PAGE = 2000
@@ -30,13 +30,9 @@ MODEL_PATH = "/api/2.0/mlflow/registered-models/get"
 VERSION_PATH = "/api/2.0/mlflow/model-versions/get"
 VERSIONS_PATH = "/api/2.0/mlflow/model-versions/search"
 """Read without MLflow's client, which needs more than twice as long where there are thousands of tags."""
-WITNESS_EXPERIMENT = "signoff-ledger"
-WITNESS_TAG = "signoff.ledger"
-WITNESSES_PER_RUN = 1000
-"""A run is read whole; checkpoints go on in another one after so many."""
 
 
-class MlflowRegistry(MlflowFiles, RunWriting):
+class MlflowRegistry(MlflowFiles, RunWriting, Witnessing):
     """`services.registry.Registry` on a real MLflow server."""
 
     def __init__(self, uri: str) -> None:
@@ -213,65 +209,6 @@ class MlflowRegistry(MlflowFiles, RunWriting):
     def delete_tag(self, ref: VersionRef, key: str) -> None:
         """Remove one tag of a version; no error when there is none."""
         self._write(lambda: self._models.delete_model_version_tag(ref.name, str(ref.version), key), f"tagging {ref}")
-
-    # ---- checkpoints of the ledger -------------------------------------------------------------------------
-
-    def witnesses(self) -> tuple[Witness, ...]:
-        """Every checkpoint MLflow holds, of any ledger, also in runs that were deleted since."""
-        return tuple(
-            Witness(
-                ledger=run.data.tags[WITNESS_TAG],
-                name=name,
-                text=text,
-                active=run.info.lifecycle_stage == "active",
-            )
-            for run in self._witness_runs()
-            for name, text in run.data.params.items()
-        )
-
-    def witness(self, ledger: str, name: str, text: str) -> None:
-        """Write a checkpoint as a param, once and for ever; writing the same again changes nothing.
-
-        Raises:
-            BadInput: MLflow holds something else under this name.
-        """
-        runs = [
-            run
-            for run in self._witness_runs()
-            if run.data.tags[WITNESS_TAG] == ledger and run.info.lifecycle_stage == "active"
-        ]
-        held = next((run for run in runs if name in run.data.params), None)
-        open_run = held or next((run for run in runs if len(run.data.params) < WITNESSES_PER_RUN), None)
-        run_id = open_run.info.run_id if open_run else self._new_witness_run(ledger)
-        self._once(lambda: self._client.log_param(run_id, name, text), f"{name} of the ledger")
-
-    def _witness_runs(self) -> list[Any]:
-        what = "the ledger's checkpoints"
-        experiment = self._read(lambda: self._client.get_experiment_by_name(WITNESS_EXPERIMENT), what)
-        if experiment is None:
-            return []
-        pages = self._pages(
-            lambda token: self._client.search_runs(
-                [experiment.experiment_id], "", ALL_RUNS, max_results=20, page_token=token
-            ),
-            what,
-        )
-        return [run for page in pages for run in page if WITNESS_TAG in run.data.tags]
-
-    def _new_witness_run(self, ledger: str) -> str:
-        def create() -> str:
-            experiment = self._client.get_experiment_by_name(WITNESS_EXPERIMENT)
-            experiment_id = (
-                experiment.experiment_id if experiment else self._client.create_experiment(WITNESS_EXPERIMENT)
-            )
-            tags = {WITNESS_TAG: ledger, "mlflow.note.content": _NOTE}
-            run = self._client.create_run(experiment_id, run_name=f"ledger-{ledger[:8]}", tags=tags)
-            return str(run.info.run_id)
-
-        return self._once(create, "a run for the ledger's checkpoints")
-
-
-_NOTE = "Signed checkpoints of Signoff's ledger, one param each. They prove that nothing was cut off; keep this run."
 
 
 def _quoted(text: str) -> str:

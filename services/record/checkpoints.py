@@ -5,25 +5,26 @@ from __future__ import annotations
 import base64
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.database import Database
-from services.errors import BadInput, InvalidSettings, LedgerBroken
-from services.record import ledger
+from services.errors import BadInput, LedgerBroken
+from services.record import epochs, ledger
 from services.record.replay import Replay
 from services.settings import Settings
 from services.tables import checkpoints, events
 from verifier.canonical import canonical
-from verifier.verify import GENESIS, Chain, Checkpoint, Keys, Tampered, UnusableKey, checkpoint_in, key_id, keys_in
+from verifier.keys import Key, Keys, Rotation, Tampered, key_id, led_to, rotation_in
+from verifier.verify import GENESIS, Chain, Checkpoint, checkpoint_in
 
 ledger_id = ledger.ledger_id
 
@@ -55,38 +56,58 @@ def public_key_file(settings: Settings) -> Path:
     return settings.home / "checkpoint-key.pub"
 
 
-def publish(settings: Settings, *, before: bytes = b"") -> Path:
-    """Write the public key as PEM where people find it; keys used before stay in the file, after the present one.
-
-    Args:
-        before: PEM of keys that an imported ledger was signed with.
-    """
+def publish(settings: Settings) -> Path:
+    """Write the present public key as PEM where people find it. Nothing of ours reads that file."""
     path = public_key_file(settings)
     pem = _private_key(settings).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    earlier = (path.read_bytes() if path.exists() else b"") + before
-    if before or pem.strip() not in earlier:
+    if not path.exists() or path.read_bytes() != pem:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(earlier if pem.strip() in earlier else pem + earlier)
+            file.write(pem)
         temporary = Path(file.name)
         temporary.chmod(0o644)
         temporary.replace(path)  # a reader sees the old file or the new one, never half of it
     return path
 
 
-def trusted(settings: Settings) -> Keys:
-    """The public keys our own checkpoints are checked with: the present one, and those kept in the published file.
+def own_key(settings: Settings) -> Keys:
+    """The public key of the present private key."""
+    public = _private_key(settings).public_key()
+    return {key_id(public): Key(public=public)}
+
+
+def trusted(database: Database, settings: Settings) -> Keys:
+    """The public keys our own checkpoints are checked with: the present one, and those that rotations lead to from it.
 
     Raises:
-        InvalidSettings: the file holds no key.
+        LedgerBroken: see `reached`.
     """
-    own = _private_key(settings).public_key()
-    path = public_key_file(settings)
+    with database.reading() as connection:
+        return reached(connection, own_key(settings))
+
+
+def reached(connection: Connection, given: Keys) -> Keys:
+    """The keys that this ledger's rotations lead to from those given, each with the events it is honoured for.
+
+    What an imported record was signed with is honoured up to the event of its import.
+
+    Raises:
+        LedgerBroken: an event of a rotation is none.
+    """
+    kinds = (ledger.Kind.KEY_ROTATED, ledger.Kind.LEDGER_IMPORTED)
+    name, line, imported = ledger_id(connection), list[Rotation](), dict[str, Key]()
     try:
-        published = keys_in(path.read_bytes()) if path.exists() else {}
-    except UnusableKey as error:
-        raise InvalidSettings(f"{path}: {error}") from error
-    return {**published, key_id(own): own}
+        for event in reversed(ledger.events(connection, ledger.Filter(kinds=kinds), limit=None)):
+            if event.kind is ledger.Kind.KEY_ROTATED:
+                line.append(rotation_in(event.body))
+                continue
+            before = Ed25519PublicKey.from_public_bytes(base64.b64decode(event.get("key")))
+            for one, key in led_to({key_id(before): Key(public=before)}, line, name).items():
+                imported[one] = replace(key, until=min(key.until or event.seq, event.seq))
+            line = []
+        return {**imported, **led_to(given, line, name)}
+    except Tampered as error:
+        raise LedgerBroken(f"The record was tampered with. {error}", error.seq) from error
 
 
 def newest(connection: Connection) -> Signed | None:
@@ -96,7 +117,9 @@ def newest(connection: Connection) -> Signed | None:
 
 
 def _stored(connection: Connection, row: sa.Row[tuple[object, ...]]) -> Signed:
-    found = Checkpoint(ledger=ledger_id(connection), seq=row.seq, hash=row.hash, at=row.at, key=row.key)
+    found = Checkpoint(
+        ledger=ledger_id(connection), seq=row.seq, hash=row.hash, at=row.at, key=row.key, epoch=row.epoch
+    )
     return Signed(checkpoint=found, text=row.signed)
 
 
@@ -113,8 +136,10 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
         seq, head = ledger.head(connection)
         last = newest(connection)
         try:
+            keys = reached(connection, own_key(settings))
             if last:
-                _require_genuine(last, trusted(settings))
+                _require_genuine(last, keys)
+            _require_in_use(settings, keys, seq)
             _require_continued(connection, last, seq, head)
         except Tampered as error:
             raise LedgerBroken(f"The ledger does not verify, and was not signed. {error}") from error
@@ -122,8 +147,9 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
             raise BadInput("The ledger holds no event yet, so there is nothing to sign.")
         if last and last.checkpoint.seq == seq:
             return last
-        name = ledger_id(connection)
-    signed = _sign(_private_key(settings), ledger_id=name, seq=seq, head=head, at=at.isoformat(timespec="milliseconds"))
+        name, epoch = ledger_id(connection), epochs.at(connection, seq)
+    moment = at.isoformat(timespec="milliseconds")
+    signed = _sign(_private_key(settings), ledger_id=name, seq=seq, head=head, at=moment, epoch=epoch)
     try:
         with database.writing() as connection:
             keep(connection, signed)
@@ -141,17 +167,32 @@ def keep(connection: Connection, signed: Signed) -> None:
     connection.execute(checkpoints.insert().values(**values, signed=signed.text))
 
 
-def _sign(key: Ed25519PrivateKey, *, ledger_id: str, seq: int, head: str, at: str) -> Signed:
-    checkpoint = Checkpoint(ledger=ledger_id, seq=seq, hash=head, at=at, key=key_id(key.public_key()))
+def _sign(key: Ed25519PrivateKey, *, ledger_id: str, seq: int, head: str, at: str, epoch: int = 1) -> Signed:
+    checkpoint = Checkpoint(ledger=ledger_id, seq=seq, hash=head, at=at, key=key_id(key.public_key()), epoch=epoch)
     signature = base64.b64encode(key.sign(canonical(checkpoint.as_json()))).decode()
     text = canonical({"checkpoint": checkpoint.as_json(), "signature": signature}).decode()
     return Signed(checkpoint=checkpoint, text=text)
 
 
 def _require_genuine(stored: Signed, keys: Keys) -> None:
-    seq = stored.checkpoint.seq
+    seq, key = stored.checkpoint.seq, stored.checkpoint.key
+    if key not in keys:
+        raise Tampered(
+            f"The checkpoint of event #{seq} is signed with key {key}, and no rotation leads there from the present "
+            "one. Where the key was changed, 'signoff ledger rotate-key' records that; it needs the key before.",
+            seq,
+        )
     if checkpoint_in(stored.text, keys, seq=seq) != stored.checkpoint:
         raise Tampered(f"The checkpoint kept for #{seq} is filed as something else than was signed.", seq)
+
+
+def _require_in_use(settings: Settings, keys: Keys, seq: int) -> None:
+    (own,) = own_key(settings)
+    until = keys[own].until
+    if until is not None and seq > until:
+        raise LedgerBroken(
+            f"This Signoff signs with key {own}, which was replaced at event #{until}: start it with the new key.", seq
+        )
 
 
 def _require_continued(connection: Connection, last: Signed | None, seq: int, head: str) -> None:
@@ -159,18 +200,18 @@ def _require_continued(connection: Connection, last: Signed | None, seq: int, he
     chain = Chain()
     if last:
         Chain(*_at(connection, last.checkpoint.seq)).end(last.checkpoint)
-        chain = Chain(last.checkpoint.seq, last.checkpoint.hash)
+        chain = Chain(last.checkpoint.seq, last.checkpoint.hash, last.checkpoint.epoch)
     for _ in ledger.follow(connection, chain, until=seq):
         pass
     ledger.require_end(connection, (seq, head), chain)
 
 
-def _at(connection: Connection, seq: int) -> tuple[int, str]:
-    """Number and hash of event ``seq``, or of the last one before it."""
+def _at(connection: Connection, seq: int) -> tuple[int, str, int]:
+    """Number and hash of event ``seq``, or of the last one before it, and the epoch."""
     row = connection.execute(
         sa.select(events.c.seq, events.c.hash).where(events.c.seq <= seq).order_by(events.c.seq.desc()).limit(1)
     ).one_or_none()
-    return (row.seq, row.hash) if row else (0, GENESIS)
+    return (row.seq, row.hash, epochs.at(connection, row.seq)) if row else (0, GENESIS, 1)
 
 
 class Verified(NamedTuple):

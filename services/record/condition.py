@@ -170,7 +170,7 @@ def examined(
     """
     report = None
     try:
-        seq, head, _ = checkpoints.verify(database, keys or checkpoints.trusted(settings), progress=progress)
+        seq, head, _ = checkpoints.verify(database, keys or checkpoints.trusted(database, settings), progress=progress)
     except (Tampered, LedgerBroken) as error:
         return judged(_told(error), None, checked_at=at), None
     if registry:
@@ -217,7 +217,8 @@ def _due(signoff: Signoff, memory: _Memory, made: _Pass, head: tuple[int, str], 
 def _read(signoff: Signoff, memory: _Memory, point: Checkpoint | None, begun: float, at: datetime) -> None:
     noticed = _noticed(signoff.database)
     try:
-        verified = checkpoints.verify(signoff.database, checkpoints.trusted(signoff.settings), since=point)
+        keys = checkpoints.trusted(signoff.database, signoff.settings)
+        verified = checkpoints.verify(signoff.database, keys, since=point)
     except (Tampered, LedgerBroken) as error:
         memory.point, memory.found = None, _told(error)  # everything is read next time
         log.error("ledger: %s", memory.found)

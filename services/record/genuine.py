@@ -12,8 +12,9 @@ from verifier.verify import Tampered
 
 REPEATED = ("at", "kind", "actor", "actor_id", "model", "version", "intent", "closes", "account")
 """What an event says and the columns repeat, to be searched by."""
-COLUMNS = ("seq", *REPEATED, "body", "hash", "mac")
-"""What a row must have to be judged."""
+_FILED = ("seq", *REPEATED)
+COLUMNS = (*_FILED, "body", "hash", "mac")
+"""What a row must have to be judged, in this order."""
 RESEAL = (
     "Its seal is wrong. (If SIGNOFF_SECRET_KEY was changed, name the key before in SIGNOFF_EARLIER_SECRET_KEYS, and "
     "this event counts again.)"
@@ -65,7 +66,5 @@ def require_sealed(row: Any, seals: Seals, ledger: str) -> None:
 
 def require_filed(row: Any, body: Any) -> None:
     """Raise `Tampered` where the columns say something else than the event does."""
-    if not isinstance(body, dict) or [row.seq, *(getattr(row, name) for name in REPEATED)] != [
-        body.get(name) for name in ("seq", *REPEATED)
-    ]:
+    if not isinstance(body, dict) or tuple(row)[: len(_FILED)] != tuple(map(body.get, _FILED)):
         raise Tampered(f"Event #{row.seq} is filed as something else than it says.", row.seq)

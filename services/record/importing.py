@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -67,7 +68,7 @@ def bring(
     Two events follow: that it was imported, and all accounts as they are now known. All of it or nothing happens.
 
     Args:
-        public_key: PEM of the key it was signed with; it is kept beside our own.
+        public_key: PEM of the key it was signed with; what it signed up to here counts, and nothing later.
         progress: called now and then with the bytes read since the last call; the file is read twice.
 
     Raises:
@@ -92,11 +93,13 @@ def bring(
             raise Tampered("The file changed while it was read.", signed.seq)
         checkpoints.keep(connection, Signed(checkpoint=signed, text=_last_line(export)))
         found = _counted(connection, signed)
-        said = {"checkpoint": signed.as_json(), "brought": found.as_json()}
+        signer = checkpoints.reached(connection, keys)[signed.key].public
+        key = base64.b64encode(signer.public_bytes_raw()).decode()
+        said = {"checkpoint": signed.as_json(), "key": key, "brought": found.as_json()}
         told = f"Imported {signed.seq} events of an export that was signed {signed.at}."
         ledger.append(connection, Entry(kind=Kind.LEDGER_IMPORTED, actor=by, at=at, comment=told, details=said))
         on_record.record_all(connection, by=by, at=at)
-        checkpoints.publish(settings, before=public_key)  # last: the file is no part of the transaction
+    checkpoints.publish(settings)
     return found
 
 

@@ -24,6 +24,7 @@ from services.record.projections.rows import Stored
 from services.record.seals import Seals
 from verifier import verify
 from verifier.canonical import canonical
+from verifier.keys import ROTATION
 from verifier.verify import Chain, Tampered
 
 FORMAT = 2
@@ -143,11 +144,16 @@ class Kind(StrEnum):
     ACCOUNT_REFUSED = "account:refused"
     ACCOUNTS_BASELINE = "accounts:baseline"
 
+    KEY_ROTATED = ROTATION
+
     LOGIN_REFUSED = "login:refused"
 
     ACCESS_REFUSED = "access:refused"
 
     LEDGER_IMPORTED = "ledger:imported"
+    WITNESS_OPENED = "witness:opened"
+    WITNESS_REPLACED = "witness:replaced"
+    LEDGER_RESTORED = verify.RESTORED
 
     @property
     def subject(self) -> str:

@@ -1,16 +1,18 @@
-"""MLflow as witness of the ledger: signed checkpoints are write-once params there, and compared with what is here.
+"""MLflow as witness of the ledger: signed checkpoints are write-once params there, in runs that the ledger names.
 
 What was lost after the last witnessed checkpoint cannot be proven lost.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -18,16 +20,17 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.database import Database
-from services.domain import Witness
-from services.errors import BadInput, LedgerBroken, RegistryUnavailable
-from services.record import checkpoints, ledger
-from services.record.ledger import Kind
-from services.registry import Registry
-from services.settings import Settings
+from services.errors import BadInput, NotFound, RegistryUnavailable
+from services.proofs import ours
+from services.record import checkpoints, ledger, testimony
+from services.record.activation import SYSTEM
+from services.record.ledger import Entry, Kind
+from services.record.testimony import Problem, Report, check_witness
 from services.signoff import Signoff
 from services.tables import checkpoints as kept
 from services.tables import events, witnesses
-from verifier.verify import Checkpoint, Keys, Tampered, checkpoint_in
+
+__all__ = ["Problem", "Report", "check_witness", "keep", "last_report", "unwitnessed_since"]
 
 INTERVAL = timedelta(minutes=5)
 """So often a moved head is signed; a confirmed change of Production at once."""
@@ -35,6 +38,8 @@ OVERDUE = timedelta(minutes=15)
 """Events older than this without a witness are worth a warning, whatever the cause."""
 RETRY_SECONDS = 30.0
 COMPARE_SECONDS = 300.0
+PATIENCE = 50.0
+"""Reading what MLflow holds may take one part of so many of the caretaker's time."""
 AT_ONCE = (
     Kind.PROMOTION_CONFIRMED,
     Kind.ROLLBACK_CONFIRMED,
@@ -42,43 +47,25 @@ AT_ONCE = (
     Kind.ARCHIVAL_CONFIRMED,
 )
 PER_ROUND = 50
-PER_QUERY = 500
+CHECKPOINTS_PER_RUN = 1000
+"""A run is read whole; checkpoints go on in another one after so many."""
+NEVER = -1e9
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """Something about the witnesses that is not as it should be, in one sentence.
-
-    ``proven``: a signature of ours contradicts the ledger. Otherwise somebody did something to MLflow's copy.
-    """
-
-    sentence: str
-    proven: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What a comparison found; ``last`` is the newest witnessed checkpoint of this ledger, ``at`` when it was made."""
-
-    at: datetime
-    last: Checkpoint | None
-    problems: tuple[Problem, ...]
-
-    @property
-    def proven(self) -> bool:
-        """Whether the ledger is not what it was."""
-        return any(problem.proven for problem in self.problems)
-
-
 @dataclass
 class _Memory:
-    """Of one process: when MLflow was asked last (monotonic seconds), and what it answered."""
+    """Of one process, in monotonic seconds: how long a comparison holds, when to read again, when a write failed last.
 
-    tried: float = -1e9
-    compared: float = -1e9
+    ``newest`` is number and hash of the newest event that MLflow is known to witness.
+    """
+
+    holds_until: float = NEVER
+    read_again: float = NEVER
+    failed: float = NEVER
     report: Report | None = None
+    newest: tuple[int, str] | None = None
 
 
 _memories: WeakKeyDictionary[Database, _Memory] = WeakKeyDictionary()
@@ -96,7 +83,10 @@ def last_report(signoff: Signoff) -> Report | None:
 
 
 def keep(signoff: Signoff) -> None:
-    """One round of the caretaker: sign the head when it is time, write into MLflow what waits, compare what is there.
+    """One round of the caretaker: sign the head when it is time, compare what MLflow holds, write there what waits.
+
+    All of it is read every five minutes, or less often where that takes long, and before anything is written over what
+    no longer stands. What others pile up there slows down no round, and stops no checkpoint: a write needs none of it.
 
     Raises:
         LedgerBroken: the ledger does not continue what was signed; nothing was signed.
@@ -106,21 +96,37 @@ def keep(signoff: Signoff) -> None:
         checkpoints.publish(signoff.settings)
         checkpoints.create(signoff.database, signoff.settings, at=signoff.now())
     with signoff.database.reading() as connection:
-        waiting = _waiting(connection)
-    now = time.monotonic()
-    failed_lately = memory.tried > memory.compared and now - memory.tried < RETRY_SECONDS
-    if failed_lately or not (waiting or now - memory.compared > COMPARE_SECONDS):
-        return
-    memory.tried = now
+        waiting, known = _waiting(connection), testimony.opened(connection)
+        stands = memory.newest is None or testimony.holds(connection, *memory.newest)
+    now, report = time.monotonic(), memory.report
+    holds = report and not report.proven and report.known == known and stands and now < memory.holds_until
+    if not holds and now >= memory.read_again:
+        _compare(signoff, memory, now)
+        stands = stands or memory.report is not report
+    if waiting and stands and now - memory.failed >= RETRY_SECONDS and not (memory.report and memory.report.proven):
+        try:
+            _write(signoff, memory, waiting)
+        except (RegistryUnavailable, NotFound, BadInput) as error:
+            memory.failed = now
+            memory.holds_until = NEVER  # a run that was deleted meanwhile is found by the next comparison
+            log.warning("the ledger's checkpoints wait: %s", error)
+
+
+def _compare(signoff: Signoff, memory: _Memory, now: float) -> None:
+    """Ask MLflow, and log what is wrong: once, not each time. Without an answer the last report stays."""
+    before = {problem.sentence for problem in memory.report.problems} if memory.report else set()
     try:
         report = check_witness(signoff.database, signoff.settings, signoff.registry, at=signoff.now())
-        memory.report, memory.compared = report, time.monotonic()
-        for problem in report.problems:
-            log.error("ledger: %s", problem.sentence)
-        if not report.proven:
-            write(signoff)
     except RegistryUnavailable as error:
-        log.warning("the ledger's checkpoints wait: %s", error)
+        memory.read_again = now + max(RETRY_SECONDS, PATIENCE * (time.monotonic() - now))
+        log.warning("what MLflow witnesses cannot be read: %s", error)
+        return
+    memory.report, memory.newest = report, (report.last.seq, report.last.hash) if report.last else None
+    memory.holds_until = now + max(COMPARE_SECONDS, PATIENCE * (time.monotonic() - now))
+    memory.read_again = now + RETRY_SECONDS if report.proven else NEVER
+    for problem in report.problems:
+        if problem.sentence not in before:
+            log.error("ledger: %s", problem.sentence)
 
 
 def _due(signoff: Signoff) -> bool:
@@ -140,45 +146,91 @@ def _due(signoff: Signoff) -> bool:
         )
 
 
-def _waiting(connection: Connection) -> list[tuple[int, str]]:
-    """Checkpoints MLflow is not known to hold, oldest first, as (number, signed text)."""
+def _waiting(connection: Connection) -> list[sa.Row[Any]]:
+    """Checkpoints MLflow is not known to hold, oldest first."""
     query = (
-        sa.select(kept.c.seq, kept.c.signed)
+        sa.select(kept)
         .outerjoin(witnesses, witnesses.c.seq == kept.c.seq)
         .where(witnesses.c.seq.is_(None))
         .order_by(kept.c.seq)
         .limit(PER_ROUND)
     )
-    return [(row.seq, row.signed) for row in connection.execute(query)]
+    return list(connection.execute(query))
 
 
-def write(signoff: Signoff) -> int:
-    """Write the checkpoints that wait into MLflow; returns how many were written.
+def _write(signoff: Signoff, memory: _Memory, waiting: list[sa.Row[Any]]) -> None:
+    """Write the checkpoints that wait into the run that witnesses the ledger.
 
     Raises:
-        RegistryUnavailable: MLflow did not answer; the rest waits.
-        LedgerBroken: MLflow already holds another checkpoint of the same number.
+        RegistryUnavailable, NotFound, BadInput: MLflow did not answer, or the run was deleted; the rest waits.
     """
-    with signoff.database.reading() as connection:
-        ledger_id, waiting = checkpoints.ledger_id(connection), _waiting(connection)
-    for seq, text in waiting:
-        try:
-            signoff.registry.witness(ledger_id, name_of(seq), text)
-        except BadInput as error:
-            raise LedgerBroken(f"MLflow holds another checkpoint of event #{seq} than this ledger.") from error
+    run = _run(signoff, memory.report)
+    for checkpoint in waiting:
+        with ours(signoff):
+            _log(signoff, run, name_of(checkpoint.seq, checkpoint.epoch), checkpoint.signed)
+        memory.newest = (checkpoint.seq, checkpoint.hash)
         try:
             with signoff.database.writing() as connection:
-                connection.execute(
-                    witnesses.insert().values(seq=seq, at=signoff.now().isoformat(timespec="milliseconds"))
-                )
+                moment = signoff.now().isoformat(timespec="milliseconds")
+                connection.execute(witnesses.insert().values(seq=checkpoint.seq, at=moment, run=run))
         except IntegrityError:
             pass  # another process wrote it too
-    return len(waiting)
 
 
-def name_of(seq: int) -> str:
+def _log(signoff: Signoff, run: str, name: str, text: str) -> None:
+    try:
+        signoff.registry.witness(run, name, text)
+    except BadInput:
+        # Somebody wrote something else under this name. Nobody can write ahead what only our key can make.
+        signoff.registry.witness(run, f"{name}.{hashlib.sha256(text.encode()).hexdigest()[:16]}", text)
+
+
+def name_of(seq: int, epoch: int = 1) -> str:
     """The param a checkpoint is written under."""
-    return f"checkpoint-{seq}"
+    return f"epoch-{epoch}.checkpoint-{seq}" if epoch > 1 else f"checkpoint-{seq}"
+
+
+def _run(signoff: Signoff, report: Report | None) -> str:
+    """The run to write to: the newest that the ledger names, or another one where that is full, deleted or gone.
+
+    What no comparison has seen yet is taken as it is.
+    """
+    with signoff.database.reading() as connection:
+        known = testimony.opened(connection)
+    current = known[-1] if known else None
+    found = report.held.get(current.run) if report and current else None
+    if current and (report is None or current not in report.known):
+        return current.run
+    if found and found.active and len(found.texts) < CHECKPOINTS_PER_RUN:
+        return found.run
+    with signoff.database.reading() as connection:
+        ledger_id = checkpoints.ledger_id(connection)
+        witnessed = connection.execute(sa.select(sa.func.max(witnesses.c.seq))).scalar() or 0
+    with ours(signoff):
+        made = signoff.registry.open_witness(ledger_id, [one.experiment for one in reversed(known)])
+    details: dict[str, Any] = {
+        "run": made.run,
+        "experiment": made.experiment,
+        "called": made.called,
+        "mlflow": _address(signoff.settings.mlflow_uri),
+    }
+    kind, comment = Kind.WITNESS_OPENED, "MLflow witnesses the ledger in this run."
+    if current and not (found and found.active):
+        kind = Kind.WITNESS_REPLACED
+        comment = f"The run {current.run}, which witnessed the ledger up to #{witnessed}, is not in MLflow any more."
+        details |= {"lost": current.run, "witnessed": witnessed}
+    with signoff.database.writing() as connection:
+        ledger.lock(connection)
+        if (now := testimony.opened(connection)) != known:
+            return now[-1].run  # another dashboard was first
+        ledger.append(connection, Entry(kind=kind, actor=SYSTEM, at=signoff.now(), comment=comment, details=details))
+    return made.run
+
+
+def _address(uri: str) -> str:
+    """A URL as it may be shown: without name and password."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def unwitnessed_since(signoff: Signoff) -> datetime | None:
@@ -197,89 +249,3 @@ def unwitnessed_since(signoff: Signoff) -> datetime | None:
     now, since = signoff.now(), datetime.fromisoformat(oldest)
     waits = signed is not None and now - datetime.fromisoformat(signed) > timedelta(minutes=1)
     return since if waits or now - since > OVERDUE else None
-
-
-def check_witness(database: Database, settings: Settings, registry: Registry, *, at: datetime) -> Report:
-    """Compare the checkpoints MLflow holds with the live ledger.
-
-    Finds a ledger that was cut off, restored from an older backup, replaced, or written again before the last
-    witnessed checkpoint. Asks MLflow once and reads no event but those that were witnessed.
-
-    Raises:
-        RegistryUnavailable: MLflow did not answer.
-    """
-    held, keys = registry.witnesses(), checkpoints.trusted(settings)
-    with database.reading() as connection:
-        ledger_id = checkpoints.ledger_id(connection)
-        genuine, problems = _sorted_out(held, ledger_id, keys)
-        end, _ = ledger.head(connection)
-        hashes = _hashes(connection, [checkpoint.seq for checkpoint in genuine])
-        noted = set(connection.execute(sa.select(witnesses.c.seq)).scalars())
-    problems += _contradictions(genuine, end, hashes)
-    if missing := sorted(noted - {checkpoint.seq for checkpoint in genuine}):
-        problems.append(
-            Problem(
-                sentence=f"MLflow no longer holds {len(missing)} checkpoints it held, the first of them about event "
-                f"#{missing[0]}: somebody removed them there.",
-                proven=False,
-            )
-        )
-    last = max(genuine, key=lambda checkpoint: checkpoint.seq, default=None)
-    return Report(at=at, last=last, problems=tuple(problems))
-
-
-def _sorted_out(held: Iterable[Witness], ledger_id: str, keys: Keys) -> tuple[list[Checkpoint], list[Problem]]:
-    """The checkpoints of this ledger that bear our signature, and what is wrong with the rest."""
-    genuine: list[Checkpoint] = []
-    problems: list[Problem] = []
-    elsewhere: dict[str, Checkpoint] = {}
-    for witness in held:
-        try:
-            found = checkpoint_in(witness.text, keys)
-        except Tampered as error:
-            if witness.ledger == ledger_id:  # other ledgers have keys of their own
-                problems.append(Problem(sentence=f"{witness.name[:40]} in MLflow is not ours. {error}", proven=False))
-            continue
-        if found.ledger == ledger_id:
-            genuine.append(found)
-        elif found.ledger not in elsewhere or elsewhere[found.ledger].seq < found.seq:
-            elsewhere[found.ledger] = found
-        if not witness.active and found.ledger == ledger_id and not any("deleted" in p.sentence for p in problems):
-            problems.append(Problem(sentence="A run that witnesses the ledger was deleted in MLflow.", proven=False))
-    problems += [
-        Problem(
-            sentence=f"The ledger {other.ledger} was signed with this key, the last time {other.at} at event "
-            f"#{other.seq}, and this database holds another one: the ledger was replaced.",
-            proven=True,
-        )
-        for other in elsewhere.values()
-    ]
-    return genuine, problems
-
-
-def _hashes(connection: Connection, numbers: list[int]) -> dict[int, str]:
-    found: dict[int, str] = {}
-    for start in range(0, len(numbers), PER_QUERY):
-        query = sa.select(events.c.seq, events.c.hash).where(events.c.seq.in_(numbers[start : start + PER_QUERY]))
-        found |= {row.seq: row.hash for row in connection.execute(query)}
-    return found
-
-
-def _contradictions(genuine: list[Checkpoint], end: int, hashes: Mapping[int, str]) -> list[Problem]:
-    """Where the ledger is not what was signed: one sentence for what is cut off, one for what was written again."""
-    problems = []
-    # Read before the head was: none of them can be ahead of it.
-    if beyond := [checkpoint for checkpoint in genuine if checkpoint.seq > end]:
-        last = max(beyond, key=lambda checkpoint: checkpoint.seq)
-        problems.append(
-            f"MLflow witnesses event #{last.seq} at {last.at}, and the ledger ends with #{end}: "
-            f"it was cut off, or an older backup was restored."
-        )
-    if other := [c for c in genuine if c.seq <= end and hashes.get(c.seq) != c.hash]:
-        first = min(other, key=lambda checkpoint: checkpoint.seq)
-        agreed = max((c.seq for c in genuine if c.seq < first.seq), default=0)
-        problems.append(
-            f"Event #{first.seq} is not the one MLflow witnesses at {first.at}: between #{agreed + 1} and "
-            f"#{first.seq} history was written again, or an older backup was restored and continued."
-        )
-    return [Problem(sentence=sentence, proven=True) for sentence in problems]

@@ -22,7 +22,7 @@ SOURCE = {
     "mlflow.source.name": "script",
     "mlflow.user": "author, as claimed",
 }
-_REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(\s*(?:\[.*\])?\s*(?:[<>=!~;(].*)?)")
+_REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(\s*+(?:\[.*\])?\s*+(?:[<>=!~;(].*)?)")
 _PACKAGE = re.compile(r"[-_.]+")
 FITS_INTO = {("integer", "long"), ("integer", "double"), ("float", "double")}
 """Types that MLflow converts by itself when a request is scored: what used to be sent is still understood."""

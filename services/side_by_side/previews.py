@@ -1,20 +1,22 @@
 """Artifacts of a run as they may be shown: anybody can log anything, so only what is surely harmless, and in bounds.
 
-Pictures are decoded and written anew, so that nothing of the file itself reaches a browser. What can carry scripts,
-such as SVG and HTML, is not shown at all.
+Pictures are written anew from their pixels, which a process of its own decodes, so that nothing of the file itself
+reaches a browser. What can carry scripts, such as SVG and HTML, is not shown at all.
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import io
-import json
-import warnings
+import tempfile
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from PIL import Image
+
+from services import foreign
+from services.foreign import Decoded, NotDecoded, OverLimit
+from services.validation.subjects import Limits
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF"}
 TEXTS = frozenset({".json", ".txt", ".log", ".csv", ".tsv", ".md", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".py"})
@@ -23,6 +25,8 @@ MAX_BYTES = 2_000_000
 MAX_PIXELS = 16_000_000
 MAX_SIDE = 1200
 MAX_LINES, MAX_LINE = 1000, 400
+LIMITS = Limits(seconds=20, memory_bytes=512 << 20, output_bytes=8 << 20)
+"""Of the process that reads one file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,23 @@ def preview(path: str, content: bytes) -> Preview:
     """One file as it may be shown."""
     if why := may_show(path, len(content)):
         return Preview(why_not=why)
-    return _picture(path, content) if _ending(path) in PICTURES else _text(path, content)
+    kind = PICTURES.get(_ending(path))
+    order = {"picture": kind, "json": _ending(path) == ".json", "pixels": MAX_PIXELS, "side": MAX_SIDE}
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(content)
+            found = foreign.decoded(
+                "preview",
+                file,
+                {**order, "lines": MAX_LINES, "line": MAX_LINE},
+                doing=f"Reading this {'picture' if kind else 'text'}",
+                limits=LIMITS,
+            )
+        return _picture(found) if kind else _text(found)
+    except OverLimit as error:
+        return Preview(why_not=str(error))
+    except (NotDecoded, ValueError, KeyError, TypeError):
+        return Preview(why_not=f"It is not a {kind} picture." if kind else "It is no text that can be read.")
 
 
 def difference(old: Preview, new: Preview) -> str:
@@ -62,27 +82,19 @@ def _ending(path: str) -> str:
     return PurePosixPath(path).suffix.lower()
 
 
-def _picture(path: str, content: bytes) -> Preview:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=(PICTURES[_ending(path)],)) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    return Preview(why_not=f"{image.width} × {image.height} pixels are too many to show.")
-                image.thumbnail((MAX_SIDE, MAX_SIDE))
-                found = io.BytesIO()
-                image.convert("RGBA").save(found, "PNG")
-                return Preview(picture=found.getvalue())
-    except Exception:  # whatever a decoder stumbles over: it is the file that is wrong
-        return Preview(why_not=f"It is not a {PICTURES[_ending(path)]} picture.")
+def _picture(found: Decoded) -> Preview:
+    """A PNG of our own making; a `ValueError` or `TypeError` where the pixels are not as many as they should be."""
+    width, height = int(found.header["width"]), int(found.header["height"])
+    if width * height > MAX_PIXELS:
+        return Preview(why_not=f"{width} × {height} pixels are too many to show.")
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE) or len(found.body) != 4 * width * height:
+        raise ValueError("size")
+    written = io.BytesIO()
+    Image.frombytes("RGBA", (width, height), bytes(found.body)).save(written, "PNG")
+    return Preview(picture=written.getvalue())
 
 
-def _text(path: str, content: bytes) -> Preview:
-    text, language = content.decode("utf-8", "replace"), None
-    if _ending(path) == ".json":
-        language = "json"
-        with contextlib.suppress(ValueError, RecursionError):  # what is no JSON is shown as it was written
-            text = json.dumps(json.loads(text), indent=2, sort_keys=True, ensure_ascii=False)
-    lines = text.splitlines()
-    kept = [line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 1]}…" for line in lines[:MAX_LINES]]
-    return Preview(text="\n".join(kept), language=language, cut="\n".join(kept) != "\n".join(lines))
+def _text(found: Decoded) -> Preview:
+    lines = bytes(found.body).decode("utf-8", "replace").splitlines()
+    text = "\n".join(line[:MAX_LINE] for line in lines[:MAX_LINES])
+    return Preview(text=text, language="json" if found.header["json"] else None, cut=bool(found.header["cut"]))

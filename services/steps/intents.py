@@ -5,7 +5,6 @@ A crash anywhere leaves an intent whose slot is over soon; the next holder of th
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 import uuid
@@ -17,6 +16,7 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from services import proofs
 from services.database import database_time
 from services.domain import Actor, ModelVersion, Role, Source
 from services.errors import (
@@ -152,8 +152,7 @@ def conclude(signoff: Signoff, intent: str) -> Event:
 
 def proof(signoff: Signoff, intent: str) -> str:
     """What our writes of an intent carry: its id, which the record shows to many, and what only we can add to it."""
-    code = hmac.new(signoff.settings.gate_token.encode(), f"signoff intent {intent}".encode(), hashlib.sha256)
-    return f"{intent}.{code.hexdigest()}"
+    return proofs.proof(signoff.settings, intent)
 
 
 def proven(signoff: Signoff, sent: str) -> str | None:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import os
 import stat
-import zipfile
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from services import documents, foreign
+from services.foreign import NotDecoded
+from services.mlflow.artifacts import MAX_DESCRIPTION
 from services.validation.errors import ModelFailed
-from services.validation.subjects import Subject
+from services.validation.subjects import Limits, Subject
 
-MAX_DESCRIPTION = 10_000_000
 MAX_TYPES = 100
+LOOKING_SECONDS = 60.0
 MAX_UNPACKED = 2 << 30
 """Bytes of a skops file, unpacked, that are looked through here; a larger one needs consent."""
 
@@ -119,24 +119,26 @@ def _described(folder: Path, subject: Subject) -> dict[str, Any]:
     try:
         if file.stat().st_size > MAX_DESCRIPTION:
             raise ValueError("too large")
-        flavours = yaml.safe_load(file.read_text())["flavors"]
+        flavours = documents.foreign(file.read_bytes())["flavors"]
         if not isinstance(flavours, dict) or not all(isinstance(one, dict) for one in flavours.values()):
             raise TypeError("flavors")
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFailed(f"{subject.ref} has no MLmodel file that can be read.") from error
     return flavours
 
 
 def _unknown_types(file: Path) -> tuple[str, ...] | None:
-    """None where the file is no skops file, or a bomb."""
-    import skops.io
-
+    """None where the file is no skops file, or a bomb; a process of its own looks."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED:
-                return None
-        return tuple(skops.io.get_untrusted_types(file=file))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, RecursionError):
+        with file.open("rb") as content:
+            found = foreign.decoded(
+                "skops_types",
+                content,
+                {"bytes": MAX_UNPACKED, "types": MAX_TYPES},
+                doing="Looking through the skops file",
+                limits=Limits(seconds=LOOKING_SECONDS, output_bytes=1 << 20),
+            )
+    except (OSError, NotDecoded):
         return None
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, ImportError):
-        return None
+    unknown = found.header.get("unknown")
+    return tuple(map(str, unknown)) if isinstance(unknown, list) else None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from services import proofs
 from services.domain import Actor, Dataset, ModelVersion, VersionRef
 from services.errors import BadInput, NotFound, RegistryUnavailable
 from services.mlflow.entities import model_id_in
@@ -37,12 +38,13 @@ def begin(signoff: Signoff, version: ModelVersion, champion: ModelVersion | None
     }
     if champion and report.current:
         tags |= {"signoff.current": str(champion.ref), "signoff.current_digest": report.current.digest}
-    return signoff.registry.begin_run(EXPERIMENT, f"{version.ref.name} v{version.ref.version}{against}", tags)
+    with proofs.ours(signoff):
+        return signoff.registry.begin_run(EXPERIMENT, f"{version.ref.name} v{version.ref.version}{against}", tags)
 
 
 def give_up(signoff: Signoff, run_id: str) -> None:
     """End a run that nothing was recorded of."""
-    with suppress(RegistryUnavailable, NotFound, BadInput):
+    with suppress(RegistryUnavailable, NotFound, BadInput), proofs.ours(signoff):
         signoff.registry.abandon_run(run_id)
 
 
@@ -58,7 +60,9 @@ def mirror(signoff: Signoff, found: Validation) -> None:
     kept = uploads.pictures(signoff.settings, row.job)
     pictures = tuple(sorted(kept.iterdir())) if kept.is_dir() else ()
     try:
-        signoff.registry.complete_run(found.run_id, _contents(signoff, found, fingerprint, pictures))
+        contents = _contents(signoff, found, fingerprint, pictures)
+        with proofs.ours(signoff):
+            signoff.registry.complete_run(found.run_id, contents)
     except (NotFound, BadInput) as error:  # somebody deleted or changed the run: it cannot be made up for
         log.warning("validation #%s is not shown in MLflow: %s", found.seq, error)
     with signoff.database.writing() as connection:

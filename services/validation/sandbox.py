@@ -91,11 +91,13 @@ def run(
     limits: Limits,
     isolate: bool,
     cancelled: Callable[[], bool],
+    given: int | None = None,
 ) -> Outcome:
     """Run ``module`` of `evaluator` with ``arguments``, of which it can see the folders and files ``visible``.
 
     ``isolate`` False: with a clean environment and limits, but as this user and with everything in sight. ``whose``
-    begins the sentences of the errors: "The candidate churn/v5".
+    begins the sentences of the errors: "The candidate churn/v5". ``given`` is an open file that becomes its standard
+    input, which is empty otherwise.
 
     Raises:
         ModelOverLimit: it was stopped for its time, memory or output.
@@ -104,7 +106,14 @@ def run(
     """
     code = f"from evaluator.{module} import main; main()"
     ending = _run(
-        code, arguments, visible=visible, workspace=workspace, limits=limits, isolate=isolate, cancelled=cancelled
+        code,
+        arguments,
+        visible=visible,
+        workspace=workspace,
+        limits=limits,
+        isolate=isolate,
+        cancelled=cancelled,
+        given=given,
     )
     if ending.status.get("exit") == 0:
         return Outcome(result=ending.result, output=ending.output)
@@ -127,6 +136,7 @@ def _run(
     limits: Limits,
     isolate: bool,
     cancelled: Callable[[], bool],
+    given: int | None = None,
 ) -> _Ending:
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="scratch-", dir=workspace.resolve()))
@@ -152,7 +162,7 @@ def _run(
             [*_python(), _start("from evaluator.jail import main; main()", libraries=False), json.dumps(order)],
             env={},
             cwd="/",
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if given is None else given,
             stdout=theirs["output"],
             stderr=theirs["output"],
             pass_fds=(theirs["result"], theirs["status"]),

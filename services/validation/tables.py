@@ -1,28 +1,30 @@
-"""A file of bytes read as a table: CSV or Parquet, told by its first bytes, within limits that are checked first."""
+"""A file of bytes read as a table: CSV or Parquet, told by its first bytes, within limits that are checked first.
+
+`evaluator.table` reads it, in a process of its own: a few hundred bytes of Parquet can unfold into gigabytes.
+"""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from services.validation.errors import EmptyHoldout, HoldoutTooLarge, UnreadableHoldout, WrongColumn
+from services import foreign
+from services.foreign import Decoded, NotDecoded, OverLimit
+from services.validation.errors import EmptyHoldout, HoldoutRefused, HoldoutTooLarge, UnreadableHoldout, WrongColumn
+from services.validation.subjects import Limits
 
-PARQUET = b"PAR1"
-INDEX = "__index_level_"
-"""How pandas names its row labels in a Parquet file; they are no data."""
-SEPARATORS = ",;\t"
-HEADER_BYTES = 1 << 20
 CHUNK = 1 << 20
 UNPACKED = 4
 """How many times larger than its file's limit a table may be in memory: Parquet files can be bombs."""
+SECONDS = 120.0
+MEMORY, LARGE, MEMORY_OF_LARGE = 2 << 30, 64 << 20, 4 << 30
+"""Bytes that reading may take, and of a file larger than the second figure: CSV takes many times its own size."""
+MAX_WORDS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +35,18 @@ class HoldoutLimits:
     rows: int = 1_000_000
     columns: int = 2_000
 
+    @property
+    def unpacked(self) -> int:
+        """Bytes that the table may have in memory."""
+        return self.bytes * UNPACKED
+
 
 def read(content: BinaryIO, limits: HoldoutLimits) -> tuple[pd.DataFrame, str]:
-    """The table in ``content``, which can be sought in, and the sha256 of its bytes.
+    """The table in ``content``, an open file, and the sha256 of its bytes.
 
     Raises:
-        HoldoutTooLarge: more bytes, rows or columns than ``limits``; what is too large is not read.
+        HoldoutTooLarge: more bytes, rows or columns than ``limits``, or reading it took too much; the sentence names
+            the limit.
         EmptyHoldout: no rows.
         WrongColumn: two columns have the same name, or one has none.
         UnreadableHoldout: it is neither CSV nor Parquet.
@@ -50,75 +58,42 @@ def read(content: BinaryIO, limits: HoldoutLimits) -> tuple[pd.DataFrame, str]:
         raise EmptyHoldout("The file is empty.")
     content.seek(0)
     sha256 = _sha256(content)
-    content.seek(0)
-    parquet = content.read(len(PARQUET)) == PARQUET
-    content.seek(0)
+    found = _decoded(content, limits, size)
     try:
-        frame = _parquet(content, limits) if parquet else _csv(content, limits)
-    except (pa.ArrowException, pd.errors.ParserError, UnicodeDecodeError, csv.Error, OverflowError) as error:
-        kind = "Parquet" if parquet else "CSV"
-        raise UnreadableHoldout(f"The file cannot be read as {kind}: {str(error).splitlines()[0][:200]}") from error
-    if frame.empty:
-        raise EmptyHoldout("The file has columns but no rows.")
-    return frame, sha256
+        table = pa.ipc.open_stream(pa.py_buffer(found.body)).read_all()
+        table.validate(full=True)
+        if table.num_rows > limits.rows or table.num_columns > limits.columns or table.nbytes > limits.unpacked:
+            raise HoldoutTooLarge("The table is larger than its reader may hand over.")
+        frame = table.to_pandas(ignore_metadata=True)
+        for position in found.header["integers"]:
+            frame.isetitem(position, frame.iloc[:, position].map(int, na_action="ignore").astype(object))
+        return frame, sha256
+    except (pa.ArrowException, OSError, OverflowError, ValueError, TypeError, LookupError) as error:
+        raise UnreadableHoldout("The file cannot be read: it gives no table that pandas can hold.") from error
 
 
-def _csv(content: BinaryIO, limits: HoldoutLimits) -> pd.DataFrame:
-    head = content.read(HEADER_BYTES)
-    content.seek(0)
-    if b"\0" in head:
-        raise UnreadableHoldout("The file is neither CSV nor Parquet: it holds bytes that no text has.")
-    text = head.decode("utf-8-sig", errors="replace").lstrip("\r\n")
-    if not text:
-        raise EmptyHoldout("The file holds nothing but empty lines.")
-    separator = max(SEPARATORS, key=text.splitlines()[0].count)
-    records = csv.reader(io.StringIO(text), delimiter=separator)
-    _names(names := next(records), limits)
-    if len(next(records, [])) > len(names):  # pandas would take the first column for row labels
-        raise WrongColumn(f"The first row has more values than the {len(names):,} columns that have a name.")
+def _decoded(content: BinaryIO, limits: HoldoutLimits, size: int) -> Decoded:
+    most = {"rows": limits.rows, "columns": limits.columns, "unpacked": limits.unpacked}
+    allowed = Limits(
+        seconds=SECONDS,
+        memory_bytes=MEMORY_OF_LARGE if size > LARGE else MEMORY,
+        output_bytes=limits.unpacked + (64 << 20),
+    )
     try:
-        frame = pd.read_csv(
-            content,
-            sep=separator,
-            encoding="utf-8-sig",
-            compression=None,
-            low_memory=False,
-            nrows=limits.rows + 1,
-        )
-    except pd.errors.EmptyDataError as error:
-        raise EmptyHoldout("The file holds no table.") from error
-    _rows(len(frame), limits)
-    return frame
+        found = foreign.decoded("table", content, {"most": most}, doing="Reading the file", limits=allowed)
+    except OverLimit as error:
+        raise HoldoutTooLarge(str(error)) from error
+    except NotDecoded as error:
+        raise UnreadableHoldout("The file cannot be read: it ends the process that reads it.") from error
+    if "refused" in found.header:
+        raise _refusal(found)
+    return found
 
 
-def _parquet(content: BinaryIO, limits: HoldoutLimits) -> pd.DataFrame:
-    file = pq.ParquetFile(content)
-    _names(file.schema_arrow.names, limits)
-    _rows(file.metadata.num_rows, limits)
-    batches, size = [], 0
-    for batch in file.iter_batches(batch_size=10_000, use_threads=False):
-        size += batch.nbytes
-        if size > limits.bytes * UNPACKED:
-            most = _megabytes(limits.bytes * UNPACKED)
-            raise HoldoutTooLarge(f"The table is larger than {most} once it is unpacked.")
-        batches.append(batch)
-    table = pa.Table.from_batches(batches, schema=file.schema_arrow)
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
-    return frame[[name for name in frame.columns if not name.startswith(INDEX)]]
-
-
-def _names(names: list[str], limits: HoldoutLimits) -> None:
-    if len(names) > limits.columns:
-        raise HoldoutTooLarge(f"The table has {len(names):,} columns; at most {limits.columns:,} are read.")
-    if not all(name.strip() for name in names):
-        raise WrongColumn(f"Column {next(i for i, name in enumerate(names, 1) if not name.strip())} has no name.")
-    if len(set(names)) < len(names):
-        raise WrongColumn(f"Two columns are named {next(name for name in names if names.count(name) > 1)!r}.")
-
-
-def _rows(count: int, limits: HoldoutLimits) -> None:
-    if count > limits.rows:
-        raise HoldoutTooLarge(f"The table has more than {limits.rows:,} rows, which is all that is read.")
+def _refusal(found: Decoded) -> HoldoutRefused:
+    kinds = {one.__name__: one for one in (HoldoutTooLarge, EmptyHoldout, WrongColumn)}
+    words = " ".join(str(found.header.get("words")).split())[:MAX_WORDS]
+    return kinds.get(str(found.header["refused"]), UnreadableHoldout)(words)
 
 
 def _sha256(content: BinaryIO) -> str:

@@ -40,6 +40,7 @@ from services.steps.intents import Judge, Judged
 from services.steps.slots import Rank, Slot
 
 MAX_COMMENT = 10_000
+MAX_CLAIM = 500
 
 
 def words(text: str, what: str) -> str:
@@ -52,6 +53,12 @@ def words(text: str, what: str) -> str:
     if not stripped.isprintable() and any(not c.isprintable() and c not in "\n\t\r" for c in stripped):
         raise BadInput(f"The {what} holds control characters.")
     return stripped
+
+
+def claimed(text: str) -> str:
+    """What the tag `reason` of a version says, where no record wrote it: anybody's words in MLflow, tidied and cut."""
+    tidied = " ".join("".join(c if c.isprintable() else " " for c in text[:MAX_CLAIM]).split())
+    return f"{tidied}…" if tidied and len(text) >= MAX_CLAIM else tidied
 
 
 def acting(signoff: Signoff, username: str, source: Source, action: Action, ref: VersionRef, subject: str) -> Actor:

@@ -75,6 +75,7 @@ def promote(
     seen: Seen | None = None,
     source: Source = Source.BROWSER,
     password: SecretStr | None = None,
+    words_from: str = "",
 ) -> Outcome:
     """Put an approved version into Production and archive the one it replaces.
 
@@ -83,6 +84,7 @@ def promote(
     Args:
         seen: what was on screen, or its digest; when anything changed since, nothing is done but recording the refusal.
         password: what the person signs with, where the policy asks for a signature.
+        words_from: where the reason was found, when ``by`` did not say it.
 
     Raises:
         GateRefused: a check failed; the error carries the verdict.
@@ -92,7 +94,7 @@ def promote(
         OutcomeUnknown: MLflow stopped answering half way; it will be found out and recorded.
         BadInput, NotFound, NotAllowed, RegistryUnavailable, LedgerUnavailable: nothing was changed.
     """
-    return _release(signoff, ref, by, reason, seen, source, Action.PROMOTE, password)
+    return _release(signoff, ref, by, reason, seen, source, Action.PROMOTE, password, words_from=words_from)
 
 
 def rollback(
@@ -181,6 +183,8 @@ def _release(
     source: Source,
     action: Action,
     password: SecretStr | None,
+    *,
+    words_from: str = "",
 ) -> Outcome:
     reason, subject = words(reason, "reason"), _SUBJECTS[action]
     actor = acting(signoff, by, source, action, ref, subject)
@@ -201,7 +205,8 @@ def _release(
         signature = sign(signoff, policy, seen, actor, action, password)
 
         def judge(_: object, now: Facts, who: Actor) -> Said:
-            return allowed(policy, now, evaluate(policy, now, actor=who, signature=signature)), {}
+            said = {"words_from": words_from} if words_from else {}
+            return allowed(policy, now, evaluate(policy, now, actor=who, signature=signature)), said
 
         judge(None, seen, actor)
         event = intents.carry_out(

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import SecretStr
+from sqlalchemy.engine import Connection
 
 from services import assignments, facts, gate
 from services.accounts import people, permissions
 from services.checks.bound import bound
 from services.checks.data_sets import unnamed
-from services.domain import Action, Actor, Source, Stage, Status, VersionRef
+from services.domain import Action, Actor, ModelVersion, Source, Stage, Status, VersionRef
 from services.errors import BadInput, NotAllowed, PromotionConflict, Refused, SelfApproval
 from services.evidence import Facts, FindingDraft, Seen, Submission
 from services.policy import Policy
@@ -20,9 +21,11 @@ from services.record.ledger import Entry, Event, Kind
 from services.side_by_side.recorded_comparison import against_champion
 from services.signoff import Signoff
 from services.steps import changes, effects, intents
+from services.tables import events
 from services.verbs.common import (
     Said,
     acting,
+    claimed,
     judged_again,
     refusals_recorded,
     require_as_seen,
@@ -45,28 +48,53 @@ class Outcome:
     """What goes on in the background because of it, by its number."""
 
 
-def submit(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
+def submit(
+    signoff: Signoff,
+    ref: VersionRef,
+    *,
+    by: str,
+    comment: str,
+    source: Source = Source.BROWSER,
+    words_from: str = "",
+) -> Outcome:
     """Submit a version for review: stage Staging, alias challenger, status pending.
 
     Submitting what is pending changes nothing; submitting after changes were requested starts a new round. Submitting
     what an MLflow client proposed takes the proposal over: the person answers for it from then on.
 
+    What the tag `reason` of the version says is kept with the submission, because the tag becomes part of the record.
+
+    Args:
+        words_from: where the comment was found, when ``by`` did not say it.
+
     Raises:
         BadInput, NotFound, NotAllowed, PromotionConflict, RegistryUnavailable, OutcomeUnknown, LedgerUnavailable;
         Refused: the version is already in Production.
     """
-    return _submit(signoff, ref, acting(signoff, by, source, Action.SUBMIT, ref, "submission"), comment)
+    actor = acting(signoff, by, source, Action.SUBMIT, ref, "submission")
+    return _submit(signoff, ref, actor, comment, words_from=words_from)
 
 
-def propose(signoff: Signoff, ref: VersionRef, *, actor: Actor, comment: str) -> Outcome:
+def claimed_reason(signoff: Signoff, version: ModelVersion) -> str:
+    """What the tag `reason` of a version said when it was submitted last; empty where it said nothing."""
+    mine = (events.c.model == version.ref.name, events.c.version == version.ref.version)
+    with signoff.database.reading() as connection:
+        found = ledger.chosen(connection, *mine, events.c.kind == Kind.SUBMISSION_CONFIRMED.value)
+        same = [event for event in found if event.get("identity") == version.identity]
+    return str(same[-1].get("claimed_reason") or "") if same else ""
+
+
+def propose(signoff: Signoff, ref: VersionRef, *, actor: Actor, comment: str, words_from: str = "") -> Outcome:
     """Submit a version for an MLflow client, which needs no role: nobody answers for it until a person submits it.
 
     Raises as `submit`.
     """
-    return _submit(signoff, ref, actor, comment, proposal=True)
+    return _submit(signoff, ref, actor, comment, proposal=True, words_from=words_from)
 
 
-def _submit(signoff: Signoff, ref: VersionRef, actor: Actor, comment: str, *, proposal: bool = False) -> Outcome:
+def _submit(
+    signoff: Signoff, ref: VersionRef, actor: Actor, comment: str, *, proposal: bool = False, words_from: str = ""
+) -> Outcome:
     comment = words(comment, "comment")
     with (
         refusals_recorded(signoff, "submission", actor, ref),
@@ -90,10 +118,14 @@ def _submit(signoff: Signoff, ref: VersionRef, actor: Actor, comment: str, *, pr
             point=[policy.rules.candidate.alias],
         )
 
-        def judge(_: object, now: Facts, __: Actor) -> Said:
+        def judge(connection: Connection, now: Facts, __: Actor) -> Said:
             if _pending(now):
                 raise PromotionConflict(f"Someone else acted on the submission of {ref} first; look again.")
-            return gate.evaluate(policy, now), {"proposal": True} if proposal else {}
+            version = now.candidate.version
+            ours = mirror.prescribed(connection, ref, version.identity).get("reason")
+            reason = "" if ours else claimed(version.tags.get("reason", ""))
+            details = {"proposal": proposal, "claimed_reason": reason, "words_from": words_from}
+            return gate.evaluate(policy, now), {key: value for key, value in details.items() if value}
 
         needed = None if proposal else Action.SUBMIT
         event = intents.carry_out(

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from services.record.ledger import Event
 from services.recorded_facts import counted
+from services.spreadsheet import cell
 from services.views.history import action
 
 COLUMNS = (
@@ -16,8 +17,6 @@ COLUMNS = (
     "policy_digest", "files_digest", "run", "metrics", "champion", "champion_metrics", "failed_checks", "approved_by",
     "signature", "before", "after", "hash", "previous", "person_id",
 )  # fmt: skip
-FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What spreadsheets take for the beginning of a formula; the wide forms are turned into the narrow ones by some."""
 
 
 def write(events: Iterable[Event], file: TextIO) -> None:
@@ -25,13 +24,7 @@ def write(events: Iterable[Event], file: TextIO) -> None:
     writer = csv.writer(file, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for event in events:
-        writer.writerow([neutral(cell) for cell in _cells(event)])
-
-
-def neutral(cell: Any) -> str:
-    """A cell as text; one that begins like a formula gets a leading apostrophe, and NUL becomes a visible sign."""
-    text = "" if cell is None else str(cell).replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return f"'{text}" if text.lstrip(" ").startswith(FORMULAS) else text
+        writer.writerow([cell(value) for value in _cells(event)])
 
 
 def _cells(event: Event) -> list[Any]:

@@ -70,6 +70,10 @@ _DONE = {
     Kind.ACCOUNT_DISABLED: "Account disabled",
     Kind.ACCOUNTS_BASELINE: "Accounts met",
     Kind.LEDGER_IMPORTED: "Record imported",
+    Kind.KEY_ROTATED: "Signing key replaced",
+    Kind.WITNESS_OPENED: "Witness opened",
+    Kind.WITNESS_REPLACED: "Witness lost",
+    Kind.LEDGER_RESTORED: "Backup restored",
 }
 _OUTCOMES = {"intended": "Step", "refused": "Refused", "aborted": "Not done", "unknown": "Outcome unknown"}
 _SUBJECTS = {

@@ -1,0 +1,252 @@
+"""`docs/operations.md`, followed: its own commands, from an empty PostgreSQL to a promotion through nginx."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.settings import PROJECT
+from stack.hook import python_path
+from tests import postgres
+from tests.conftest import free_port, http_ok, wait_until
+from tests.debian import found_or_installed
+
+DOCUMENT = (PROJECT / "docs" / "operations.md").read_text()
+BLOCKS = re.findall(r"^```sh ?(.*)\n([\s\S]*?)^```$", DOCUMENT, re.MULTILINE)
+"""What stands behind ``sh`` (nothing, ``variables``, ``install`` or ``server NAME``), and the commands."""
+VARIABLES = dict(re.findall(r"^(\w+)=(\S+|\".*?\")", next(text for kind, text in BLOCKS if kind == "variables"), re.M))
+PATIENCE = 240
+"""Seconds for what takes ten on a machine with nothing else to do."""
+pytestmark = pytest.mark.timeout(900)
+MAIN = """daemon off; user root; pid {folder}/nginx.pid; error_log {folder}/errors.log; events {{}}
+http {{
+  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  include {folder}/conf.d/*.conf;
+}}"""
+"""What Debian's own main configuration comes to, in a folder of the test's."""
+
+
+@dataclass
+class Site:
+    """The set-up as far as it has come."""
+
+    folder: Path
+    values: dict[str, str]
+    environment: dict[str, str]
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
+
+    def run(self, commands: str) -> str:
+        """One block of the document, in a shell of its own that ends with the first error; returns what it printed."""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", self._script(commands)],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def start(self, name: str, command: list[str]) -> None:
+        """Something that stays in the foreground, until `stop`."""
+        with (self.folder / f"{name}.log").open("w") as output:
+            self.processes[name] = subprocess.Popen(
+                command, cwd=self.folder, env=self.environment, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def serve(self, name: str, commands: str) -> None:
+        """A block of the document that stays in the foreground."""
+        self.start(name, ["bash", "-c", self._script(commands)])
+
+    def stop(self) -> None:
+        """End all of them, at the same time."""
+        for started in self.processes.values():
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGTERM)
+        for started in self.processes.values():
+            try:
+                started.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(started.pid, signal.SIGKILL)
+                started.wait(timeout=5)
+
+    def _script(self, commands: str) -> str:
+        given = "\n".join(f"{name}={shlex.quote(value)}" for name, value in self.values.items())
+        return f"{given}\n{commands}"
+
+
+@pytest.fixture(scope="module")
+def nginx() -> str:
+    found = found_or_installed(lambda: shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin"), "nginx")
+    if found is None:
+        pytest.skip(
+            "nginx is not installed (Debian's package nginx), so the set-up of operations.md cannot be followed."
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, nginx: str) -> Iterator[Site]:
+    """Empty machines: PostgreSQL and nginx run, and know nothing of Signoff."""
+    folder, port, public, mlflow = tmp_path_factory.mktemp("site"), free_port(), free_port(), free_port()
+    (folder / "conf.d").mkdir()
+    (folder / "nginx.conf").write_text(MAIN.format(folder=folder))
+    by_name = f"{nginx} -p {folder} -c {folder / 'nginx.conf'}"
+    with postgres.running(port=port) as server:
+        server.execute("DROP DATABASE signoff")
+        values = {
+            "SIGNOFF": str(PROJECT),
+            "CLI": f"{sys.executable} {PROJECT / 'cli.py'}",
+            "DASHBOARD": sys.executable,
+            "MLFLOW": sys.executable,
+            "MLFLOW_DRIVER": "postgresql+psycopg",
+            "NGINX": by_name,
+            "NGINX_CONFIGURATION": str(folder / "conf.d" / "signoff.conf"),
+            "ETC": str(folder / "etc"),
+            "VAR": str(folder / "var"),
+            "BACKUPS": str(folder / "backups"),
+            "TLS": str(folder / "tls"),
+            "DATABASE": f"127.0.0.1:{port}",
+            "ADMINISTER": f"psql postgresql://{postgres.ACCOUNT}@127.0.0.1:{port}/postgres",
+            "MLFLOW_HOST": "127.0.0.1",
+            "MLFLOW_PORT": str(free_port()),
+            "DASHBOARD_PORT": str(free_port()),
+            "DASHBOARD_1": "127.0.0.1",
+            "DASHBOARD_2": "127.0.0.2",
+            "PROXY": "127.0.0.1",
+            "SIGNOFF_NAME": "localhost",
+            "MLFLOW_NAME": "localhost",
+            "SIGNOFF_PUBLIC_PORT": str(public),
+            "MLFLOW_PUBLIC_PORT": str(mlflow),
+            "PUBLIC_URL": f"https://localhost:{public}",
+            "MLFLOW_URL": f"https://localhost:{mlflow}",
+        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SIGNOFF", "MLFLOW"))}
+        environment = {
+            **kept,
+            "PATH": f"{server.binaries}:{kept['PATH']}",
+            "PYTHONPATH": python_path(folder / "hook"),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
+        found = Site(folder=folder, values=values, environment=environment)
+        try:
+            found.start("nginx", by_name.split())
+            yield found
+        finally:
+            found.stop()
+
+
+@pytest.fixture(scope="module")
+def followed(site: Site) -> Site:
+    """Everything done that the document says, in its order."""
+    answers = {
+        "mlflow": f"http://127.0.0.1:{site.values['MLFLOW_PORT']}/health",
+        "dashboard-1": f"http://127.0.0.1:{site.values['DASHBOARD_PORT']}/readyz",
+        "dashboard-2": f"http://127.0.0.2:{site.values['DASHBOARD_PORT']}/readyz",
+    }
+    awaited: list[str] = []
+    for kind, commands in BLOCKS:
+        name = kind.removeprefix("server ")
+        if kind in {"variables", "install"}:
+            continue
+        if name != kind:
+            site.serve(name, commands)
+            awaited.append(name)
+            continue
+        for started in awaited:
+            wait_until(lambda url=answers[started]: http_ok(url), started, PATIENCE)  # type: ignore[misc]
+        awaited.clear()
+        site.done.append(site.run(commands))
+    return site
+
+
+def test_it_names_every_variable_at_its_top(nginx: str, site: Site) -> None:
+    assert set(site.values) == set(VARIABLES)
+
+
+def test_it_ends_with_a_promotion_through_nginx(followed: Site) -> None:
+    with (followed.folder / "etc" / "dashboard-1.env").open() as file:
+        settings = dict(line.rstrip("\n").split("=", 1) for line in file)
+    trusting = ssl.create_default_context(cafile=str(followed.folder / "tls" / "fullchain.pem"))
+    as_signoff = (settings["MLFLOW_TRACKING_USERNAME"], settings["MLFLOW_TRACKING_PASSWORD"])
+    with httpx.Client(verify=trusting, auth=as_signoff, timeout=30) as client:
+        version = client.get(
+            f"{followed.values['MLFLOW_URL']}/api/2.0/mlflow/model-versions/get?name=churn&version=1"
+        ).json()["model_version"]
+        tags = {tag["key"]: tag["value"] for tag in version["tags"]}
+        assert (version["current_stage"], version["aliases"]) == ("Production", ["champion"])
+        assert (tags["approved_by"], tags["promoted_by"]) == ("remy", "mina")
+        assert tags["signoff.registered_by"] == "sofia"
+        moved = {"name": "churn", "version": "1", "stage": "Archived", "archive_existing_versions": False}
+        url = f"{followed.values['MLFLOW_URL']}/api/2.0/mlflow/model-versions/transition-stage"
+        assert client.post(url, json=moved).status_code == 403, "past the gate nobody moves it, MLflow's admin neither"
+
+
+def test_it_has_two_dashboards_that_know_the_same_people(followed: Site) -> None:
+    """With one session, each asked itself and both by way of the proxy; a WebSocket gets through that as well."""
+    password = (followed.folder / "etc" / "password-of-ana").read_text().strip()
+    public, port = followed.values["PUBLIC_URL"], followed.values["DASHBOARD_PORT"]
+    trusting = ssl.create_default_context(cafile=str(followed.folder / "tls" / "fullchain.pem"))
+    with httpx.Client(verify=trusting, timeout=30) as browser:
+        assert "Nobody can log in yet" not in browser.get(f"{public}/login").text
+        form = {"username": "ana", "password": password}
+        answer = browser.post(f"{public}/session/login", data=form, headers={"Origin": public})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        cookies = {cookie.name: cookie.value or "" for cookie in browser.cookies.jar}
+        assert browser.get(public).status_code == 200
+    cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    for address in ("127.0.0.1", "127.0.0.2"):
+        page = httpx.get(f"http://{address}:{port}/", headers={"Cookie": cookie}, timeout=30)
+        assert page.status_code == 200, address
+    from websockets.sync.client import connect
+
+    stream = f"{public.replace('https', 'wss')}/_stcore/stream"
+    given = {"Cookie": cookie}
+    with connect(stream, ssl=trusting, origin=public, subprotocols=["streamlit"], additional_headers=given) as socket:  # type: ignore[arg-type, list-item]
+        assert socket.subprotocol == "streamlit"
+
+
+def test_its_record_says_who_made_the_first_admin_and_knows_no_demo_account(followed: Site) -> None:
+    listed = followed.run(". $ETC/dashboard-1.env; export ${!SIGNOFF_@} ${!MLFLOW_@}; $CLI user list")
+    assert [line.split()[0] for line in listed.splitlines()[1:]] == ["ana", "mina", "remy", "sofia"]
+    said = (followed.folder / "dashboard-1.log").read_text()
+    assert "Make the first admin" in said
+
+
+def test_its_backup_was_restored_and_verified(followed: Site) -> None:
+    assert any("Verified" in printed for printed in followed.done)
+
+
+def test_one_dashboard_is_enough(followed: Site) -> None:
+    os.killpg(followed.processes["dashboard-1"].pid, signal.SIGKILL)
+    trusting = ssl.create_default_context(cafile=str(followed.folder / "tls" / "fullchain.pem"))
+    assert httpx.get(f"{followed.values['PUBLIC_URL']}/readyz", verify=trusting, timeout=60).status_code == 200
+
+
+def test_what_its_services_run_is_what_was_run(nginx: str) -> None:
+    (unit,) = re.findall(r"^```ini\n([\s\S]*?)^```$", DOCUMENT, re.MULTILINE)
+    lines = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
+    assert lines["ExecStart"] == f"{VARIABLES['SIGNOFF']}/.venv/bin/python -m stack.run"
+    assert lines["EnvironmentFile"] == f"{VARIABLES['ETC']}/dashboard-1.env"
+    (started,) = (text for kind, text in BLOCKS if kind == "server dashboard-1")
+    assert "exec $DASHBOARD -m stack.run" in started
+    assert VARIABLES["DASHBOARD"] == "$SIGNOFF/.venv/bin/python"
