@@ -284,7 +284,9 @@ class TestEpochs:
         return witnessed
 
     def test_a_statement_names_what_was_lost_and_by_whom(self, restored: Signoff, registry: FakeRegistry) -> None:
-        lost = checkpoint_in(registry.witnessed["checkpoint-11"], checkpoints.trusted(restored.database, restored.settings))
+        lost = checkpoint_in(
+            registry.witnessed["checkpoint-11"], checkpoints.trusted(restored.database, restored.settings)
+        )
         epoch = stated(restored)
         (event,) = events(restored, Kind.LEDGER_RESTORED)
         assert (event.seq, event.comment) == (10, "Disk failure; restored last night's backup.")
