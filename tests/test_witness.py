@@ -31,7 +31,7 @@ OPERATOR = Actor(username="signoff", name="olga on this machine", roles=frozense
 @pytest.fixture
 def witnessed(signoff: Signoff, registry: FakeRegistry) -> Signoff:
     """Eight events, all of them witnessed, and the ninth that says in which run."""
-    add(signoff, *[entry(comment=str(number)) for number in range(1, 6)])
+    add(signoff, *[entry(comment=str(number)) for number in range(1, 5)])
     caretaker.tidy(signoff)
     assert list(registry.witnessed) == ["checkpoint-8"]
     return signoff
@@ -282,7 +282,7 @@ class TestEpochs:
         return witnessed
 
     def test_a_statement_names_what_was_lost_and_by_whom(self, restored: Signoff, registry: FakeRegistry) -> None:
-        lost = checkpoint_in(registry.witnessed["checkpoint-11"], checkpoints.trusted(restored.settings))
+        lost = checkpoint_in(registry.witnessed["checkpoint-11"], checkpoints.trusted(restored.database, restored.settings))
         epoch = stated(restored)
         (event,) = events(restored, Kind.LEDGER_RESTORED)
         assert (event.seq, event.comment) == (10, "Disk failure; restored last night's backup.")
