@@ -222,7 +222,7 @@ class TestPage:
             ({"action": "Refused: promotion"}, ["Refused: promotion"]),
             ({"since": "2026-11-02"}, ["Promoted", "Approved", "Submitted"]),
             ({"until": "2026-10-01"}, []),
-            ({"before": "7"}, ["Submitted", "Policy assigned", *["Policy activated"] * 3]),
+            ({"before": "8"}, ["Submitted", "Policy assigned", "Accounts met", *["Policy activated"] * 3]),
         ],
     )
     def test_its_link_says_what_is_listed(self, signoff: Signoff, query: dict[str, str], found: list[str]) -> None:

@@ -31,7 +31,7 @@ OPERATOR = Actor(username="signoff", name="olga on this machine", roles=frozense
 @pytest.fixture
 def witnessed(signoff: Signoff, registry: FakeRegistry) -> Signoff:
     """Eight events, all of them witnessed, and the ninth that says in which run."""
-    add(signoff, *[entry(comment=str(number)) for number in range(1, 6)])
+    add(signoff, *[entry(comment=str(number)) for number in range(1, 5)])
     caretaker.tidy(signoff)
     assert list(registry.witnessed) == ["checkpoint-8"]
     return signoff
@@ -45,7 +45,7 @@ def later(clock: Clock) -> Callable[[Signoff], None]:
         clock.now += timedelta(minutes=6)
         add(signoff, entry(comment=f"At {clock.now}."))
         memory = witness._memory(signoff.database)
-        memory.compared = memory.tried = witness.NEVER
+        memory.holds_until = memory.read_again = memory.failed = witness.NEVER
         caretaker.tidy(signoff)
 
     return go_on
@@ -228,6 +228,21 @@ class TestWhatOthersWrite:
         assert check(witnessed).problems == ()
         assert "checkpoint-10" in registry._witnesses[held.run].texts
 
+    def test_what_mlflow_cannot_read_in_time_does_not_stop_witnessing(
+        self, witnessed: Signoff, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def too_much(_: object = ()) -> None:
+            asked.append("witnesses")
+            raise RegistryUnavailable("MLflow did not answer in time.")
+
+        asked: list[str] = []
+        monkeypatch.setattr(registry, "witnesses", too_much)
+        for _ in range(3):
+            add(witnessed, entry(Kind.PROMOTION_CONFIRMED))
+            caretaker.tidy(witnessed)
+        assert list(registry.witnessed) == ["checkpoint-8", "checkpoint-10", "checkpoint-11", "checkpoint-12"]
+        assert asked == ["witnesses"], "it is left alone for a while"
+
     def test_a_run_deleted_between_two_comparisons_is_replaced_at_the_next(
         self, witnessed: Signoff, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -267,7 +282,7 @@ class TestEpochs:
         return witnessed
 
     def test_a_statement_names_what_was_lost_and_by_whom(self, restored: Signoff, registry: FakeRegistry) -> None:
-        lost = checkpoint_in(registry.witnessed["checkpoint-11"], checkpoints.trusted(restored.settings))
+        lost = checkpoint_in(registry.witnessed["checkpoint-11"], checkpoints.trusted(restored.database, restored.settings))
         epoch = stated(restored)
         (event,) = events(restored, Kind.LEDGER_RESTORED)
         assert (event.seq, event.comment) == (10, "Disk failure; restored last night's backup.")

@@ -14,7 +14,7 @@ from services.mlflow.connection import ALL_RUNS, MlflowConnection
 EXPERIMENT = "signoff-ledger"
 TAG = "signoff.ledger"
 ACTIVE = "active"
-RUNS_PER_PAGE = 20
+RUNS_PER_PAGE = 5
 _NOTE = "Signed checkpoints of Signoff's ledger, one param each. They prove that nothing was cut off; keep this run."
 
 

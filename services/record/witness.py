@@ -38,6 +38,8 @@ OVERDUE = timedelta(minutes=15)
 """Events older than this without a witness are worth a warning, whatever the cause."""
 RETRY_SECONDS = 30.0
 COMPARE_SECONDS = 300.0
+PATIENCE = 50.0
+"""Reading what MLflow holds may take one part of so many of the caretaker's time."""
 AT_ONCE = (
     Kind.PROMOTION_CONFIRMED,
     Kind.ROLLBACK_CONFIRMED,
@@ -54,14 +56,14 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Memory:
-    """Of one process: when MLflow was tried, and answered, last (monotonic seconds), and what was found.
+    """Of one process, in monotonic seconds: how long a comparison holds, when to read again, when a write failed last.
 
     ``newest`` is number and hash of the newest event that MLflow is known to witness.
     """
 
-    tried: float = NEVER
-    done: float = NEVER
-    compared: float = NEVER
+    holds_until: float = NEVER
+    read_again: float = NEVER
+    failed: float = NEVER
     report: Report | None = None
     newest: tuple[int, str] | None = None
 
@@ -81,10 +83,10 @@ def last_report(signoff: Signoff) -> Report | None:
 
 
 def keep(signoff: Signoff) -> None:
-    """One round of the caretaker: sign the head when it is time, write into MLflow what waits, compare what is there.
+    """One round of the caretaker: sign the head when it is time, compare what MLflow holds, write there what waits.
 
-    What MLflow holds is read every five minutes, and before anything is written over what no longer stands; so what
-    others pile up there does not slow down each round.
+    All of it is read every five minutes, or less often where that takes long, and before anything is written over what
+    no longer stands. What others pile up there slows down no round, and stops no checkpoint: a write needs none of it.
 
     Raises:
         LedgerBroken: the ledger does not continue what was signed; nothing was signed.
@@ -94,41 +96,37 @@ def keep(signoff: Signoff) -> None:
         checkpoints.publish(signoff.settings)
         checkpoints.create(signoff.database, signoff.settings, at=signoff.now())
     with signoff.database.reading() as connection:
-        waiting, fresh = _waiting(connection), _fresh(connection, memory)
-    now = time.monotonic()
-    failed_lately = memory.tried > memory.done and now - memory.tried < RETRY_SECONDS
-    if failed_lately or (fresh and not waiting):
-        return
-    memory.tried = now
-    try:
-        report = memory.report if fresh and memory.report else _compared(signoff, memory)
-        if not report.proven:
-            _write(signoff, memory, report, waiting)
-            memory.done = time.monotonic()
-    except (RegistryUnavailable, NotFound, BadInput) as error:
-        memory.compared = NEVER  # a run that was deleted meanwhile is found by the next comparison
-        log.warning("the ledger's checkpoints wait: %s", error)
+        waiting, known = _waiting(connection), testimony.opened(connection)
+        stands = memory.newest is None or testimony.holds(connection, *memory.newest)
+    now, report = time.monotonic(), memory.report
+    holds = report and not report.proven and report.known == known and stands and now < memory.holds_until
+    if not holds and now >= memory.read_again:
+        _compare(signoff, memory, now)
+        stands = stands or memory.report is not report
+    if waiting and stands and now - memory.failed >= RETRY_SECONDS and not (memory.report and memory.report.proven):
+        try:
+            _write(signoff, memory, waiting)
+        except (RegistryUnavailable, NotFound, BadInput) as error:
+            memory.failed = now
+            memory.holds_until = NEVER  # a run that was deleted meanwhile is found by the next comparison
+            log.warning("the ledger's checkpoints wait: %s", error)
 
 
-def _fresh(connection: Connection, memory: _Memory) -> bool:
-    """Whether the last comparison still holds: it is young, found nothing proven, and is about the ledger as it is."""
-    report = memory.report
-    if report is None or report.proven or time.monotonic() - memory.compared > COMPARE_SECONDS:
-        return False
-    stands = memory.newest is None or testimony.holds(connection, *memory.newest)
-    return stands and testimony.opened(connection) == report.known
-
-
-def _compared(signoff: Signoff, memory: _Memory) -> Report:
-    """Ask MLflow, and log what is wrong: once, not each time."""
+def _compare(signoff: Signoff, memory: _Memory, now: float) -> None:
+    """Ask MLflow, and log what is wrong: once, not each time. Without an answer the last report stays."""
     before = {problem.sentence for problem in memory.report.problems} if memory.report else set()
-    report = check_witness(signoff.database, signoff.settings, signoff.registry, at=signoff.now())
-    memory.report, memory.compared = report, time.monotonic()
-    memory.newest = (report.last.seq, report.last.hash) if report.last else None
+    try:
+        report = check_witness(signoff.database, signoff.settings, signoff.registry, at=signoff.now())
+    except RegistryUnavailable as error:
+        memory.read_again = now + max(RETRY_SECONDS, PATIENCE * (time.monotonic() - now))
+        log.warning("what MLflow witnesses cannot be read: %s", error)
+        return
+    memory.report, memory.newest = report, (report.last.seq, report.last.hash) if report.last else None
+    memory.holds_until = now + max(COMPARE_SECONDS, PATIENCE * (time.monotonic() - now))
+    memory.read_again = now + RETRY_SECONDS if report.proven else NEVER
     for problem in report.problems:
         if problem.sentence not in before:
             log.error("ledger: %s", problem.sentence)
-    return report
 
 
 def _due(signoff: Signoff) -> bool:
@@ -160,13 +158,13 @@ def _waiting(connection: Connection) -> list[sa.Row[Any]]:
     return list(connection.execute(query))
 
 
-def _write(signoff: Signoff, memory: _Memory, report: Report, waiting: list[sa.Row[Any]]) -> None:
+def _write(signoff: Signoff, memory: _Memory, waiting: list[sa.Row[Any]]) -> None:
     """Write the checkpoints that wait into the run that witnesses the ledger.
 
     Raises:
         RegistryUnavailable, NotFound, BadInput: MLflow did not answer, or the run was deleted; the rest waits.
     """
-    run = _run(signoff, report) if waiting else ""
+    run = _run(signoff, memory.report)
     for checkpoint in waiting:
         with ours(signoff):
             _log(signoff, run, name_of(checkpoint.seq, checkpoint.epoch), checkpoint.signed)
@@ -192,17 +190,24 @@ def name_of(seq: int, epoch: int = 1) -> str:
     return f"epoch-{epoch}.checkpoint-{seq}" if epoch > 1 else f"checkpoint-{seq}"
 
 
-def _run(signoff: Signoff, report: Report) -> str:
-    """The run to write to: the newest that the ledger names, or another one where that is full, deleted or gone."""
-    current = report.known[-1] if report.known else None
-    found = report.held.get(current.run) if current else None
+def _run(signoff: Signoff, report: Report | None) -> str:
+    """The run to write to: the newest that the ledger names, or another one where that is full, deleted or gone.
+
+    What no comparison has seen yet is taken as it is.
+    """
+    with signoff.database.reading() as connection:
+        known = testimony.opened(connection)
+    current = known[-1] if known else None
+    found = report.held.get(current.run) if report and current else None
+    if current and (report is None or current not in report.known):
+        return current.run
     if found and found.active and len(found.texts) < CHECKPOINTS_PER_RUN:
         return found.run
     with signoff.database.reading() as connection:
         ledger_id = checkpoints.ledger_id(connection)
         witnessed = connection.execute(sa.select(sa.func.max(witnesses.c.seq))).scalar() or 0
     with ours(signoff):
-        made = signoff.registry.open_witness(ledger_id, [one.experiment for one in reversed(report.known)])
+        made = signoff.registry.open_witness(ledger_id, [one.experiment for one in reversed(known)])
     details: dict[str, Any] = {
         "run": made.run,
         "experiment": made.experiment,
@@ -216,9 +221,8 @@ def _run(signoff: Signoff, report: Report) -> str:
         details |= {"lost": current.run, "witnessed": witnessed}
     with signoff.database.writing() as connection:
         ledger.lock(connection)
-        known = testimony.opened(connection)
-        if known != report.known:
-            return known[-1].run  # another dashboard was first
+        if (now := testimony.opened(connection)) != known:
+            return now[-1].run  # another dashboard was first
         ledger.append(connection, Entry(kind=kind, actor=SYSTEM, at=signoff.now(), comment=comment, details=details))
     return made.run
 
