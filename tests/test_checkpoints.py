@@ -253,7 +253,11 @@ class TestWitness:
         assert "Event #8 is not the one" in problem.sentence
 
     def test_a_ledger_that_was_replaced_by_an_empty_one_is_found(self, witnessed: Signoff) -> None:
-        tamper(witnessed, f"UPDATE ledger_identity SET ledger = '{'0' * 32}'")
+        tamper(
+            witnessed,
+            *(f"DELETE FROM {table}" for table in ("events", "ledger_head", "checkpoints", "witnesses")),
+            f"UPDATE ledger_identity SET ledger = '{'0' * 32}'",
+        )
         assert any("was replaced" in problem.sentence for problem in check(witnessed).problems)
 
     def test_nothing_is_signed_into_mlflow_over_a_proven_contradiction(
