@@ -29,7 +29,6 @@ from verifier.keys import Key, Keys, key_id, led_to, rotation_in, statement
 from verifier.verify import Tampered, verify
 
 DATABASES = BOTH
-PEOPLE = False
 FIRST, SECOND, THIRD = (bytes([number]) * 32 for number in (1, 2, 3))
 
 
