@@ -25,8 +25,6 @@ from tests.test_ledger import add, entry
 from verifier.__main__ import main as verifier
 from verifier.verify import checkpoint_in
 
-PEOPLE = False
-
 OPERATOR = Actor(username="signoff", name="olga on this machine", roles=frozenset({Role.ADMIN}), source=Source.CLI)
 
 
@@ -284,7 +282,9 @@ class TestEpochs:
         return witnessed
 
     def test_a_statement_names_what_was_lost_and_by_whom(self, restored: Signoff, registry: FakeRegistry) -> None:
-        lost = checkpoint_in(registry.witnessed["checkpoint-11"], checkpoints.trusted(restored.database, restored.settings))
+        lost = checkpoint_in(
+            registry.witnessed["checkpoint-11"], checkpoints.trusted(restored.database, restored.settings)
+        )
         epoch = stated(restored)
         (event,) = events(restored, Kind.LEDGER_RESTORED)
         assert (event.seq, event.comment) == (10, "Disk failure; restored last night's backup.")
