@@ -131,7 +131,7 @@ def _roles(text: str | None, *, embedded: bool) -> frozenset[Role]:
 def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        usable = parts.scheme in {"http", "https"} and (parts.hostname or "").encode("idna") and parts.port != 0
     except ValueError:
         usable = False
     if not usable:

@@ -27,7 +27,7 @@ from services.signoff import Signoff
 from tests.conftest import settings_in
 from web.gate import SessionGate, cookie_name
 from web.login import LogIn
-from web.origins import cross_site, elsewhere, safe_next
+from web.origins import cross_site, elsewhere, origin, safe_next
 from web.passwords import BcryptPasswords
 
 
@@ -86,6 +86,20 @@ class TestCrossSite:
     )
     def test_others_do_not(self, headers: dict[str, str]) -> None:
         assert cross_site(self.request(**headers), "https://signoff.example")
+
+
+@pytest.mark.parametrize(
+    ("url", "written"),
+    [
+        ("http://localhost:8501", "http://localhost:8501"),
+        ("https://Signoff.Example:443/ml", "https://signoff.example"),
+        ("https://münchen.example", "https://xn--mnchen-3ya.example"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("https://10.0.0.7:8443", "https://10.0.0.7:8443"),
+    ],
+)
+def test_an_origin_is_written_as_browsers_write_it(url: str, written: str) -> None:
+    assert origin(url) == written
 
 
 class TestElsewhere:

@@ -45,7 +45,8 @@ class TestSettings:
             Settings.read({"SIGNOFF_HOME": str(tmp_path), "SIGNOFF_PORT": port})
 
     @pytest.mark.parametrize(
-        "url", ["signoff.example", "ftp://signoff.example", "http://", "http://h:x", "http://[::1"]
+        "url",
+        ["signoff.example", "ftp://signoff.example", "http://", "http://h:x", "http://[::1", f"http://{'ü' * 90}"],
     )
     def test_a_public_address_that_is_none_is_named(self, tmp_path: Path, url: str) -> None:
         with pytest.raises(InvalidSettings, match="SIGNOFF_URL"):

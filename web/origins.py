@@ -15,9 +15,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @cache
 def origin(url: str) -> str:
-    """The origin of an address, as browsers write it: in lower case, without the port that its scheme implies."""
+    """The origin of an address, as browsers write it: in lower case and ASCII, without the port its scheme implies."""
     parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    name = (parts.hostname or "").encode("idna").decode()
+    host = f"[{name}]" if ":" in name else name
     port = parts.port
     return f"{parts.scheme}://{host}" + (f":{port}" if port and port != _DEFAULT_PORTS.get(parts.scheme) else "")
 
