@@ -204,7 +204,10 @@ async def admit(question: Question, desk: ByDesk) -> JSONResponse:
 @router.get("/names")
 async def names(desk: ByDesk) -> JSONResponse:
     """Which aliases are protected, in lower case, which tags choose policies, and which experiments are our own."""
-    told = await anyio.to_thread.run_sync(partial(admissions.names, desk.signoff), limiter=desk.at_once)
+    try:
+        told = await anyio.to_thread.run_sync(partial(admissions.names, desk.signoff), limiter=desk.at_once)
+    except SignoffError as error:  # the hook goes on with the names it was told last
+        raise HTTPException(503, str(error)) from error
     return JSONResponse({"protocol": 1, **told})
 
 

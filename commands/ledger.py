@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.local import Json, answer, opened, operator, progress, waiting
+from commands.local import Json, answer, opened, operator, progress, settings_here, waiting
+from services.database import Database
 from services.errors import BadInput, InvalidSettings, LedgerBroken, LedgerUnavailable
-from services.record import checkpoints, condition, epochs, restoration
+from services.record import checkpoints, condition, epochs, importing, restoration
 from services.record import ledger as record
 from services.record.checkpoints import Differs, Signed
 from services.record.condition import State
@@ -19,9 +20,9 @@ from services.record.export import export as export_lines
 from services.record.replay import NOT_DERIVED
 from services.record.rotation import replaced
 from services.registry import Registry
-from services.settings import Settings
+from services.settings import Settings, private_folder
 from verifier.keys import Keys
-from verifier.verify import Tampered, keys_in, parsed, verify_file
+from verifier.verify import Tampered, UnusableKey, keys_in, parsed, verify_file
 
 app = typer.Typer(help="Export, verify and sign the record.", no_args_is_help=True)
 
@@ -49,6 +50,41 @@ def export(output: Annotated[Path, typer.Option("--output", help="The file to wr
     answer(
         {"file": str(output), **_told(signed)},
         f"Wrote {count} events to {output}, signed with key {signed.checkpoint.key}.",
+        as_json=as_json,
+    )
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="An export, also one of an earlier version of Signoff.")],
+    public_key: Annotated[Path, typer.Option("--public-key", help="PEM file: the key that the export is signed with.")],
+    as_json: Json = False,
+) -> None:
+    """Bring an export into an empty database, and write submissions, votes, releases and accounts anew from it."""
+    for path in (file, public_key):
+        if not path.is_file():
+            raise BadInput(f"There is no file {path}.")
+    settings = settings_here()
+    if settings.database_url.startswith("sqlite:///"):
+        private_folder(settings.home)
+    with progress("Importing", 2 * file.stat().st_size) as done:
+        try:
+            found = importing.bring(
+                Database.of(settings),
+                settings,
+                file,
+                public_key.read_bytes(),
+                by=operator(),
+                at=datetime.now(UTC),
+                progress=done,
+            )
+        except (Tampered, UnusableKey) as error:
+            raise BadInput(f"Nothing was imported. {error}") from error
+    told = ", ".join(f"{number} {what}" for what, number in found.as_json().items())
+    left = "; ".join(importing.LEFT_BEHIND)
+    answer(
+        {"imported": found.as_json(), "left_behind": list(importing.LEFT_BEHIND)},
+        f"Imported {told}. What no export has did not come over: {left}.",
         as_json=as_json,
     )
 

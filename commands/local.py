@@ -29,17 +29,26 @@ def opened() -> tuple[Settings, Database]:
         InvalidSettings: see `Settings.read`.
         LedgerUnavailable: there is no database, or it is older than this program.
     """
-    home = Path(os.environ.get("SIGNOFF_HOME") or ".signoff")
+    home = _home()
     if not os.environ.get("SIGNOFF_DATABASE_URL") and not (home / "signoff.db").is_file():
         raise LedgerUnavailable(f"There is no ledger in {home}; name its folder with SIGNOFF_HOME.")
-    # A home with a key of its own is an embedded stack's, also for whoever set MLFLOW_TRACKING_URI to use its server.
-    ours = {"SIGNOFF_EMBEDDED": "1"} if (home / "secret-key").is_file() else {}
-    settings = Settings.read({**os.environ, **ours})
+    settings = settings_here()
     database = Database.of(settings)
     with database.reading() as connection:
         if not sa.inspect(connection).has_table("tokens"):
             raise LedgerUnavailable("This database is not of this version of Signoff; start Signoff once.")
     return settings, database
+
+
+def settings_here() -> Settings:
+    """The settings of this machine; raises as `Settings.read`."""
+    # A home with a key of its own is an embedded stack's, also for whoever set MLFLOW_TRACKING_URI to use its server.
+    ours = {"SIGNOFF_EMBEDDED": "1"} if (_home() / "secret-key").is_file() else {}
+    return Settings.read({**os.environ, **ours})
+
+
+def _home() -> Path:
+    return Path(os.environ.get("SIGNOFF_HOME") or ".signoff")
 
 
 def operator() -> Actor:

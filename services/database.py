@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from services.errors import LedgerUnavailable, OtherSchema
+from services.errors import BadInput, LedgerUnavailable, OtherSchema
 from services.record.seals import Seals
 from services.settings import PROJECT, Settings
 
@@ -75,20 +75,30 @@ class Database:
             OtherSchema: a Signoff with a schema that this one does not know made the database; it stays as it is.
             LedgerUnavailable: the database cannot be used.
         """
-        config = Config()
-        config.set_main_option("script_location", str(PROJECT / "migrations"))
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        with self._alone() as connection:
+            _migrate(connection)
+
+    @contextmanager
+    def founded(self, ledger: str) -> Iterator[Connection]:
+        """One transaction on an empty database, in which it has the schema and a ledger of this name already.
+
+        Raises:
+            BadInput: there are tables in it.
+            LedgerUnavailable: as `upgrade`.
+        """
+        with self._alone() as connection:
+            if sa.inspect(connection).get_table_names():
+                where = self.engine.url.render_as_string(hide_password=True)
+                raise BadInput(f"{where} is in use already. An export is brought into an empty database only.")
+            _migrate(connection, ledger)
+            yield connection
+
+    @contextmanager
+    def _alone(self) -> Iterator[Connection]:
         if self.engine.dialect.name == "sqlite":
             _only_for_its_owner(self.engine.url.database)
         with self.writing(alone=True) as connection:
-            if made := set(MigrationContext.configure(connection).get_current_heads()) - known:
-                raise OtherSchema(
-                    f"Signoff's database has the schema {', '.join(sorted(made))} of another version of Signoff. "
-                    "Export its record with that version, then bring it into an empty SIGNOFF_HOME with "
-                    "'signoff ledger import'."
-                )
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            yield connection
 
     @contextmanager
     def reading(self, *, at_once: bool = False) -> Iterator[Connection]:
@@ -116,6 +126,20 @@ class Database:
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(patience * 1000)}")
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ALONE)))
                 yield connection
+
+
+def _migrate(connection: Connection, ledger: str | None = None) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(PROJECT / "migrations"))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if made := set(MigrationContext.configure(connection).get_current_heads()) - known:
+        raise OtherSchema(
+            f"Signoff's database has the schema {', '.join(sorted(made))} of another version of Signoff. Export its "
+            "record with that version ('signoff ledger export --output FILE'), then bring it into an empty "
+            "SIGNOFF_HOME or SIGNOFF_DATABASE_URL with 'signoff ledger import FILE --public-key KEY'."
+        )
+    config.attributes.update(connection=connection, ledger=ledger)
+    command.upgrade(config, "head")
 
 
 @contextmanager

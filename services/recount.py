@@ -27,8 +27,11 @@ _swept: WeakKeyDictionary[Database, int] = WeakKeyDictionary()
 
 
 def sweep(signoff: Signoff) -> int:
-    """Count again, once after each change of an account, where a vote is older; returns how many statuses changed."""
-    changes = (Kind.ACCOUNT_CHANGED.value, Kind.ACCOUNT_DISABLED.value)
+    """Count again, once after each change of an account and each import, where a vote is older.
+
+    Returns how many statuses changed.
+    """
+    changes = (Kind.ACCOUNT_CHANGED.value, Kind.ACCOUNT_DISABLED.value, Kind.LEDGER_IMPORTED.value)
     with signoff.database.reading() as connection:
         last = connection.execute(sa.select(sa.func.max(events.c.seq)).where(events.c.kind.in_(changes))).scalar()
         if last is None or _swept.get(signoff.database) == last:

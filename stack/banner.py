@@ -26,7 +26,7 @@ def banner(settings: Settings, people: Sequence[str], *, logs: str) -> str:
             f"    Dashboard   {_link(settings.url)}",
             f"    MLflow      {_link(without_password(settings.mlflow_uri))}",
             "",
-            *(f"    {line}" for line in people),
+            *(f"    {line}".rstrip() for line in people),
             *([""] if people else []),
             f"    {_faint(f'Logs are in {logs}. Ctrl-C stops everything; all data stays.')}",
             "",

@@ -31,11 +31,6 @@ QUIET = {
     "GIT_PYTHON_REFRESH": "quiet",
     "PYTHONUNBUFFERED": "1",
 }
-OURS = (
-    *("SIGNOFF_SECRET_KEY", "SIGNOFF_DEMO_PASSWORD", "SIGNOFF_DATABASE_URL", "MLFLOW_TRACKING_URI"),
-    *("SIGNOFF_CHECKPOINT_KEY", "SIGNOFF_MESSAGES", "SIGNOFF_WEBHOOK_SECRET"),
-)
-"""What these begin with is none of the MLflow server's business."""
 
 
 def main() -> None:
@@ -77,7 +72,7 @@ def _supervise(settings: Settings) -> int:
     }
     if settings.embedded:
         theirs = {
-            **{name: value for name, value in environment.items() if not name.startswith(OURS)},
+            **_theirs(environment),
             "PYTHONPATH": python_path(settings.home / "hook"),
             "SIGNOFF_GATE_URL": address(settings),
             "SIGNOFF_GATE_NAMES": str(settings.home / "gate-names.json"),
@@ -88,6 +83,12 @@ def _supervise(settings: Settings) -> int:
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     processes.loop()
     return _farewell(processes.returncode, logs, folder)
+
+
+def _theirs(environment: Mapping[str, str]) -> dict[str, str]:
+    """What is the MLflow server's business: of our settings the hook's alone, and none of our keys and databases."""
+    own = {"MLFLOW_TRACKING_URI", *(name for name in environment if name.startswith("SIGNOFF_"))}
+    return {name: value for name, value in environment.items() if name not in own or name.startswith("SIGNOFF_GATE_")}
 
 
 def _gate_token(settings: Settings) -> dict[str, str]:

@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services import expiry, facts, tables
-from services.accounts import keeping, tokens
+from services.accounts import keeping, people, tokens
 from services.domain import Actor, Dataset, Role, Source, VersionRef
 from services.errors import Refused
 from services.evidence import FindingDraft, Severity
@@ -37,7 +37,6 @@ from tests.conftest import Clock, add_people, settings_in
 from tests.fakes import HOLDOUT, FakeRegistry
 from tests.validation import on_record
 
-ADMIN = Actor(username="admin", name="Adam Novak", roles=frozenset({Role.ADMIN}))
 CLIENT = Actor(username="mlflow-client", name="A client", roles=frozenset(), source=Source.MLFLOW_CLIENT)
 EXPIRING = """
 name: expiring
@@ -91,13 +90,14 @@ def approve(signoff: Signoff, ref: VersionRef, by: str) -> None:
 
 
 def _accounts(signoff: Signoff) -> None:
+    admin = people.acting(signoff.database, "admin", Source.BROWSER)
     new = {"username": "newcomer", "name": "Nora New", "roles": [Role.SCIENTIST, Role.REVIEWER], "hashed": "!"}
-    keeping.add(signoff.database, by=ADMIN, **new, at=signoff.now())
+    keeping.add(signoff.database, by=admin, **new, at=signoff.now())
     service = {"username": "pipeline", "name": "Nightly", "roles": [Role.SCIENTIST], "hashed": None}
-    keeping.add(signoff.database, by=ADMIN, **service, at=signoff.now())
-    keeping.set_roles(signoff.database, by=ADMIN, username="newcomer", roles=[Role.REVIEWER], at=signoff.now())
+    keeping.add(signoff.database, by=admin, **service, at=signoff.now())
+    keeping.set_roles(signoff.database, by=admin, username="newcomer", roles=[Role.REVIEWER], at=signoff.now())
     key = signoff.settings.secret_key
-    tokens.create(signoff.database, key, by=ADMIN, username="newcomer", name="laptop", at=signoff.now())
+    tokens.create(signoff.database, key, by=admin, username="newcomer", name="laptop", at=signoff.now())
 
 
 def _reviews(signoff: Signoff, registry: FakeRegistry) -> None:

@@ -92,14 +92,14 @@ class TestLedger:
         tamper(signoff, "DELETE FROM checkpoints", "DELETE FROM witnesses")
         code, _, err = run("ledger", "verify")
         assert code == 1
-        assert "MLflow witnesses event #8" in err
+        assert "MLflow witnesses event #9" in err
         assert "signoff ledger restored --reason" in err
         assert run("ledger", "restored", "--reason", " ")[0] == 2
         code, out, _ = run("ledger", "restored", "--reason", "Disk failure.", "--json")
         assert code == 0
         stated = json.loads(out)
         assert (stated["epoch"], stated["event"]) == (2, 7)
-        assert "events #1 to #8 that MLflow witnessed were lost" in stated["words"]
+        assert "events #1 to #9 that MLflow witnessed were lost" in stated["words"]
         code, out, _ = run("ledger", "verify")
         assert (code, out.splitlines()[1]) == (0, stated["words"])
         file = tmp_path / "ledger.jsonl"

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,8 @@ import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from api import validations
+from mlflow_gate import evidence
 from services import foreign
 from services.domain import VersionRef
 from services.errors import UnreadableModel
@@ -251,8 +254,9 @@ def test_a_skops_file_whose_description_unfolds_into_gigabytes_needs_consent(tmp
     assert our_peak() - before < 64 * MEGABYTE
 
 
-def test_a_source_of_a_data_set_that_never_ends_is_none() -> None:
-    assert entities._place("[" * 100_000) == ""
+@pytest.mark.parametrize("read", [entities._place, validations._json, evidence._listed])
+def test_json_without_an_end_is_none(read: Callable[[Any], object]) -> None:
+    assert not read("[" * 100_000)
 
 
 def test_spaces_in_requirements_take_no_time() -> None:

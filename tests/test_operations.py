@@ -26,7 +26,7 @@ from tests.debian import found_or_installed
 
 DOCUMENT = (PROJECT / "docs" / "operations.md").read_text()
 BLOCKS = re.findall(r"^```sh ?(.*)\n([\s\S]*?)^```$", DOCUMENT, re.MULTILINE)
-"""What stands behind ``sh`` (nothing, ``variables``, ``install`` or ``server NAME``), and the commands."""
+"""What stands behind ``sh`` (nothing, ``variables``, ``install``, ``server NAME``, ``stopped``), and the commands."""
 VARIABLES = dict(re.findall(r"^(\w+)=(\S+|\".*?\")", next(text for kind, text in BLOCKS if kind == "variables"), re.M))
 PATIENCE = 240
 """Seconds for what takes ten on a machine with nothing else to do."""
@@ -76,12 +76,13 @@ class Site:
         """A block of the document that stays in the foreground."""
         self.start(name, ["bash", "-c", self._script(commands)])
 
-    def stop(self) -> None:
-        """End all of them, at the same time."""
-        for started in self.processes.values():
+    def stop(self, *names: str) -> None:
+        """End some of them, or all, at the same time."""
+        ending = [self.processes.pop(name) for name in names or list(self.processes)]
+        for started in ending:
             with suppress(ProcessLookupError):
                 os.killpg(started.pid, signal.SIGTERM)
-        for started in self.processes.values():
+        for started in ending:
             try:
                 started.wait(timeout=20)
             except subprocess.TimeoutExpired:
@@ -166,7 +167,7 @@ def followed(site: Site) -> Site:
     awaited: list[str] = []
     for kind, commands in BLOCKS:
         name = kind.removeprefix("server ")
-        if kind in {"variables", "install"}:
+        if kind in {"variables", "install", "stopped"}:
             continue
         if name != kind:
             site.serve(name, commands)
@@ -226,7 +227,7 @@ def test_it_has_two_dashboards_that_know_the_same_people(followed: Site) -> None
 
 
 def test_its_record_says_who_made_the_first_admin_and_knows_no_demo_account(followed: Site) -> None:
-    listed = followed.run(". $ETC/dashboard-1.env; export ${!SIGNOFF_@} ${!MLFLOW_@}; $CLI user list")
+    listed = followed.run("set -a; . $ETC/dashboard-1.env; $CLI user list")
     assert [line.split()[0] for line in listed.splitlines()[1:]] == ["ana", "mina", "remy", "sofia"]
     said = (followed.folder / "dashboard-1.log").read_text()
     assert "Make the first admin" in said
@@ -240,6 +241,15 @@ def test_one_dashboard_is_enough(followed: Site) -> None:
     os.killpg(followed.processes["dashboard-1"].pid, signal.SIGKILL)
     trusting = ssl.create_default_context(cafile=str(followed.folder / "tls" / "fullchain.pem"))
     assert httpx.get(f"{followed.values['PUBLIC_URL']}/readyz", verify=trusting, timeout=60).status_code == 200
+
+
+def test_its_key_is_replaced_while_no_dashboard_runs(followed: Site) -> None:
+    followed.stop("dashboard-1", "dashboard-2")
+    (replace,) = (text for kind, text in BLOCKS if kind == "stopped")
+    (settings,) = (text for _, text in BLOCKS if "cat > $ETC/dashboard-$number.env" in text)
+    assert "signs from event" in followed.run(replace)
+    followed.run(settings)
+    followed.run("set -a; . $ETC/dashboard-1.env; $CLI ledger verify")
 
 
 def test_what_its_services_run_is_what_was_run(nginx: str) -> None:

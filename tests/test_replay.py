@@ -35,7 +35,7 @@ BLOCKING = FindingDraft(text="It answers with patients' names.", severity=Severi
 
 
 def verify(signoff: Signoff) -> None:
-    checkpoints.verify(signoff.database, checkpoints.trusted(signoff.settings))
+    checkpoints.verify(signoff.database, checkpoints.trusted(signoff.database, signoff.settings))
 
 
 def write(signoff: Signoff, *statements: Any) -> None:

@@ -64,7 +64,7 @@ def live(signoff: Signoff) -> int:
 
 @pytest.fixture
 def first(signoff: Signoff) -> Signoff:
-    """Four events, signed with the first key."""
+    """Five events, signed with the first key."""
     add(signoff, entry())
     found = with_key(signoff, FIRST)
     sign(found)
@@ -73,10 +73,10 @@ def first(signoff: Signoff) -> Signoff:
 
 @pytest.fixture
 def third(first: Signoff) -> Signoff:
-    """Two rotations later, at events 5 and 7, with an event after each."""
-    assert rotate(first, FIRST, SECOND) == 5
+    """Two rotations later, at events 6 and 8, with an event after each."""
+    assert rotate(first, FIRST, SECOND) == 6
     add(first, entry())
-    assert rotate(first, SECOND, THIRD) == 7
+    assert rotate(first, SECOND, THIRD) == 8
     add(first, entry())
     found = with_key(first, THIRD)
     sign(found)
@@ -85,9 +85,9 @@ def third(first: Signoff) -> Signoff:
 
 class TestLiveLedger:
     def test_follows_the_rotations_back_from_the_present_key(self, third: Signoff) -> None:
-        assert live(third) == 8
+        assert live(third) == 9
         keys = checkpoints.trusted(third.database, third.settings)
-        assert [(key.since, key.until) for key in keys.values()] == [(7, None), (0, 5), (5, 7)]
+        assert [(key.since, key.until) for key in keys.values()] == [(8, None), (0, 6), (6, 8)]
 
     def test_trusts_no_key_that_somebody_writes_into_the_published_file(self, first: Signoff) -> None:
         forger = with_key(first, SECOND)
@@ -100,44 +100,44 @@ class TestLiveLedger:
 
     def test_says_what_to_do_where_the_key_was_changed_without_a_rotation(self, first: Signoff) -> None:
         changed = with_key(first, SECOND)
-        told = "The checkpoint of event #4 is signed with key .*'signoff ledger rotate-key' records that"
+        told = "The checkpoint of event #5 is signed with key .*'signoff ledger rotate-key' records that"
         with pytest.raises(Tampered, match=told):
             live(changed)
         with pytest.raises(LedgerBroken, match=told):
             sign(changed)
         assert condition.of(changed, patience=10).state is State.TAMPERED
-        assert rotate(changed, FIRST, SECOND) == 5
-        assert live(changed) == 5
+        assert rotate(changed, FIRST, SECOND) == 6
+        assert live(changed) == 6
 
     def test_does_not_honour_a_replaced_key_for_what_came_later(self, first: Signoff) -> None:
         rotate(first, FIRST, SECOND)
         add(first, entry())
-        with pytest.raises(LedgerBroken, match="was replaced at event #5: start it with the new key"):
+        with pytest.raises(LedgerBroken, match="was replaced at event #6: start it with the new key"):
             sign(first)
         second = with_key(first, SECOND)
         with first.database.reading() as connection:
             name, (seq, head) = ledger.ledger_id(connection), ledger.head(connection)
         forged = checkpoints._sign(private(FIRST), ledger_id=name, seq=seq, head=head, at="2026-11-01")
-        with pytest.raises(Tampered, match=r"which is honoured for events #0 to #5 only"):
+        with pytest.raises(Tampered, match=r"which is honoured for events #0 to #6 only"):
             checkpoints._require_genuine(forged, checkpoints.trusted(first.database, second.settings))
 
     def test_a_process_with_the_old_key_still_reads_what_the_new_one_signed(self, first: Signoff) -> None:
         rotate(first, FIRST, SECOND)
-        assert live(first) == 5
+        assert live(first) == 6
 
 
 class TestRotation:
     def test_is_signed_by_both_keys_over_ledger_number_and_keys(self, third: Signoff) -> None:
         with third.database.reading() as connection:
-            found = [rotation_in(event.body) for event in ledger.numbered(connection, [5, 7])]
+            found = [rotation_in(event.body) for event in ledger.numbered(connection, [6, 8])]
             name = ledger.ledger_id(connection)
-        assert [(one.ledger, one.seq) for one in found] == [(name, 5), (name, 7)]
+        assert [(one.ledger, one.seq) for one in found] == [(name, 6), (name, 8)]
 
     @pytest.mark.parametrize(
         ("old", "new", "told"),
         [
             (SECOND, SECOND, "The new key is the present one"),
-            (FIRST, THIRD, "was replaced at event #5 by another key"),
+            (FIRST, THIRD, "was replaced at event #6 by another key"),
             (SECOND, FIRST, "was replaced before, and cannot be brought back"),
         ],
     )
@@ -147,33 +147,33 @@ class TestRotation:
         rotate(first, FIRST, SECOND)
         with pytest.raises(BadInput, match=told):
             rotate(first, old, new)
-        assert live(with_key(first, SECOND)) == 5
+        assert live(with_key(first, SECOND)) == 6
 
     def test_from_a_key_that_did_not_sign_this_ledger_is_refused_and_leaves_no_event(self, first: Signoff) -> None:
         with pytest.raises(LedgerBroken, match="no rotation leads there"):
             rotate(first, SECOND, THIRD)
-        assert live(first) == 4
+        assert live(first) == 5
 
     def test_may_be_repeated(self, first: Signoff) -> None:
-        assert rotate(first, FIRST, SECOND) == rotate(first, FIRST, SECOND) == 5
+        assert rotate(first, FIRST, SECOND) == rotate(first, FIRST, SECOND) == 6
 
     @pytest.mark.parametrize("signer", ["old", "new"])
     def test_that_one_of_the_keys_did_not_sign_is_tampering(self, first: Signoff, signer: str) -> None:
         keys = {"old": private(FIRST), "new": private(SECOND)}
         with first.database.writing() as connection:
-            said = statement(ledger.ledger_id(connection), 5, keys["old"].public_key(), keys["new"].public_key())
+            said = statement(ledger.ledger_id(connection), 6, keys["old"].public_key(), keys["new"].public_key())
             keys[signer] = private(THIRD)
             signed = {name: base64.b64encode(key.sign(canonical(said))).decode() for name, key in keys.items()}
             details = {"statement": said, "signatures": signed}
             ledger.append(connection, Entry(kind=Kind.KEY_ROTATED, actor=ACTOR, at=first.now(), details=details))
-        with pytest.raises(LedgerBroken, match="#5 replaces the signing key, and not both keys signed that"):
+        with pytest.raises(LedgerBroken, match="#6 replaces the signing key, and not both keys signed that"):
             live(with_key(first, SECOND))
 
 
 class TestVerifier:
     @pytest.mark.parametrize("given", [FIRST, SECOND, THIRD])
     def test_given_any_of_the_keys_it_follows_the_rotations(self, third: Signoff, given: bytes) -> None:
-        assert verify(io.BytesIO(exported(third)), public(given)).seq == 8
+        assert verify(io.BytesIO(exported(third)), public(given)).seq == 9
 
     def test_another_key_leads_nowhere(self, third: Signoff) -> None:
         with pytest.raises(Tampered, match="which no rotation on record leads to"):
@@ -191,10 +191,10 @@ class TestVerifier:
     def test_rotations_that_do_not_follow_each_other_are_refused(self, third: Signoff) -> None:
         name = json.loads(exported(third).splitlines()[-1])["checkpoint"]["ledger"]
         with third.database.reading() as connection:
-            one, two = (rotation_in(event.body) for event in ledger.numbered(connection, [5, 7]))
-        with pytest.raises(Tampered, match="#7 replaces a signing key that was not in use"):
+            one, two = (rotation_in(event.body) for event in ledger.numbered(connection, [6, 8]))
+        with pytest.raises(Tampered, match="#8 replaces a signing key that was not in use"):
             led_to(public(FIRST), [one, replace(two, old=private(b"x" * 32).public_key())], name)
-        with pytest.raises(Tampered, match="#7 brings a signing key back"):
+        with pytest.raises(Tampered, match="#8 brings a signing key back"):
             led_to(public(FIRST), [one, replace(two, new=one.old)], name)
         assert led_to(public(FIRST), [one, two], "another ledger") == public(FIRST)
 
@@ -221,7 +221,7 @@ class TestCommand:
         assert seed != FIRST
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert not list(home.glob("checkpoint-key.new"))
-        assert live(with_key(first, seed)) == 5
+        assert live(with_key(first, seed)) == 6
         (name,) = public(seed)
         assert name in checkpoints.own_key(with_key(first, seed).settings)
 
@@ -234,7 +234,7 @@ class TestCommand:
         rotate(first, FIRST, SECOND)
         assert run("ledger", "rotate-key") == 0
         assert base64.b64decode(file.read_text()) == SECOND
-        assert live(with_key(first, SECOND)) == 5
+        assert live(with_key(first, SECOND)) == 6
 
     def test_a_given_key_is_replaced_where_the_one_before_is_at_hand(
         self,
@@ -250,8 +250,8 @@ class TestCommand:
         assert "is the present one. Set SIGNOFF_CHECKPOINT_KEY to the new key" in capsys.readouterr().err
         monkeypatch.setenv("SIGNOFF_EARLIER_CHECKPOINT_KEY", base64.b64encode(FIRST).decode())
         assert run("ledger", "rotate-key", "--json", settings=second) == 0
-        assert json.loads(capsys.readouterr().out) == {"event": 5, "key": next(iter(public(SECOND)))}
-        assert live(with_key(first, SECOND)) == 5
+        assert json.loads(capsys.readouterr().out) == {"event": 6, "key": next(iter(public(SECOND)))}
+        assert live(with_key(first, SECOND)) == 6
 
     def test_a_derived_key_follows_from_the_secret_key_before(self, tmp_path: Path) -> None:
         url = {"SIGNOFF_DATABASE_URL": "sqlite:///x", "MLFLOW_TRACKING_URI": "http://m", "SIGNOFF_EMBEDDED": ""}

@@ -21,7 +21,7 @@ from services.facts import fresh
 from services.record import ledger
 from services.settings import PROJECT
 from services.signoff import Signoff
-from stack import dashboard, preflight
+from stack import dashboard, preflight, run
 from stack.preflight import CannotStart
 from stack.processes import Logs, Processes
 from stack.sample.data import split
@@ -120,6 +120,13 @@ class TestStart:
 
     def test_every_package_that_is_asked_for_is_there(self) -> None:
         preflight.dependencies()
+
+
+class TestTheMlflowServer:
+    def test_is_told_nothing_of_ours_but_what_the_hook_needs(self) -> None:
+        given = {"PATH": "/bin", "SIGNOFF_GATE_TOKEN": "t", "SIGNOFF_GATE_URL": "u", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        ours = {"SIGNOFF_SECRET_KEY", "SIGNOFF_EARLIER_SECRET_KEYS", "SIGNOFF_MESSAGES_MAIL", "MLFLOW_TRACKING_URI"}
+        assert run._theirs({**given, **dict.fromkeys(ours, "x")}) == given
 
 
 class TestProcesses:

@@ -25,15 +25,17 @@ from tests.test_ledger import add, entry
 from verifier.__main__ import main as verifier
 from verifier.verify import checkpoint_in
 
+FIRST = 9
+"""The event that the first checkpoint is about, when five events were added."""
 OPERATOR = Actor(username="signoff", name="olga on this machine", roles=frozenset({Role.ADMIN}), source=Source.CLI)
 
 
 @pytest.fixture
 def witnessed(signoff: Signoff, registry: FakeRegistry) -> Signoff:
-    """Eight events, all of them witnessed, and the ninth that says in which run."""
-    add(signoff, *[entry(comment=str(number)) for number in range(1, 5)])
+    """All events so far are witnessed, but the one that says in which run."""
+    add(signoff, *[entry(comment=str(number)) for number in range(1, 6)])
     caretaker.tidy(signoff)
-    assert list(registry.witnessed) == ["checkpoint-8"]
+    assert list(registry.witnessed) == [f"checkpoint-{FIRST}"]
     return signoff
 
 
@@ -107,8 +109,8 @@ class TestKnownById:
     @pytest.mark.parametrize(
         ("deed", "said"),
         [
-            pytest.param("deleted", "which witnesses this ledger up to #8, was deleted in MLflow", id="deleted"),
-            pytest.param("gone", "which witnesses this ledger up to #8, is not in MLflow any more", id="gone"),
+            pytest.param("deleted", f"which witnesses this ledger up to #{FIRST}, was deleted in MLflow", id="deleted"),
+            pytest.param("gone", f"which witnesses this ledger up to #{FIRST}, is not in MLflow any more", id="gone"),
         ],
     )
     def test_one_that_is_lost_is_named_replaced_once_on_record_and_named_on(
@@ -125,8 +127,12 @@ class TestKnownById:
         for _ in range(3):
             later(witnessed)
         (event,) = events(witnessed, Kind.WITNESS_REPLACED)
-        assert (event.get("lost"), event.get("witnessed")) == (lost.run, 8)
-        assert set(registry._witnesses[event.get("run")].texts) == {"checkpoint-10", "checkpoint-12", "checkpoint-13"}
+        assert (event.get("lost"), event.get("witnessed")) == (lost.run, FIRST)
+        assert set(registry._witnesses[event.get("run")].texts) == {
+            f"checkpoint-{FIRST + 2}",
+            f"checkpoint-{FIRST + 4}",
+            f"checkpoint-{FIRST + 5}",
+        }
         assert said in sentences(witnessed)
 
     def test_one_that_was_deleted_and_is_restored_is_no_problem(
@@ -155,7 +161,7 @@ class TestKnownById:
         copy(backup, live)
         report = check(witnessed)
         assert report.proven
-        assert "MLflow witnesses event #10" in sentences(witnessed)
+        assert f"MLflow witnesses event #{FIRST + 2}" in sentences(witnessed)
 
     def test_a_backup_whose_witness_was_deleted_does_not_verify(
         self, witnessed: Signoff, registry: FakeRegistry, tmp_path: Path, later: Later
@@ -184,21 +190,21 @@ class TestWhatOthersWrite:
         self, witnessed: Signoff, registry: FakeRegistry, later: Later, caplog: pytest.LogCaptureFixture
     ) -> None:
         (held,) = registry.witnesses()
-        for number in range(9, 100):
+        for number in range(FIRST + 1, FIRST + 92):
             registry.witness(held.run, f"checkpoint-{number}", "false")
         caplog.set_level(logging.ERROR)
         for _ in range(3):
             later(witnessed)
         ours = [name for name, text in registry.witnessed.items() if text != "false"]
         assert [name.rpartition(".")[0] or name for name in ours] == [
-            "checkpoint-8", "checkpoint-10", "checkpoint-11", "checkpoint-12",
+            f"checkpoint-{FIRST}", f"checkpoint-{FIRST + 2}", f"checkpoint-{FIRST + 3}", f"checkpoint-{FIRST + 4}",
         ]  # fmt: skip
         report = witness.last_report(witnessed)
         assert report
         assert report.last
-        assert report.last.seq == 11
+        assert report.last.seq == FIRST + 3
         assert not report.proven
-        assert "checkpoint-10 and 90 more are not ours" in sentences(witnessed)
+        assert " and 90 more are not ours" in sentences(witnessed)
         assert len([record for record in caplog.records if "not ours" in record.message]) == 1
         assert witness.unwitnessed_since(witnessed) is None
 
@@ -222,11 +228,13 @@ class TestWhatOthersWrite:
     ) -> None:
         (held,) = registry.witnesses()
         false = registry.open_witness(held.ledger)
-        registry.witness(false.run, "checkpoint-500", held.texts["checkpoint-8"].replace('"seq":8', '"seq":500'))
-        registry.witness(false.run, "checkpoint-8", held.texts["checkpoint-8"])
+        registry.witness(
+            false.run, "checkpoint-500", held.texts[f"checkpoint-{FIRST}"].replace(f'"seq":{FIRST}', '"seq":500')
+        )
+        registry.witness(false.run, f"checkpoint-{FIRST}", held.texts[f"checkpoint-{FIRST}"])
         later(witnessed)
         assert check(witnessed).problems == ()
-        assert "checkpoint-10" in registry._witnesses[held.run].texts
+        assert f"checkpoint-{FIRST + 2}" in registry._witnesses[held.run].texts
 
     def test_what_mlflow_cannot_read_in_time_does_not_stop_witnessing(
         self, witnessed: Signoff, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
@@ -240,7 +248,12 @@ class TestWhatOthersWrite:
         for _ in range(3):
             add(witnessed, entry(Kind.PROMOTION_CONFIRMED))
             caretaker.tidy(witnessed)
-        assert list(registry.witnessed) == ["checkpoint-8", "checkpoint-10", "checkpoint-11", "checkpoint-12"]
+        assert list(registry.witnessed) == [
+            f"checkpoint-{FIRST}",
+            f"checkpoint-{FIRST + 2}",
+            f"checkpoint-{FIRST + 3}",
+            f"checkpoint-{FIRST + 4}",
+        ]
         assert asked == ["witnesses"], "it is left alone for a while"
 
     def test_a_run_deleted_between_two_comparisons_is_replaced_at_the_next(
@@ -254,7 +267,7 @@ class TestWhatOthersWrite:
         caretaker.tidy(witnessed)
         caretaker.tidy(witnessed)
         assert len(events(witnessed, Kind.WITNESS_REPLACED)) == 1
-        assert "checkpoint-10" in registry.witnessed
+        assert f"checkpoint-{FIRST + 2}" in registry.witnessed
 
 
 class TestOwnWrites:
@@ -270,26 +283,31 @@ class TestOwnWrites:
 class TestEpochs:
     @pytest.fixture
     def restored(self, witnessed: Signoff, tmp_path: Path, later: Later, clock: Clock) -> Signoff:
-        """An older backup, which ends with #9, while MLflow witnesses #10 and #11."""
+        """An older backup, while MLflow witnesses two more events."""
         live, backup = tmp_path / "signoff.db", tmp_path / "backup.db"
         copy(live, backup)
         later(witnessed)
         later(witnessed)
         witnessed.database.engine.dispose()
         copy(backup, live)
-        assert "MLflow witnesses event #11" in sentences(witnessed)
+        assert f"MLflow witnesses event #{FIRST + 3}" in sentences(witnessed)
         clock.now += timedelta(hours=1)
         return witnessed
 
     def test_a_statement_names_what_was_lost_and_by_whom(self, restored: Signoff, registry: FakeRegistry) -> None:
-        lost = checkpoint_in(registry.witnessed["checkpoint-11"], checkpoints.trusted(restored.database, restored.settings))
+        lost = checkpoint_in(
+            registry.witnessed[f"checkpoint-{FIRST + 3}"], checkpoints.trusted(restored.database, restored.settings)
+        )
         epoch = stated(restored)
         (event,) = events(restored, Kind.LEDGER_RESTORED)
-        assert (event.seq, event.comment) == (10, "Disk failure; restored last night's backup.")
+        assert (event.seq, event.comment) == (FIRST + 2, "Disk failure; restored last night's backup.")
         assert {key: event.get(key) for key in ("epoch", "first", "last", "hash")} == {
-            "epoch": 2, "first": 9, "last": 11, "hash": lost.hash,
+            "epoch": 2, "first": FIRST + 1, "last": FIRST + 3, "hash": lost.hash,
         }  # fmt: skip
-        assert "Epoch 2: events #9 to #11 that MLflow witnessed were lost when a backup was restored" in epoch.words
+        assert (
+            f"Epoch 2: events #{FIRST + 1} to #{FIRST + 3} that MLflow witnessed were lost when a backup was restored"
+            in epoch.words
+        )
         assert "olga on this machine" in epoch.words
 
     def test_witnessing_goes_on_under_the_epochs_name_and_every_verification_says_so(
@@ -300,12 +318,12 @@ class TestEpochs:
         words = stated(restored).words
         later(restored)
         later(restored)
-        assert list(registry.witnessed)[-2:] == ["epoch-2.checkpoint-11", "epoch-2.checkpoint-12"]
+        assert list(registry.witnessed)[-2:] == [f"epoch-2.checkpoint-{FIRST + 3}", f"epoch-2.checkpoint-{FIRST + 4}"]
         report = check(restored)
         assert (report.problems, report.remarks) == ((), (words,))
         assert report.last
-        assert (report.last.seq, report.last.epoch) == (12, 2)
-        assert verify(restored)[0] == 12
+        assert (report.last.seq, report.last.epoch) == (FIRST + 4, 2)
+        assert verify(restored)[0] == FIRST + 4
 
     def test_an_export_says_so_too(self, restored: Signoff, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         words = stated(restored).words
@@ -334,11 +352,11 @@ class TestEpochs:
     ) -> None:
         for _ in range(4):
             later(restored)
-        assert "between #9 and #10" in sentences(restored)
+        assert f"between #{FIRST + 1} and #{FIRST + 2}" in sentences(restored)
         stated(restored)
         later(restored)
         assert check(restored).problems == ()
-        assert "epoch-2.checkpoint-15" in registry.witnessed
+        assert f"epoch-2.checkpoint-{FIRST + 7}" in registry.witnessed
 
     def test_it_excuses_nothing_that_is_lost_later(self, restored: Signoff, tmp_path: Path, later: Later) -> None:
         stated(restored)
@@ -346,7 +364,7 @@ class TestEpochs:
         later(restored)
         restored.database.engine.dispose()
         copy(tmp_path / "second.db", tmp_path / "signoff.db")
-        assert "MLflow witnesses event #11" in sentences(restored)
+        assert f"MLflow witnesses event #{FIRST + 3}" in sentences(restored)
         assert stated(restored, "Again.").number == 3
         later(restored)
         report = check(restored)
@@ -366,7 +384,7 @@ class TestEpochs:
     def test_history_written_again_after_it_is_found(self, restored: Signoff, later: Later) -> None:
         stated(restored)
         later(restored)
-        rewrite(restored, after=9, comments=["a", "b", "c"])
+        rewrite(restored, after=FIRST + 1, comments=["a", "b", "c"])
         tamper(restored, "DELETE FROM checkpoints", "DELETE FROM witnesses")
         assert check(restored).proven
 

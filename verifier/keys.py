@@ -22,6 +22,8 @@ from verifier.canonical import canonical
 
 ROTATION = "key:rotated"
 """The kind of an event that replaces the key."""
+IMPORTED = "ledger:imported"
+"""The kind of an event that follows an imported record: from there on, no key from before signs."""
 ROTATION_TYPE = "signoff-key-rotation/1"
 """What the statement of a rotation says it is, so that its signatures mean nothing else."""
 

@@ -18,7 +18,18 @@ from typing import Any, BinaryIO, NoReturn
 from cryptography.exceptions import InvalidSignature
 
 from verifier.canonical import canonical
-from verifier.keys import ROTATION, Keys, Rotation, Tampered, UnusableKey, key_id, keys_in, led_to, rotation_in
+from verifier.keys import (
+    IMPORTED,
+    ROTATION,
+    Keys,
+    Rotation,
+    Tampered,
+    UnusableKey,
+    key_id,
+    keys_in,
+    led_to,
+    rotation_in,
+)
 
 __all__ = ["Chain", "Checkpoint", "Keys", "Tampered", "UnusableKey", "checkpoint_in", "key_id", "keys_in", "verify"]
 
@@ -101,6 +112,8 @@ class Chain:
             )
         if event.get("kind") == ROTATION:
             self.rotations.append(rotation_in(event))
+        if event.get("kind") == IMPORTED:
+            self.rotations.clear()
         if restoration:
             self.epoch, words = restoration
             self.restorations.append(words)
@@ -215,12 +228,15 @@ def verify(
     *,
     progress: Callable[[int], None] = lambda _: None,
     restored: Callable[[str], None] = lambda _: None,
+    each: Callable[[bytes, str, dict[str, Any]], None] = lambda *_: None,
 ) -> Checkpoint:
     """Read a whole export, a line at a time; returns the checkpoint it ends in.
 
     Args:
         progress: called now and then with the bytes read since the last call.
         restored: called with a sentence about each epoch after the first: what was lost before it.
+        each: called with every event that follows the one before it: its canonical bytes, its hash and its content.
+            Whether it was signed is known at the end only.
 
     Raises:
         Tampered: an event was edited, deleted, inserted or moved, the file was cut off, or the signature does not fit.
@@ -232,7 +248,7 @@ def verify(
             progress(read)
             read = 0
         if fast := _EVENT.fullmatch(line):
-            chain.add(fast[1], fast[2].decode())
+            each(fast[1], fast[2].decode(), chain.add(fast[1], fast[2].decode()))
             continue
         try:
             document = parsed(line)
@@ -253,7 +269,7 @@ def verify(
             body = canonical(document["body"])
         except (ValueError, TypeError):
             raise Tampered(f"Event #{chain.seq + 1} cannot be read: it was changed.", chain.seq + 1) from None
-        chain.add(body, document["hash"])
+        each(body, document["hash"], chain.add(body, document["hash"]))
     raise Tampered("The file does not end in its checkpoint: it was cut off.", chain.seq + 1)
 
 
@@ -278,7 +294,8 @@ def verify_file(
     *,
     progress: Callable[[int], None] = lambda _: None,
     restored: Callable[[str], None] = lambda _: None,
+    each: Callable[[bytes, str, dict[str, Any]], None] = lambda *_: None,
 ) -> Checkpoint:
     """`verify` for a file by its path. Raises OSError where it cannot be read."""
     with path.open("rb") as file:
-        return verify(file, keys, progress=progress, restored=restored)
+        return verify(file, keys, progress=progress, restored=restored, each=each)

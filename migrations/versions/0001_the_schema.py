@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 import sqlalchemy as sa
-from alembic import op
+from alembic import context, op
 
 revision = "2026_11"
 down_revision = None
@@ -592,9 +592,8 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_witnesses")),
     )
 
-    op.execute(
-        sa.table("ledger_identity", sa.column("id"), sa.column("ledger")).insert().values(id=1, ledger=uuid4().hex)
-    )
+    identity = sa.table("ledger_identity", sa.column("id"), sa.column("ledger"))
+    op.execute(identity.insert().values(id=1, ledger=context.config.attributes.get("ledger") or uuid4().hex))
     for statement in _on_sqlite() if op.get_bind().dialect.name == "sqlite" else _on_postgresql():
         op.execute(statement)
 

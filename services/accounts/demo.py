@@ -16,6 +16,7 @@ from services.accounts.people import DEMO_ACCOUNTS, Passwords
 from services.database import Database
 from services.domain import Role
 from services.record.activation import SYSTEM
+from services.record.projections.states import NO_PASSWORD
 from services.tables import accounts
 
 STARTING = replace(SYSTEM, roles=frozenset({Role.ADMIN}))
@@ -35,11 +36,13 @@ def ensure(database: Database, password: str, passwords: Passwords, *, given: bo
         BadInput: an account of somebody else has, or looks like, one of their usernames.
         LedgerUnavailable: the database cannot be used.
     """
-    with database.reading() as connection:
+    with database.writing() as connection:
+        _take_over_imported(connection)
         found = _made(connection)
-    known = {row.password for row in found.values()}
+    without = {username for username, row in found.items() if row.password == NO_PASSWORD}
+    known = {row.password for row in found.values()} - {NO_PASSWORD}
     hashed = next((one for one in known if passwords.check(password, one)), None) or passwords.hash(password)
-    renewed = found if given else _sharing(found)
+    renewed = found if given else _sharing(found) | without
     for username, name, role in DEMO_ACCOUNTS:
         row = found.get(username)
         if row is None:
@@ -69,6 +72,14 @@ def disable(database: Database, passwords: Passwords, *, known: str | None, at: 
         for username in ended:
             keeping.end(connection, by=STARTING, username=username, why=SHARED, at=at)
     return ended
+
+
+def _take_over_imported(connection: Connection) -> None:
+    """Give the demo accounts of an imported record, which has no addresses, those that they had."""
+    column = accounts.c
+    bare = (column.email == "", column.password == NO_PASSWORD, column.automation.is_(False))
+    for username, _, _ in DEMO_ACCOUNTS:
+        connection.execute(accounts.update().where(column.username == username, *bare).values(email=_email(username)))
 
 
 def _made(connection: Connection, *, lock: bool = False) -> dict[str, Row[Any]]:

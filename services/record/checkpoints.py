@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
@@ -23,7 +23,7 @@ from services.record.replay import Replay
 from services.settings import Settings
 from services.tables import checkpoints, events
 from verifier.canonical import canonical
-from verifier.keys import Key, Keys, Tampered, key_id, led_to, rotation_in
+from verifier.keys import Key, Keys, Rotation, Tampered, key_id, led_to, rotation_in
 from verifier.verify import GENESIS, Chain, Checkpoint, checkpoint_in
 
 ledger_id = ledger.ledger_id
@@ -89,12 +89,23 @@ def trusted(database: Database, settings: Settings) -> Keys:
 def reached(connection: Connection, given: Keys) -> Keys:
     """The keys that this ledger's rotations lead to from those given, each with the events it is honoured for.
 
+    What an imported record was signed with is honoured up to the event of its import.
+
     Raises:
         LedgerBroken: an event of a rotation is none.
     """
-    rotated = ledger.events(connection, ledger.Filter(kinds=(ledger.Kind.KEY_ROTATED,)), limit=None)
+    kinds = (ledger.Kind.KEY_ROTATED, ledger.Kind.LEDGER_IMPORTED)
+    name, line, imported = ledger_id(connection), list[Rotation](), dict[str, Key]()
     try:
-        return led_to(given, [rotation_in(event.body) for event in reversed(rotated)], ledger_id(connection))
+        for event in reversed(ledger.events(connection, ledger.Filter(kinds=kinds), limit=None)):
+            if event.kind is ledger.Kind.KEY_ROTATED:
+                line.append(rotation_in(event.body))
+                continue
+            before = Ed25519PublicKey.from_public_bytes(base64.b64decode(event.get("key")))
+            for one, key in led_to({key_id(before): Key(public=before)}, line, name).items():
+                imported[one] = replace(key, until=min(key.until or event.seq, event.seq))
+            line = []
+        return {**imported, **led_to(given, line, name)}
     except Tampered as error:
         raise LedgerBroken(f"The record was tampered with. {error}", error.seq) from error
 
@@ -139,19 +150,21 @@ def create(database: Database, settings: Settings, *, at: datetime) -> Signed:
         name, epoch = ledger_id(connection), epochs.at(connection, seq)
     moment = at.isoformat(timespec="milliseconds")
     signed = _sign(_private_key(settings), ledger_id=name, seq=seq, head=head, at=moment, epoch=epoch)
-    found = signed.checkpoint
     try:
         with database.writing() as connection:
-            connection.execute(
-                checkpoints.insert().values(
-                    seq=seq, hash=head, at=found.at, key=found.key, epoch=epoch, signed=signed.text
-                )
-            )
+            keep(connection, signed)
     except IntegrityError:  # another process signed the same event first; what it says differs in the time only
         with database.reading() as connection:
             row = connection.execute(sa.select(checkpoints).where(checkpoints.c.seq == seq)).one()
             return _stored(connection, row)
     return signed
+
+
+def keep(connection: Connection, signed: Signed) -> None:
+    """Store a checkpoint. Raises IntegrityError where one about the same event is kept."""
+    repeated = [column.name for column in checkpoints.c if column is not checkpoints.c.signed]
+    values = {name: getattr(signed.checkpoint, name) for name in repeated}
+    connection.execute(checkpoints.insert().values(**values, signed=signed.text))
 
 
 def _sign(key: Ed25519PrivateKey, *, ledger_id: str, seq: int, head: str, at: str, epoch: int = 1) -> Signed:

@@ -1,7 +1,8 @@
 """The one judgement of the record that this process has: every place that says something about the record asks here.
 
-Every event is read again as the process starts and every day, in a thread of its own, and what came after the last
-checkpoint whenever the head has moved. What MLflow witnesses is compared by the caretaker (`witness`).
+Every event is read again as the process starts, and then so often that it costs a hundredth of the time, daily at
+least, in a thread of its own; what came after the last checkpoint whenever the head has moved. What MLflow witnesses is
+compared by the caretaker (`witness`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from verifier.verify import Checkpoint, Keys, Tampered
 RECHECK_SECONDS = 300.0
 """What came after the last checkpoint is read again after this time, also where the head did not move."""
 FULL_SECONDS = 24 * 3600.0
-"""Every event is read again after this time: somebody may have changed what lies before the last checkpoint."""
+"""Every event is read again after this time at the latest: somebody may have changed what was read before."""
+SHARE = 0.01
+"""Sooner, as long as reading them takes no more than this share of the time: every five minutes where it is short."""
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ class State(StrEnum):
     INTACT = "intact"
     UNVERIFIED = "not yet verified"
     UNWITNESSED = "unwitnessed"
-    TAMPERED = "tampered"
+    TAMPERED = "tampered with"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,7 @@ class _Memory:
     found: Tampered | None = None
     point: Checkpoint | None = None
     full_begun: float = -1e9
+    full_took: float = 0.0
     full_at: datetime | None = None
 
 
@@ -196,7 +200,7 @@ def _begun(signoff: Signoff, head: tuple[int, str]) -> _Pass:
     with memory.lock:
         if memory.made and (not memory.made.answer.done() or not _due(signoff, memory, memory.made, head, now)):
             return memory.made
-        point = None if now - memory.full_begun > FULL_SECONDS or _noticed(signoff.database) else memory.point
+        point = None if _full_due(memory, now) or _noticed(signoff.database) else memory.point
         memory.made = _Pass(
             head=head,
             begun=now,
@@ -211,11 +215,15 @@ def _due(signoff: Signoff, memory: _Memory, made: _Pass, head: tuple[int, str], 
     if memory.found:
         return False  # a long record is not read again and again for what is known
     moved = made.head != head or _noticed(signoff.database) is not None
-    return moved or now - memory.full_begun > FULL_SECONDS
+    return moved or _full_due(memory, now)
+
+
+def _full_due(memory: _Memory, now: float) -> bool:
+    return now - memory.full_begun > min(FULL_SECONDS, max(RECHECK_SECONDS, memory.full_took / SHARE))
 
 
 def _read(signoff: Signoff, memory: _Memory, point: Checkpoint | None, begun: float, at: datetime) -> None:
-    noticed = _noticed(signoff.database)
+    noticed, began = _noticed(signoff.database), time.monotonic()
     try:
         keys = checkpoints.trusted(signoff.database, signoff.settings)
         verified = checkpoints.verify(signoff.database, keys, since=point)
@@ -225,7 +233,8 @@ def _read(signoff: Signoff, memory: _Memory, point: Checkpoint | None, begun: fl
         return
     memory.point = verified.point
     if point is None:
-        memory.full_begun, memory.full_at, memory.found = begun, at, None
+        memory.full_begun, memory.full_took = begun, time.monotonic() - began
+        memory.full_at, memory.found = at, None
         if (seals := signoff.database.seals) and seals.noticed is noticed:
             seals.noticed = None  # and not what was come upon meanwhile
 

@@ -325,26 +325,43 @@ def append(connection: Connection, entry: Entry) -> Event:
     }
     content = canonical(body)
     fingerprint = hashlib.sha256(content).hexdigest()
-    connection.execute(
-        _INSERT,
-        {
-            "seq": seq,
-            **{part: body[part] for part in REPEATED},
-            "body": content.decode(),
-            "hash": fingerprint,
-            "mac": seals.seal(name, fingerprint),
-        },
-    )
-    if last:
-        connection.execute(_NEXT_HEAD, {"new_seq": seq, "new_hash": fingerprint})
-    else:
-        connection.execute(_FIRST_HEAD, {"id": 1, "seq": seq, "hash": fingerprint})
-    seals.last = fingerprint
     event = Event(seq=seq, hash=fingerprint, body=body)
-    project(Stored(connection), event)
+    _store(connection, event, content.decode(), name, seals)
     if listener := connection.get_execution_options().get("listener"):
         listener(connection, event)
     return event
+
+
+def bring(connection: Connection, event: Event, text: str, name: str) -> None:
+    """Store the next event of an export as it is, into the ledger of this name, and write the rows that follow from it.
+
+    Args:
+        text: the event as it was hashed.
+
+    Raises:
+        Tampered: it is no event of any Signoff that this one knows.
+    """
+    _require_known(event.body)
+    _store(connection, event, text, name, _seals(connection))
+
+
+def _store(connection: Connection, event: Event, text: str, name: str, seals: Seals) -> None:
+    connection.execute(
+        _INSERT,
+        {
+            "seq": event.seq,
+            **{part: event.body.get(part) for part in REPEATED},
+            "body": text,
+            "hash": event.hash,
+            "mac": seals.seal(name, event.hash),
+        },
+    )
+    if event.seq > 1:
+        connection.execute(_NEXT_HEAD, {"new_seq": event.seq, "new_hash": event.hash})
+    else:
+        connection.execute(_FIRST_HEAD, {"id": 1, "seq": event.seq, "hash": event.hash})
+    seals.last = event.hash
+    project(Stored(connection), event)
 
 
 def events(
