@@ -17,42 +17,47 @@ from tests.test_ledger import add, entry
 
 DATABASES = BOTH
 PEOPLE = False
-LAST = 5
-COLUMNS = ", ".join(column.name for column in tables.events.columns)
+NEXT = "(SELECT seq + 1 FROM ledger_head)"
+
+
+def again(table: sa.Table, verb: str = "INSERT", where: str = "true", **instead: str) -> str:
+    """SQL that puts a row of a table in again, some of it as said."""
+    columns = [column.name for column in table.columns]
+    values = ", ".join(instead.get(name, name) for name in columns)
+    return f"{verb} INTO {table.name} ({', '.join(columns)}) SELECT {values} FROM {table.name} WHERE {where}"
 
 
 def inserted(verb: str = "INSERT", **instead: str) -> str:
-    """SQL that puts event 2 in again, some of it as said."""
-    values = ", ".join(instead.get(name, name) for name in COLUMNS.split(", "))
-    return f"{verb} INTO events ({COLUMNS}) SELECT {values} FROM events WHERE seq = 2"
+    """The same for event 2."""
+    return again(tables.events, verb, "seq = 2", **instead)
 
 
 OUT_OF_TURN = {
     "event 0": inserted(seq="0", hash="'x'"),
     "event -1": inserted(seq="-1", hash="'x'"),
-    "an event after a gap": inserted(seq="7", hash="'x'"),
+    "an event after a gap": inserted(seq=f"{NEXT} + 1", hash="'x'"),
     "an event again": inserted(hash="'x'"),
-    "a hash again": inserted(seq="6"),
+    "a hash again": inserted(seq=NEXT),
     "head back": "UPDATE ledger_head SET seq = 2, hash = (SELECT hash FROM events WHERE seq = 2)",
-    "head ahead": "UPDATE ledger_head SET seq = 6",
+    "head ahead": "UPDATE ledger_head SET seq = seq + 1",
     "head of another hash": "UPDATE ledger_head SET hash = 'x'",
     "no head": "DELETE FROM ledger_head",
     "two heads": "INSERT INTO ledger_head (id, seq, hash) VALUES (2, 1, 'x')",
     "another name": "UPDATE ledger_identity SET ledger = 'x'",
     "a second name": "INSERT INTO ledger_identity (id, ledger) VALUES (2, 'x')",
-    "a checkpoint again": "INSERT INTO checkpoints SELECT * FROM checkpoints",
-    "a witness again": "INSERT INTO witnesses SELECT * FROM witnesses",
+    "a checkpoint again": again(tables.checkpoints),
+    "a witness again": again(tables.witnesses),
 }
 ON_SQLITE = {  # PostgreSQL does not know such statements
     "an event over another": inserted("INSERT OR REPLACE", hash="'x'"),
-    "an event over one of its hash": inserted("REPLACE", seq="6"),
-    "an event over one that closes the same": inserted("REPLACE", seq="6", hash="'x'", closes="'c'"),
-    "a body of bytes": inserted(seq="6", hash="'x'", body="CAST(body AS BLOB)"),
+    "an event over one of its hash": inserted("REPLACE", seq=NEXT),
+    "an event over one that closes the same": inserted("REPLACE", seq=NEXT, hash="'x'", closes="'c'"),
+    "a body of bytes": inserted(seq=NEXT, hash="'x'", body="CAST(body AS BLOB)"),
     "no number": inserted(seq="NULL", hash="'x'"),
     "a head over the head": "REPLACE INTO ledger_head VALUES (1, 1, 'x')",
     "a name over the name": "REPLACE INTO ledger_identity VALUES (1, 'x')",
-    "a checkpoint over another": "REPLACE INTO checkpoints SELECT seq, 'x', at, key, signed FROM checkpoints",
-    "a witness over another": "REPLACE INTO witnesses SELECT seq, 'x' FROM witnesses",
+    "a checkpoint over another": again(tables.checkpoints, "REPLACE", hash="'x'"),
+    "a witness over another": again(tables.witnesses, "REPLACE", at="'x'"),
     "an event renumbered over another": "UPDATE OR REPLACE events SET seq = 1 WHERE seq = 2",
 }
 
@@ -66,11 +71,11 @@ def everything(signoff: Signoff) -> list[Any]:
 
 @pytest.fixture
 def recorded(signoff: Signoff) -> Signoff:
-    """A ledger of five events, the last of which closes an intent, with a checkpoint that is witnessed."""
+    """A ledger whose last event closes an intent, with a checkpoint that is witnessed."""
     with signoff.database.writing() as connection:
         ledger.append(connection, entry())
         ledger.append(connection, ledger.Entry(**{**vars(entry()), "intent": "c", "closes": "c"}))
-        connection.execute(tables.witnesses.insert().values(seq=LAST, at="2026-11-01"))
+        connection.execute(tables.witnesses.insert().values(seq=1, at="2026-11-01", run="r"))
     checkpoints.create(signoff.database, signoff.settings, at=signoff.now())
     return signoff
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -34,6 +35,11 @@ PROJECTED = (
     tables.deviations,
 )
 """The tables that follow from the record."""
+_SAID = {
+    table.name: tuple(column.name for column in table.c if column.name not in _UNSAID.get(table.name, ()))
+    for table in PROJECTED
+}
+"""Table → the columns that are compared."""
 NOT_DERIVED = (
     "passwords, e-mail addresses and locks of accounts",
     "sessions and tokens",
@@ -77,13 +83,12 @@ class Replay:
     def differences_of(self, connection: Connection, ref: VersionRef, which: Iterable[sa.Table]) -> Iterator[str]:
         """The same for some tables and one version, where only the events about that one were taken up."""
         for table in which:
-            yield from compared(connection, self._rows, table, _about(table, ref))
+            yield from compared(connection, self._rows, table, ref)
         if tables.validations in which:
-            yield from self._reports_of(connection, _about(tables.validations, ref))
+            yield from self._reports_of(connection, ref)
 
-    def _reports_of(self, connection: Connection, which: sa.ColumnElement[bool]) -> Iterator[str]:
-        validations = tables.validations.c
-        for row in _each(connection, sa.select(validations.seq, validations.report).where(which)):
+    def _reports_of(self, connection: Connection, ref: VersionRef | None) -> Iterator[str]:
+        for row in _rows(connection, tables.validations, ref, ("seq", "report")):
             if row.report is None and row.seq <= imported_up_to(connection):
                 continue  # no export has it
             if row.report is None or self._reports.get(row.seq) != _sha256(row.report):
@@ -91,7 +96,7 @@ class Replay:
 
     def _texts(self, connection: Connection) -> Iterator[str]:
         """Long texts of which the record has the digest: reports of validations, and policies."""
-        yield from self._reports_of(connection, sa.true())
+        yield from self._reports_of(connection, None)
         policies = tables.policies.c
         for row in _each(connection, sa.select(policies.digest, policies.name, policies.text)):
             if self._policies.get(row.digest) != row.name:
@@ -106,21 +111,32 @@ def imported_up_to(connection: Connection) -> int:
     return int(connection.execute(query).scalar() or 0)
 
 
-def _about(table: sa.Table, ref: VersionRef) -> sa.ColumnElement[bool]:
+@cache
+def _query(table: sa.Table, columns: tuple[str, ...], *, of_one: bool) -> sa.Select[Any]:
+    """Rows by primary key; built once, as putting a statement together costs more than carrying it out."""
+    query = sa.select(*(table.c[name] for name in columns)).order_by(table.c[key_of(table)])
+    if not of_one:
+        return query
     if table is tables.decisions:
-        return table.c.submission.in_(sa.select(tables.submissions.c.id).where(_about(tables.submissions, ref)))
-    return sa.and_(table.c.model == ref.name, table.c.version == ref.version)
+        own = _query(tables.submissions, ("id",), of_one=True).order_by(None)
+        return query.where(table.c.submission.in_(own))
+    return query.where(table.c.model == sa.bindparam("model"), table.c.version == sa.bindparam("version"))
+
+
+def _rows(
+    connection: Connection, table: sa.Table, ref: VersionRef | None, columns: tuple[str, ...]
+) -> Iterable[sa.Row[Any]]:
+    query = _query(table, columns, of_one=ref is not None)
+    about = {"model": ref.name, "version": ref.version} if ref else {}
+    return connection.execute(query, about, execution_options={} if ref else {"yield_per": 100})
 
 
 def compared(
-    connection: Connection, replayed: Replayed, table: sa.Table, which: sa.ColumnElement[bool] | None = None
+    connection: Connection, replayed: Replayed, table: sa.Table, ref: VersionRef | None = None
 ) -> Iterator[str]:
-    """Where a table, or some rows of it, differ from ``replayed``, which has the same rows and is used up."""
+    """Where a table, or its rows about one version, differ from ``replayed``, whose rows are used up."""
     said, key = replayed.taken(table), key_of(table)
-    unsaid = _UNSAID.get(table.name, frozenset())
-    columns = [column for column in table.c if column.name not in unsaid]
-    query = sa.select(*columns).order_by(table.c[key])
-    for found in _each(connection, query if which is None else query.where(which)):
+    for found in _rows(connection, table, ref, _SAID[table.name]):
         row = found._mapping
         number = row[key]
         expected = said.pop(number, None)
