@@ -203,6 +203,12 @@ class TestCsv:
         pd.testing.assert_frame_equal(read(content.encode()), pd.read_csv(io.StringIO(content)), check_exact=True)
 
 
+def laughs(repeating: str) -> bytes:
+    """Each of eight lines repeats the one before nine times."""
+    lines = (f"a{n}: &a{n} {repeating % ', '.join([f'*a{n - 1}'] * 9)}" for n in range(1, 9))
+    return "\n".join(["a0: &a0 {k: 1}", *lines]).encode()
+
+
 class TestMLmodel:
     """It is read in our own process, at each look at a version: so it is refused before it can cost anything."""
 
@@ -212,8 +218,10 @@ class TestMLmodel:
             (b"flavors: [" + b"1," * 20_000 + b"1]", "more than 20,000 values"),
             (b"a: " + b"[" * 60 + b"]" * 60, "nested more than 50 levels deep"),
             (b"- " * 1100 + b"a", "nested more than 50 levels deep"),  # PyYAML issue 895
-            (b"a: &a [x, x]\nb: &b [*a, *a]\nflavors: [*b, *b]", "aliases such as"),  # PyYAML issue 235
-            (b"base: &a {k: 1}\nflavors: {<<: [*a, *a]}", "aliases such as"),  # PyYAML issue 897
+            (laughs("[%s]"), "more than 20,000 values"),  # PyYAML issue 235
+            (laughs("{<<: [%s]}"), "more than 20,000 values"),  # PyYAML issue 897
+            (b"flavors: &a [*a]", "an alias repeats what it is part of"),
+            (b"flavors: [*a]", "an alias repeats what it is part of"),
             (b"a: 1" + b":1" * 60, "a number has more than 100 characters"),
             (b"a: 1" + b"0" * 5000, "a number has more than 100 characters"),
             (b"flavors: {}\nflavors: {python_function: {}}", "'flavors' is given twice"),
@@ -230,6 +238,13 @@ class TestMLmodel:
     def test_what_would_cost_or_say_too_much_is_refused(self, content: bytes, words: str) -> None:
         with pytest.raises(UnreadableModel, match=f"makes no sense.*{words}"):
             described(VersionRef(name="m", version=1), content)
+
+    def test_what_is_in_it_twice_is_read(self) -> None:
+        twice = {"pip": ["pandas"]}
+        content = yaml.safe_dump({"metadata": {"a": twice, "b": twice}, "flavors": {"x": {"data": "model.bin"}}})
+        assert "*id001" in content
+
+        assert described(VersionRef(name="m", version=1), content.encode()).named == ("model.bin",)
 
     def test_one_of_very_many_columns_is_read(self) -> None:
         columns = json.dumps([{"type": "double", "name": f"column number {number}"} for number in range(2000)])
