@@ -34,10 +34,9 @@ class _Plain(yaml.SafeLoader):
     values = depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-        self.values, self.depth = self.values + 1, self.depth + 1
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases such as *this are not taken", mark)
+        event, before = self.peek_event(), self.values  # type: ignore[no-untyped-call]
+        mark, repeated = event.start_mark, isinstance(event, yaml.AliasEvent)
+        self.values, self.depth = before + (self._repeats(event) if repeated else 1), self.depth + 1
         if self.values > MAX_VALUES:
             raise yaml.composer.ComposerError(None, None, f"it has more than {MAX_VALUES:,} values", mark)
         if self.depth > MAX_DEPTH:
@@ -46,13 +45,38 @@ class _Plain(yaml.SafeLoader):
         if node and node.tag in _NUMBERS and len(node.value) > MAX_NUMBER:
             raise yaml.composer.ComposerError(None, None, f"a number has more than {MAX_NUMBER} characters", mark)
         self.depth -= 1
+        if not repeated:
+            self._composed(node, self.values - before)
         return node
+
+    def _repeats(self, event: Any) -> int:
+        raise yaml.composer.ComposerError(None, None, "aliases such as *this are not taken", event.start_mark)
+
+    def _composed(self, node: yaml.Node | None, values: int) -> None:
+        """Told of each node with all that is in it."""
+
+
+class _Foreign(_Plain):
+    """With aliases, which PyYAML writes for what is in a document twice; each counts for all that it repeats."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._sizes: dict[int, int] = {}
+
+    def _repeats(self, event: Any) -> int:
+        size = self._sizes.get(id(self.anchors.get(event.anchor)))
+        if size is None:
+            raise yaml.composer.ComposerError(None, None, "an alias repeats what it is part of", event.start_mark)
+        return size
+
+    def _composed(self, node: yaml.Node | None, values: int) -> None:
+        self._sizes[id(node)] = values
 
 
 def foreign(content: bytes) -> Any:
     """What a document of strangers says; `NotYaml` where it is none, is out of bounds, or says a thing twice."""
     try:
-        _, document, doubled = _read(content.decode())
+        _, document, doubled = _read(content.decode(), _Foreign)
     except UnicodeDecodeError as error:
         raise NotYaml("it is not UTF-8") from error
     if doubled is not None:
@@ -60,10 +84,10 @@ def foreign(content: bytes) -> Any:
     return document
 
 
-def _read(text: str) -> tuple[yaml.Node | None, Any, Any]:
+def _read(text: str, loading: type[_Plain]) -> tuple[yaml.Node | None, Any, Any]:
     """The node of the one document, what it says, and the node of the second of two equal keys or None."""
     try:
-        loader = _Plain(text)
+        loader = loading(text)
         node = loader.get_single_node()
         doubled = _doubled_key(node)
         return node, loader.construct_document(node) if node else None, doubled
@@ -96,7 +120,7 @@ def checked(
         InvalidSettings: with ``file:line`` and one sentence for the first mistake.
     """
     try:
-        node, document, doubled = _read(text)
+        node, document, doubled = _read(text, _Plain)
     except NotYaml as error:
         line = f":{error.line}" if error.line else ""
         raise InvalidSettings(f"{file}{line}: not YAML ({error.problem}).") from error

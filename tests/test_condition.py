@@ -155,7 +155,11 @@ class TestReading:
 
     def test_does_not_go_on_from_a_point_that_was_replaced(self, recorded: Signoff) -> None:
         state(recorded)
-        tamper(recorded, f"UPDATE events SET hash = 'x' WHERE seq = {last(recorded)}")
+        tamper(
+            recorded,
+            f"UPDATE events SET hash = 'x' WHERE seq = {last(recorded)}",
+            "UPDATE ledger_head SET hash = 'x'",
+        )
         condition._memory(recorded.database).made = None
         assert state(recorded).state is State.TAMPERED
 

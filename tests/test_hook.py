@@ -28,12 +28,15 @@ from mlflow_gate import scene
 from services import caretaker, proofs
 from services.admission import admissions
 from services.admission.calls import Call, What
-from services.domain import VersionRef
+from services.domain import Dataset, VersionRef
+from services.errors import RegistryUnavailable
 from services.mlflow.registry import MlflowRegistry
 from services.place import PlaceKind
+from services.registry import RunContents
 from services.signoff import Signoff
 from services.steps import intents
 from services.tables import slots as slots_table
+from services.validation.mirroring import EXPERIMENT
 from services.verbs import releases, reviews
 from tests.arena import register
 from tests.conftest import wait_until
@@ -898,6 +901,30 @@ class TestSignoffsOwnExperiments:
         for what, call in own_calls(held.experiment, held.run, "ours").items():
             sent = {"X-Signoff-Intent": proofs.proof(server.signoff.settings, f"record-{int(time.time())}")}
             assert self.called(server, call, headers=sent).is_success, what
+
+    def test_hold_validations_that_signoff_alone_records(self, server: Gated) -> None:
+        registry, contents = (
+            server.signoff.registry,
+            RunContents(
+                at=server.signoff.now(),
+                metrics={"candidate_roc_auc": 0.9},
+                params={"rows": "10"},
+                tags={"signoff.event": "7:abc"},
+                dataset=Dataset(name="holdout", digest="aaaaaaaa", context="eval", source="upload:holdout.csv"),
+                documents={"report.json": "{}"},
+            ),
+        )
+        with pytest.raises(RegistryUnavailable):
+            registry.begin_run(EXPERIMENT, "v2 against v1", {})
+        with proofs.ours(server.signoff):
+            run_id = registry.begin_run(EXPERIMENT, "v2 against v1", {})
+        for write in (lambda: registry.complete_run(run_id, contents), lambda: registry.abandon_run(run_id)):
+            with pytest.raises(RegistryUnavailable):
+                write()
+        assert (registry.run(run_id).status, registry.run(run_id).metrics) == ("RUNNING", {})
+        with proofs.ours(server.signoff):
+            registry.complete_run(run_id, contents)
+        assert (registry.run(run_id).status, registry.run_file(run_id, "report.json")) == ("FINISHED", b"{}")
 
 
 class TestWithoutAnAnswer:

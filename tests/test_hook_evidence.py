@@ -357,6 +357,9 @@ ON_A_LOGGED_MODEL: dict[str, Callable[[Store, str], object]] = {
     "set_logged_model_tags, where it is registered as no list": lambda store, m: store.set_logged_model_tags(
         m, [LoggedModelTag("mlflow.modelVersions", '"x"')]
     ),
+    "set_logged_model_tags, where it is registered as a list without an end": lambda store, m: (
+        store.set_logged_model_tags(m, [LoggedModelTag("mlflow.modelVersions", "[" * 5000)])
+    ),
     "delete_logged_model_tag": lambda store, m: store.delete_logged_model_tag(m, "kept"),
     "delete_logged_model": lambda store, m: store.delete_logged_model(m),
     "log_metric of another run": lambda store, m: store.log_metric(OTHER[store], metric("f1", m)),

@@ -98,9 +98,10 @@ class Site:
 def nginx() -> str:
     found = found_or_installed(lambda: shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin"), "nginx")
     if found is None:
-        pytest.skip(
-            "nginx is not installed (Debian's package nginx), so the set-up of operations.md cannot be followed."
-        )
+        pytest.skip("nginx is not installed (Debian's package nginx), so docs/operations.md cannot be followed.")
+    for tool in ("curl", "openssl"):
+        if not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed (Debian's package {tool}), so docs/operations.md cannot be followed.")
     return found
 
 

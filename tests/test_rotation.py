@@ -124,6 +124,9 @@ class TestLiveLedger:
     def test_a_process_with_the_old_key_still_reads_what_the_new_one_signed(self, first: Signoff) -> None:
         rotate(first, FIRST, SECOND)
         assert live(first) == 6
+        judged = condition.of(first, patience=10)
+        assert judged.state is State.UNWITNESSED
+        assert "replaced at event #6: start Signoff with the new one" in judged.sentence
 
 
 class TestRotation:

@@ -79,7 +79,8 @@ class _Pass:
 class _Memory:
     """Of one process: the pass under way or made last, and the last verified point, which is kept nowhere else.
 
-    ``found`` is what was found last, until everything was read again without finding anything.
+    ``found`` is what was found last, until everything was read again without finding anything. ``retired``: the event
+    that replaced the key which this process signs with; None: none did.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -89,6 +90,7 @@ class _Memory:
     full_begun: float = -1e9
     full_took: float = 0.0
     full_at: datetime | None = None
+    retired: int | None = None
 
 
 _reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-check")
@@ -125,7 +127,11 @@ def _judged(signoff: Signoff, made: _Pass, head: tuple[int, str], patience: floa
         return judged(noticed, report, checked_at=memory.full_at)
     if not read:
         return Condition(state=State.UNVERIFIED, sentence="The record is being read again.", checked_at=memory.full_at)
-    return judged(None, report, since=witness.unwitnessed_since(signoff), checked_at=memory.full_at)
+    found = judged(None, report, since=witness.unwitnessed_since(signoff), checked_at=memory.full_at)
+    if memory.retired is not None:
+        told = f"It signs with a key that was replaced at event #{memory.retired}: start Signoff with the new one."
+        return replace(found, state=State.UNWITNESSED, sentence=told)
+    return found
 
 
 def judged(
@@ -231,7 +237,8 @@ def _read(signoff: Signoff, memory: _Memory, point: Checkpoint | None, begun: fl
         memory.point, memory.found = None, _told(error)  # everything is read next time
         log.error("ledger: %s", memory.found)
         return
-    memory.point = verified.point
+    (own,) = checkpoints.own_key(signoff.settings)
+    memory.point, memory.retired = verified.point, keys[own].until
     if point is None:
         memory.full_begun, memory.full_took = begun, time.monotonic() - began
         memory.full_at, memory.found = at, None

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from services.errors import LedgerBroken
 from services.record.ledger import Event
 from services.recorded_facts import counted
 from services.spreadsheet import cell
@@ -20,11 +21,17 @@ COLUMNS = (
 
 
 def write(events: Iterable[Event], file: TextIO) -> None:
-    """Write one line an event, as they come; never holds more than one."""
+    """Write one line an event, as they come; never holds more than one.
+
+    Where the record was tampered with, the file ends with the sentence that says so.
+    """
     writer = csv.writer(file, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    for event in events:
-        writer.writerow([cell(value) for value in _cells(event)])
+    try:
+        for event in events:
+            writer.writerow([cell(value) for value in _cells(event)])
+    except LedgerBroken as error:
+        writer.writerow([cell(str(error))])
 
 
 def _cells(event: Event) -> list[Any]:
