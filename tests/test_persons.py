@@ -60,7 +60,7 @@ class TestIds:
     ) -> None:
         reviews.submit(signoff, candidate, by="scientist", comment="Better.")
         last = record(signoff)[-1]
-        assert last.body["format"] == 1
+        assert last.body["format"] == 2
         assert (last.actor, last.person) == ("scientist", _person(signoff, "scientist"))
 
     def test_what_is_nobodys_account_has_none(self, signoff: Signoff) -> None:
