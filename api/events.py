@@ -36,6 +36,8 @@ class EventAnswer(BaseModel):
     comment: str
     intent: str | None
     closes: str | None
+    account: str | None = None
+    """Whose account it tells of; events of format 1 do not say."""
     checks: list[CheckAnswer]
     details: dict[str, Any]
     hash: str
@@ -48,7 +50,7 @@ class EventList(BaseModel):
     next_cursor: str | None
 
 
-@router.get("/events")
+@router.get("/events", response_model_exclude_unset=True)
 def events(
     caller: ByBearer,
     model: Text = None,

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from services.accounts import people
+from services.accounts import on_record, people
 from services.domain import Role, Source, VersionRef
 from services.errors import Refused, SelfApproval
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
+from services.record.ledger import Kind
 from services.settings import PROJECT
 from services.signoff import Signoff
 from services.tables import accounts
@@ -41,7 +42,8 @@ def add_person(signoff: Signoff, username: str, *roles: Role, like: str | None =
     if like:
         with signoff.database.writing() as connection:
             same = sa.select(accounts.c.person).where(accounts.c.username == like)
-            people.update(connection, username, person=connection.execute(same).scalar_one())
+            person = connection.execute(same).scalar_one()
+            on_record.change(connection, Kind.ACCOUNT_CHANGED, username, "They are one person.", person=person)
     return username
 
 

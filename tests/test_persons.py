@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from services.accounts import people
+from services.accounts import on_record, people
 from services.domain import Role, VersionRef
 from services.errors import BadInput, Refused, SelfApproval
 from services.evidence import FindingDraft, Severity
 from services.gate import GateRefused
 from services.record import ledger
+from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.tables import accounts, decisions, submissions
 from services.verbs import findings, releases, reviews
@@ -38,7 +39,7 @@ def _second_account(signoff: Signoff, of: str, username: str, *roles: Role) -> s
     people.add_account(signoff.database, username=username, name="The same", hashed="!", roles=roles)
     with signoff.database.writing() as connection:
         person = connection.execute(sa.select(accounts.c.person).where(accounts.c.username == of)).scalar_one()
-        people.update(connection, username, person=person)
+        on_record.change(connection, Kind.ACCOUNT_CHANGED, username, "They are one person.", person=person)
     return username
 
 
@@ -59,7 +60,7 @@ class TestIds:
     ) -> None:
         reviews.submit(signoff, candidate, by="scientist", comment="Better.")
         last = record(signoff)[-1]
-        assert last.body["format"] == 1
+        assert last.body["format"] == 2
         assert (last.actor, last.person) == ("scientist", _person(signoff, "scientist"))
 
     def test_what_is_nobodys_account_has_none(self, signoff: Signoff) -> None:

@@ -539,8 +539,8 @@ class TestLedger:
             newest = checkpoints.newest(connection)
         assert newest is not None
         assert answer == json.loads(newest.text)
-        of_policies = len(signoff.policies.policies) + 1  # each was activated, and one was assigned to the model
-        assert answer["checkpoint"]["seq"] == len(record(signoff)) + of_policies
+        before = len(signoff.policies.policies) + 2  # each was activated, one was assigned, and the accounts recorded
+        assert answer["checkpoint"]["seq"] == len(record(signoff)) + before
 
     def test_what_is_exported_verifies(
         self, rest: Rest, signoff: Signoff, tmp_path: Path, champion: VersionRef
