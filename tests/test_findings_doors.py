@@ -34,6 +34,11 @@ def rest(signoff: Signoff) -> Rest:
     return Rest(signoff)
 
 
+def raised(signoff: Signoff) -> str:
+    """The number of the first finding that was raised last."""
+    return str(100 * [event.seq for event in record(signoff) if event.get("findings")][-1] + 1)
+
+
 def others(signoff: Signoff) -> list[str]:
     """What is on record beside tokens."""
     return [kind for kind in kinds(signoff) if not kind.startswith("token:")]
@@ -161,12 +166,13 @@ class TestOnTheTerminal:
         assert (code, out) == (0, "m/v1 is sent back with changes requested.\n")
         code, out, _ = run("viewer", "findings", "m", "1")
         assert code == 0
+        number = raised(signoff)
         assert out.splitlines()[1].split() == [
-            *("1", "blocking", "open", "both", "2026-12-01", "reviewer", "Trained", "on", "the", "test", "set."),
+            *(number, "blocking", "open", "both", "2026-12-01", "reviewer", "Trained", "on", "the", "test", "set."),
         ]
-        assert run("reviewer2", "resolve", "m", "1", "1", "--comment", "Trained again.")[0] == 0
+        assert run("reviewer2", "resolve", "m", "1", number, "--comment", "Trained again.")[0] == 0
         assert "resolved by reviewer2" in run("viewer", "findings", "m", "1")[1]
-        assert run("reviewer", "reopen", "m", "1", "1", "--comment", "It was not.")[0] == 0
+        assert run("reviewer", "reopen", "m", "1", number, "--comment", "It was not.")[0] == 0
         found = json.loads(run("viewer", "findings", "m", "1", "--json")[1])["findings"]
         assert [one["open"] for one in found] == [True, True]
         assert others(signoff)[-3:] == ["changes:requested", "finding:resolved", "finding:reopened"]
@@ -176,7 +182,8 @@ class TestOnTheTerminal:
 
     def test_exit_codes_are_the_contracts(self, run: Run, signoff: Signoff, submitted: VersionRef) -> None:
         run("reviewer", "request-changes", "m", "1", "--comment", "No.", "--finding", "Wrong.")
-        code, _, err = run("viewer", "resolve", "m", "1", "1", "--comment", "x")
+        number = raised(signoff)
+        code, _, err = run("viewer", "resolve", "m", "1", number, "--comment", "x")
         assert code == 1
         assert "may resolve" in err
         assert run("reviewer", "resolve", "m", "1", "9", "--comment", "x")[0] == 2
