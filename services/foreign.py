@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from services.errors import SignoffError
+from services.errors import BadInput
 from services.validation import sandbox
 from services.validation.errors import ModelFailed, ModelOverLimit
 from services.validation.subjects import Limits
@@ -28,7 +28,7 @@ MAX_HEADER = 100_000
 _turns = threading.BoundedSemaphore(AT_ONCE)
 
 
-class NotDecoded(SignoffError):
+class NotDecoded(BadInput):
     """The file is not what it should be, or its decoder crashed."""
 
 
