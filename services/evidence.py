@@ -580,19 +580,23 @@ class Reigning:
     """Which version is the champion: as MLflow showed it when it was read, and by our own record.
 
     ``alias`` and ``stage`` are those of the champion under the policy. A version is told as its number and what tells
-    it from a later one of that number; None is no version. ``known``: the record says something of the model.
+    it from a later one of that number; None is no version. ``shown_staged`` and ``recorded_staged`` are the newest one
+    in that stage, whatever the alias names. ``known``: the record says something of the model.
     """
 
     alias: str
     stage: str
     shown: tuple[int, str] | None
     recorded: tuple[int, str] | None = None
+    shown_staged: tuple[int, str] | None = None
+    recorded_staged: tuple[int, str] | None = None
     known: bool = False
 
     @property
     def settled(self) -> bool:
-        """Whether MLflow shows the champion that the record prescribes."""
-        return not self.known or self.shown == self.recorded
+        """Whether MLflow shows the champion that the record prescribes, and no other version in its stage."""
+        beside = self.shown_staged not in {None, self.recorded_staged}
+        return not self.known or (self.shown == self.recorded and not beside)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from services import assignments, bars, champions
 from services.accounts import people
 from services.champions import Records
-from services.domain import ArtifactEntry, ModelVersion, RegisteredModel, Status, VersionRef
+from services.domain import ArtifactEntry, ModelVersion, RegisteredModel, Stage, Status, VersionRef
 from services.errors import FilesUnreadable, InvalidSettings, NotFound, SignoffError, StoreUnavailable
 from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Known, Reigning, Severity, Submission
 from services.policy import Policy
@@ -68,7 +68,7 @@ def fresh(
         if champion and champion.ref != ref
         else None,
         bars={},
-        reigning=_reigning(policy, champion),
+        reigning=_reigning(policy, model.latest, champion),
         rollback_of="" if rollback else None,
     )
     with signoff.database.reading() as connection:
@@ -160,7 +160,7 @@ def remembered(
         if champion and champion.ref != ref
         else None,
         bars={},
-        reigning=_reigning(policy, champion) if records is None else None,
+        reigning=_reigning(policy, versions, champion) if records is None else None,
     )
     with signoff.database.reading() as connection:
         return policy, again(signoff, connection, seen, records)
@@ -201,18 +201,23 @@ def _asked(policy: Policy, files: Iterable[ArtifactEntry]) -> list[ArtifactEntry
     return [file for file in files if any(fnmatchcase(file.path, pattern) for pattern in patterns)][:MAX_ARTIFACTS]
 
 
-def _reigning(policy: Policy, champion: ModelVersion | None) -> Reigning:
-    """What MLflow shows."""
+def _reigning(policy: Policy, versions: Iterable[ModelVersion], champion: ModelVersion | None) -> Reigning:
+    """What MLflow shows; among ``versions`` is the newest of each stage."""
     target = policy.rules.champion
-    shown = (champion.ref.version, SeenVersion.of(champion).id) if champion else None
-    return Reigning(alias=target.alias, stage=target.stage, shown=shown)
+    staged = [one for one in versions if one.stage == target.stage != Stage.NONE]
+    newest = max(staged, key=lambda one: one.ref.version, default=None)
+    return Reigning(alias=target.alias, stage=target.stage, shown=_told(champion), shown_staged=_told(newest))
+
+
+def _told(version: ModelVersion | None) -> tuple[int, str] | None:
+    return (version.ref.version, SeenVersion.of(version).id) if version else None
 
 
 def _by_the_record(connection: Connection, name: str, found: Reigning | None) -> Reigning | None:
     if found is None:
         return None
-    known, recorded = prescription.champion(connection, name, alias=found.alias, stage=found.stage)
-    return replace(found, known=known, recorded=recorded)
+    known, recorded, staged = prescription.champion(connection, name, alias=found.alias, stage=found.stage)
+    return replace(found, known=known, recorded=recorded, recorded_staged=staged)
 
 
 def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:

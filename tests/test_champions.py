@@ -231,11 +231,22 @@ class TestOneThatWasChangedPastSignoff:
         registry.set_stage(VersionRef(name="m", version=2), "Production")
         registry.set_alias(VersionRef(name="m", version=2), "champion")
 
+    def weak_one_put_in_its_stage(self, registry: FakeRegistry, champion: VersionRef) -> None:
+        registry.set_stage(champion, "Archived")
+        registry.set_stage(VersionRef(name="m", version=2), "Production")
+
     def taken_away(self, registry: FakeRegistry, champion: VersionRef) -> None:
         registry.set_stage(champion, "Archived")
         registry.delete_alias("m", "champion")
 
-    @pytest.mark.parametrize(("change", "shown"), [("weak_one_put_there", "v2"), ("taken_away", "no version")])
+    @pytest.mark.parametrize(
+        ("change", "shown"),
+        [
+            ("weak_one_put_there", "v2 is the champion"),
+            ("weak_one_put_in_its_stage", "v2 is the version in Production"),
+            ("taken_away", "no version is the champion"),
+        ],
+    )
     @pytest.mark.parametrize("found", [False, True], ids=["unseen", "found"])
     def test_refuses_every_promotion_until_it_is_settled(
         self,
@@ -252,7 +263,7 @@ class TestOneThatWasChangedPastSignoff:
             signoff.snapshot.refresh()
             assert reconciler.reconcile(signoff).events
         before = stages(registry)
-        with pytest.raises(GateRefused, match=f"In MLflow {shown} is the champion of m, and by the record it is v1"):
+        with pytest.raises(GateRefused, match=f"In MLflow {shown} of m, and by the record it is v1"):
             releases.promote(signoff, better, by="release_manager", reason="Go.")
         assert kinds(signoff)[-1] == "promotion:refused"
         assert stages(registry) == before

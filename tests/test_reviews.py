@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -114,6 +115,16 @@ class TestApprove:
         assert event.kind.value == "approval:given"
         assert event.get("metrics")["val_auc"]["value"] == "0.95"
         assert event.get("metrics")["val_auc"]["digest"] == "aaaaaaaa"
+
+    @pytest.mark.parametrize("no", [reviews.reject, reviews.request_changes])
+    def test_is_not_in_the_tags_beside_the_words_of_a_person_who_says_no(
+        self, signoff: Signoff, registry: FakeRegistry, submitted: VersionRef, no: Callable[..., object]
+    ) -> None:
+        reviews.approve(signoff, submitted, by="reviewer", comment="Yes.")
+        no(signoff, submitted, by="reviewer2", comment="The split leaks.")
+        tags = registry.version(submitted).tags
+        assert tags["approval_comment"] == "The split leaks."
+        assert not tags.keys() & {"approved_by", "approved_at"}
 
     def test_twice_by_the_same_person_is_one_event(self, signoff: Signoff, submitted: VersionRef) -> None:
         reviews.approve(signoff, submitted, by="reviewer", comment="Yes.")

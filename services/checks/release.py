@@ -21,8 +21,10 @@ def settled(facts: Facts) -> Iterator[Check]:
     found = facts.reigning
     if found is None or found.settled:
         return
-    shown, recorded = (f"v{one[0]}" if one else "no version" for one in (found.shown, found.recorded))
-    name = facts.candidate.ref.name
+    by_stage = found.shown == found.recorded
+    pair = (found.shown_staged, found.recorded_staged) if by_stage else (found.shown, found.recorded)
+    shown, recorded = (f"v{one[0]}" if one else "no version" for one in pair)
+    place = f"the version in {found.stage}" if by_stage else "the champion"
     also = " of another registration" if shown == recorded else ""
     yield Check(
         id="settled",
@@ -30,8 +32,9 @@ def settled(facts: Facts) -> Iterator[Check]:
         passed=False,
         value=f"{shown}{also}",
         threshold=recorded,
-        reason=f"In MLflow {shown}{also} is the champion of {name}, and by the record it is {recorded}: that was "
-        "changed past Signoff. Restore it or adopt the change first, so that it is clear what to compare with.",
+        reason=f"In MLflow {shown}{also} is {place} of {facts.candidate.ref.name}, and by the record it is {recorded}: "
+        "that was changed past Signoff. Restore it or adopt the change first, so that it is clear what to compare "
+        "with.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -118,22 +118,32 @@ def moved(connection: Connection, name: str, *, after: int) -> bool:
     return connection.execute(query).first() is not None
 
 
-def champion(connection: Connection, name: str, *, alias: str, stage: str) -> tuple[bool, tuple[int, str] | None]:
-    """Whether anything is prescribed for a model, and which version is to be its champion: number and id, or None."""
+Told: TypeAlias = tuple[int, str] | None
+"""A version as its number and id, or None."""
+
+
+def champion(connection: Connection, name: str, *, alias: str, stage: str) -> tuple[bool, Told, Told]:
+    """Whether anything is prescribed for a model, which version is to be its champion, and the newest in its stage."""
     row = connection.execute(sa.select(known_models).where(known_models.c.model == name)).one_or_none()
     known = parsed(row) if row is not None else None
     if known is None:
-        return False, None
+        return False, None, None
     state = _after(known.seen, name, _bodies(connection, name, after=known.seq), None)
     number = reigning(state, alias=alias, stage=stage)
-    return True, None if number is None else (number, state.versions[number].id)
+    which = (number, _staged(state, stage))
+    champion_, staged = (None if one is None else (one, state.versions[one].id) for one in which)
+    return True, champion_, staged
 
 
 def reigning(state: Seen, *, alias: str, stage: str) -> int | None:
     """The champion of a model in that state: the version its alias points at, else the newest one in its stage."""
-    staged = [number for number, version in state.versions.items() if version.stage == stage != Stage.NONE]
     number = state.aliases.get(alias)
-    return number if number in state.versions else max(staged, default=None)
+    return number if number in state.versions else _staged(state, stage)
+
+
+def _staged(state: Seen, stage: str) -> int | None:
+    """The newest version in a stage that says anything."""
+    return max((n for n, version in state.versions.items() if version.stage == stage != Stage.NONE), default=None)
 
 
 def bytes_of(connection: Connection, ref: VersionRef, identity: str) -> tuple[str, int] | None:

@@ -32,6 +32,7 @@ EVERYWHERE = frozenset(OURS - {"reason"})
 REGISTERED_BY = "signoff.registered_by"
 """Who registered a version, as MLflow knew them, and empty where it knew nobody. The hook writes it together with the
 version; no mirror of ours writes or deletes it, and nobody else may."""
+_SAID_NO = frozenset({Status.REJECTED.value, Status.CHANGES_REQUESTED.value})
 MAX_TAG = 4000
 """MLflow cuts tags silently at 8,000 characters; a longer comment is cut here, visibly."""
 
@@ -132,6 +133,8 @@ def prescribed(connection: Connection, ref: VersionRef, identity: str) -> dict[s
         ).all()
         last = {vote.person_id: vote for vote in votes}
         approvals = [vote for vote in last.values() if vote.decision == Status.APPROVED.value]
+        if submission.status in _SAID_NO:
+            approvals = []  # the comment is then of the person who said no, and would stand beside their names
         if votes:
             tags["approval_comment"] = _cut(votes[-1].comment)
         if approvals:
