@@ -171,11 +171,12 @@ class TestAsk:
 
     @pytest.mark.parametrize("why", ["ran out", "changed"])
     def test_anew_replaces_what_can_no_longer_be_confirmed(
-        self, signoff: Signoff, registry: FakeRegistry, weak: VersionRef, asked: Emergency, why: str
+        self, signoff: Signoff, registry: FakeRegistry, weak: VersionRef, monkeypatch: pytest.MonkeyPatch, why: str
     ) -> None:
-        if why == "ran out":
-            runs_out(signoff)
-        else:
+        with monkeypatch.context() as patch:
+            patch.setattr(break_glass, "LIFETIME_SECONDS", -1.0 if why == "ran out" else 60.0)
+            asked = ask(signoff, weak)
+        if why == "changed":
             registry.write_file(weak, "model.skops", b"mended")
         again = ask(signoff, weak)
         assert [one.seq for one in open_emergencies(signoff)] == [again.seq]

@@ -241,7 +241,15 @@ class TestWhatIsNotRecorded:
         kept = ("person", "roles", "seq", "comment")
         details["approvals"] = [{key: vote[key] for key in kept} for vote in details.get("approvals", ())]
         actor = Actor(username=event.actor, name="x", roles=frozenset({Role.RELEASE_MANAGER}))
-        entry = Entry(kind=event.kind, actor=actor, at=event.at, ref=event.ref, verdict=event.verdict, details=details)
+        entry = Entry(
+            kind=event.kind,
+            actor=actor,
+            at=event.at,
+            ref=event.ref,
+            verdict=event.verdict,
+            closes=f"{event.body['closes']}, again",
+            details=details,
+        )
         with signoff.database.writing() as connection:
             ledger.append(connection, entry)
 
@@ -416,8 +424,8 @@ class TestOverRest:
             ("name: &n x\ntitle: *n", "aliases such as *this are not taken"),
             ("a: &a [*a]", "aliases"),
             *((f"name: {value}", "a value that cannot be read") for value in UNREADABLE),
-            ("[" * 5000, "a value that cannot be read"),
-            ("name: " + "9" * 5000, "a value that cannot be read"),
+            ("[" * 5000, "nested more than 50 levels deep"),
+            ("name: " + "9" * 5000, "a number has more than 100 characters"),
         ],
     )
     def test_of_what_is_no_policy_is_one_clear_sentence(self, signoff: Signoff, text: str, why: str) -> None:
