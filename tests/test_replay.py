@@ -99,6 +99,14 @@ class TestVerify:
             verify(signoff)
         assert len(error.value.differences) == 1
 
+    def test_names_a_row_that_is_no_json(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        release(signoff, registry.add_version("m", {"val_auc": 0.92}))
+        if signoff.database.engine.dialect.name != "sqlite":
+            pytest.skip("Only SQLite takes such a text into a JSON column.")
+        write(signoff, sa.text("UPDATE decisions SET binding = '{not json'"))
+        with pytest.raises(checkpoints.Differs, match="^Table decisions, row .*, binding: "):
+            verify(signoff)
+
     def test_passes_over_how_open_submissions_are_shown(self, signoff: Signoff, registry: FakeRegistry) -> None:
         approve(signoff, registry.add_version("m", {"val_auc": 0.92}))
         write(signoff, sa.text("UPDATE submissions SET status = 'expired'"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -114,7 +115,7 @@ def imported_up_to(connection: Connection) -> int:
 @cache
 def _query(table: sa.Table, columns: tuple[str, ...], *, of_one: bool) -> sa.Select[Any]:
     """Rows by primary key; built once, as putting a statement together costs more than carrying it out."""
-    query = sa.select(*(table.c[name] for name in columns)).order_by(table.c[key_of(table)])
+    query = sa.select(*(_raw(table.c[name]) for name in columns)).order_by(table.c[key_of(table)])
     if not of_one:
         return query
     if table is tables.decisions:
@@ -144,11 +145,27 @@ def compared(
             yield f"Table {table.name}, row {number}: no event says that there is such a row."
             continue
         for name, value in row.items():
-            then, now = _shown(table, name, expected.get(name)), _shown(table, name, compact(value))
+            read = _json(value) if isinstance(table.c[name].type, sa.JSON) else value
+            then, now = _shown(table, name, expected.get(name)), _shown(table, name, compact(read))
             if then != now:
                 yield f"Table {table.name}, row {number}, {name}: the record says {then!r}, the table {now!r}."
     for number in sorted(said):
         yield f"Table {table.name}, row {number}: the record says that there is one, and it is not there."
+
+
+def _raw(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """JSON as the text that is stored: what is none there must be named, and not stop the reading of the rest."""
+    return sa.type_coerce(column, sa.Text).label(column.name) if isinstance(column.type, sa.JSON) else column
+
+
+def _json(stored: Any) -> Any:
+    """What a JSON column says; text that is no JSON as it is."""
+    if not isinstance(stored, str | bytes):
+        return stored
+    try:
+        return json.loads(stored)
+    except (ValueError, RecursionError):
+        return stored
 
 
 def _shown(table: sa.Table, column: str, value: Any) -> Any:
