@@ -221,16 +221,10 @@ intents = Table(
     "intents",
     metadata,
     Column("id", String(64), primary_key=True),
-    Column("action", String(32), nullable=False),
     Column("model", String(512), nullable=False),
-    Column("version", Integer, nullable=False),
     Column("token", BigInteger, nullable=False),
-    Column("change", JSON, nullable=False),
-    Column("context", JSON, nullable=False),
-    Column("deadline", Float, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("opened_seq", BigInteger, nullable=False),
-    Column("closed_seq", BigInteger),
+    Column("opened_seq", BigInteger, nullable=False),  # the event that says all else
     Index("ix_intents_state", "state", "model"),
 )
 

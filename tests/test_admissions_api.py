@@ -7,17 +7,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from api.admissions import PATH, admission_routes
+from services import caretaker
 from services.domain import VersionRef
 from services.signoff import Signoff
 from services.steps import intents
+from services.tables import intents as intents_table
+from services.tables import promotions
 from services.verbs import releases, reviews
 from tests.fakes import FakeRegistry
-from tests.ledgers import kinds
+from tests.ledgers import kinds, record
 from tests.outside import carry_out
+from tests.test_releases import lease_runs_out
 
 TOKEN = "a token for tests"
 PROMOTION = {"kind": "stage", "name": "m", "version": 2, "stage": "Production", "archive_existing": True}
@@ -102,6 +107,42 @@ def test_a_promotion_is_prescribed_made_and_told(
     told = http.post(f"{PATH}/{document['intent']}/outcome", json={"protocol": 1, "outcome": "applied"})
     assert told.json()["closed"] == "confirmed"
     assert kinds(signoff)[-1] == "promotion:confirmed"
+
+
+def test_a_trigger_that_makes_a_promotion_of_a_proposal_makes_nothing_of_it(
+    signoff: Signoff, registry: FakeRegistry, http: TestClient, ready: VersionRef
+) -> None:
+    """Who can write the database has the row of a nameless client's move name a release manager's promotion."""
+    if signoff.database.engine.dialect.name != "sqlite":
+        pytest.skip("The trigger is SQLite's; what is read is the same.")
+    promoted = next(event.seq for event in record(signoff) if event.kind.value == "promotion:intended")
+    registry.add_version("m", {"val_auc": 0.99})
+    with signoff.database.writing() as connection:
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER forged AFTER INSERT ON intents BEGIN UPDATE intents SET opened_seq = {promoted} "
+            "WHERE id = NEW.id; END"
+        )
+        rows = connection.execute(sa.select(promotions)).all()
+    before, shown = kinds(signoff), [version.stage for version in registry._of("m")]
+    answer = http.post(PATH, json=question(registry, version=3, stage="Staging", archive_existing=False)).json()
+    assert answer["allowed"] is False
+    assert "somebody changed that row" in answer["reason"]
+    assert "prescribed" not in answer
+    opened = record(signoff)[len(before)]
+    told = http.post(f"{PATH}/{opened.body['intent']}/outcome", json={"protocol": 1, "outcome": "applied"})
+    assert told.status_code == 409
+    assert "somebody changed that row" in told.json()["detail"]
+    lease_runs_out(signoff)
+    caretaker.tidy(signoff)
+    assert kinds(signoff)[len(before) :] == ["submission:intended"]
+    assert (opened.actor, opened.body["source"]) == ("mlflow-client", "mlflow_client")
+    assert [version.stage for version in registry._of("m")] == shown
+    with signoff.database.reading() as connection:
+        assert connection.execute(sa.select(promotions)).all() == rows
+
+
+def test_the_row_of_an_intent_repeats_nothing_that_its_event_says() -> None:
+    assert set(intents_table.c.keys()) == {"id", "model", "token", "state", "opened_seq"}
 
 
 def test_no_answer_waits_for_a_thread_that_belongs_to_pages_and_rest(

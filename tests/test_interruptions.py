@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from services.record import mirror
 from services.signoff import Signoff
 from services.steps import intents, slots
 from services.tables import events
+from services.tables import intents as intents_table
 from services.tables import slots as slots_table
 from services.verbs import releases, reviews
 from tests.fakes import FakeRegistry
@@ -472,6 +475,98 @@ class TestNoSecondEffect:
         assert closed
         with pytest.raises(sa.exc.IntegrityError), signoff.database.writing() as connection:
             connection.execute(events.insert().values(**{**closed._mapping, "seq": 999, "hash": "f" * 64}))
+
+
+class TestARowOfIntents:
+    """It finds the event that says what the intent is; whoever can write the database can write rows."""
+
+    def promotion_dies(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:
+        registry.before_write = crash_at("stage")
+        with pytest.raises(Crash):
+            promote(signoff, ready)
+        registry.before_write = lambda _: None
+        lease_runs_out(signoff)
+
+    def test_gives_back_the_whole_intent_from_its_event(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun: list[intents.Intent] = []
+
+        def kept(*arguments: Any, step: Callable[..., Any] = intents._open) -> Any:
+            intent, event = step(*arguments)
+            begun.append(replace(intent, change=replace(intent.change, each=True, succeeds=1)))
+            return intent, event
+
+        entry = intents._entry
+        monkeypatch.setattr(
+            intents,
+            "_entry",
+            lambda s, intent, outcome: entry(
+                s, replace(intent, change=replace(intent.change, each=True, succeeds=1)), outcome
+            ),
+        )
+        monkeypatch.setattr(intents, "_open", kept)
+        self.promotion_dies(signoff, registry, ready)
+        with signoff.database.reading() as connection:
+            assert intents.in_flight(connection) == begun
+
+    @pytest.mark.parametrize("rewritten", ["opened_seq", "model"])
+    def test_that_names_another_event_or_model_has_nothing_done_and_nothing_recorded(
+        self,
+        signoff: Signoff,
+        registry: FakeRegistry,
+        ready: VersionRef,
+        caplog: pytest.LogCaptureFixture,
+        rewritten: str,
+    ) -> None:
+        approve(signoff, registry.add_version("n", {"val_auc": 0.95}))
+        first = next(event.seq for event in record(signoff) if event.kind.value == "promotion:intended")
+        self.promotion_dies(signoff, registry, ready)
+        opened, model = record(signoff)[-1].seq, "m"
+        if rewritten == "opened_seq":
+            row = intents_table.update().values(opened_seq=first)
+        else:
+            row, model = intents_table.update().values(model="n"), "n"
+        with signoff.database.writing() as connection:
+            connection.execute(row.where(intents_table.c.state == "open"))
+            assert intents.in_flight(connection) == []
+        before, shown = kinds(signoff), stages(registry)
+        registry.writes.clear()
+        caretaker.tidy(signoff)
+        assert "somebody changed that row" in caplog.text
+        assert (kinds(signoff), stages(registry)) == (before, shown)
+        assert not [write for write in registry.writes if write.startswith(("stage", "alias", "no alias"))]
+        with pytest.raises(Refused, match=f"of {model}, and it did not: somebody changed that row"):
+            releases.archive(signoff, VersionRef(name=model, version=1), by="release_manager", reason="Away.")
+        assert kinds(signoff) == [*before, "archival:refused"]
+        with signoff.database.writing() as connection:
+            whole = intents_table.update().values(opened_seq=opened, model="m")
+            connection.execute(whole.where(intents_table.c.state == "open"))
+        caretaker.tidy(signoff)
+        assert kinds(signoff)[-1] == "promotion:aborted"
+        assert (record(signoff)[-1].actor, record(signoff)[-1].ref) == ("release_manager", ready)
+
+    def test_that_somebody_opens_again_says_again_what_closed_it(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        promote(signoff, ready)
+        before, closed = kinds(signoff), record(signoff)[-1]
+        for act in (
+            lambda: caretaker.tidy(signoff),
+            lambda: releases.archive(signoff, VersionRef(name="m", version=1), by="release_manager", reason="Away."),
+        ):
+            with signoff.database.writing() as connection:
+                connection.execute(intents_table.update().values(state="open", token=2**40))
+                assert intents.in_flight(connection) == []
+            assert intents.conclude(signoff, closed.body["closes"]) == closed
+            with suppress(Refused):
+                act()
+            with signoff.database.reading() as connection:
+                states = sa.select(intents_table.c.state).where(intents_table.c.model == "m")
+                assert "open" not in set(connection.execute(states).scalars())
+            assert slot_is_free(signoff)
+        assert [kind for kind in kinds(signoff)[len(before) :] if kind.startswith("promotion")] == []
+        assert caplog.text == ""
 
 
 class TestOneModelAndTheOthers:

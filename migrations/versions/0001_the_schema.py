@@ -267,16 +267,10 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
     op.create_table(
         "intents",
         sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("action", sa.String(length=32), nullable=False),
         sa.Column("model", sa.String(length=512), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("token", sa.BigInteger(), nullable=False),
-        sa.Column("change", sa.JSON(), nullable=False),
-        sa.Column("context", sa.JSON(), nullable=False),
-        sa.Column("deadline", sa.Float(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("opened_seq", sa.BigInteger(), nullable=False),
-        sa.Column("closed_seq", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_intents")),
     )
     op.create_index("ix_intents_state", "intents", ["state", "model"], unique=False)

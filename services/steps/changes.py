@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from services.domain import Actor, ModelVersion, RegisteredModel, Stage, VersionRef
 from services.errors import NotFound
@@ -52,6 +52,8 @@ class Change:
     """Every version is moved on its own, and nothing else is: how a restoration works."""
     succeeds: int | None = None
     """The champion by the record, whom ``ref`` takes the place of wherever MLflow shows it."""
+    KEYS: ClassVar = frozenset({"before", "after", "each", "succeeds"})
+    """What `as_json` may say."""
 
     @property
     def stage(self) -> str:
@@ -70,10 +72,8 @@ class Change:
         return next((v for v in leaving if v in self.before.aliases.values()), leaving[0] if leaving else None)
 
     def as_json(self) -> dict[str, Any]:
-        """For a JSON column."""
+        """For the event that prescribes it, which names ``ref`` itself."""
         return {
-            "name": self.ref.name,
-            "version": self.ref.version,
             "before": self.before.as_json(),
             "after": self.after.as_json(),
             **({"each": True} if self.each else {}),
@@ -81,10 +81,10 @@ class Change:
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
+    def from_json(cls, ref: VersionRef, value: Mapping[str, Any]) -> Self:
         """The inverse of `as_json`."""
         return cls(
-            ref=VersionRef(name=value["name"], version=value["version"]),
+            ref=ref,
             before=State.from_json(value["before"]),
             after=State.from_json(value["after"]),
             each=value.get("each", False),

@@ -1,5 +1,6 @@
 """Steps 4 to 7 of every change of stage or alias: record the intent, act, read back, close the record.
 
+An intent is what its sealed event says. Its row only finds that event, and says whether it is open still.
 A crash anywhere leaves an intent whose slot is over soon; the next holder of the model's slot closes it truthfully.
 """
 
@@ -27,6 +28,7 @@ from services.errors import (
     NotFound,
     OutcomeUnknown,
     PromotionConflict,
+    Refused,
     RegistryUnavailable,
 )
 from services.gate import Verdict
@@ -39,7 +41,7 @@ from services.signoff import Signoff
 from services.steps import changes, effects, slots
 from services.steps.changes import Change, Intent, Sender, State
 from services.steps.slots import Slot
-from services.tables import intents, processes
+from services.tables import events, intents, processes
 from services.tables import slots as slots_table
 
 WRITE_SECONDS = 15.0
@@ -117,15 +119,25 @@ def carry_out(
 
 
 def recover(signoff: Signoff, slot: Slot) -> list[Event]:
-    """Close every intent on the slot's model that an earlier holder left open."""
+    """Close every intent on the slot's model that an earlier holder left open.
+
+    Raises:
+        Refused: a row is not what the record says; nothing is done by it.
+    """
     with signoff.database.reading() as connection:
         rows = connection.execute(
-            sa.select(intents).where(
-                intents.c.model == slot.model, intents.c.state == "open", intents.c.token < slot.token
-            )
+            sa.select(intents).where(intents.c.model == slot.model, intents.c.state == "open")
         ).all()
+        closed = [event for row in rows if (event := _closing(connection, row.id))]
+        done = {event.body["closes"] for event in closed}
+        opened = [_intent(connection, row) for row in rows if row.id not in done]
+    for event in closed:  # somebody opened it again
+        with signoff.database.writing() as connection:
+            again = intents.update().where(intents.c.id == event.body["closes"])
+            connection.execute(again.values(state=event.kind.outcome))
     return [
-        _close(signoff, slot, _from(row), _sender(signoff, slot, row.id), lost=False, recovered=True) for row in rows
+        _close(signoff, slot, intent, _sender(signoff, slot, intent.id), lost=False, recovered=True)
+        for intent in opened
     ]
 
 
@@ -136,18 +148,19 @@ def conclude(signoff: Signoff, intent: str) -> Event:
 
     Raises:
         NotFound: there is no such intent.
+        Refused: its row is not what the record says; nothing is recorded.
         PromotionConflict: its lease has run out; whoever takes the slot next closes it.
         OutcomeUnknown: MLflow does not answer.
     """
     with signoff.database.reading() as connection:
         row = connection.execute(sa.select(intents).where(intents.c.id == intent)).one_or_none()
-        closed = ledger.event(connection, row.closed_seq) if row is not None and row.closed_seq else None
-    if row is None:
-        raise NotFound(f"There is no intent {intent[:64]}.")
-    if closed:
-        return closed
+        if row is None:
+            raise NotFound(f"There is no intent {intent[:64]}.")
+        if closed := _closing(connection, intent):
+            return closed
+        opened = _intent(connection, row)
     slot = Slot(model=row.model, token=row.token)
-    return _close(signoff, slot, _from(row), _sender(signoff, slot, intent), lost=False)
+    return _close(signoff, slot, opened, _sender(signoff, slot, intent), lost=False)
 
 
 def proof(signoff: Signoff, intent: str) -> str:
@@ -162,16 +175,22 @@ def proven(signoff: Signoff, sent: str) -> str | None:
 
 
 def alive(connection: Connection, intent: str) -> tuple[Change, float] | None:
-    """What an open intent prescribes, and for how many seconds its slot is not `slots.over`; None when it is."""
+    """What an open intent prescribes, and for how many seconds its slot is not `slots.over`; None when it is.
+
+    Raises:
+        Refused: its row is not what the record says.
+    """
     lease, life = slots_table.c.expires_at, processes.c.alive_until
     ends = sa.case((life < lease, life), else_=lease)
     row = connection.execute(
-        sa.select(intents.c.change, (ends - database_time()).label("left"))
+        sa.select(intents, (ends - database_time()).label("left"))
         .join(slots_table, sa.and_(slots_table.c.model == intents.c.model, slots_table.c.token == intents.c.token))
         .outerjoin(processes, processes.c.process == slots_table.c.process)
         .where(intents.c.id == intent, intents.c.state == "open")
     ).one_or_none()
-    return (Change.from_json(row.change), row.left) if row is not None and row.left > 0 else None
+    if row is None or row.left <= 0 or _closing(connection, intent):
+        return None
+    return _intent(connection, row).change, row.left
 
 
 def abandoned(connection: Connection) -> list[str]:
@@ -187,9 +206,21 @@ def abandoned(connection: Connection) -> list[str]:
 
 
 def in_flight(connection: Connection) -> list[Intent]:
-    """Everything that is under way, oldest first."""
+    """Everything that is under way, oldest first; without rows that are not what the record says."""
     query = sa.select(intents).where(intents.c.state == "open").order_by(intents.c.opened_seq)
-    return [_from(row) for row in connection.execute(query)]
+    found = list[Intent]()
+    for row in connection.execute(query).all():
+        with suppress(Refused):
+            if not _closing(connection, row.id):
+                found.append(_intent(connection, row))
+    return found
+
+
+def opening(connection: Connection, intent: str) -> Event | None:
+    """The event that an intent began with; None where no row names it."""
+    seq = connection.execute(sa.select(intents.c.opened_seq).where(intents.c.id == intent)).scalar()
+    event = ledger.event(connection, seq) if seq else None
+    return event if event and event.kind.outcome == "intended" and event.body["intent"] == intent else None
 
 
 def _open(
@@ -212,23 +243,8 @@ def _open(
         connection.execute(
             intents.insert().values(
                 id=intent.id,
-                action=intent.subject,
                 model=intent.ref.name,
-                version=intent.ref.version,
                 token=slot.token,
-                change=intent.change.as_json(),
-                context={
-                    **intent.context,
-                    "checks": intent.verdict.as_json() if intent.verdict else [],
-                    "comment": intent.comment,
-                    "actor": intent.actor.username,
-                    "actor_id": intent.actor.person,
-                    "actor_name": intent.actor.name,
-                    "roles": sorted(intent.actor.roles),
-                    "source": intent.actor.source.value,
-                    "automation": intent.actor.automation,
-                },
-                deadline=sa.select(slots_table.c.expires_at).where(slots_table.c.model == slot.model).scalar_subquery(),
                 state="open",
                 opened_seq=event.seq,
             )
@@ -270,9 +286,7 @@ def _close(
         )
         if closed.rowcount != 1:
             raise PromotionConflict(f"The change of {intent.ref} was closed by someone else meanwhile.")
-        entry = _entry(signoff, intent, outcome, found=found, why=why, recovered=recovered)
-        event = ledger.append(connection, entry)
-        connection.execute(intents.update().where(intents.c.id == intent.id).values(closed_seq=event.seq))
+        event = ledger.append(connection, _entry(signoff, intent, outcome, found=found, why=why, recovered=recovered))
         if outcome == "confirmed":
             effects.settle(connection, intent, event)
         elif intent.subject != "restoration":  # as in `effects.settle`
@@ -344,7 +358,7 @@ def _entry(
     why: str = "",
     recovered: bool = False,
 ) -> Entry:
-    after = intent.change.after if outcome == "intended" else found
+    shown = {"before": intent.change.before.as_json(), "after": found.as_json() if found else None}
     released = outcome == "confirmed" and intent.subject in RELEASES
     return Entry(
         kind=Kind.of(intent.subject, outcome),
@@ -357,8 +371,7 @@ def _entry(
         closes=intent.id if outcome in {"confirmed", "aborted"} else None,
         details={
             **intent.context,
-            "before": intent.change.before.as_json(),
-            "after": after.as_json() if after else None,
+            **(intent.change.as_json() if outcome == "intended" else shown),
             **({"replaced": intent.change.replaced or intent.change.succeeds} if released else {}),
             **({"why": why} if why else {}),
             **({"recovered_by": SYSTEM.username} if recovered else {}),
@@ -366,23 +379,34 @@ def _entry(
     )
 
 
-def _from(row: Any) -> Intent:
-    context = dict(row.context)
-    verdict = Verdict.from_json(context.pop("checks"))
-    actor = Actor(
-        username=context.pop("actor"),
-        person=context.pop("actor_id"),
-        name=context.pop("actor_name"),
-        roles=frozenset(Role(role) for role in context.pop("roles")),
-        source=Source(context.pop("source")),
-        automation=context.pop("automation", False),
-    )
+def _intent(connection: Connection, row: Any) -> Intent:
+    """The intent of a row, as its event says; raises `Refused` where that event opens no such intent."""
+    event = opening(connection, row.id)
+    ref = event.ref if event else None
+    if event is None or ref is None or ref.name != row.model:
+        raise Refused(
+            f"The table intents says that record #{row.opened_seq} began change {row.id} of {row.model}, and it did "
+            "not: somebody changed that row. Nothing was done by it; put it back or delete it."
+        )
+    body, details = event.body, event.body["details"]
     return Intent(
         id=row.id,
-        subject=row.action,
-        change=Change.from_json(row.change),
-        actor=actor,
-        comment=context.pop("comment"),
-        context=context,
-        verdict=verdict,
+        subject=event.kind.subject,
+        change=Change.from_json(ref, details),
+        actor=Actor(
+            username=event.actor,
+            person=body["actor_id"],
+            name=body["actor_name"],
+            roles=frozenset(Role(role) for role in body["roles"]),
+            source=Source(body["source"]),
+            automation=details.get("automation", False),
+        ),
+        comment=event.comment,
+        context={key: value for key, value in details.items() if key not in {*Change.KEYS, "automation"}},
+        verdict=event.verdict,
     )
+
+
+def _closing(connection: Connection, intent: str) -> Event | None:
+    """The event that closed an intent."""
+    return next(ledger.chosen(connection, events.c.closes == intent), None)

@@ -18,6 +18,7 @@ from services.policy import first_named
 from services.record import ledger
 from services.record.ledger import Event, Filter, Kind
 from services.signoff import Signoff
+from services.steps import intents
 
 PAGE_SIZE = 50
 MAX_CHOICES = 200
@@ -264,7 +265,4 @@ def record(signoff: Signoff, seq: int) -> Record:
 def _opened_by(connection: Connection, event: Event) -> Event | None:
     if not event.body["intent"] or event.kind.outcome == "intended":
         return None
-    seq = connection.execute(
-        sa.select(tables.intents.c.opened_seq).where(tables.intents.c.id == event.body["intent"])
-    ).scalar()
-    return ledger.event(connection, seq) if seq else None
+    return intents.opening(connection, event.body["intent"])
