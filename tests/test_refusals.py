@@ -154,7 +154,7 @@ class TestRowsThatSignoffDidNotWrite:
         assert record(signoff) == before
         assert self.rows(signoff) == 0
 
-    @pytest.mark.parametrize("times", [10**12, -1, 0])
+    @pytest.mark.parametrize("times", [10**12, 10**9 + 1])
     def test_a_count_that_none_of_ours_reaches_is_dropped(
         self, signoff: Signoff, refused: Callable[..., None], clock: Clock, times: int
     ) -> None:
