@@ -7,7 +7,7 @@ What `people.acting` does for the person who acts, it does for those whose votes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -15,57 +15,41 @@ from sqlalchemy.engine import Connection
 from services import bars
 from services.accounts import on_record
 from services.domain import VersionRef
-from services.errors import Refused
 from services.evidence import Facts, Known
 from services.record import ledger
+from services.record.agreed import refuse, require_rows
 from services.record.ledger import Kind
-from services.record.projections import project, releases, reviews
+from services.record.projections import project
 from services.record.projections.rows import Replayed
-from services.record.replay import Replay
 from services.tables import (
     accounts,
     decisions,
-    emergencies,
     events,
     findings,
     policy_assignments,
     promotions,
     statements,
     submissions,
-    validations,
 )
 
-_JUDGED = (submissions, decisions, findings, emergencies, promotions, validations)
 _CHAMPION = (promotions, statements)
 _ELSEWHERE = (submissions, decisions, findings)
-_KINDS = (*reviews.WRITES, *releases.WRITES)
-_OF_THE_MODEL = (Kind.OUTSIDE_DELETED, Kind.ADOPTION_RECORDED)
-"""What can be said of a whole model, and end the reviews of all its versions."""
 
 
 def require(connection: Connection, now: Facts) -> None:
     """Raise `Refused` where a row that a decision rests on is not what the events say, and name the row."""
     candidate, champion = now.candidate, now.champion
-    require_rows(connection, candidate.ref, _JUDGED)
+    require_rows(connection, candidate.ref)
     if champion:
         require_rows(connection, champion.ref, _CHAMPION)
     for ref in _same_elsewhere(connection, Known.of(candidate)):
         require_rows(connection, ref, _ELSEWHERE)
-    _refuse(_assignment(connection, candidate.ref.name))
+    refuse(_assignment(connection, candidate.ref.name))
     persons = {vote.person_id for vote in now.decisions}
     persons |= {statement.person for statement in champion.stated} if champion else set()
     if persons:
         known = connection.execute(sa.select(accounts).where(accounts.c.person.in_(persons))).all()
-        _refuse(on_record.differences(connection, known).values())
-
-
-def require_rows(connection: Connection, ref: VersionRef, tables: Iterable[sa.Table] = _JUDGED) -> None:
-    """The same for the rows of one version in some tables."""
-    replay, own = Replay(), sa.and_(events.c.version == ref.version, events.c.kind.in_(_KINDS))
-    said = sa.or_(own, events.c.kind.in_(_OF_THE_MODEL))
-    for event in ledger.chosen(connection, events.c.model == ref.name, said):
-        replay.add(event)
-    _refuse(replay.differences_of(connection, ref, tables))
+        refuse(on_record.differences(connection, known).values())
 
 
 def _same_elsewhere(connection: Connection, known: Known) -> set[VersionRef]:
@@ -91,8 +75,3 @@ def _assignment(connection: Connection, model: str) -> Iterator[str]:
         told = {"policy": None, "seq": None} | (said or {}), {"policy": None, "seq": None} | dict(row or {})
         words = [f"{one['policy']} by #{one['seq']}" if one["policy"] else "none" for one in told]
         yield f"Table policy_assignments, row {model}: the record says {words[0]}, the table {words[1]}."
-
-
-def _refuse(differences: Iterable[str]) -> None:
-    if first := next(iter(differences), None):
-        raise Refused(f"{first} {on_record.ADVICE}")

@@ -100,15 +100,10 @@ refusal_windows = Table(
     "refusal_windows",
     metadata,
     Column("fingerprint", String(64), primary_key=True),  # of everything that makes two refusals the same
-    Column("kind", String(64), nullable=False),
     Column("person", String(256), nullable=False),
-    Column("actor", JSON, nullable=False),  # name, roles and door of the last one
-    Column("model", String(512), nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("reason", Text, nullable=False),
     Column("opened_at", Float, nullable=False),  # seconds since 1970
     Column("last_at", Float, nullable=False),
-    Column("first_seq", BigInteger, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),  # the event of the first, which alone tells who and what
     Column("times", Integer, nullable=False),
     Column("told", Integer, nullable=False),  # how many of them the ledger already tells of
     Index("ix_refusal_windows_opened_at", "opened_at"),
@@ -289,15 +284,11 @@ emergencies = Table(
 validation_jobs = Table(
     "validation_jobs",
     metadata,
-    # The event that asked for it.
+    # The event that asked for it; who and what is told by that alone.
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
-    Column("asked_by", String(256), nullable=False),
-    Column("asked_by_id", PERSON, nullable=False),
-    Column("asked_at", String(32), nullable=False),
-    Column("request", JSON, nullable=False),  # holdout, target, confidence, consent
     Column("place", String(512), nullable=False),  # machine and folder that have what was uploaded
     Column("state", String(16), nullable=False),  # queued, running, done, failed, cancelled
     Column("step", String(200), nullable=False, server_default=""),

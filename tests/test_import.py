@@ -12,12 +12,12 @@ import pytest
 import sqlalchemy as sa
 
 from commands import main
-from services import agreement, recount, tables
+from services import recount, tables
 from services.accounts import demo, people
 from services.database import Database
 from services.domain import Source, VersionRef
 from services.errors import BadInput, NotAllowed
-from services.record import checkpoints, importing
+from services.record import agreed, checkpoints, importing
 from services.record.export import export
 from services.record.projections.states import OPEN
 from services.settings import PROJECT, Settings
@@ -129,7 +129,7 @@ class TestARecordOfFormat1:
         versions = {VersionRef(name=row["model"], version=row["version"]) for row in rows(empty, tables.submissions)}
         with empty.reading() as connection:
             for ref in versions:
-                agreement.require_rows(connection, ref)
+                agreed.require_rows(connection, ref)
 
     def test_lets_nobody_in_before_a_password_is_set(self, empty: Database, settings: Settings, clock: Clock) -> None:
         bring(empty, settings, clock)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from services import caretaker
+from services import caretaker, tables
 from services.accounts import people
 from services.accounts.permissions import ROLES_FOR
 from services.domain import Action, ModelVersion, RegisteredModel, Role, Source, VersionRef
@@ -22,7 +22,7 @@ from services.errors import (
     StaleDecision,
 )
 from services.gate import GateRefused
-from services.reconciliation import file_watch, reconciler
+from services.reconciliation import file_watch, reconciler, redress
 from services.record import deviations, ledger
 from services.record.deviations import Deviation, open_deviations
 from services.record.ledger import Event
@@ -170,6 +170,22 @@ class TestDeviation:
         registry.set_stage(V1, "Staging")
         assert found(met) == ["outside:stage"]
         assert only(met).shown == "Staging"
+
+    def test_a_row_that_no_event_tells_of_ends_without_an_event_and_hides_nothing(
+        self, met: Signoff, registry: FakeRegistry
+    ) -> None:
+        registry.set_stage(V1, "Archived")
+        found(met)
+        true, before = only(met), record(met)
+        registry.set_stage(V1, "Production")
+        with met.database.writing() as connection:
+            connection.execute(tables.deviations.update().values(seq=before[0].seq))
+        with pytest.raises(NotFound):
+            redress.adopt(met, true.id, by="release_manager", reason="As it is.")
+        assert found(met) == []
+        assert record(met) == before
+        registry.set_stage(V1, "Archived")
+        assert found(met) == ["outside:stage"]
 
     def test_a_deviation_ends_when_it_was_put_back_elsewhere(self, met: Signoff, registry: FakeRegistry) -> None:
         registry.rename_model("m", "n")

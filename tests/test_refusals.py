@@ -15,7 +15,8 @@ from services.record import ledger
 from services.record import refusals as counting
 from services.record.ledger import Event
 from services.signoff import Signoff
-from services.verbs import releases
+from services.tables import refusal_windows
+from services.verbs import releases, reviews
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
@@ -119,3 +120,64 @@ class TestRepeats:
         assert repeats(signoff) == [None]
         with signoff.database.reading() as connection:
             assert connection.exec_driver_sql("SELECT times FROM refusal_windows").scalar() == 20
+
+
+class TestRowsThatSignoffDidNotWrite:
+    """Somebody who can write the database makes no event of it, in nobody's name."""
+
+    def change(self, signoff: Signoff, **values: object) -> None:
+        with signoff.database.writing() as connection:
+            connection.execute(refusal_windows.update().values(**values))
+
+    def rows(self, signoff: Signoff) -> int:
+        with signoff.database.reading() as connection:
+            return len(connection.execute(refusal_windows.select()).all())
+
+    @pytest.mark.parametrize("first", ["no event", "an approval", "a refusal of something else"])
+    def test_a_window_that_fits_no_refusal_closes_without_an_event(
+        self,
+        signoff: Signoff,
+        registry: FakeRegistry,
+        refused: Callable[..., None],
+        clock: Clock,
+        first: str,
+    ) -> None:
+        refused()
+        reviews.submit(signoff, VersionRef(name="m", version=1), by="scientist", comment="Please.")
+        approval = reviews.approve(signoff, VersionRef(name="m", version=1), by="reviewer", comment="Right.").event
+        assert approval
+        seq = {"no event": 99, "an approval": approval.seq, "a refusal of something else": record(signoff)[0].seq}
+        self.change(signoff, fingerprint="f" * 64, person="reviewer", first_seq=seq[first], times=7)
+        before = record(signoff)
+        clock.now += timedelta(minutes=10)
+        caretaker.tidy(signoff)
+        assert record(signoff) == before
+        assert self.rows(signoff) == 0
+
+    @pytest.mark.parametrize("times", [10**12, 10**9 + 1])
+    def test_a_count_that_none_of_ours_reaches_is_dropped(
+        self, signoff: Signoff, refused: Callable[..., None], clock: Clock, times: int
+    ) -> None:
+        refused(2)
+        self.change(signoff, times=times)
+        clock.now += timedelta(minutes=10)
+        caretaker.tidy(signoff)
+        assert repeats(signoff) == [None]
+
+    @pytest.mark.parametrize("moment", [0.0, 4e9, 1e300])
+    def test_a_count_is_dated_between_the_first_refusal_and_now(
+        self, signoff: Signoff, refused: Callable[..., None], clock: Clock, moment: float
+    ) -> None:
+        refused(2)
+        self.change(signoff, last_at=moment)
+        clock.now += timedelta(minutes=10)
+        caretaker.tidy(signoff)
+        first, summary = record(signoff)
+        assert (summary.get("repeats"), summary.get("since")) == (2, first.body["at"])
+        assert first.at <= summary.at <= clock.now
+
+    def test_a_row_hides_no_first_refusal(self, signoff: Signoff, refused: Callable[..., None]) -> None:
+        refused()
+        self.change(signoff, first_seq=99)
+        refused()
+        assert repeats(signoff) == [None, None]

@@ -10,13 +10,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import facts
+from services import facts, tables
 from services.accounts import people, sessions
 from services.checks.bound import bound
 from services.domain import Role, Source, VersionRef
 from services.errors import NotAllowed, Refused
 from services.evidence import FindingDraft, Severity
-from services.record import checkpoints
+from services.record import checkpoints, mirror
 from services.record.ledger import Kind
 from services.record.projections import KINDS
 from services.signoff import Signoff
@@ -257,3 +257,17 @@ class TestAccounts:
         assert after.roles == set()
         with pytest.raises(NotAllowed, match="Table accounts, row viewer, roles:"):
             people.acting(signoff.database, "viewer", Source.BROWSER)
+
+
+class TestTags:
+    def test_show_nothing_that_no_event_says(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        event = reviews.submit(signoff, ref, by="scientist", comment="Please.").event
+        assert event
+        mirror.flush(signoff)
+        before = registry.version(ref).tags
+        with signoff.database.writing() as connection:
+            connection.execute(tables.submissions.update().values(manifest="f" * 64))
+            mirror.ask(connection, ref, event.seq)
+        assert mirror.flush(signoff) == 1
+        assert registry.version(ref).tags == before

@@ -166,7 +166,7 @@ class TestUnderWay:
 
     def test_shows_how_far_it_is(self, signoff: Signoff, ref: VersionRef) -> None:
         number = self.waiting(signoff, ref)
-        claimed = jobs.claim(signoff.database, uploads.place(signoff.settings))
+        claimed = jobs.claim(signoff.database, uploads.place(signoff.settings), at=signoff.now())
         assert claimed
         jobs.note(signoff.database, claimed, "Predicting with v2", 0.4, at=signoff.now())
         at = page(signoff, ref, "viewer")

@@ -447,7 +447,7 @@ class TestCrashes:
         self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
     ) -> None:
         ask(signoff, ref)
-        assert jobs.claim(signoff.database, uploads.place(signoff.settings))
+        assert jobs.claim(signoff.database, uploads.place(signoff.settings), at=signoff.now())
         caretaker.tidy(signoff)
         assert last(signoff, ref).state is State.RUNNING, "its lease has not run out"
         expire(signoff)
@@ -546,7 +546,7 @@ class TestCrashes:
 
     def test_a_job_of_another_machine_is_left_alone_until_nobody_came(self, signoff: Signoff, ref: VersionRef) -> None:
         ask(signoff, ref)
-        assert jobs.claim(signoff.database, "elsewhere:/home") is None
+        assert jobs.claim(signoff.database, "elsewhere:/home", at=signoff.now()) is None
         expire(signoff)
         caretaker.tidy(signoff)
         assert (last(signoff, ref).state, "took it in time" in (last(signoff, ref).error or "")) == (State.FAILED, True)
@@ -554,11 +554,112 @@ class TestCrashes:
     def test_two_never_run_the_same_job(self, signoff: Signoff, ref: VersionRef) -> None:
         ask(signoff, ref)
         place = uploads.place(signoff.settings)
-        found = [jobs.claim(signoff.database, place) for _ in range(2)]
+        found = [jobs.claim(signoff.database, place, at=signoff.now()) for _ in range(2)]
         assert [one is not None for one in found] == [True, False]
 
 
+class TestRowsThatSignoffDidNotWrite:
+    """What a job is, and whether it has ended, the record says: somebody who can write the database changes neither."""
+
+    def change(self, signoff: Signoff, table: sa.Table = validation_jobs, **values: object) -> None:
+        with signoff.database.writing() as connection:
+            connection.execute(table.update().values(**values))
+
+    def test_a_job_that_no_event_asks_for_fails_and_leaves_no_event(
+        self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
+    ) -> None:
+        ask(signoff, ref)
+        before = record(signoff)
+        self.change(signoff, seq=before[0].seq)
+        evaluator = Evaluator()
+        assert not Validator(signoff, evaluator).turn()
+        with signoff.database.reading() as connection:
+            (row,) = connection.execute(sa.select(validation_jobs)).all()
+        assert (row.state, row.error) == ("failed", "No event of the record asks for it, so it is not run.")
+        assert (evaluator.seen, record(signoff)) == ([], before)
+        with pytest.raises(NotFound, match="There is no validation"):
+            job(signoff, ref, row.seq)
+
+    def test_an_abandoned_one_leaves_no_event_either(self, signoff: Signoff, ref: VersionRef) -> None:
+        ask(signoff, ref)
+        before = record(signoff)
+        self.change(signoff, seq=before[0].seq, leased_until=0.0)
+        caretaker.tidy(signoff)
+        with signoff.database.reading() as connection:
+            assert connection.execute(sa.select(validation_jobs.c.state)).scalar_one() == "failed"
+        assert record(signoff) == before
+
+    @pytest.mark.parametrize("end", ["done", "failed", "cancelled"])
+    @pytest.mark.parametrize("how", ["run", "given up", "cancelled"])
+    def test_one_that_has_ended_never_ends_again(self, signoff: Signoff, ref: VersionRef, end: str, how: str) -> None:
+        if end == "cancelled":
+            validations.cancel(signoff, ref, number := ask(signoff, ref).job or 0, by="reviewer")
+        else:
+            number = validated(signoff, ref, Evaluator(error=ModelFailed("No.") if end == "failed" else None))
+        before, ended = record(signoff), job(signoff, ref, number)
+        lease = {"leased_until": 0.0} if how == "given up" else {}
+        self.change(signoff, state="queued", completed_seq=None, error=None, **lease)
+        evaluator = Evaluator()
+        match how:
+            case "run":
+                Validator(signoff, evaluator).turn()
+            case "given up":
+                caretaker.tidy(signoff)
+            case _:
+                assert validations.cancel(signoff, ref, number, by="scientist").event is None
+        found = job(signoff, ref, number)
+        assert (evaluator.seen, record(signoff)) == ([], before)
+        assert (found.state, found.error, found.completed_seq) == (ended.state, ended.error, ended.completed_seq)
+
+    def test_the_event_says_of_which_version_it_is(self, signoff: Signoff, ref: VersionRef) -> None:
+        ask(signoff, ref)
+        self.change(signoff, version=1, identity="another")
+        Validator(signoff, Evaluator()).turn()
+        assert (record(signoff)[-1].kind, record(signoff)[-1].ref) == (Kind.VALIDATION_COMPLETED, ref)
+
+    def test_a_run_that_signoff_did_not_begin_is_not_ended(
+        self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef
+    ) -> None:
+        trained = registry.version(ref).run_id or ""
+        ask(signoff, ref)
+        self.change(signoff, run_id=trained, leased_until=0.0)
+        caretaker.tidy(signoff)
+        assert record(signoff)[-1].kind is Kind.VALIDATION_FAILED
+        assert registry.run(trained).status == "FINISHED"
+
+    @pytest.mark.parametrize("column", ["run_id", "job", "report"])
+    def test_figures_go_into_the_run_that_the_event_names_only(
+        self, signoff: Signoff, registry: FakeRegistry, ref: VersionRef, column: str
+    ) -> None:
+        validated(signoff, ref)
+        with signoff.database.reading() as connection:
+            report = connection.execute(sa.select(validations_table.c.report)).scalar_one()
+        other = {"run_id": registry.version(ref).run_id, "job": 7, "report": report.replace("0.92", "0.99")}
+        registry.writes.clear()
+        self.change(signoff, validations_table, mirrored=False, **{column: other[column]})
+        caretaker.tidy(signoff)
+        assert [write for write in registry.writes if not write.startswith("witness")] == []
+
+
 class TestUploads:
+    @pytest.mark.parametrize("name", ["../victim", "{victim}", "..", ".", "pictures-/../../victim", "link"])
+    def test_of_another_name_are_neither_read_nor_deleted(self, signoff: Signoff, name: str) -> None:
+        root = signoff.settings.home / "validations"
+        (root / "pictures-").mkdir(parents=True)
+        victim = signoff.settings.home / "victim"
+        victim.mkdir()
+        (victim / "holdout").write_text("precious")
+        link = "0" * 32
+        (root / link).symlink_to(victim)
+        name = link if name == "link" else name.format(victim=victim)
+        uploads.drop(signoff.settings, name)
+        with pytest.raises(NotFound):
+            uploads.file(signoff.settings, name)
+        with pytest.raises(NotFound):
+            uploads.keep(signoff.settings, name)
+        assert (victim / "holdout").read_text() == "precious"
+        assert root.is_dir()
+
     def test_are_for_nobody_else_to_read(self, signoff: Signoff, ref: VersionRef) -> None:
         ask(signoff, ref)
         (folder,) = left_on_disk(signoff)

@@ -157,7 +157,7 @@ def on_record(
     """A validation of the version and the champion as they are now, put on record without evaluating anything."""
     wanted = Wanted(origin=Origin.PLACE, name="/data/holdout.csv", target=target, confidence=confidence)
     validations.ask(signoff, ref, wanted, by="scientist")
-    claimed = jobs.claim(signoff.database, uploads.place(signoff.settings))
+    claimed = jobs.claim(signoff.database, uploads.place(signoff.settings), at=signoff.now())
     assert claimed
     seen = facts.fresh(signoff, ref)[1]
     holdout = HoldoutFacts(

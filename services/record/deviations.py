@@ -95,9 +95,9 @@ def open_deviations(signoff: Signoff, model: str | None = None) -> list[Deviatio
 
 
 def deviation(connection: Connection, number: int) -> Deviation | None:
-    """One deviation, whatever became of it."""
+    """One deviation that an event tells of, whatever became of it."""
     row = connection.execute(sa.select(tables.deviations).where(tables.deviations.c.id == number)).one_or_none()
-    return _deviation(row) if row else None
+    return _deviation(row) if row and _told(connection, [row]) else None
 
 
 def models_with_open(connection: Connection) -> set[str]:
@@ -118,7 +118,7 @@ def record(
     apart = sa.and_(column.subject.not_like("files:%"), column.subject.not_like("evidence:%"))
     scope = apart if subject is None else column.subject == subject
     query = sa.select(tables.deviations).where(column.model == name, column.state == OPEN, scope)
-    known = {row.subject: row for row in connection.execute(query)}
+    known = {row.subject: row for row in _told(connection, connection.execute(query).all())}
     events = []
     for difference in found:
         row = known.pop(difference.subject, None)
@@ -127,6 +127,21 @@ def record(
             events.append(_found(connection, name, difference, at))
     events += [ledger.append(connection, _ended(_deviation(row), at)) for row in known.values()]
     return events
+
+
+def _told(connection: Connection, rows: Iterable[sa.Row[Any]]) -> list[sa.Row[Any]]:
+    """The rows that are as their events say: what is done about a deviation follows from no other."""
+    kept = list(rows)
+    said = {
+        event.seq: (event.kind, event.ref, *map(event.get, ("subject", "prescribed", "shown")))
+        for event in ledger.numbered(connection, [row.seq for row in kept])
+    }
+    return [
+        row
+        for row in kept
+        if said.get(row.seq)
+        == (row.kind, VersionRef(name=row.model, version=row.version), row.subject, row.prescribed, row.shown)
+    ]
 
 
 def _found(connection: Connection, name: str, difference: Difference, at: datetime) -> Event:

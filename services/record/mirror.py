@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from services.domain import ModelVersion, Status, VersionRef
 from services.errors import LedgerUnavailable, NotFound, SignoffError
+from services.record import agreed
 from services.record.projections.states import AUTO_RELEASED, BYPASSED
 from services.signoff import Signoff
 from services.tables import decisions, events, mirror_jobs, promotions, submissions
@@ -104,6 +105,7 @@ class _Written:
 def _write(signoff: Signoff, ref: VersionRef) -> _Written:
     version = signoff.registry.version(ref)
     with signoff.database.reading() as connection:
+        agreed.require_rows(connection, ref, (submissions, decisions, promotions))
         wanted = prescribed(connection, ref, version.identity)
     for key, value in wanted.items():
         if version.tags.get(key) != value:

@@ -6,8 +6,8 @@ the chain, and no event is ever updated.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,7 @@ from services.domain import Actor, Role, Source, VersionRef
 from services.evidence import digest
 from services.gate import Verdict
 from services.record import ledger
-from services.record.ledger import Entry, Kind
+from services.record.ledger import Entry, Event, Kind
 from services.tables import refusal_windows
 
 WINDOW_SECONDS = 600.0
@@ -29,7 +29,14 @@ TOLD_AT = frozenset(10**power for power in range(2, 9))
 MAX_CAUSES = 200
 """One person's different causes in a window that each get an event; what comes on top is counted as one cause."""
 
+MAX_TIMES = 10**9
+"""No window counts more; a row that says so is not ours."""
+
+log = logging.getLogger(__name__)
+
 _MANY = "for so many different reasons that they are no longer told apart."
+_LIMITS = (2**63 - 1, MAX_TIMES, MAX_TIMES)
+"""Of first_seq, times and told, which are all 1 at least."""
 _row = refusal_windows.c
 
 
@@ -51,19 +58,18 @@ def record(
     """
     entry = Entry(kind=kind, actor=actor, at=at, ref=ref, comment=reason, verdict=verdict, details=details)
     with database.writing() as connection:
-        fingerprint, told = _fingerprint(entry), entry
-        if again := _again(connection, fingerprint, told):
-            _tell_at(connection, again)
+        fingerprint = _fingerprint(entry)
+        if (again := _again(connection, fingerprint, at)) and _tell_at(connection, again, at):
             return
         if not _open(connection, fingerprint, at) and _causes(connection, actor, at) >= MAX_CAUSES:
-            fingerprint, told = digest(["many causes", actor.username]), replace(entry, ref=None, comment=_MANY)
+            fingerprint = _many(actor.username)
             _open(connection, fingerprint, at)
-        window = _counted(connection, fingerprint, told)
+        window = _counted(connection, fingerprint, entry)
         if window.times == 1:
             event = ledger.append(connection, entry)
             connection.execute(_this(window).values(first_seq=event.seq))
         else:
-            _tell_at(connection, window)
+            _tell_at(connection, window, at)
 
 
 def close_windows(database: Database, *, at: datetime) -> int:
@@ -75,25 +81,39 @@ def close_windows(database: Database, *, at: datetime) -> int:
         with database.writing() as connection:  # one each: the ledger's head is never held for long
             mine = sa.select(refusal_windows).where(_row.fingerprint == fingerprint, over).with_for_update()
             if window := connection.execute(mine).one_or_none():
-                _close(connection, window)
+                _close(connection, window, at)
     return len(fingerprints)
 
 
 def _fingerprint(entry: Entry) -> str:
     """The same for two refusals of the same person, by the same door, for the same thing and the same reason."""
-    failed = [[check.id, check.reason] for check in entry.verdict.checks if not check.passed] if entry.verdict else []
-    ref = [entry.ref.name, entry.ref.version] if entry.ref else []
-    return digest([entry.kind, entry.actor.username, entry.actor.source, *ref, entry.comment, failed])
+    return _cause(entry.kind, entry.actor.username, entry.actor.source, entry.ref, entry.comment, entry.verdict)
 
 
-def _again(connection: Connection, fingerprint: str, entry: Entry) -> sa.Row[Any] | None:
+def _fingerprints(first: Event) -> tuple[str, str]:
+    """The windows that this refusal can have opened: of its cause, or of so many that they are not told apart."""
+    cause = _cause(first.kind, first.actor, first.body["source"], first.ref, first.comment, first.verdict)
+    return cause, _many(first.actor)
+
+
+def _cause(kind: str, who: str, source: str, ref: VersionRef | None, comment: str, verdict: Verdict | None) -> str:
+    failed = [[check.id, check.reason] for check in verdict.checks if not check.passed] if verdict else []
+    return digest([kind, who, source, *([ref.name, ref.version] if ref else []), comment, failed])
+
+
+def _many(username: str) -> str:
+    """Of the window that counts what is no longer told apart."""
+    return digest(["many causes", username])
+
+
+def _again(connection: Connection, fingerprint: str, at: datetime) -> sa.Row[Any] | None:
     """One more of a cause whose window is open, in one statement; MLflow may wait for this. None: there is no such."""
-    now = entry.at.timestamp()
+    now = at.timestamp()
     mine = (_row.fingerprint == fingerprint) & (_row.opened_at > now - WINDOW_SECONDS)
     return connection.execute(
         refusal_windows.update()
         .where(mine, _row.opened_at < now + WINDOW_SECONDS)
-        .values(times=_row.times + 1, **_last(entry))
+        .values(times=_row.times + 1, last_at=now)
         .returning(*refusal_windows.c)
     ).one_or_none()
 
@@ -105,8 +125,8 @@ def _open(connection: Connection, fingerprint: str, at: datetime) -> bool:
     if window is None:
         return False
     if abs(at.timestamp() - window.opened_at) < WINDOW_SECONDS:
-        return True
-    _close(connection, window)
+        return _first(connection, window) is not None
+    _close(connection, window, at)
     return False
 
 
@@ -120,75 +140,70 @@ def _causes(connection: Connection, actor: Actor, at: datetime) -> int:
 def _counted(connection: Connection, fingerprint: str, entry: Entry) -> sa.Row[Any]:
     """One more of this cause, in one statement: whoever comes at the same moment waits for this transaction."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    now = entry.at.timestamp()
     statement = insert(refusal_windows).values(
         fingerprint=fingerprint,
-        kind=entry.kind.value,
         person=entry.actor.username,
-        model=entry.ref.name if entry.ref else "",
-        version=entry.ref.version if entry.ref else 0,
-        reason=entry.comment,
-        opened_at=entry.at.timestamp(),
+        opened_at=now,
+        last_at=now,
         first_seq=0,
         times=1,
         told=1,
-        **_last(entry),
     )
     upsert = statement.on_conflict_do_update(
-        index_elements=[_row.fingerprint], set_={**_last(entry), "times": _row.times + 1}
+        index_elements=[_row.fingerprint], set_={"last_at": now, "times": _row.times + 1}
     )
     return connection.execute(upsert.returning(*refusal_windows.c)).one()
 
 
-def _last(entry: Entry) -> dict[str, Any]:
-    """What a window keeps of the newest refusal it counts."""
-    actor = entry.actor
-    return {
-        "last_at": entry.at.timestamp(),
-        "actor": {
-            "name": actor.name,
-            "person": actor.person,
-            "roles": sorted(actor.roles),
-            "source": actor.source.value,
-            "automation": actor.automation,
-        },
-    }
-
-
-def _tell_at(connection: Connection, window: sa.Row[Any]) -> None:
-    """Make an event of the count when it reaches one of `TOLD_AT`."""
-    if window.times in TOLD_AT:
-        _tell(connection, window)
-        connection.execute(_this(window).values(told=window.times))
-
-
-def _close(connection: Connection, window: sa.Row[Any]) -> None:
-    """Forget a window; what it counted since it was last told of becomes an event."""
+def _first(connection: Connection, window: sa.Row[Any]) -> Event | None:
+    """The refusal that opened a window. A row that none fits counts nothing of ours: it is dropped, and None given."""
+    counts = (window.first_seq, window.times, window.told)
+    if all(isinstance(number, int) and 1 <= number <= limit for number, limit in zip(counts, _LIMITS, strict=True)):
+        first = ledger.event(connection, window.first_seq)
+        if first and first.kind.outcome == "refused" and window.fingerprint in _fingerprints(first):
+            return first
+    log.warning("A row of refusal_windows fits no refusal on record: it is dropped, and counts for nothing.")
     connection.execute(refusal_windows.delete().where(_row.fingerprint == window.fingerprint))
-    if window.times > window.told:
-        _tell(connection, window)
+    return None
 
 
-def _tell(connection: Connection, window: sa.Row[Any]) -> None:
+def _tell_at(connection: Connection, window: sa.Row[Any], at: datetime) -> bool:
+    """Make an event of the count when it reaches one of `TOLD_AT`; False for a window that was none and is dropped."""
+    first = _first(connection, window)
+    if first and window.times in TOLD_AT:
+        _tell(connection, window, first, at)
+        connection.execute(_this(window).values(told=window.times))
+    return first is not None
+
+
+def _close(connection: Connection, window: sa.Row[Any], at: datetime) -> None:
+    """Forget a window; what it counted since it was last told of becomes an event."""
+    first = _first(connection, window)
+    connection.execute(refusal_windows.delete().where(_row.fingerprint == window.fingerprint))
+    if first and window.times > window.told:
+        _tell(connection, window, first, at)
+
+
+def _tell(connection: Connection, window: sa.Row[Any], first: Event, now: datetime) -> None:
+    """Record the count, which alone is the row's; the rest is what the first refusal says."""
+    many, body = window.fingerprint == _many(first.actor), first.body
     ledger.append(
         connection,
         Entry(
-            kind=Kind(window.kind),
+            kind=first.kind,
             actor=Actor(
-                username=window.person,
-                person=window.actor["person"],
-                name=window.actor["name"],
-                roles=frozenset(Role(role) for role in window.actor["roles"]),
-                source=Source(window.actor["source"]),
-                automation=window.actor.get("automation", False),
+                username=first.actor,
+                person=first.person,
+                name=body["actor_name"],
+                roles=frozenset(Role(role) for role in body["roles"]),
+                source=Source(body["source"]),
+                automation=first.get("automation") or False,
             ),
-            at=_utc(window.last_at),
-            ref=VersionRef(name=window.model, version=window.version) if window.model else None,
-            comment=f"Refused {window.times:,} times since #{window.first_seq}: {window.reason}",
-            details={
-                "repeats": window.times,
-                "first_event": window.first_seq,
-                "since": _utc(window.opened_at).isoformat(timespec="milliseconds"),
-            },
+            at=_between(first.at, window.last_at, now),
+            ref=None if many else first.ref,
+            comment=f"Refused {window.times:,} times since #{first.seq}: {_MANY if many else first.comment}",
+            details={"repeats": window.times, "first_event": first.seq, "since": body["at"]},
         ),
     )
 
@@ -197,5 +212,8 @@ def _this(window: sa.Row[Any]) -> sa.Update:
     return refusal_windows.update().where(_row.fingerprint == window.fingerprint)
 
 
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, tz=UTC)
+def _between(earliest: datetime, seconds: object, latest: datetime) -> datetime:
+    """The moment of these seconds since 1970, and the latest one where it is none or lies outside."""
+    if isinstance(seconds, int | float) and earliest.timestamp() <= seconds <= latest.timestamp():
+        return datetime.fromtimestamp(seconds, tz=UTC)
+    return max(earliest, latest)

@@ -1,16 +1,18 @@
 """Validations under way: durable rows with a lease, so that no job of a dashboard that died is running for ever.
 
-What was uploaded lies in a folder of one machine, so a job is run by a dashboard of the place that took it.
+A row says how far a job is. Who asked for what, and whether it has ended, the record alone says. What was uploaded lies
+in a folder of one machine, so a job is run by a dashboard of the place that took it.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -19,8 +21,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services.database import Database, database_time
-from services.domain import Actor, Source, VersionRef
+from services.domain import Source, VersionRef
 from services.errors import BadInput, LedgerUnavailable, NotFound, PromotionConflict
+from services.record import ledger
+from services.record.ledger import Event, Kind
+from services.tables import events
 from services.tables import validation_jobs as table
 
 LEASE_SECONDS = 60.0
@@ -31,6 +36,9 @@ PATIENCE_SECONDS = 24 * 3600.0
 """A job that no dashboard took for so long is given up."""
 MAX_WAITING = 20
 MAX_LINES = 200
+NOT_ASKED = "No event of the record asks for it, so it is not run."
+
+log = logging.getLogger(__name__)
 
 
 class State(StrEnum):
@@ -49,6 +57,7 @@ class State(StrEnum):
 
 
 OPEN = tuple(state.value for state in State if state.open)
+_ENDS = (Kind.VALIDATION_COMPLETED, Kind.VALIDATION_FAILED, Kind.VALIDATION_CANCELLED)
 
 
 class Origin(StrEnum):
@@ -84,13 +93,9 @@ class Wanted:
         if not 0.5 <= self.confidence < 1:
             raise BadInput(f"A confidence lies between 0.5 and 1, such as 0.95; {self.confidence:g} does not.")
 
-    def as_json(self) -> dict[str, Any]:
-        """All of it, for the row of a job."""
-        return asdict(self)
-
     @property
     def told(self) -> dict[str, str]:
-        """What makes two requests the same, and what the record keeps: not in which folder it lies."""
+        """What makes two requests the same, and what the record keeps, which adds the folder it lies in."""
         found = {"holdout": self.name, "origin": self.origin.value, "target": self.target}
         return {**found, "confidence": repr(self.confidence), **({"sha256": self.sha256} if self.sha256 else {})}
 
@@ -125,43 +130,27 @@ class Claim:
     token: str
 
 
-def add(
-    connection: Connection,
-    seq: int,
-    *,
-    ref: VersionRef,
-    identity: str,
-    by: Actor,
-    at: datetime,
-    wanted: Wanted,
-    consent: bool,
-    place: str,
-) -> None:
-    """Put a job at the end of the queue; raises `PromotionConflict` when too many wait already."""
+def add(connection: Connection, event: Event, *, place: str) -> None:
+    """Queue what this event asks for; raises `PromotionConflict` when too many wait already."""
     waiting = sa.select(sa.func.count()).where(table.c.state == State.QUEUED)
     if connection.execute(waiting).scalar_one() >= MAX_WAITING:
         raise PromotionConflict(f"{MAX_WAITING} validations are waiting already; nothing was changed, ask again later.")
-    moment = at.isoformat(timespec="seconds")
     connection.execute(
         table.insert().values(
-            seq=seq,
-            model=ref.name,
-            version=ref.version,
-            identity=identity,
-            asked_by=by.username,
-            asked_by_id=by.person,
-            asked_at=moment,
-            request={"wanted": wanted.as_json(), "consent": consent, "source": by.source.value},
+            seq=event.seq,
+            model=event.body["model"],
+            version=event.body["version"],
+            identity=event.get("identity"),
             place=place,
             state=State.QUEUED,
-            log=[[moment, "Waiting for its turn"]],
+            log=[[event.at.isoformat(timespec="seconds"), "Waiting for its turn"]],
             leased_until=database_time() + PATIENCE_SECONDS,
         )
     )
 
 
-def claim(database: Database, place: str) -> Claim | None:
-    """Take the job of this place that has waited longest."""
+def claim(database: Database, place: str, *, at: datetime) -> Claim | None:
+    """Take the job of this place that has waited longest; one that the record does not ask for is closed instead."""
     free = (table.c.state == State.QUEUED, table.c.place == place, table.c.leased_until > database_time())
     with database.reading() as connection:
         seq = connection.execute(sa.select(table.c.seq).where(*free).order_by(table.c.seq).limit(1)).scalar()
@@ -169,6 +158,8 @@ def claim(database: Database, place: str) -> Claim | None:
         return None
     token = secrets.token_hex(16)
     with database.writing() as connection:
+        if not _awaited(connection, seq, at=at):
+            return None
         taken = connection.execute(
             table.update()
             .where(table.c.seq == seq, *free)
@@ -235,8 +226,10 @@ def kept_alive(database: Database, claimed: Claim) -> Iterator[Callable[[], bool
 
 
 def end(connection: Connection, seq: int, state: State, *, at: datetime, error: str | None = None) -> bool:
-    """End a job that is open and has recorded nothing; whether there was one."""
+    """End a job that is open, in its row and by the record; whether there was one."""
     unrecorded = (table.c.seq == seq, table.c.state.in_(OPEN), table.c.completed_seq.is_(None))
+    if not _awaited(connection, seq, at=at):
+        return False
     ended = table.update().where(*unrecorded)
     moment = at.isoformat(timespec="seconds")
     return connection.execute(ended.values(state=state, error=error, ended_at=moment, claim=None)).rowcount == 1
@@ -249,12 +242,16 @@ def complete(connection: Connection, seq: int, *, at: datetime) -> None:
     connection.execute(recorded.values(state=State.DONE, step="", share=1.0, ended_at=ended_at, claim=None))
 
 
-def abandoned(connection: Connection) -> tuple[Job, ...]:
-    """Jobs whose lease ran out: their dashboard died, or never came."""
-    found = connection.execute(
-        sa.select(table).where(table.c.state.in_(OPEN), table.c.leased_until <= database_time()).order_by(table.c.seq)
-    )
-    return tuple(_job(row) for row in found)
+def abandoned(database: Database, *, at: datetime) -> tuple[Job, ...]:
+    """Jobs whose lease ran out: their dashboard died, or never came. What the record does not ask for is closed."""
+    late = sa.select(table).where(table.c.state.in_(OPEN), table.c.leased_until <= database_time())
+    with database.reading() as connection:
+        rows = connection.execute(late.order_by(table.c.seq)).all()
+        found = _jobs(connection, rows)
+    for seq in {row.seq for row in rows} - {job.seq for job in found}:
+        with database.writing() as connection:
+            _awaited(connection, seq, at=at)
+    return found
 
 
 def find(database: Database, ref: VersionRef, seq: int) -> Job:
@@ -271,37 +268,84 @@ def of(database: Database, ref: VersionRef, identity: str, *, limit: int = 5) ->
     mine = (table.c.model == ref.name, table.c.version == ref.version, table.c.identity == identity)
     with database.reading() as connection:
         rows = connection.execute(sa.select(table).where(*mine).order_by(table.c.seq.desc()).limit(limit))
-        return tuple(_job(row) for row in rows)
+        found = _jobs(connection, rows.all())
+    return tuple(job for job in found if (job.ref, job.identity) == (ref, identity))
 
 
 def folders(database: Database, place: str) -> frozenset[str]:
     """The folders of uploads that are still needed."""
     with database.reading() as connection:
-        requests = connection.execute(
-            sa.select(table.c.request).where(table.c.place == place, table.c.state.in_(OPEN))
-        ).scalars()
-        return frozenset(request["wanted"]["folder"] for request in requests)
+        rows = connection.execute(sa.select(table).where(table.c.place == place, table.c.state.in_(OPEN))).all()
+        return frozenset(job.wanted.folder for job in _jobs(connection, rows))
 
 
 def _find(connection: Connection, seq: int) -> Job:
-    row = connection.execute(sa.select(table).where(table.c.seq == seq)).one_or_none()
-    if row is None:
+    found = _jobs(connection, connection.execute(sa.select(table).where(table.c.seq == seq)).all())
+    if not found:
         raise NotFound(f"There is no validation #{seq}.")
-    return _job(row)
+    return found[0]
 
 
-def _job(row: Any) -> Job:
-    request: Mapping[str, Any] = row.request
-    wanted = request["wanted"]
+def _awaited(connection: Connection, seq: int, *, at: datetime) -> bool:
+    """Whether the record asks for this job and tells of no end; an open row that says otherwise is closed."""
+    asked = _asked(connection, [seq]).get(seq)
+    ended = _ended(connection, asked) if asked else None
+    if asked and not ended:
+        return True
+    said = _end_of(ended) if ended else {"state": State.FAILED, "error": NOT_ASKED}
+    moment = (ended.at if ended else at).isoformat(timespec="seconds")
+    closed = table.update().where(table.c.seq == seq, table.c.state.in_(OPEN))
+    if connection.execute(closed.values(**said, claim=None, ended_at=moment)).rowcount:
+        log.warning("validation #%s: %s", seq, f"#{ended.seq} ended it." if ended else NOT_ASKED)
+    return False
+
+
+def _end_of(event: Event) -> dict[str, Any]:
+    """What a row says of a job that this event ended."""
+    if event.kind is Kind.VALIDATION_COMPLETED:
+        return {"state": State.DONE, "completed_seq": event.seq, "step": "", "share": 1.0}
+    if event.kind is Kind.VALIDATION_FAILED:
+        return {"state": State.FAILED, "error": event.comment}
+    return {"state": State.CANCELLED, "error": f"Cancelled by {event.actor}."}
+
+
+def _asked(connection: Connection, numbers: Iterable[int]) -> dict[int, Event]:
+    """The events that asked for these jobs."""
+    found = ledger.numbered(connection, numbers)
+    return {event.seq: event for event in found if event.kind is Kind.VALIDATION_REQUESTED}
+
+
+def _ended(connection: Connection, asked: Event) -> Event | None:
+    """The event that ended a job."""
+    about = (events.c.model == asked.body["model"], events.c.version == asked.body["version"])
+    later = ledger.chosen(connection, *about, events.c.seq > asked.seq, events.c.kind.in_(_ENDS))
+    return next((event for event in later if event.get("job") == asked.seq), None)
+
+
+def _jobs(connection: Connection, rows: Iterable[Any]) -> tuple[Job, ...]:
+    """The jobs of rows, in their order; a row that no event asked for is none."""
+    kept = list(rows)
+    asked = _asked(connection, [row.seq for row in kept])
+    return tuple(_job(row, asked[row.seq]) for row in kept if row.seq in asked)
+
+
+def _job(row: Any, asked: Event) -> Job:
     return Job(
         seq=row.seq,
-        ref=VersionRef(name=row.model, version=row.version),
-        identity=row.identity,
-        asked_by=row.asked_by,
-        asked_at=row.asked_at,
-        source=Source(request["source"]),
-        wanted=Wanted(**{**wanted, "origin": Origin(wanted["origin"])}),
-        consent=request["consent"],
+        ref=VersionRef(name=asked.body["model"], version=asked.body["version"]),
+        identity=asked.get("identity"),
+        asked_by=asked.actor,
+        asked_at=asked.at.isoformat(timespec="seconds"),
+        source=Source(asked.body["source"]),
+        wanted=Wanted(
+            origin=Origin(asked.get("origin")),
+            name=asked.get("holdout"),
+            target=asked.get("target"),
+            confidence=float(asked.get("confidence")),
+            sha256=asked.get("sha256") or "",
+            folder=asked.get("folder") or "",
+        ),
+        consent=asked.get("consent"),
         state=State(row.state),
         step=row.step,
         share=row.share,

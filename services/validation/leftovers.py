@@ -18,17 +18,12 @@ log = logging.getLogger(__name__)
 
 def sweep(signoff: Signoff) -> None:
     """One round of the caretaker. What is on record is done, whoever died; the rest has failed, and says so."""
-    with signoff.database.reading() as connection:
-        left = jobs.abandoned(connection)
-    for job in left:
-        if job.completed_seq is not None:
-            with signoff.database.writing() as connection:
-                jobs.complete(connection, job.seq, at=signoff.now())
-            uploads.drop(signoff.settings, job.wanted.folder)
-            continue
+    for job in jobs.abandoned(signoff.database, at=signoff.now()):
         why = DIED if job.state is State.RUNNING else NEVER_BEGUN
         if validations.fail(signoff, job, why, SYSTEM):
             log.warning("validation #%s: %s", job.seq, why)
             if job.run_id:
                 mirroring.give_up(signoff, job.run_id)
+        else:  # it ended by the record, and its dashboard died before it said so
+            uploads.drop(signoff.settings, job.wanted.folder)
     mirroring.flush(signoff)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,15 +16,19 @@ from services import proofs
 from services.domain import Actor, Dataset, ModelVersion, VersionRef
 from services.errors import BadInput, NotFound, RegistryUnavailable
 from services.mlflow.entities import model_id_in
+from services.record import ledger
+from services.record.ledger import Event
 from services.registry import RunContents
 from services.signoff import Signoff
-from services.tables import events, validations
+from services.tables import validations
 from services.validation import uploads
 from services.validation.record import Validation, validation_from
 from services.validation.report import Report
 
 EXPERIMENT = "signoff-validations"
 PER_ROUND = 20
+_CANDIDATE = "signoff.candidate"
+"""The tag of every run that `begin` made."""
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +37,7 @@ def begin(signoff: Signoff, version: ModelVersion, champion: ModelVersion | None
     """A run without any figure, which the record can name; raises `RegistryUnavailable`."""
     against = f" against v{champion.ref.version}" if champion else ""
     tags = {
-        "signoff.candidate": str(version.ref),
+        _CANDIDATE: str(version.ref),
         "signoff.candidate_digest": report.candidate.digest,
         "signoff.asked_by": actor.username,
         "mlflow.note.content": "Being recorded. Without figures this run is evidence of nothing.",
@@ -45,7 +51,8 @@ def begin(signoff: Signoff, version: ModelVersion, champion: ModelVersion | None
 def give_up(signoff: Signoff, run_id: str) -> None:
     """End a run that nothing was recorded of."""
     with suppress(RegistryUnavailable, NotFound, BadInput), proofs.ours(signoff):
-        signoff.registry.abandon_run(run_id)
+        if _CANDIDATE in signoff.registry.run(run_id).tags:  # the number may be from a row: of ours only
+            signoff.registry.abandon_run(run_id)
 
 
 def mirror(signoff: Signoff, found: Validation) -> None:
@@ -56,18 +63,45 @@ def mirror(signoff: Signoff, found: Validation) -> None:
     """
     with signoff.database.reading() as connection:
         row = connection.execute(sa.select(validations).where(validations.c.seq == found.seq)).one()
-        fingerprint = connection.execute(sa.select(events.c.hash).where(events.c.seq == found.seq)).scalar_one()
+        event = ledger.event(connection, found.seq)
+    if event is None or _said(row) != _recorded(event):
+        log.warning("validation #%s is not shown in MLflow: its row is not what the record says", found.seq)
+        _shown(signoff, found)
+        return
     kept = uploads.pictures(signoff.settings, row.job)
     pictures = tuple(sorted(kept.iterdir())) if kept.is_dir() else ()
     try:
-        contents = _contents(signoff, found, fingerprint, pictures)
+        contents = _contents(signoff, found, event.hash, pictures)
         with proofs.ours(signoff):
             signoff.registry.complete_run(found.run_id, contents)
     except (NotFound, BadInput) as error:  # somebody deleted or changed the run: it cannot be made up for
         log.warning("validation #%s is not shown in MLflow: %s", found.seq, error)
+    _shown(signoff, found)
+    uploads.drop(signoff.settings, kept.name)
+
+
+def _said(row: sa.Row[Any]) -> tuple[object, ...]:
+    """What a row of ``validations`` has written where."""
+    text = hashlib.sha256((row.report or "").encode()).hexdigest()
+    return row.job, row.model, row.version, row.run_id, row.at, text
+
+
+def _recorded(event: Event) -> tuple[object, ...]:
+    """The same, by the event that completed it."""
+    body = event.body
+    return (
+        event.get("job"),
+        body["model"],
+        body["version"],
+        event.get("mlflow_run"),
+        body["at"],
+        event.get("report_digest"),
+    )
+
+
+def _shown(signoff: Signoff, found: Validation) -> None:
     with signoff.database.writing() as connection:
         connection.execute(validations.update().where(validations.c.seq == found.seq).values(mirrored=True))
-    uploads.drop(signoff.settings, kept.name)
 
 
 def flush(signoff: Signoff) -> None:

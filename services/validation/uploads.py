@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 import secrets
 import shutil
 import socket
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.errors import NotFound
 from services.settings import Settings
 from services.validation.errors import HoldoutTooLarge
 
@@ -20,6 +23,9 @@ MAX_BYTES = 256 << 20
 FILE = "holdout"
 _INCOMING = "incoming-"
 STALE_SECONDS = 3600.0
+_OURS = re.compile("(?:[0-9a-f]{32}|pictures-[1-9][0-9]{0,18})")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,31 +66,50 @@ def received(settings: Settings, chunks: Iterable[bytes], *, max_bytes: int) -> 
 
 def keep(settings: Settings, name: str) -> None:
     """Let an upload outlive the request that brought it."""
-    (_root(settings) / f"{_INCOMING}{name}").rename(_root(settings) / name)
+    kept = _folder(settings, name)
+    (_root(settings) / f"{_INCOMING}{name}").rename(kept)
 
 
 def file(settings: Settings, name: str) -> Path:
-    """Where an upload that was kept lies."""
-    return _root(settings) / name / FILE
+    """Where an upload that was kept lies; raises `NotFound` for a name that none of ours has."""
+    return _inside(_folder(settings, name) / FILE)
 
 
 def drop(settings: Settings, name: str) -> None:
-    """Remove what was kept; nothing where nothing was."""
-    if name:
-        shutil.rmtree(_root(settings) / name, ignore_errors=True)
+    """Remove what was kept; nothing where nothing was, or where the name is none of ours."""
+    if not name:
+        return
+    try:
+        shutil.rmtree(_folder(settings, name), ignore_errors=True)
+    except NotFound as error:
+        log.warning("nothing is deleted: %s", error)
 
 
 def sweep(settings: Settings, needed: Container[str]) -> None:
     """Remove what a crash left behind: whatever is no longer ``needed`` and not of the last hour."""
     root = _root(settings)
     for folder in root.iterdir() if root.is_dir() else ():
-        if folder.name not in needed and time.time() - folder.stat().st_mtime > STALE_SECONDS:
+        if folder.name not in needed and time.time() - folder.lstat().st_mtime > STALE_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def pictures(settings: Settings, job: int) -> Path:
     """Where the pictures of a job wait until MLflow has them."""
-    return _root(settings) / f"pictures-{job}"
+    return _folder(settings, f"pictures-{job}")
+
+
+def _folder(settings: Settings, name: str) -> Path:
+    """The folder of this name; raises `NotFound` for one that Signoff does not make, or that leads elsewhere."""
+    if not isinstance(name, str) or not _OURS.fullmatch(name):
+        raise NotFound(f"{str(name)[:100]!r} is no name of a folder that Signoff keeps holdouts or pictures in.")
+    return _inside(_root(settings) / name)
+
+
+def _inside(path: Path) -> Path:
+    """The path, unless it is a link."""
+    if path.is_symlink():
+        raise NotFound(f"{path.name!r} is a link to somewhere else; Signoff makes none.")
+    return path
 
 
 def _root(settings: Settings) -> Path:

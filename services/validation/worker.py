@@ -47,7 +47,7 @@ class Validator:
 
     def turn(self, stopping: Callable[[], bool] = lambda: False) -> bool:
         """Run the next job, if one waits; whether there was one. ``stopping`` says that it is to be given back."""
-        claimed = jobs.claim(self._signoff.database, self._place)
+        claimed = jobs.claim(self._signoff.database, self._place, at=self._signoff.now())
         if claimed is None:
             return False
         carry_out(self._signoff, claimed, self._evaluate or _real(), stopping=stopping)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import agreement, assignments, expiry, facts, gate
+from services import assignments, expiry, facts, gate
 from services.accounts import people
 from services.checks.bound import bound
 from services.database import Database, database_time
@@ -19,7 +19,7 @@ from services.domain import Action, Actor, Source, VersionRef
 from services.errors import PromotionConflict, Refused
 from services.evidence import Facts, Seen, Waiver
 from services.policy import Policy
-from services.record import ledger, mirror
+from services.record import agreed, ledger, mirror
 from services.record.ledger import Entry, Kind
 from services.record.projections import states
 from services.signoff import Signoff
@@ -295,6 +295,6 @@ def _entry(
 
 
 def _still(connection: Connection, about: Emergency) -> None:
-    agreement.require_rows(connection, about.ref)
+    agreed.require_rows(connection, about.ref)
     if emergencies.emergency(connection, about.seq).state != about.state:
         raise PromotionConflict(f"Somebody else acted on the emergency of {about.ref} first; look again.")

@@ -58,29 +58,18 @@ def _queued(
         uploads.keep(signoff.settings, wanted.folder)
     try:
         with signoff.database.writing() as connection:
-            at = signoff.now()
             event = ledger.append(
                 connection,
                 Entry(
                     kind=Kind.VALIDATION_REQUESTED,
                     actor=actor,
-                    at=at,
+                    at=signoff.now(),
                     ref=version.ref,
                     comment=comment,
-                    details={"identity": version.identity, "consent": consent, **wanted.told},
+                    details={"identity": version.identity, "consent": consent, **wanted.told, "folder": wanted.folder},
                 ),
             )
-            jobs.add(
-                connection,
-                event.seq,
-                ref=version.ref,
-                identity=version.identity,
-                by=actor,
-                at=at,
-                wanted=wanted,
-                consent=consent,
-                place=uploads.place(signoff.settings),
-            )
+            jobs.add(connection, event, place=uploads.place(signoff.settings))
     except BaseException:
         uploads.drop(signoff.settings, wanted.folder)
         raise
