@@ -104,7 +104,7 @@ class TestVerify:
         if signoff.database.engine.dialect.name != "sqlite":
             pytest.skip("Only SQLite takes such a text into a JSON column.")
         write(signoff, sa.text("UPDATE decisions SET binding = '{not json'"))
-        with pytest.raises(checkpoints.Differs, match="^Table decisions, row .*, binding: "):
+        with pytest.raises(checkpoints.Differs, match=r"^Table decisions, row .*, binding: "):
             verify(signoff)
 
     def test_passes_over_how_open_submissions_are_shown(self, signoff: Signoff, registry: FakeRegistry) -> None:

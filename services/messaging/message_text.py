@@ -55,6 +55,12 @@ _WHAT = {
     "account:added": "has a new account",
     "account:changed": "has an account with other roles",
     "account:disabled": "has an account that was disabled",
+    "accounts:baseline": "has its accounts on record",
+    "ledger:imported": "has a record that was imported",
+    "ledger:restored": "has a record of which a person states that events or their witness were lost",
+    "key:rotated": "has another key that signs checkpoints",
+    "witness:opened": "has a run in MLflow that witnesses the record",
+    "witness:replaced": "lost the run in MLflow that witnessed the record",
 }
 _OUTCOMES = {
     "intended": "is about to be changed ({})",
