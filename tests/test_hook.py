@@ -40,7 +40,7 @@ from services.validation.mirroring import EXPERIMENT
 from services.verbs import releases, reviews
 from tests.arena import register
 from tests.conftest import wait_until
-from tests.gated import TOKEN, Gated, gated, mlflow_server
+from tests.gated import TOKEN, Gated, asks, gated, mlflow_server
 from tests.ledgers import record
 from tests.proxy import FAULTS
 from tests.test_checkpoints import check
@@ -506,7 +506,7 @@ class TestFiles:
 
     def test_of_nobody_are_nobodys_business(self, server: Gated) -> None:
         client = server.client
-        server.proxy.break_("down", lambda _method, _path: True)
+        server.proxy.break_("down", asks)
         try:
             run = client.create_run("0")
             client.log_text(run.info.run_id, "text", "notes.txt")
@@ -534,7 +534,7 @@ class TestWhoRegisteredAVersion:
 
     def test_is_written_with_the_version_and_asks_nobody(self, server: Gated) -> None:
         client = server.client
-        server.proxy.break_("down", lambda _method, _path: True)
+        server.proxy.break_("down", asks)
         try:
             register(server.url, "registered", 1)
             assert server.proxy.broken == 0

@@ -21,7 +21,7 @@ from services.verbs import releases, reviews
 from stack.hook import python_path
 from tests.arena import register
 from tests.conftest import free_port
-from tests.gated import Gated, gated, logged_in
+from tests.gated import Gated, asks, gated, logged_in
 from tests.ledgers import record
 
 API, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
@@ -219,7 +219,7 @@ class TestMLflowsOwnLogin:
 
     def test_is_administered_without_asking(self, server: Gated) -> None:
         model = {"resource_type": "registered_model", "resource_id": "new"}
-        server.proxy.break_("down", lambda _method, _path: True)
+        server.proxy.break_("down", asks)
         try:
             for method, path, body in (
                 ("POST", f"{API}/users/create", {"username": "new", "password": PASSWORD}),
