@@ -14,27 +14,26 @@ from mlflow.server import app as flask_app
 from mlflow.server.fastapi_app import app as fastapi_app
 from mlflow.server.handlers import HANDLERS
 
-from tests.test_hook_routes import ASKED, DECIDED, DESCRIBES, NOT_EVIDENCE, NOTHING_OF_MODELS, WORKSPACES
+from tests.test_hook_routes import ASKED, DECIDED, DESCRIBES, NOTHING_OF_MODELS, WORKSPACES
 
-ASKED_FOR, NO_EVIDENCE, WORDS, ELSEWHERE, WORKSPACE = (
+ASKED_FOR, WORDS, ELSEWHERE, WORKSPACE = (
     "asked about",
-    "free: no version can name it yet, or nothing of it is evidence",
     "free: a name or a description",
     "free: no registered model there",
     "free: nothing is promoted in another workspace",
 )
 GUARDED = {
     # experiments
-    "CreateExperiment": NO_EVIDENCE,
+    "CreateExperiment": ASKED_FOR,
     "DeleteExperiment": ASKED_FOR,
-    "RestoreExperiment": NO_EVIDENCE,
-    "UpdateExperiment": NO_EVIDENCE,
-    "SetExperimentTag": NO_EVIDENCE,
-    "DeleteExperimentTag": NO_EVIDENCE,
+    "RestoreExperiment": ASKED_FOR,
+    "UpdateExperiment": ASKED_FOR,
+    "SetExperimentTag": ASKED_FOR,
+    "DeleteExperimentTag": ASKED_FOR,
     # runs
-    "CreateRun": NO_EVIDENCE,
+    "CreateRun": ASKED_FOR,
     "DeleteRun": ASKED_FOR,
-    "RestoreRun": NO_EVIDENCE,
+    "RestoreRun": ASKED_FOR,
     "UpdateRun": ASKED_FOR,
     "LogMetric": ASKED_FOR,
     "LogBatch": ASKED_FOR,
@@ -146,7 +145,6 @@ def of(treatment: str) -> set[str]:
     """The handlers that are treated so, in our own table of routes."""
     groups = {
         ASKED_FOR: set(ASKED),
-        NO_EVIDENCE: NOT_EVIDENCE,
         WORDS: DESCRIBES,
         ELSEWHERE: NOTHING_OF_MODELS,
         WORKSPACE: WORKSPACES,
@@ -164,7 +162,7 @@ def test_nothing_else_of_mlflows_requests_changes_anything() -> None:
     """Whatever our table decides on and MLflow has a request for is in this list."""
     listed = {handler.__name__ for request, handler in HANDLERS.items() if request.__name__ in GUARDED}
     served = {handler.__name__ for handler in HANDLERS.values()}
-    groups = set(ASKED) | NOT_EVIDENCE | DESCRIBES | WORKSPACES | NOTHING_OF_MODELS
+    groups = set(ASKED) | DESCRIBES | WORKSPACES | NOTHING_OF_MODELS
     assert (groups & served) - listed - {"_not_implemented"} == set()
 
 

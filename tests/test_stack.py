@@ -85,7 +85,8 @@ class TestStart:
             connection.execute("INSERT INTO alembic_version VALUES (?)", (schema,))
         assert self.refusal(tmp_path) == (
             f"Signoff's database has the schema {schema} of another version of Signoff. Export its record with that "
-            "version, then bring it into an empty SIGNOFF_HOME with 'signoff ledger import'."
+            "version ('signoff ledger export --output FILE'), then bring it into an empty SIGNOFF_HOME or "
+            "SIGNOFF_DATABASE_URL with 'signoff ledger import FILE --public-key KEY'."
         )
         with sqlite3.connect(tmp_path / "signoff.db") as connection:
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()

@@ -64,7 +64,7 @@ FORGERIES = {
     "not base64": {"x-mlflow-signature": "v1,%%%"},
     "empty signature": {"x-mlflow-signature": "v1,"},
     "another delivery": {"x-mlflow-delivery-id": "d-2"},
-    "another time": {"x-mlflow-timestamp": "1793523603"},
+    "another time": {"x-mlflow-timestamp": "1793523661"},
     "a time that is none": {"x-mlflow-timestamp": "soon"},
     "a time that is huge": {"x-mlflow-timestamp": "9" * 400},
     "letters beyond ASCII": {"x-mlflow-signature": "v1,ä", "x-mlflow-timestamp": "１２"},
