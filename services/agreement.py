@@ -1,6 +1,6 @@
 """A vote, a finding, a release count only with their event: what decides is replayed and compared before it decides.
 
-Whoever can write our tables can write any row. `require` is asked in the transaction that records a decision, and
+A person who can write our tables can write any row. `require` is asked in the transaction that records a decision, and
 reads the events of the versions that the decision rests on, not the whole ledger: `signoff ledger verify` does that.
 What `people.acting` does for the person who acts, it does for those whose votes and statements count.
 """

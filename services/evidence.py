@@ -581,7 +581,7 @@ class Reigning:
 
     ``alias`` and ``stage`` are those of the champion under the policy. A version is told as its number and what tells
     it from a later one of that number; None is no version. ``shown_staged`` and ``recorded_staged`` are the newest one
-    in that stage, whatever the alias names. ``known``: the record says something of the model.
+    in that stage, which the alias need not name. ``known``: the record says something of the model.
     """
 
     alias: str

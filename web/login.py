@@ -31,7 +31,7 @@ MAX_FORM = 16 * 1024
 CHECKS_AT_ONCE, WAITING, WAIT_SECONDS = 2, 16, 5.0
 """bcrypt keeps a core busy for a quarter of a second: a flood of log-ins must leave room for everything else."""
 KNOWN_AT_ONCE, KNOWN_WAIT_SECONDS = 1, 10.0
-"""A place that strangers cannot take: whoever has logged in here before waits for people like them only."""
+"""A place that strangers cannot take: a person who has logged in here before waits for people like them only."""
 REFUSAL_SECONDS = 0.6
 """A refusal comes no sooner than this: what the database does for a known account would show in the time."""
 

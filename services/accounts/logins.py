@@ -33,7 +33,7 @@ def log_in(
         client: the address that it comes from, for the record.
 
     Raises:
-        WrongCredentials: whatever the reason.
+        WrongCredentials: for any reason.
         LedgerUnavailable: nobody can tell, or nobody could record it.
     """
     database, key = signoff.database, signoff.settings.secret_key

@@ -169,7 +169,7 @@ def _json(stored: Any) -> Any:
 
 
 def _shown(table: sa.Table, column: str, value: Any) -> Any:
-    """What is compared: an open submission is open, whatever its votes add up to."""
+    """What is compared: an open submission is open, no matter what its votes add up to."""
     return "open" if table is tables.submissions and column == "status" and value in OPEN else value
 
 
