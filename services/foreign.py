@@ -7,7 +7,6 @@ comes back is a small header and plain bytes. The process is not believed either
 
 from __future__ import annotations
 
-import json
 import struct
 import tempfile
 import threading
@@ -84,10 +83,5 @@ def decoded(
 
 
 def _parted(result: bytes) -> Decoded:
-    (length,) = struct.unpack_from("<I", result)
-    if length > MAX_HEADER:
-        raise ValueError("header")
-    header = json.loads(result[4 : 4 + length])
-    if not isinstance(header, dict):
-        raise TypeError("header")
-    return Decoded(header=header, body=memoryview(result)[4 + length :])
+    header, body = sandbox.parted(result, MAX_HEADER)
+    return Decoded(header=header, body=body)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import tables
-from services.domain import Actor, VersionRef
+from services.domain import Actor, Role, Source, VersionRef
 from services.errors import LedgerBroken, LedgerUnavailable
 from services.gate import Verdict
 from services.record import genuine
@@ -219,6 +219,18 @@ class Event:
         """Who, by the immutable id; None for what is nobody's account."""
         found: str | None = self.body["actor_id"]
         return found
+
+    @property
+    def acted(self) -> Actor:
+        """Who, whole: with the roles of then, and the door."""
+        return Actor(
+            username=self.actor,
+            person=self.person,
+            name=self.body["actor_name"],
+            roles=frozenset(map(Role, self.body["roles"])),
+            source=Source(self.body["source"]),
+            automation=bool(self.get("automation")),
+        )
 
     @property
     def ref(self) -> VersionRef | None:

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from services.database import Database
-from services.domain import Actor, Role, Source, VersionRef
+from services.domain import Actor, VersionRef
 from services.evidence import digest
 from services.gate import Verdict
 from services.record import ledger
@@ -187,23 +187,16 @@ def _close(connection: Connection, window: sa.Row[Any], at: datetime) -> None:
 
 def _tell(connection: Connection, window: sa.Row[Any], first: Event, now: datetime) -> None:
     """Record the count, which alone is the row's; the rest is what the first refusal says."""
-    many, body = window.fingerprint == _many(first.actor), first.body
+    many = window.fingerprint == _many(first.actor)
     ledger.append(
         connection,
         Entry(
             kind=first.kind,
-            actor=Actor(
-                username=first.actor,
-                person=first.person,
-                name=body["actor_name"],
-                roles=frozenset(Role(role) for role in body["roles"]),
-                source=Source(body["source"]),
-                automation=first.get("automation") or False,
-            ),
+            actor=first.acted,
             at=_between(first.at, window.last_at, now),
             ref=None if many else first.ref,
             comment=f"Refused {window.times:,} times since #{first.seq}: {_MANY if many else first.comment}",
-            details={"repeats": window.times, "first_event": first.seq, "since": body["at"]},
+            details={"repeats": window.times, "first_event": first.seq, "since": first.body["at"]},
         ),
     )
 

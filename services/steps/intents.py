@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from services import proofs
 from services.database import database_time
-from services.domain import Actor, ModelVersion, Role, Source
+from services.domain import Actor, ModelVersion
 from services.errors import (
     BadInput,
     FilesUnreadable,
@@ -388,19 +388,12 @@ def _intent(connection: Connection, row: Any) -> Intent:
             f"The table intents says that record #{row.opened_seq} began change {row.id} of {row.model}, and it did "
             "not: somebody changed that row. Nothing was done by it; put it back or delete it."
         )
-    body, details = event.body, event.body["details"]
+    details = event.body["details"]
     return Intent(
         id=row.id,
         subject=event.kind.subject,
         change=Change.from_json(ref, details),
-        actor=Actor(
-            username=event.actor,
-            person=body["actor_id"],
-            name=body["actor_name"],
-            roles=frozenset(Role(role) for role in body["roles"]),
-            source=Source(body["source"]),
-            automation=details.get("automation", False),
-        ),
+        actor=event.acted,
         comment=event.comment,
         context={key: value for key, value in details.items() if key not in {*Change.KEYS, "automation"}},
         verdict=event.verdict,

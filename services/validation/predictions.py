@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from services.validation import sandbox
 from services.validation.errors import ModelFailed
 from services.validation.report import Latency
 
@@ -44,7 +44,7 @@ def read(result: bytes, *, rows: int, classes: tuple[Label, ...] | None, whose: 
         ModelFailed: anything is not as `evaluator.predict` would have written it, or makes no sense.
     """
     try:
-        header, body = _parted(result)
+        header, body = sandbox.parted(result, MAX_HEADER)
         latency = _latency(header, rows)
         if classes is None:
             return Predictions(answers=_numbers(body, rows), latency=latency)
@@ -57,16 +57,6 @@ def read(result: bytes, *, rows: int, classes: tuple[Label, ...] | None, whose: 
 
 class _Nonsense(Exception):
     """The second half of a sentence about a model."""
-
-
-def _parted(result: bytes) -> tuple[dict[str, Any], memoryview]:
-    (length,) = struct.unpack_from("<I", result)
-    if length > MAX_HEADER:
-        raise ValueError("header")
-    header = json.loads(result[4 : 4 + length])
-    if not isinstance(header, dict):
-        raise TypeError("header")
-    return header, memoryview(result)[4 + length :]
 
 
 def _latency(header: dict[str, Any], rows: int) -> Latency:

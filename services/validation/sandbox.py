@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import struct
 import subprocess
 import sys
 import tempfile
@@ -118,6 +119,22 @@ def run(
     if ending.status.get("exit") == 0:
         return Outcome(result=ending.result, output=ending.output)
     raise _failure(ending, whose, limits)
+
+
+def parted(result: bytes, max_header: int) -> tuple[dict[str, Any], memoryview]:
+    """The header and the bytes that a program handed over, as `evaluator.answers` writes them; neither is believed.
+
+    Raises:
+        ValueError, TypeError, RecursionError, struct.error: it is no such answer, or its header has more than
+            ``max_header`` bytes.
+    """
+    (length,) = struct.unpack_from("<I", result)
+    if length > max_header:
+        raise ValueError("header")
+    header = json.loads(result[4 : 4 + length])
+    if not isinstance(header, dict):
+        raise TypeError("header")
+    return header, memoryview(result)[4 + length :]
 
 
 @dataclass(frozen=True, kw_only=True)
