@@ -1,6 +1,6 @@
 """Cells of the CSV files that people download: text that no spreadsheet runs, and numbers that stay numbers.
 
-A spreadsheet takes a cell for a formula by how it begins, however it looks before that, and where it splits a line
+A spreadsheet takes a cell for a formula by how it begins, after what nobody sees too, and where it splits a line
 is a matter of its country: after commas, semicolons or tabs. So each part of a text is looked at, and what would begin
 like a formula gets an apostrophe. (`defusedcsv` looks at the first character of a cell only.)
 """
