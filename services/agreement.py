@@ -16,15 +16,13 @@ from services import bars
 from services.accounts import on_record
 from services.domain import VersionRef
 from services.evidence import Facts, Known
-from services.record import ledger
+from services.record import filing
 from services.record.agreed import refuse, require_rows
-from services.record.ledger import Kind
 from services.record.projections import project
 from services.record.projections.rows import Replayed
 from services.tables import (
     accounts,
     decisions,
-    events,
     findings,
     policy_assignments,
     promotions,
@@ -54,7 +52,8 @@ def require(connection: Connection, now: Facts) -> None:
 
 def _same_elsewhere(connection: Connection, known: Known) -> set[VersionRef]:
     """Other versions of the same bytes, run or logged model, whose findings and decisions count here as well."""
-    found = set()
+    said = filing.events(connection, *filing.about_bytes(known.manifest, known.run_id, known.model_id))
+    found = {event.ref for event in said if event.ref}
     for table in (submissions, findings):
         rows = connection.execute(sa.select(table.c.model, table.c.version).where(bars.same(known, table)).distinct())
         found |= {VersionRef(name=row.model, version=row.version) for row in rows}
@@ -63,12 +62,10 @@ def _same_elsewhere(connection: Connection, known: Known) -> set[VersionRef]:
 
 def _assignment(connection: Connection, model: str) -> Iterator[str]:
     """Whether the policy that judges a model is the one that the record assigned last."""
-    table, column = policy_assignments, events.c
+    table = policy_assignments
     row = connection.execute(sa.select(table).where(table.c.model == model)).mappings().one_or_none()
-    # What assigns many models at once is about none of them; where there is no row, each of those may name this one.
-    which = column.seq == row["seq"] if row else column.model.is_(None)
     replayed = Replayed()
-    for event in ledger.chosen(connection, column.kind == Kind.POLICY_ASSIGNED, sa.or_(column.model == model, which)):
+    for event in filing.events(connection, filing.about_policy_of(model)):
         project(replayed, event)
     said = replayed.taken(table).get(model)
     if (dict(row) if row else None) != said:

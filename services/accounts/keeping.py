@@ -16,7 +16,7 @@ from services.accounts import on_record, people, permissions
 from services.database import Database
 from services.domain import Action, Actor, Role
 from services.errors import BadInput, NotAllowed, NotFound, Refused
-from services.record import refusals
+from services.record import filing, refusals
 from services.record.ledger import Kind
 from services.tables import accounts
 
@@ -108,6 +108,8 @@ def admins(connection: Connection, *, lock: bool = False) -> set[str]:
 
 
 def _require(database: Database, by: Actor, username: str, at: datetime) -> None:
+    with database.reading() as connection:
+        filing.require_whole(connection)
     try:
         if by.person:
             by = people.acting(database, by.username, by.source)

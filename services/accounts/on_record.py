@@ -13,7 +13,7 @@ from services.database import Database
 from services.domain import Actor
 from services.errors import NotFound
 from services.letters import skeleton
-from services.record import ledger
+from services.record import filing, ledger
 from services.record.activation import SYSTEM
 from services.record.ledger import Entry, Kind
 from services.tables import accounts, events
@@ -88,14 +88,11 @@ def differences(connection: Connection, rows: Iterable[Row[Any]]) -> dict[str, s
 
 def _newest(connection: Connection, usernames: Collection[str]) -> dict[str, Mapping[str, Any]]:
     """Username → what the last event about the account says; those that no event is about are left out."""
-    column = events.c
-    about = sa.select(column.account, sa.func.max(column.seq)).where(
-        column.account.in_(usernames), column.kind.in_(ledger.ACCOUNT)
-    )
-    last = {row[0]: row[1] for row in connection.execute(about.group_by(column.account))}
-    all_of_them = sa.select(sa.func.max(column.seq)).where(column.kind == Kind.ACCOUNTS_BASELINE)
-    baseline = connection.execute(all_of_them).scalar() or 0
-    wanted = {number for number in last.values() if number > baseline}
+    told, broken = filing.numbers(connection, [filing.ALL_ACCOUNTS, *map(filing.about_account, usernames)])
+    if broken:
+        told = _by_columns(connection, usernames)
+    baseline = max(told.pop(filing.ALL_ACCOUNTS, ()), default=0)
+    wanted = {number for numbers in told.values() if (number := max(numbers, default=0)) > baseline}
     if baseline and len(wanted) < len(usernames):
         wanted.add(baseline)
     found: dict[str, Mapping[str, Any]] = {}
@@ -103,6 +100,21 @@ def _newest(connection: Connection, usernames: Collection[str]) -> dict[str, Map
         for said in event.get("accounts") or [event.body["details"]]:
             found[said["account"]] = said
     return found
+
+
+def _by_columns(connection: Connection, usernames: Collection[str]) -> dict[filing.Key, list[int]]:
+    """The same numbers where the record is broken: nothing is decided then, and people still see what is wrong."""
+    column, told = events.c, dict[filing.Key, list[int]]()
+    about = sa.select(column.seq, column.kind, column.account).where(
+        sa.or_(
+            sa.and_(column.account.in_(usernames), column.kind.in_(ledger.ACCOUNT)),
+            column.kind == Kind.ACCOUNTS_BASELINE,
+        )
+    )
+    for row in connection.execute(about):
+        key = filing.ALL_ACCOUNTS if row.kind == Kind.ACCOUNTS_BASELINE else filing.about_account(row.account)
+        told.setdefault(key, []).append(row.seq)
+    return told
 
 
 def named(roles: Iterable[str]) -> str:

@@ -215,7 +215,7 @@ def anybody(database: Database) -> bool:
 def names(place: Database | Connection) -> dict[str, str]:
     """Username → name of every account that may act, by username."""
     query = sa.select(accounts.c.username, accounts.c.name).where(accounts.c.disabled.is_(False))
-    with _connected(place) as connection:
+    with connected(place) as connection:
         return {row.username: row.name for row in connection.execute(query.order_by(accounts.c.username))}
 
 
@@ -225,7 +225,7 @@ def acting(place: Database | Connection, username: str, source: Source) -> Actor
     Raises:
         NotAllowed: the account is unknown or disabled, or is not as the record says.
     """
-    with _connected(place) as connection:
+    with connected(place) as connection:
         row = account_of(connection, username)
         if row is None or row.disabled:
             raise NotAllowed(f"{username!r} has no account here that may act.")
@@ -283,7 +283,8 @@ def _folded(username: str) -> str:
 
 
 @contextmanager
-def _connected(place: Database | Connection) -> Iterator[Connection]:
+def connected(place: Database | Connection) -> Iterator[Connection]:
+    """A connection for queries: this one, or one to this database."""
     if isinstance(place, Connection):
         yield place
     else:

@@ -309,7 +309,7 @@ def append(connection: Connection, entry: Entry) -> Event:
     Raises:
         LedgerBroken: Signoff did not write the event that the ledger ends with; nothing is recorded after it.
     """
-    seals = _seals(connection)
+    seals = seals_of(connection)
     last = connection.execute(_LOCKED_HEAD).one_or_none()
     name = last.ledger if last else ledger_id(connection)
     if last and last.hash != seals.last:
@@ -354,7 +354,7 @@ def bring(connection: Connection, event: Event, text: str, name: str) -> None:
         Tampered: it is no event of any Signoff that this one knows.
     """
     _require_known(event.body)
-    _store(connection, event, text, name, _seals(connection))
+    _store(connection, event, text, name, seals_of(connection))
 
 
 def _store(connection: Connection, event: Event, text: str, name: str, seals: Seals) -> None:
@@ -450,7 +450,7 @@ def ledger_id(connection: Connection) -> str:
 
 def seal(connection: Connection, fingerprint: str) -> str:
     """The seal of an event with this hash in this ledger, for what is written without `append`."""
-    return _seals(connection).seal(ledger_id(connection), fingerprint)
+    return seals_of(connection).seal(ledger_id(connection), fingerprint)
 
 
 def follow(connection: Connection, chain: Chain, *, until: int | None = None) -> Iterator[Event]:
@@ -471,7 +471,7 @@ def rows(
     first = connection.execute(sa.select(sa.func.min(tables.events.c.seq))).scalar()
     if first is not None and first < 1:
         raise genuine.misnumbered(first)
-    seals, name = _seals(connection), ledger_id(connection)
+    seals, name = seals_of(connection), ledger_id(connection)
     query = _EVENT.where(tables.events.c.seq > chain.seq).order_by(tables.events.c.seq)
     if until is not None:
         query = query.where(tables.events.c.seq <= until)
@@ -535,25 +535,25 @@ def _day(connection: Connection, row: Any) -> str:
     wrong = sa.select(sa.func.min(tables.events.c.seq)).where(
         sa.func.substr(at, 1, 10) == day, tables.events.c.kind == kind
     )
-    raise _noticed(connection, genuine.unreadable(connection.execute(wrong).scalar() or 0))
+    raise noticed(connection, genuine.unreadable(connection.execute(wrong).scalar() or 0))
 
 
-def _noticed(connection: Connection, error: Tampered) -> LedgerBroken:
+def noticed(connection: Connection, error: Tampered) -> LedgerBroken:
     """Let `condition` know of it, and name it for people."""
-    _seals(connection).noticed = error
+    seals_of(connection).noticed = error
     return LedgerBroken(f"The record was tampered with. {error}", error.seq)
 
 
 def _events(connection: Connection, query: sa.Select[Any], *, together: int | None = None) -> Iterator[Event]:
     """The events that a selection of `genuine.COLUMNS` finds; ``together``: so many in memory at a time."""
-    seals, name = _seals(connection), ledger_id(connection)
+    seals, name = seals_of(connection), ledger_id(connection)
     options = {"yield_per": together} if together else {}
     for row in connection.execute(query, execution_options=options):
         try:
             body = genuine.body_of(row, seals, name)
             _require_known(body)
         except Tampered as error:
-            raise _noticed(connection, error) from error
+            raise noticed(connection, error) from error
         yield Event(seq=row.seq, hash=row.hash, body=body)
 
 
@@ -566,7 +566,8 @@ def _require_known(body: Mapping[str, Any]) -> None:
         )
 
 
-def _seals(connection: Connection) -> Seals:
+def seals_of(connection: Connection) -> Seals:
+    """What the events of this database are sealed and checked with."""
     found: Seals | None = connection.get_execution_options().get("seals")
     if found is None:
         raise LedgerUnavailable("This database was opened without a secret key, so its events cannot be checked.")

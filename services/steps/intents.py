@@ -33,7 +33,7 @@ from services.errors import (
 )
 from services.gate import Verdict
 from services.place import Place
-from services.record import ledger, mirror
+from services.record import filing, ledger, mirror
 from services.record.activation import SYSTEM
 from services.record.ledger import Entry, Event, Kind
 from services.record.projections.states import RELEASES
@@ -41,7 +41,7 @@ from services.signoff import Signoff
 from services.steps import changes, effects, slots
 from services.steps.changes import Change, Intent, Sender, State
 from services.steps.slots import Slot
-from services.tables import events, intents, processes
+from services.tables import intents, processes
 from services.tables import slots as slots_table
 
 WRITE_SECONDS = 15.0
@@ -402,4 +402,4 @@ def _intent(connection: Connection, row: Any) -> Intent:
 
 def _closing(connection: Connection, intent: str) -> Event | None:
     """The event that closed an intent."""
-    return next(ledger.chosen(connection, events.c.closes == intent), None)
+    return next(iter(filing.events(connection, filing.closing(intent))), None)

@@ -30,7 +30,7 @@ from services.errors import (
 from services.evidence import Binding, Facts, Seen, Waiver
 from services.gate import GateRefused, Verdict
 from services.policy import Policy
-from services.record import activation, mirror, refusals
+from services.record import activation, filing, mirror, refusals
 from services.record.ledger import Kind
 from services.recorded_facts import datasets, metrics, recorded, votes
 from services.signing import Act, ElectronicSignature
@@ -75,10 +75,15 @@ def acting(signoff: Signoff, username: str, source: Source, action: Action, ref:
 
 
 def person(signoff: Signoff, username: str, source: Source, connection: Connection | None = None) -> Actor:
-    """Who that is, with the roles of this moment; raises `NotAllowed` for nobody we know.
+    """Who that is, with the roles of this moment.
 
     An MLflow client that did not authenticate is a service identity, whose roles are a setting.
+
+    Raises:
+        NotAllowed: nobody we know. LedgerBroken: an event was changed, and nobody knows whose roles it took away.
     """
+    with people.connected(connection or signoff.database) as place:
+        filing.require_whole(place)
     if source is Source.MLFLOW_CLIENT and username == people.MLFLOW_CLIENT:
         roles = signoff.settings.anonymous_roles
         return Actor(username=username, name="An MLflow client", roles=roles, source=source, automation=True)

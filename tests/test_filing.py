@@ -1,0 +1,133 @@
+"""An event that is filed elsewhere, or gone, lets nothing past, and what counts for the same bytes is not forgotten."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from services.accounts import people
+from services.database import Database
+from services.domain import Role
+from services.errors import LedgerBroken, NotAllowed, Refused
+from services.record import filing, ledger
+from services.record.activation import SYSTEM
+from services.record.ledger import Entry, Kind
+from services.signoff import Signoff
+from services.tables import accounts, decisions, events, findings
+from services.verbs import releases, reviews
+from tests.conftest import BOTH
+from tests.fakes import FakeRegistry
+from tests.ledgers import drop_triggers, kinds
+from tests.test_releases import release
+from tests.test_replay import V2, promote, sent_back_and_approved, write
+from tests.test_same_bytes import copy
+
+DATABASES = BOTH
+SENT_BACK = events.c.kind == Kind.CHANGES_REQUESTED
+
+
+def without_triggers(signoff: Signoff, *statements: sa.Executable) -> None:
+    """What somebody does who can write the database."""
+    with signoff.database.writing() as connection:
+        drop_triggers(connection)
+    write(signoff, *statements)
+
+
+@pytest.fixture
+def scene(signoff: Signoff, registry: FakeRegistry) -> Signoff:
+    """Version 1 in Production; version 2 is approved, with a finding that blocks it."""
+    release(signoff, registry.add_version("m", {"val_auc": 0.92}))
+    registry.add_version("m", {"val_auc": 0.95})
+    sent_back_and_approved(signoff)
+    with pytest.raises(Refused, match="patients"):
+        promote(signoff)
+    return signoff
+
+
+@pytest.fixture(params=["a process that read it before", "a new process"])
+def process(scene: Signoff, request: pytest.FixtureRequest) -> Signoff:
+    """What decides, before or after the record was changed."""
+    if request.param == "a new process":
+        scene.database.seals = Database.of(scene.settings).seals
+    return scene
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(events.update().values(version=999), id="another version"),
+        pytest.param(events.update().values(model="n"), id="another model"),
+        pytest.param(events.update().values(kind="approval:given"), id="another kind"),
+        pytest.param(events.update().values(body=sa.func.replace(events.c.body, '"m"', '"n"')), id="another body"),
+        pytest.param(events.delete(), id="gone"),
+    ],
+)
+def test_a_finding_whose_event_cannot_be_found_blocks_still(
+    process: Signoff, registry: FakeRegistry, change: sa.Update | sa.Delete
+) -> None:
+    """The rows that follow from the event are gone as well."""
+    before, version = kinds(process), registry.version(V2)
+    sent_back = decisions.c.decision == "changes_requested"
+    without_triggers(process, change.where(SENT_BACK), findings.delete(), decisions.delete().where(sent_back))
+    registry.writes.clear()
+    with pytest.raises(LedgerBroken, match=r"The record was tampered with\. Event #\d+|comes where #\d+ belongs"):
+        promote(process)
+    assert (registry.writes, registry.version(V2)) == ([], version)
+    with process.database.reading() as connection:
+        said = connection.execute(sa.select(events.c.kind).order_by(events.c.seq)).scalars().all()
+    assert len(said) <= len(before) + 10
+    assert said[-1] == before[-1]
+
+
+def test_what_was_found_in_the_same_bytes_elsewhere_is_not_forgotten_with_its_rows(
+    scene: Signoff, registry: FakeRegistry
+) -> None:
+    twin = copy(registry, V2, "twin")
+    reviews.submit(scene, twin, by="scientist", comment="Please review.")
+    reviews.approve(scene, twin, by="reviewer", comment="Looks right.")
+    write(scene, findings.delete())
+    registry.writes.clear()
+    with pytest.raises(Refused, match=r"^Table findings, row .*: the record says that there is one"):
+        releases.promote(scene, twin, by="release_manager", reason="Now.")
+    assert registry.writes == []
+    assert kinds(scene)[-1] == "promotion:refused"
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["read before", "a new process"])
+def test_a_role_that_was_taken_away_does_not_come_back(signoff: Signoff, registry: FakeRegistry, fresh: bool) -> None:
+    """The event that took it away says it is about another account."""
+    ref = registry.add_version("m", {"val_auc": 0.95})
+    reviews.submit(signoff, ref, by="scientist", comment="Please review.")
+    people.set_roles(signoff.database, "reviewer", [Role.VIEWER])
+    with pytest.raises(NotAllowed):
+        reviews.approve(signoff, ref, by="reviewer", comment="Fine.")
+    before = kinds(signoff)
+    mine = accounts.update().where(accounts.c.username == "reviewer").values(roles=["reviewer"])
+    without_triggers(signoff, events.update().where(events.c.account == "reviewer").values(account="viewer"), mine)
+    if fresh:
+        signoff.database.seals = Database.of(signoff.settings).seals
+    with pytest.raises(LedgerBroken, match=r"tampered with\. Event #\d+ is filed as something else than it says"):
+        reviews.approve(signoff, ref, by="reviewer", comment="Fine.")
+    with signoff.database.writing() as connection:
+        connection.execute(events.update().where(events.c.account == "viewer").values(account="reviewer"))
+    assert kinds(signoff) == before
+
+
+def test_events_of_a_transaction_that_was_rolled_back_are_forgotten(signoff: Signoff) -> None:
+    def assigned(model: str) -> Entry:
+        return Entry(kind=Kind.POLICY_ASSIGNED, actor=SYSTEM, at=signoff.now(), details={"models": {model: "default"}})
+
+    def told(connection: sa.Connection, model: str) -> list[str]:
+        return [event.kind.value for event in filing.events(connection, filing.about_policy_of(model))]
+
+    with signoff.database.engine.connect() as connection:
+        connection.execution_options(seals=signoff.database.seals)
+        ledger.append(connection, assigned("a"))
+        assert told(connection, "a") == ["policy:assigned"]
+        connection.rollback()
+    with signoff.database.reading() as connection:
+        assert told(connection, "a") == []
+    with signoff.database.writing() as connection:
+        ledger.append(connection, assigned("b"))
+    with signoff.database.reading() as connection:
+        assert (told(connection, "a"), told(connection, "b")) == ([], ["policy:assigned"])
