@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from services.accounts import people
+from services.accounts import people, tokens
 from services.accounts.tokens import Scope
 from services.domain import Action, Dataset, Source, VersionRef
 from services.errors import BadInput
@@ -117,7 +117,8 @@ def perform(
     """
     if within:
         _require(signoff, within, request.action, request.ref.name, request.ref, by, source)
-    return _once(signoff, key, by, _as_json(request), lambda: _perform(signoff, request, by, source))
+    with tokens.in_use(within):
+        return _once(signoff, key, by, _as_json(request), lambda: _perform(signoff, request, by, source))
 
 
 def roll_back(
@@ -139,7 +140,8 @@ def roll_back(
     def perform() -> Outcome:
         return releases.rollback(signoff, name, by=by, reason=words, seen=seen, source=source)
 
-    return _once(signoff, key, by, asked, perform)
+    with tokens.in_use(within):
+        return _once(signoff, key, by, asked, perform)
 
 
 def _require(

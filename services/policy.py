@@ -6,12 +6,13 @@ import fnmatch
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
     BaseModel,
@@ -114,10 +115,8 @@ class Freeze(_Strict):
 
     @model_validator(mode="after")
     def _means_something(self) -> Self:
-        try:
-            ZoneInfo(self.time_zone)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"{self.time_zone} is no time zone; write it like Europe/Berlin") from error
+        if self.time_zone not in _time_zones():
+            raise ValueError(f"{self.time_zone} is no time zone; write it like Europe/Berlin")
         if (self.start is None) != (self.until is None):
             raise ValueError("give both from and until, or neither")
         if self.start and self.until and self.start >= self.until:
@@ -129,10 +128,27 @@ class Freeze(_Strict):
         return self
 
     def holds(self, now: datetime) -> bool:
-        """Whether ``now``, an aware time, lies in it."""
-        local = now.astimezone(ZoneInfo(self.time_zone)).replace(tzinfo=None)
-        within = self.start is None or self.until is None or self.start <= local < self.until
-        return within and (not self.days or WEEKDAYS[local.weekday()] in self.days)
+        """Whether ``now``, an aware time, lies in it.
+
+        Where a local time comes twice, or not at all, as clocks change, it begins with the earlier and ends with the
+        later of the two moments that it may mean.
+        """
+        zone = ZoneInfo(self.time_zone)
+        within = True
+        if self.start and self.until:
+            within = min(_moments(self.start, zone)) <= now < max(_moments(self.until, zone))
+        return within and (not self.days or WEEKDAYS[now.astimezone(zone).weekday()] in self.days)
+
+
+def _moments(local: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+    """Both moments, in UTC, that a local time may mean; they are the same on most days."""
+    return (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    """Those that mean the same on every machine."""
+    return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
 class Rules(_Strict):

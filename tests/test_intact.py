@@ -190,6 +190,17 @@ class TestWhatItWouldLoadFromElsewhere:
         pinned = {name: {**flavor, **dict.fromkeys(pins, "0a" * 20)} for name, flavor in flavors.items()}
         assert said({"flavors": pinned}).outside == ()
 
+    @pytest.mark.parametrize(
+        "name", ["/mnt/weights", "../../weights", "https://x.example/w", "a/b/c", "./w", "C:\\w", "~/w"]
+    )
+    def test_is_a_folder_that_is_called_a_repository_of_a_hub(self, name: str) -> None:
+        """MLflow would read it, no matter which commit stands beside it."""
+        commit = "0a" * 20
+        weights = {"transformers": {"source_model_name": name, "source_model_revision": commit}}
+        part = {"transformers": {"model_binary": "model", "processor_name": name, "processor_revision": commit}}
+        base = {"diffusers": {"base_model": name, "base_model_revision": commit}}
+        assert all(name in said({"flavors": flavors}).outside for flavors in (weights, part, base))
+
     def test_is_a_base_model_that_was_not_copied(self) -> None:
         flavor = {"source_model_name": "org/llm", "local_base_model_path": "/mnt/llm"}
         assert said({"flavors": {"transformers": flavor}}).outside == ("/mnt/llm",)

@@ -27,12 +27,13 @@ from services.record.deviations import open_deviations
 from services.record.projections.states import WITHDRAWN
 from services.signoff import Signoff
 from services.steps import effects
-from services.tables import emergencies, intents
+from services.tables import emergencies, intents, tokens
 from services.verbs import automation, break_glass, findings, releases, reviews
 from services.verbs.break_glass import withdraw
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
+from tests.rest import Rest
 from tests.test_gate_validation import HOLDOUT, RULE
 from tests.test_policy import GOOD
 from tests.test_releases import approve, release, slot_is_free
@@ -224,6 +225,25 @@ class TestWhatWasSaidOfIt:
         with refused_once(strict, registry, "promotion", *came), pytest.raises(GateRefused) as refusal:
             promote(strict, ref)
         assert [check.id for check in refusal.value.verdict.failed] == ["validation:improvement"]
+
+
+class TestTheToken:
+    @pytest.mark.parametrize("ends", [{"revoked_at": 1.0}, {"expires_at": 1.0}], ids=["revoked", "expired"])
+    def test_ended_meanwhile(
+        self, signoff: Signoff, registry: FakeRegistry, reading: Reading, ready: VersionRef, ends: dict[str, float]
+    ) -> None:
+        rest = Rest(signoff)
+        secret = rest.token("release_manager")
+
+        def end() -> None:
+            with signoff.database.writing() as connection:
+                connection.execute(tokens.update().values(**ends))
+
+        reading.meanwhile(end)
+        with refused_once(signoff, registry, "promotion"):
+            answer = rest.post("/models/m/versions/2/promote", token=secret, reason="Fewer misses.")
+        assert answer.status_code == 403
+        assert "was revoked, or has expired, meanwhile" in answer.text
 
 
 class TestWhen:

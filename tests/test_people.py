@@ -78,9 +78,17 @@ class TestAccounts:
         with pytest.raises(BadInput, match="already an account 'rita'"):
             people.add_account(database, username="rita", name="Another", hashed="plain:x", roles=[])
 
-    @pytest.mark.parametrize("username", ["", " rita", "a\0b", "a\nb", "\u202eevil", "\ud800", "x" * 257])
+    @pytest.mark.parametrize("username", ["", " rita", "a\0b", "a\nb", "\u202eevil", "\ud800", "\u3164", "x" * 257])
     def test_have_a_username_one_can_read(self, database: Database, username: str) -> None:
         with pytest.raises(BadInput):
+            people.add_account(database, username=username, name="X", hashed="plain:x", roles=[])
+        assert people.credentials(database, username) == {"usernames": {}}
+
+    @pytest.mark.parametrize(
+        "username", ["mlflow-client", "MLflow_Client", "signoff.", "slgnoff", "un-known", "unknown"]
+    )
+    def test_have_no_name_that_the_record_uses_for_something_else(self, database: Database, username: str) -> None:
+        with pytest.raises(BadInput, match="looks like a name of Signoff's own"):
             people.add_account(database, username=username, name="X", hashed="plain:x", roles=[])
         assert people.credentials(database, username) == {"usernames": {}}
 

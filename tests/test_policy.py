@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from services.domain import RegisteredModel
 from services.errors import InvalidSettings
-from services.policy import PolicyBook, parse
+from services.policy import Freeze, PolicyBook, parse
 from services.settings import PROJECT
 from tests.fakes import START
 
@@ -77,6 +78,7 @@ class TestParsing:
             (GOOD + f"validation:\n  target: y\n  holdout: {SHA256}\n  min_improvement: .inf\n", "p.yaml:16"),
             (GOOD + f"validation:\n  target: y\n  holdout: {SHA256}\n  min_gain: 0.1\n", "p.yaml:16"),
             (GOOD + "freezes:\n  - {title: X, time_zone: Mars/Olympus, days: [monday]}\n", "p.yaml:14"),
+            (GOOD + "freezes:\n  - {title: X, time_zone: localtime, days: [monday]}\n", "p.yaml:14"),
             (GOOD + "freezes:\n  - {title: X, time_zone: UTC}\n", "p.yaml:14"),
             (GOOD + "freezes:\n  - {title: X, time_zone: UTC, from: 2026-01-02 00:00:00}\n", "p.yaml:14"),
             (GOOD + "freezes:\n  - {title: X, time_zone: UTC, days: [someday]}\n", "p.yaml:14"),
@@ -105,6 +107,28 @@ class TestParsing:
     def test_so_are_the_worked_examples(self) -> None:
         book = PolicyBook.load(PROJECT / "policies" / "examples")
         assert {policy.rules.name for policy in book.policies} == {"low-risk", "regulated", "lifecycle", "validated"}
+
+
+class TestFreezes:
+    @pytest.mark.parametrize(
+        ("start", "until", "begins", "ends"),
+        [
+            ("2026-10-25 02:30", "2026-10-26 08:00", "2026-10-25 00:30", "2026-10-26 07:00"),
+            ("2026-10-24 08:00", "2026-10-25 02:30", "2026-10-24 06:00", "2026-10-25 01:30"),
+            ("2026-03-29 02:30", "2026-03-30 08:00", "2026-03-29 00:30", "2026-03-30 06:00"),
+            ("2026-03-28 08:00", "2026-03-29 02:30", "2026-03-28 07:00", "2026-03-29 01:30"),
+        ],
+    )
+    def test_one_that_begins_or_ends_as_clocks_change_has_no_hole(
+        self, start: str, until: str, begins: str, ends: str
+    ) -> None:
+        """Local times in Berlin; ``begins`` and ``ends`` in UTC."""
+        given = {"title": "X", "time_zone": "Europe/Berlin", "from": start, "until": until}
+        freeze = Freeze.model_validate(given)
+        first, after = (datetime.fromisoformat(f"{one}+00:00") for one in (begins, ends))
+        minutes = range(-300, int((after - first).total_seconds() / 60) + 300)
+        held = [minute for minute in minutes if freeze.holds(first + timedelta(minutes=minute))]
+        assert held == list(range(int((after - first).total_seconds() / 60)))
 
 
 class TestMatching:

@@ -29,6 +29,7 @@ from services.errors import (
 from services.facts import shown
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
+from services.reconciliation import reconciler
 from services.settings import PROJECT
 from services.signoff import Signoff
 from services.steps import slots
@@ -105,6 +106,20 @@ class TestPromote:
         assert releases.promote(signoff, champion, by="release_manager", reason="Again.").event is None
         assert registry.writes == []
         assert kinds(signoff) == before
+
+    def test_of_what_became_champion_past_signoff_is_refused(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+    ) -> None:
+        reconciler.reconcile(signoff)
+        other = registry.add_version("m", {"val_auc": 0.1})
+        registry.set_stage(other, "Production", archive_existing=True)
+        registry.set_alias(other, "champion")
+        registry.writes.clear()
+        before = kinds(signoff)
+        with pytest.raises(Refused, match="In MLflow v2 is the champion of m, and by the record it is v1"):
+            releases.promote(signoff, other, by="release_manager", reason="Now.")
+        assert registry.writes == []
+        assert kinds(signoff) == [*before, "promotion:refused"]
 
     def test_unapproved_is_refused_with_every_failed_check_and_one_event(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef

@@ -16,6 +16,7 @@ from services.accounts import on_record, people, permissions
 from services.database import Database
 from services.domain import Action, Actor, Role
 from services.errors import BadInput, NotAllowed, NotFound, Refused
+from services.letters import blank
 from services.record import filing, refusals
 from services.record.ledger import Kind
 from services.tables import accounts
@@ -44,7 +45,7 @@ def add(
     """
     _require(database, by, username, at)
     name, email, held = name.strip(), email.strip(), _some(roles)
-    if not (0 < len(name) <= MAX_PRINTED and name.isprintable()):
+    if not (0 < len(name) <= MAX_PRINTED and name.isprintable()) or blank(name):
         raise BadInput(f"A name in print is needed, of at most {MAX_PRINTED} printable characters.")
     if email and not (len(email) <= MAX_PRINTED and email.isprintable() and "@" in email[1:-1]):
         raise BadInput(f"{email!r} is no e-mail address.")

@@ -8,7 +8,6 @@ Roles are never remembered: `acting` and `sessions.session_user` read them again
 
 from __future__ import annotations
 
-import unicodedata
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from services.accounts import on_record
 from services.database import Database
 from services.domain import Actor, Role, Source
 from services.errors import BadInput, NotAllowed, NotFound
-from services.letters import skeleton
+from services.letters import blank, skeleton
 from services.record.activation import SYSTEM
 from services.record.ledger import Kind
 from services.record.projections.states import NO_PASSWORD
@@ -117,8 +116,8 @@ def _add(
 ) -> None:
     if not well_formed(username):
         raise BadInput("A username must be 1 to 256 printable characters without spaces at its ends.")
-    if _folded(username) in RESERVED:
-        raise BadInput(f"{username!r} is a name of Signoff's own in the record; choose another.")
+    if looks_like(username) in map(looks_like, RESERVED):
+        raise BadInput(f"{username!r} looks like a name of Signoff's own in the record; choose another.")
     with _writing(place) as connection:
         if account_of(connection, username) is not None:
             raise BadInput(f"There is already an account {username!r}.")
@@ -275,11 +274,8 @@ def _stored(roles: Iterable[Role]) -> list[str]:
 
 def well_formed(username: str) -> bool:
     """Whether a database could hold it at all: PostgreSQL refuses NUL, and `isprintable` lone surrogates."""
-    return 0 < len(username) <= MAX_USERNAME and username.isprintable() and username == username.strip()
-
-
-def _folded(username: str) -> str:
-    return unicodedata.normalize("NFKC", username).strip().casefold()
+    fits = 0 < len(username) <= MAX_USERNAME and username == username.strip()
+    return fits and username.isprintable() and not blank(username)
 
 
 @contextmanager

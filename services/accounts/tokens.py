@@ -11,19 +11,22 @@ import fnmatch
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.accounts import people, permissions
 from services.database import Database, database_time
 from services.domain import MAX_NAME, Action, Actor, Source
 from services.errors import BadInput, LedgerUnavailable, NotAllowed, NotFound, Unauthenticated
+from services.letters import blank
 from services.record import ledger, refusals
 from services.record.ledger import Entry, Kind
 from services.tables import accounts, tokens
@@ -43,10 +46,14 @@ _WRONG = "A valid bearer token is needed: this one is missing, unknown, expired 
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What a token may be used for; what is empty limits nothing. ``models`` are patterns such as ``fraud_*``."""
+    """What a token may be used for; what is empty limits nothing. ``models`` are patterns such as ``fraud_*``.
+
+    ``token`` is the public id of the token; empty for a scope that is no token's yet.
+    """
 
     models: tuple[str, ...] = ()
     actions: frozenset[Action] = frozenset()
+    token: str = field(default="", compare=False)
 
     def covers(self, model: str) -> bool:
         """Whether it may be used on this registered model; case matters, as everywhere in MLflow."""
@@ -118,7 +125,7 @@ def create(
         LedgerUnavailable: nothing was made.
     """
     scope = _scope(models, actions)
-    if not (0 < len(name) <= MAX_TOKEN_NAME and name.isprintable() and name == name.strip()):
+    if not (0 < len(name) <= MAX_TOKEN_NAME and name.isprintable() and name == name.strip()) or blank(name):
         raise BadInput(f"A token's name must be 1 to {MAX_TOKEN_NAME} printable characters without spaces at its ends.")
     if not 1 <= days <= MAX_DAYS:
         raise BadInput(f"A token lives for 1 to {MAX_DAYS} days; {days} is not among them.")
@@ -211,7 +218,28 @@ def bearer(database: Database, secret: str, secret_key: bytes, source: Source) -
         with suppress(LedgerUnavailable), database.writing() as connection:
             mine = tokens.update().where(tokens.c.id == row.id, unnoted)
             connection.execute(mine.values(last_used_at=database_time()))
-    return Bearer(actor=actor, scope=_of(row).scope, token=row.id)
+    return Bearer(actor=actor, scope=replace(_of(row).scope, token=row.id), token=row.id)
+
+
+_in_use: ContextVar[str] = ContextVar("token in use", default="")
+
+
+@contextmanager
+def in_use(scope: Scope | None) -> Iterator[None]:
+    """While inside, what is done is done with the token of this scope, if it is one's; see `require_usable`."""
+    before = _in_use.set(scope.token if scope else "")
+    try:
+        yield
+    finally:
+        _in_use.reset(before)
+
+
+def require_usable(connection: Connection) -> None:
+    """Raise `NotAllowed` where the token `in_use` was revoked or has expired since it was looked at."""
+    if token := _in_use.get():
+        row = connection.execute(_query().where(tokens.c.id == token)).one_or_none()
+        if row is None or not _of(row).live:
+            raise NotAllowed("The token with which this was asked was revoked, or has expired, meanwhile.")
 
 
 def _require_owner(database: Database, by: Actor, username: str, at: datetime) -> None:

@@ -30,6 +30,8 @@ MAX_TEXT = 8000
 LOADED = ("data", "model_path", "model_data", "model_binary", "pickled_model", "python_model", "code")
 """Keys of a flavor in ``MLmodel`` whose value is the path of a file or folder of the version."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_REPOSITORY = re.compile(r"(?!.*\.\.)\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+"""A name that Hugging Face takes: ``owner/name``, or a name alone."""
 INFINITE = 1.797e308
 """What MLflow's SQL store keeps for infinity is 1.7976931348623157e308; no metric of a model comes near."""
 
@@ -187,16 +189,19 @@ def leads_out(path: str) -> bool:
 def elsewhere(document: Mapping[str, Any]) -> Iterator[str]:
     """What else a flavor would read that is none of the version's files.
 
-    That is any value of it that leads out, whatever its key, and weights on a hub that no commit pins. Names are left
-    out (``source_model_name`` tells where saved weights came from), and so is where a script was copied from
-    (``model_code_path``): MLflow reads the copies.
+    That is any value of it that leads out, whatever its key, and weights on a hub that no commit pins, or that are no
+    repository of a hub: a folder has no commits. Names are left out where weights are saved (``source_model_name``
+    tells where they came from), and so is where a script was copied from (``model_code_path``): MLflow reads the
+    copies.
     """
     for name, flavor in (document.get("flavors") or {}).items():
         for key, told in flavor.items():
             if isinstance(told, str) and leads_out(told) and not key.endswith("_name") and key != "model_code_path":
                 yield told
         for weights, commit in _on_a_hub(name, flavor):
-            if weights and not _COMMIT.fullmatch(str(commit or "")):
+            if weights and not _REPOSITORY.fullmatch(str(weights)):
+                yield str(weights)
+            elif weights and not _COMMIT.fullmatch(str(commit or "")):
                 yield f"{weights} on a hub at no fixed commit"
 
 

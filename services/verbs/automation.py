@@ -37,8 +37,8 @@ def auto(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: So
     actor = acting(signoff, by, source, Action.AUTO, ref, "promotion")
     with refusals_recorded(signoff, "promotion", actor, ref):
         policy, seen = facts.fresh(signoff, ref)
-        if releases.is_champion(policy, seen):
-            return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
+        if done := releases.already_champion(policy, seen):
+            return done
         missing = _missing(policy, seen, actor)
         _left_to_it(signoff, seen)
     if seen.submission is None:

@@ -39,7 +39,7 @@ from services.verbs.common import (
     words,
 )
 from services.verbs.emergencies import Emergency
-from services.verbs.releases import into_production, is_champion
+from services.verbs.releases import already_champion, into_production, is_champion
 from services.verbs.reviews import Outcome
 
 LIFETIME_SECONDS = 60 * 60.0
@@ -79,8 +79,8 @@ def ask(
                 refuse_before_files(signoff, policy, now, emergency=waiver)
 
         policy, now = facts.fresh(signoff, ref, first=first)
-        if is_champion(policy, now):
-            return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
+        if done := already_champion(policy, now):
+            return done
         require_as_seen(seen, policy, now, "Look again.")
         binding = bound(policy, now)
 
@@ -169,8 +169,8 @@ def confirm(
 
         policy, now = facts.fresh(signoff, ref, first=first)
         expiry.mark(signoff, policy, now)
-        if is_champion(policy, now):
-            return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
+        if done := already_champion(policy, now):
+            return done
         require_as_seen(seen, policy, now, "Look again.")
         judge(signoff.database, now, actor)
         event = intents.carry_out(

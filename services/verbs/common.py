@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy.engine import Connection
 
 from services import agreement, facts, gate, signing
-from services.accounts import people, permissions, sessions
+from services.accounts import people, permissions, sessions, tokens
 from services.checks.approvals import APPROVED, CHANGES_REQUESTED
 from services.checks.bound import bound
 from services.checks.signing import signed
@@ -29,6 +29,7 @@ from services.errors import (
 )
 from services.evidence import Binding, Facts, Seen, Waiver
 from services.gate import GateRefused, Verdict
+from services.letters import blank
 from services.policy import Policy
 from services.record import activation, filing, mirror, refusals
 from services.record.ledger import Kind
@@ -46,7 +47,7 @@ MAX_CLAIM = 500
 def words(text: str, what: str) -> str:
     """A person's words, stripped; raises `BadInput` when there are none or far too many."""
     stripped = text.strip()
-    if not stripped:
+    if blank(stripped):
         raise BadInput(f"A {what} is needed.")
     if len(stripped) > MAX_COMMENT:
         raise BadInput(f"The {what} has {len(stripped)} characters; at most {MAX_COMMENT} are kept.")
@@ -132,7 +133,8 @@ def judged_again(
 
 
 def still_may(signoff: Signoff, connection: Connection, actor: Actor, action: Action) -> Actor:
-    """The same actor with the roles of this moment; raises `NotAllowed` when the account or the role is gone."""
+    """The same actor with the roles of this moment; raises `NotAllowed` when account, role or token is gone."""
+    tokens.require_usable(connection)
     who = person(signoff, actor.username, actor.source, connection)
     permissions.require(who, action)
     return who

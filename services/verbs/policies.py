@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import assignments, bars, facts
-from services.accounts import people, permissions
 from services.domain import Action, Actor, RegisteredModel, Source, VersionRef
 from services.errors import BadInput, NotFound, Refused
 from services.evidence import Evidence, Known
@@ -19,7 +18,7 @@ from services.record.ledger import Entry, Filter, Kind
 from services.signoff import Signoff
 from services.steps import effects, slots
 from services.tables import submissions
-from services.verbs.common import acting, refusals_recorded, slot_held, words
+from services.verbs.common import acting, refusals_recorded, slot_held, still_may, words
 from services.verbs.reviews import Outcome
 
 
@@ -78,7 +77,7 @@ def assign(
                 ),
             )
             # Again, now that the ledger is locked.
-            permissions.require(people.acting(connection, by, source), Action.ASSIGN_POLICY)
+            still_may(signoff, connection, actor, Action.ASSIGN_POLICY)
             _no_hand_in(connection, actor, in_review)
             effects.ask_for_new_approvals(connection, name, event)
     mirror.flush(signoff)

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from services import expiry, facts
 from services.accounts import people, permissions
+from services.checks.release import settled
 from services.domain import Action, Actor, Source, Stage, VersionRef
 from services.errors import Refused
 from services.evidence import Facts, Seen
@@ -199,8 +200,8 @@ def _release(
 
         policy, seen = facts.fresh(signoff, ref, rollback=action is Action.ROLLBACK, first=first)
         expiry.mark(signoff, policy, seen)
-        if is_champion(policy, seen):
-            return Outcome(ref=ref, event=None, message=f"{ref} is already in {policy.rules.champion.stage}.")
+        if nothing_to_do := already_champion(policy, seen):
+            return nothing_to_do
         require_as_seen(saw, policy, seen, _AGAIN[action])
         signature = sign(signoff, policy, seen, actor, action, password)
 
@@ -226,6 +227,21 @@ def is_champion(policy: Policy, seen: Facts) -> bool:
     """Whether the candidate has the champion's stage and alias already."""
     target, ref = policy.rules.champion, seen.candidate.ref
     return seen.candidate.version.stage == target.stage and seen.model.aliases.get(target.alias) == ref.version
+
+
+def already_champion(policy: Policy, seen: Facts) -> Outcome | None:
+    """What is answered when the candidate `is_champion`; None where it is not.
+
+    Raises:
+        Refused: it became so past Signoff.
+    """
+    if not is_champion(policy, seen):
+        return None
+    for check in settled(seen):
+        raise Refused(check.reason)
+    return Outcome(
+        ref=seen.candidate.ref, event=None, message=f"{seen.candidate.ref} is already in {policy.rules.champion.stage}."
+    )
 
 
 def into_production(signoff: Signoff, policy: Policy, seen: Facts) -> changes.Change:

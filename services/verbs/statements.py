@@ -7,15 +7,15 @@ approvals are bound to, and counts for no candidate in which the person had a ha
 from __future__ import annotations
 
 from services import champions, facts, recount
-from services.accounts import people, permissions
 from services.checks.data_sets import silent
 from services.domain import Action, Dataset, ModelVersion, Source, Status, VersionRef
 from services.errors import BadInput, Refused
 from services.evidence import Statement
+from services.letters import blank
 from services.record import ledger, mirror
 from services.record.ledger import Entry, Event, Kind
 from services.signoff import Signoff
-from services.verbs.common import acting, refusals_recorded, words
+from services.verbs.common import acting, refusals_recorded, still_may, words
 from services.verbs.reviews import Outcome
 from services.views import inbox
 
@@ -48,8 +48,8 @@ def state_dataset(
     with refusals_recorded(signoff, "statement", actor, ref):
         version = _silent_champion(signoff, ref)
         with signoff.database.writing() as connection:
-            # Again, now that the ledger is locked.
-            permissions.require(people.acting(connection, by, source), Action.STATE_DATASET)
+            ledger.lock(connection)
+            still_may(signoff, connection, actor, Action.STATE_DATASET)
             known = champions.stated(connection, [version]).get(version.identity, ())
             if any(one.person == actor.person and (one.dataset, one.digest) == (name, digest) for one in known):
                 return Outcome(ref=ref, event=None, message=f"{by} has already stated that of {ref}.")
@@ -101,7 +101,7 @@ def _ask_for_new_approvals(signoff: Signoff, ref: VersionRef, event: Event) -> N
 
 def _part(text: str, what: str, limit: int) -> str:
     stripped = text.strip()
-    if not stripped:
+    if blank(stripped):
         raise BadInput(f"The {what} is needed.")
     if len(stripped) > limit or not stripped.isprintable():
         raise BadInput(f"The {what} must be at most {limit} printable characters.")
