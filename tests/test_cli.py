@@ -19,7 +19,7 @@ from services.mlflow.registry import MlflowRegistry
 from services.record import checkpoints
 from services.settings import CHECKPOINT_FILE, PROJECT
 from services.signoff import Signoff
-from tests.conftest import free_port
+from tests.conftest import SECRET, free_port
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_checkpoints import rewrite, sign, tamper
@@ -230,6 +230,18 @@ class TestToken:
         lines = run("token", "list", "--user", "reviewer")[1].splitlines()
         assert lines[0].split() == ["ID", "USER", "NAME", "STATE", "LAST", "USED", "LIMITED", "TO"]
         assert lines[1].endswith("approve, reject, view, fraud_*")
+
+    def test_of_an_earlier_secret_key_is_not_live_and_can_be_revoked(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run("token", "create", "ci", "--user", "reviewer")
+        monkeypatch.setenv("SIGNOFF_EARLIER_SECRET_KEYS", SECRET)
+        monkeypatch.setenv("SIGNOFF_SECRET_KEY", "n" * 32)
+        assert "ended by the new secret key" in run("token", "list")[1]
+        (told,) = json.loads(run("token", "list", "--json")[1])["tokens"]
+        assert told["state"] == "ended by the new secret key"
+        assert json.loads(run("token", "revoke", "ci", "--json")[1])["state"] == "revoked"
+        assert json.loads(run("token", "create", "ci", "--user", "reviewer", "--json")[1])["state"] == "live"
 
     def test_is_revoked_by_name_or_id(self, run: Run, signoff: Signoff) -> None:
         told = json.loads(run("token", "create", "ci", "--user", "reviewer", "--json")[1])
