@@ -90,12 +90,12 @@ def _policies_valid() -> str:
 
 
 def _database() -> str:
-    settings, _ = opened()
-    return f"reachable, with the tables of this version ({settings.database_url.partition(':')[0]})"
+    _, database = opened(told=False)
+    return f"{database.place} is reachable, with the tables of this version"
 
 
 def _record() -> str:
-    settings, database = opened()
+    settings, database = opened(told=False)
     found, _ = condition.examined(database, settings, None, at=datetime.now(UTC))
     if found.state is not State.INTACT:
         raise LedgerBroken(found.sentence, found.seq)

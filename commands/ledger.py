@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.local import Json, answer, opened, operator, progress, settings_here, waiting
+from commands.local import Json, answer, database_of, opened, operator, progress, settings_here, waiting
 from services.database import Database
 from services.errors import BadInput, InvalidSettings, LedgerBroken, LedgerUnavailable
 from services.record import checkpoints, condition, epochs, importing, restoration
@@ -71,7 +71,7 @@ def import_(
     with progress("Importing", 2 * file.stat().st_size) as done:
         try:
             found = importing.bring(
-                Database.of(settings),
+                database_of(settings),
                 settings,
                 file,
                 public_key.read_bytes(),
@@ -123,7 +123,7 @@ def _exported(file: Path, public_key: Path | None) -> dict[str, Any]:
 def _own_keys() -> Keys:
     """What this machine signs with, and what its ledger's rotations lead to; not a file that somebody can write."""
     try:
-        settings, database = opened()
+        settings, database = opened(told=False)
     except (InvalidSettings, LedgerUnavailable) as error:
         raise BadInput(f"Name the file of the public key with --public-key. ({error})") from error
     return checkpoints.trusted(database, settings)

@@ -22,6 +22,7 @@ PACKAGES = (
     "alembic", "cryptography", "honcho", "mlflow", "pandas", "plotly", "pydantic", "rfc8785", "skops", "sklearn",
     "sqlalchemy", "starlette", "streamlit", "streamlit_authenticator", "uvloop", "yaml",
 )  # fmt: skip
+DATABASE = "SIGNOFF_DATABASE_URL"
 
 
 class CannotStart(Exception):
@@ -82,13 +83,15 @@ def _free(host: str, port: int, setting: str) -> None:
             raise CannotStart(f"SIGNOFF_HOST is {host!r}, which is not an address of this machine.") from error
 
 
-def database(settings: Settings) -> None:
-    """Bring Signoff's database to the newest schema and activate the policies, or raise `CannotStart`."""
-    from sqlalchemy import make_url
+def database(settings: Settings) -> str:
+    """Bring Signoff's database to the newest schema and activate the policies, or raise `CannotStart`.
 
+    Returns in a sentence which database it is, and whether there is a record in it.
+    """
     from services.database import Database
     from services.errors import LedgerUnavailable, OtherSchema, SignoffError
     from services.policy import PolicyBook
+    from services.record import ledger
     from services.record.activation import activate
 
     try:
@@ -100,12 +103,16 @@ def database(settings: Settings) -> None:
         raise CannotStart(f"SIGNOFF_DATABASE_URL needs a driver that is not installed: {error}.") from error
     try:
         place.upgrade()
+        with place.reading() as connection:
+            known = ledger.count(connection, ledger.Filter())
         activate(place, policies, at=datetime.now(UTC))  # here, so that it is done once and not by two children at once
     except OtherSchema as error:
         raise CannotStart(str(error)) from error
     except LedgerUnavailable as error:
-        url = make_url(settings.database_url).render_as_string()  # without the password
-        raise CannotStart(f"{str(error).removesuffix('; nothing was changed.')}: {url}.") from error
+        raise CannotStart(f"{str(error).removesuffix('; nothing was changed.')}: {place.place}.") from error
+    unset = "" if settings.demo or os.environ.get(DATABASE) else f", as {DATABASE} is not set"
+    held = f"It holds {known:,} event{'' if known == 1 else 's'}." if known else "A new record begins here."
+    return f"The record is in {place.place}{unset}. {held}"
 
 
 def mlflow(settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -46,6 +47,10 @@ class Logs(Printer):
             self.failure = self.failure or text.removeprefix(FAILURE).strip()
         elif text.strip():
             self._last[message.name] = text.strip()
+
+    def note(self, name: str, text: str) -> None:
+        """Write a line of our own into the log of a process."""
+        self.write(Message(type="line", data=text, time=datetime.now().astimezone(), name=name, colour=None))
 
     def _file(self, name: str) -> TextIO:
         if name not in self._files:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from services.database import Database
 from services.settings import Settings
 from stack import access, preflight
 from stack.preflight import CannotStart
@@ -157,6 +158,34 @@ class TestDatabase:
         yield str(sa.make_url(postgres_server.url("strange")).set(username="stranger").render_as_string())
         postgres_server.drop(postgres_server.url("strange"))
         postgres_server.execute("DROP ROLE stranger")
+
+    @pytest.mark.parametrize(
+        ("url", "named"),
+        [
+            ("postgresql://signoff:tell-nobody@db.example:5432/record", "PostgreSQL record on db.example:5432"),
+            ("postgresql+psycopg://signoff@db.example/record?password=tell-nobody", "PostgreSQL record on db.example"),
+            ("postgresql:///record?host=/run/postgresql", "PostgreSQL record on /run/postgresql"),
+            ("postgresql://signoff@", "PostgreSQL signoff on this machine"),
+            ("sqlite:////srv/signoff.db", "SQLite /srv/signoff.db"),
+            ("sqlite:///signoff.db", f"SQLite {Path.cwd() / 'signoff.db'}"),
+            ("sqlite://", "SQLite in memory"),
+        ],
+    )
+    def test_is_named_without_its_password(self, url: str, named: str) -> None:
+        assert Database(url).place == named
+
+    def test_is_named_at_the_start_and_whether_a_record_is_in_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file, url = tmp_path / "signoff.db", f"sqlite:///{tmp_path / 'signoff.db'}"
+        monkeypatch.delenv("SIGNOFF_DATABASE_URL", raising=False)
+        beside = {"SIGNOFF_HOME": str(tmp_path), "SIGNOFF_SECRET_KEY": "s" * 32, "MLFLOW_TRACKING_URI": "http://m"}
+        assert preflight.database(Settings.read(beside)) == (
+            f"The record is in SQLite {file}, as SIGNOFF_DATABASE_URL is not set. A new record begins here."
+        )
+        monkeypatch.setenv("SIGNOFF_DATABASE_URL", url)
+        given = Settings.read({**beside, "SIGNOFF_DATABASE_URL": url})
+        assert preflight.database(given) == f"The record is in SQLite {file}. It holds 3 events."
 
     def refusal(self, home: Path, url: str) -> str:
         environ = {"SIGNOFF_HOME": str(home), "SIGNOFF_SECRET_KEY": "s" * 32, "SIGNOFF_DATABASE_URL": url}

@@ -283,6 +283,22 @@ class TestToken:
         assert tokens.bearer(signoff.database, told["token"], signoff.settings.secret_key, Source.REST)
 
 
+class TestDatabase:
+    def test_that_no_setting_names_is_named_beside_the_answer(
+        self, run: Run, signoff: Signoff, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert run("user", "list")[2] == ""
+        file = signoff.settings.home / "signoff.db"
+        told = f"SIGNOFF_DATABASE_URL is not set, so this is about the record in SQLite {file}.\n"
+        monkeypatch.delenv("SIGNOFF_DATABASE_URL")
+        for command in (["user", "list", "--json"], ["token", "list", "--json"], ["ledger", "verify", "--json"]):
+            code, out, err = run(*command)
+            assert (code, err) == (0, told)
+            assert json.loads(out)
+        monkeypatch.setenv("SIGNOFF_HOME", str(file.parent / "nowhere"))
+        assert "or its database with SIGNOFF_DATABASE_URL" in run("user", "list")[2]
+
+
 class TestUser:
     def add(self, run: Run, monkeypatch: pytest.MonkeyPatch, password: str, *more: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{password}\nnot this\n"))

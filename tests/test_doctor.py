@@ -184,6 +184,7 @@ class TestCommand:
         code, out, _ = run("doctor")
         assert code == 0
         assert [line.split(":")[0] for line in out.splitlines()] == ["✓ policies", "✓ database", "✓ record", "✓ MLflow"]
+        assert f"✓ database: SQLite {signoff.settings.home / 'signoff.db'} is reachable" in out
         assert "it has no hook" in out
         registry.hooked = True
         assert "its hook asks Signoff" in run("doctor")[1]

@@ -215,7 +215,7 @@ class TestCommand:
     @pytest.fixture
     def run(self, first: Signoff, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         def command(*arguments: str, settings: Settings | None = None) -> int:
-            monkeypatch.setattr("commands.ledger.opened", lambda: (settings or first.settings, first.database))
+            monkeypatch.setattr("commands.ledger.opened", lambda **_: (settings or first.settings, first.database))
             monkeypatch.setattr("services.mlflow.registry.MlflowRegistry", lambda _: first.registry)
             with pytest.raises(SystemExit) as left:
                 main(list(arguments))

@@ -19,7 +19,7 @@ from services import gate
 from services.domain import Dataset, Stage, VersionRef
 from services.facts import fresh
 from services.record import ledger
-from services.settings import PROJECT
+from services.settings import PROJECT, Settings
 from services.signoff import Signoff
 from stack import dashboard, preflight, run
 from stack.preflight import CannotStart
@@ -75,7 +75,7 @@ class TestStart:
     def test_a_broken_database_of_ours_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "signoff.db").write_bytes(RUBBISH)
         assert self.refusal(tmp_path) == (
-            f"Signoff's database cannot be used (file is not a database): sqlite:///{tmp_path / 'signoff.db'}."
+            f"Signoff's database cannot be used (file is not a database): SQLite {tmp_path / 'signoff.db'}."
         )
 
     @pytest.mark.parametrize("schema", ["0001", "0013", "9999"])
@@ -121,6 +121,16 @@ class TestStart:
 
     def test_every_package_that_is_asked_for_is_there(self) -> None:
         preflight.dependencies()
+
+    def test_says_which_database_it_is_on_screen_and_in_the_log(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(Processes, "loop", lambda _: None)
+        (tmp_path / "logs").mkdir()
+        beside = {"SIGNOFF_HOME": str(tmp_path), "SIGNOFF_SECRET_KEY": "s" * 32, "MLFLOW_TRACKING_URI": "http://m"}
+        run._supervise(Settings.read(beside), "The record is here.")
+        assert capsys.readouterr().out.startswith("The record is here.\n")
+        assert (tmp_path / "logs" / "dashboard.log").read_text().endswith(" The record is here.\n")
 
 
 class TestTheMlflowServer:
