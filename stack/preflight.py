@@ -13,6 +13,7 @@ import sqlite3
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,12 +46,31 @@ def settings() -> Settings:
     try:
         found = Settings.read()
         private_folder(found.home)
-        (found.home / "logs").mkdir(exist_ok=True)
+        _require_writable(found.home)
     except SignoffError as error:
         raise CannotStart(str(error)) from error
     except OSError as error:
-        raise CannotStart(f"SIGNOFF_HOME cannot be used: {error.strerror} ({error.filename}).") from error
+        raise unusable(error) from error
     return found
+
+
+def _require_writable(home: Path) -> None:
+    """Raise `OSError` unless files can be made in both folders, and those that are always written can be."""
+    logs = home / "logs"
+    logs.mkdir(exist_ok=True)
+    for folder in (home, logs):
+        try:
+            TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from error  # not the name that was tried
+    for file in (home / "lock", *(logs / f"{name}.log" for name in ("mlflow", "dashboard", "system"))):
+        file.open("a").close()
+
+
+def unusable(error: OSError) -> CannotStart:
+    """That something in SIGNOFF_HOME cannot be made, read or written, in one sentence."""
+    why = "a file is there" if isinstance(error, FileExistsError) else error.strerror
+    return CannotStart(f"SIGNOFF_HOME cannot be used: {why} ({error.filename}).")
 
 
 def home_lock(home: Path) -> IO[str]:
@@ -58,7 +78,7 @@ def home_lock(home: Path) -> IO[str]:
     file = (home / "lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         raise CannotStart(f"Another Signoff runs on {home}; stop it, or set SIGNOFF_HOME to another folder.") from error
     return file
 

@@ -39,6 +39,8 @@ def main() -> None:
         sys.exit(_run())
     except preflight.CannotStart as error:
         sys.exit(f"Signoff cannot start: {error}")
+    except OSError as error:  # of a file in SIGNOFF_HOME that is made only now; no process was started yet
+        sys.exit(f"Signoff cannot start: {preflight.unusable(error)}")
     except KeyboardInterrupt:
         sys.exit(0)
 
