@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from commands import remote
+from services import certificates
 from services.database import Database
+from services.errors import RegistryUnavailable
+from services.mlflow.registry import MlflowRegistry
 from services.settings import Settings
 from stack import access, preflight
 from stack.preflight import CannotStart
@@ -29,6 +33,8 @@ LOGIN = b64encode(b"signoff:right").decode()
 def _no_account(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("USERNAME", "PASSWORD", "TOKEN", "SERVER_CERT_PATH", "INSECURE_TLS"):
         monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    for name in certificates.REQUESTS:
+        monkeypatch.delenv(name, raising=False)
 
 
 @contextmanager
@@ -136,6 +142,30 @@ class TestMlflow:
             assert found.startswith(f"The connection to {uri} is not secure (certificate verify failed: self-signed")
             assert "MLFLOW_TRACKING_SERVER_CERT_PATH" in found
             monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(tmp_path / "cert.pem"))
+            assert access.refusal(uri) is None
+
+    @pytest.mark.parametrize("name", certificates.MLFLOW)
+    @pytest.mark.parametrize(
+        ("file", "why"),
+        [("missing.pem", "cannot be read: No such file or directory"), ("key.pem", "holds no certificate")],
+    )
+    def test_a_file_of_certificates_that_is_no_use_is_named_with_its_variable(
+        self, tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str, why: str
+    ) -> None:
+        monkeypatch.setenv(name, str(tmp_path / file))
+        told = f"{name} names {tmp_path / file}, which {why}."
+        with server(tls=tls) as uri:
+            assert refusal(uri) == told
+            with pytest.raises(RegistryUnavailable) as away:
+                MlflowRegistry(uri).ping()
+            assert str(away.value) == told
+            if name in certificates.REQUESTS:
+                monkeypatch.setenv("SIGNOFF_TOKEN", "signoff_x")
+                monkeypatch.setenv("SIGNOFF_URL", uri)
+                with pytest.raises(remote.Unanswered) as unanswered:
+                    remote.get("/models")
+                assert (str(unanswered.value), unanswered.value.code) == (told, remote.UNREACHABLE)
+        with server() as uri:
             assert access.refusal(uri) is None
 
     def test_https_where_there_is_none_is_named(self) -> None:
