@@ -54,6 +54,12 @@ def database_of(settings: Settings, *, told: bool = True) -> Database:
     return database
 
 
+def gate_token() -> str:
+    """What the dashboard of this machine takes for the hook's token: given, or kept by the embedded stack, or none."""
+    kept = _home() / "gate-token"
+    return os.environ.get("SIGNOFF_GATE_TOKEN") or (kept.read_text().strip() if kept.is_file() else "")
+
+
 def settings_here() -> Settings:
     """The settings of this machine; raises as `Settings.read`."""
     # A home with a key of its own is an embedded stack's, also for whoever set MLFLOW_TRACKING_URI to use its server.

@@ -87,7 +87,7 @@ class Signoff:
             database=database,
             registry=registry,
             policies=policies,
-            snapshot=Snapshots(registry),
+            snapshot=Snapshots(registry, gate_token=settings.gate_token),
             reader=Reader(registry),
             messages=book,
             now=now,

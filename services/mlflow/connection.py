@@ -37,6 +37,7 @@ from mlflow.utils.uri import append_to_uri_path
 from services import certificates
 from services.errors import BadInput, FilesUnreadable, NotFound, RegistryUnavailable, SignoffError
 from services.mlflow import stores
+from services.registry import Hook
 
 TIMEOUT_SECONDS = 10
 FILE_SECONDS = 30
@@ -140,13 +141,18 @@ class MlflowConnection:
         finally:
             _INTENT.reset(token)
 
-    def gated(self) -> bool:
-        """Whether a hook in the MLflow server asks us before protected changes; False also when it does not answer."""
+    def hook(self) -> Hook | None:
+        """What the hook in the MLflow server says of itself; None where there is none, or no answer."""
         try:
             answer = http_request(self._creds, GATE_PATH, "GET", timeout=TIMEOUT_SECONDS)
-            return bool(answer.status_code == 200 and "gate" in answer.json())
-        except (MlflowException, requests.RequestException, ValueError, TypeError):
-            return False
+            told = answer.json() if answer.status_code == 200 else {}
+            return Hook(asks=str(told["gate"]), ours=told.get("ours") is True)
+        except (MlflowException, requests.RequestException, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def gated(self) -> bool:
+        """Whether a hook in the MLflow server asks us before protected changes; False also when it does not answer."""
+        return self.hook() is not None
 
     def _pages(self, fetch: Callable[[str | None], Any], what: str) -> Iterator[Any]:
         seen: set[str] = set()
