@@ -46,4 +46,4 @@ def problem(found: Hook | None, token: str) -> str | None:
             f"it asks {found.asks}, and its SIGNOFF_GATE_TOKEN is not the one that Signoff has here, or the two clocks "
             "are ten minutes apart"
         )
-    return f"The hook in the MLflow server refuses every protected change: {why}."
+    return f"The hook in the MLflow server does not know Signoff, so nothing that it protects can be changed: {why}."

@@ -124,10 +124,10 @@ class TestEverywhere:
 
     def test_home_says_that_the_hook_has_another_token(self, signoff: Signoff, registry: FakeRegistry) -> None:
         registry.hooked, registry.knows_us = True, False
-        assert "refuses every protected change" in text(opened(signoff, "viewer", "home"))
+        assert "does not know Signoff" in text(opened(signoff, "viewer", "home"))
         registry.knows_us = True
         signoff.snapshot.refresh()
-        assert "refuses every protected change" not in text(opened(signoff, "viewer", "home"))
+        assert "does not know Signoff" not in text(opened(signoff, "viewer", "home"))
 
     @pytest.mark.parametrize(
         ("tag", "hooked", "said"),
