@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.local import Json, answer, opened, waiting
+from commands.local import Json, answer, gate_token, opened, waiting
 from commands.remote import REFUSED, UNREACHABLE
-from services.errors import LedgerBroken, LedgerUnavailable, RegistryUnavailable, SignoffError
+from services import proofs
+from services.errors import InvalidSettings, LedgerBroken, LedgerUnavailable, RegistryUnavailable, SignoffError
 from services.policy import PolicyBook
 from services.record import condition
 from services.record.condition import State
@@ -90,12 +91,12 @@ def _policies_valid() -> str:
 
 
 def _database() -> str:
-    settings, _ = opened()
-    return f"reachable, with the tables of this version ({settings.database_url.partition(':')[0]})"
+    _, database = opened(told=False)
+    return f"{database.place} is reachable, with the tables of this version"
 
 
 def _record() -> str:
-    settings, database = opened()
+    settings, database = opened(told=False)
     found, _ = condition.examined(database, settings, None, at=datetime.now(UTC))
     if found.state is not State.INTACT:
         raise LedgerBroken(found.sentence, found.seq)
@@ -107,9 +108,13 @@ def _mlflow() -> str:
 
     server = MlflowRegistry(mlflow_uri())
     server.ping()
+    token = gate_token()
+    found = proofs.hook(server, token)
+    if wrong := proofs.problem(found, token):
+        raise InvalidSettings(wrong)
     hook = (
-        "its hook asks Signoff before protected changes"
-        if server.gated()
+        f"its hook asks Signoff at {found.asks} before protected changes, and both have the same SIGNOFF_GATE_TOKEN"
+        if found
         else "it has no hook, so changes past Signoff are found and not prevented, and no file is guarded"
     )
     return f"{mlflow_uri()} answers; {hook}"

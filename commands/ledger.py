@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.local import Json, answer, opened, operator, progress, settings_here, waiting
+from commands.local import Json, answer, database_of, opened, operator, progress, settings_here, waiting
 from services.database import Database
 from services.errors import BadInput, InvalidSettings, LedgerBroken, LedgerUnavailable
 from services.record import checkpoints, condition, epochs, importing, restoration
@@ -33,8 +33,9 @@ PublicKey = Annotated[
 
 @app.command()
 def export(output: Annotated[Path, typer.Option("--output", help="The file to write.")], as_json: Json = False) -> None:
-    """Write the whole ledger as JSON Lines, an event a line, the signed checkpoint last."""
+    """Write the whole ledger as JSON Lines, an event a line, the signed checkpoint last. Asks MLflow, as `verify`."""
     settings, database = opened()
+    _require_witnessed(settings, database)
     signed, lines = export_lines(database, settings, at=datetime.now(UTC))
     count, part = signed.checkpoint.seq, output.with_name(f"{output.name}.part")
     with progress("Exporting", count) as done:
@@ -70,7 +71,7 @@ def import_(
     with progress("Importing", 2 * file.stat().st_size) as done:
         try:
             found = importing.bring(
-                Database.of(settings),
+                database_of(settings),
                 settings,
                 file,
                 public_key.read_bytes(),
@@ -122,7 +123,7 @@ def _exported(file: Path, public_key: Path | None) -> dict[str, Any]:
 def _own_keys() -> Keys:
     """What this machine signs with, and what its ledger's rotations lead to; not a file that somebody can write."""
     try:
-        settings, database = opened()
+        settings, database = opened(told=False)
     except (InvalidSettings, LedgerUnavailable) as error:
         raise BadInput(f"Name the file of the public key with --public-key. ({error})") from error
     return checkpoints.trusted(database, settings)
@@ -135,7 +136,7 @@ def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
         count, _ = record.head(connection)
     with progress("Verifying", count) as done:
         judged, report = condition.examined(
-            database, settings, _witness(settings, offline=offline), at=datetime.now(UTC), keys=keys, progress=done
+            database, settings, None if offline else _witness(settings), at=datetime.now(UTC), keys=keys, progress=done
         )
     if judged.differences:
         raise Differs(judged.differences, judged.events)
@@ -157,12 +158,16 @@ def _live(public_key: Path | None, *, offline: bool) -> dict[str, Any]:
     return {**found, "witnessed": last, "by": f"{told} {apart}"}
 
 
-def _witness(settings: Settings, *, offline: bool) -> Registry | None:
-    if offline:
-        return None
+def _witness(settings: Settings) -> Registry:
     from services.mlflow.registry import MlflowRegistry  # imports MLflow: seconds
 
     return MlflowRegistry(settings.mlflow_uri)
+
+
+def _require_witnessed(settings: Settings, database: Database) -> None:
+    """Sign nothing that was cut off: what MLflow witnesses is asked first, and without its answer nothing is signed."""
+    with waiting("Reading the record, and what MLflow witnesses of it"):
+        condition.require_witnessed(database, settings, _witness(settings), at=datetime.now(UTC))
 
 
 @app.command()
@@ -174,18 +179,17 @@ def restored(
 ) -> None:
     """State that a backup was restored on purpose, or that MLflow's copy was lost: witnessing goes on from there."""
     settings, database = opened()
-    from services.mlflow.registry import MlflowRegistry  # imports MLflow: seconds
-
-    registry = MlflowRegistry(settings.mlflow_uri)
     with waiting("Reading what MLflow witnesses"):
-        epoch = restoration.state(database, settings, registry, by=operator(), reason=reason, at=datetime.now(UTC))
+        now, registry = datetime.now(UTC), _witness(settings)
+        epoch = restoration.state(database, settings, registry, by=operator(), reason=reason, at=now)
     answer({"epoch": epoch.number, "event": epoch.seq, "words": epoch.words}, epoch.words, as_json=as_json)
 
 
 @app.command()
 def checkpoint(as_json: Json = False) -> None:
-    """Sign the present end of the ledger; the dashboard writes it into MLflow."""
+    """Sign the present end of the ledger, as `export` does; the dashboard writes it into MLflow."""
     settings, database = opened()
+    _require_witnessed(settings, database)
     checkpoints.publish(settings)
     signed = checkpoints.create(database, settings, at=datetime.now(UTC))
     answer(_told(signed), signed.text, as_json=as_json)
@@ -199,7 +203,8 @@ def rotate_key(as_json: Json = False) -> None:
     and the one before is in SIGNOFF_EARLIER_CHECKPOINT_KEY, or follows from SIGNOFF_EARLIER_SECRET_KEYS.
     """
     settings, database = opened()
-    event, key = replaced(database, settings, os.environ, by=operator(), at=datetime.now(UTC))
+    with waiting("Reading the record, and what MLflow witnesses of it"):
+        event, key = replaced(database, settings, os.environ, _witness(settings), by=operator(), at=datetime.now(UTC))
     answer(
         {"event": event.seq, "key": key},
         f"Key {key} signs from event #{event.seq} on. Restart Signoff, and give verifiers the new checkpoint-key.pub.",

@@ -20,24 +20,44 @@ from services.errors import LedgerUnavailable
 from services.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Answer as one JSON object.")]
+DATABASE = "SIGNOFF_DATABASE_URL"
 
 
-def opened() -> tuple[Settings, Database]:
+def opened(*, told: bool = True) -> tuple[Settings, Database]:
     """The settings and the database of this machine. Creates and migrates nothing.
+
+    Args:
+        told: say on stderr which database it is where no setting names it: another shell may have one that does.
 
     Raises:
         InvalidSettings: see `Settings.read`.
         LedgerUnavailable: there is no database, or it is older than this program.
     """
     home = _home()
-    if not os.environ.get("SIGNOFF_DATABASE_URL") and not (home / "signoff.db").is_file():
-        raise LedgerUnavailable(f"There is no ledger in {home}; name its folder with SIGNOFF_HOME.")
+    if not os.environ.get(DATABASE) and not (home / "signoff.db").is_file():
+        raise LedgerUnavailable(
+            f"There is no ledger in {home}; name its folder with SIGNOFF_HOME, or its database with {DATABASE}."
+        )
     settings = settings_here()
-    database = Database.of(settings)
+    database = database_of(settings, told=told)
     with database.reading() as connection:
         if not sa.inspect(connection).has_table("tokens"):
             raise LedgerUnavailable("This database is not of this version of Signoff; start Signoff once.")
     return settings, database
+
+
+def database_of(settings: Settings, *, told: bool = True) -> Database:
+    """The database of these settings; see `opened`."""
+    database = Database.of(settings)
+    if told and not os.environ.get(DATABASE):
+        typer.echo(f"{DATABASE} is not set, so this is about the record in {database.place}.", err=True)
+    return database
+
+
+def gate_token() -> str:
+    """What the dashboard of this machine takes for the hook's token: given, or kept by the embedded stack, or none."""
+    kept = _home() / "gate-token"
+    return os.environ.get("SIGNOFF_GATE_TOKEN") or (kept.read_text().strip() if kept.is_file() else "")
 
 
 def settings_here() -> Settings:

@@ -11,6 +11,8 @@ from urllib.parse import quote
 import requests
 import typer
 
+from services import certificates
+
 REFUSED, WRONG_USAGE, UNREACHABLE = 1, 2, 3
 SECONDS = (5, 300)
 """To connect, and for the answer: a verb reads every file of a model."""
@@ -71,6 +73,8 @@ def _call(method: str, path: str, *, headers: Mapping[str, str] | None = None, *
         raise Unanswered(
             "SIGNOFF_TOKEN holds no token; make one with `signoff token create NAME --user USER`.", WRONG_USAGE
         )
+    if why := certificates.unusable(address(), certificates.REQUESTS):
+        raise Unanswered(why, UNREACHABLE)
     url = f"{address()}/api/v1{path}"
     try:
         answer = requests.request(

@@ -49,9 +49,9 @@ def create(
 @app.command("list")
 def list_(user: User = None, as_json: Json = False) -> None:
     """Every token, without its secret."""
-    _, database = opened()
-    found = tokens.listed(database, user)
-    rows = [[t.id, t.username, t.name, _state(t), _day(t.last_used_at) or "never", _limits(t)] for t in found]
+    settings, database = opened()
+    found = tokens.listed(database, settings.secret_key, user)
+    rows = [[t.id, t.username, t.name, t.state, _day(t.last_used_at) or "never", _limits(t)] for t in found]
     lines = table(["ID", "USER", "NAME", "STATE", "LAST USED", "LIMITED TO"], rows)
     answer({"tokens": [_told(token) for token in found]}, lines, as_json=as_json)
 
@@ -61,8 +61,9 @@ def revoke(
     token: Annotated[str, typer.Argument(help="Its id, or its name.")], user: User = None, as_json: Json = False
 ) -> None:
     """End a token's life, at once."""
-    _, database = opened()
-    ended = tokens.revoke(database, by=operator(), token=tokens.find(database, token, user), at=datetime.now(UTC))
+    settings, database = opened()
+    known = tokens.find(database, settings.secret_key, token, user)
+    ended = tokens.revoke(database, by=operator(), token=known, at=datetime.now(UTC))
     answer(_told(ended), f"Token {ended.name} of {ended.username} is revoked.", as_json=as_json)
 
 
@@ -78,16 +79,12 @@ def _told(token: Token) -> dict[str, Any]:
         "user": token.username,
         "models": list(token.scope.models),
         "actions": sorted(token.scope.actions),
-        "state": _state(token),
+        "state": token.state,
         "created_by": token.created_by,
         "created_at": token.created_at.isoformat(timespec="seconds"),
         "expires_at": token.expires_at.isoformat(timespec="seconds"),
         "last_used_at": token.last_used_at.isoformat(timespec="seconds") if token.last_used_at else None,
     }
-
-
-def _state(token: Token) -> str:
-    return "live" if token.live else "revoked" if token.revoked_at else "expired"
 
 
 def _day(moment: datetime | None) -> str:

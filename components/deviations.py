@@ -40,6 +40,8 @@ def alarm(session: Session) -> None:
             f"[See all in the history](/history)",
             icon=":material/gpp_maybe:",
         )
+    if problem := session.signoff.snapshot.hook_problem:
+        st.error(problem, icon=":material/gpp_maybe:")
     if not session.signoff.snapshot.gated:
         found_not_prevented()
 

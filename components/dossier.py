@@ -33,14 +33,22 @@ def header(dossier: Dossier, mlflow_uri: str) -> None:
             st.badge(f"@{escaped(alias, 40)}", color="gray")
         st.space("stretch")
         st.link_button("Open in MLflow", links.mlflow_version(mlflow_uri, version), icon=":material/open_in_new:")
-    author = dossier.facts.candidate.claimed_author
-    by = f" by {markup.text(author, 60)} (as the client claimed)" if author else ""
     markup.caption(
-        f"registered {markup.when(version.created_at)}{by}",
+        f"registered {markup.when(version.created_at)}{_by(dossier)}",
         *([f"run {markup.outside(run.name, links.mlflow_run(mlflow_uri, run))}"] if run else []),
         *([problem] if problem else []),
         _proposal(dossier),
     )
+
+
+def _by(dossier: Dossier) -> str:
+    """Who registered it, where MLflow knew that, and who trained it, which is the client's claim alone."""
+    author, registrant = dossier.facts.candidate.claimed_author, dossier.registrant
+    known = f" by {markup.text(registrant, 60)} (logged in to MLflow)" if registrant else ""
+    if not author or author == registrant:
+        return known
+    claimed = f"{markup.text(author, 60)} (as the client claimed)"
+    return f"{known}, trained by {claimed}" if known else f" by {claimed}"
 
 
 def _proposal(dossier: Dossier) -> str:

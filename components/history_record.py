@@ -211,6 +211,7 @@ _EVIDENCE = {
     "report_digest": "Report (sha256)",
     "identity": "Identity",
     "claimed_author": "Author, as claimed",
+    "registered_by": "Registered by (tag signoff.registered_by)",
     "recovered_by": "Closed by",
     "file": "Policy file",
 }

@@ -119,14 +119,16 @@ def whose(keeper: bool) -> str:
 
 
 def listing(found: list[Token]) -> None:
-    """Those that can be used, each with its way to end it; the others below."""
-    live, over = [one for one in found if one.live], [one for one in found if not one.live]
-    if not live:
+    """Those that can be used or whose names are taken, each with its way to end it; the others below."""
+    over = [one for one in found if one.revoked_at or one.expired]
+    kept = [one for one in found if one not in over]
+    if not any(one.live for one in found):
         st.info("No token can be used now. Scripts, pipelines and the command line need one.", icon=":material/key:")
-    for token in _turned(live):
+    for token in _turned(kept):
         with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"token:{token.id}"):
             with st.container(width="stretch"):
-                markup.thread([markup.line("✓", "good", f"{_headline(token)}{_told(token)}")])
+                mark, tone = ("✓", "good") if token.live else ("×", "bad")
+                markup.thread([markup.line(mark, tone, f"{_headline(token)}{_told(token)}")])
             if st.button("Revoke", icon=":material/block:", key=f"revoke:{token.id}"):
                 _confirm(token)
     if over:
@@ -136,11 +138,11 @@ def listing(found: list[Token]) -> None:
                 st.caption(f"And {len(over) - _PAGE} more.")
 
 
-def _turned(live: list[Token]) -> list[Token]:
-    if len(live) <= _PAGE:
-        return live
-    number = st.pagination(-(-len(live) // _PAGE), key="token-page", bind="query-params")
-    return live[(number - 1) * _PAGE : number * _PAGE]
+def _turned(kept: list[Token]) -> list[Token]:
+    if len(kept) <= _PAGE:
+        return kept
+    number = st.pagination(-(-len(kept) // _PAGE), key="token-page", bind="query-params")
+    return kept[(number - 1) * _PAGE : number * _PAGE]
 
 
 def confirmed(found: list[Token]) -> Token | None:
@@ -177,7 +179,8 @@ def _headline(token: Token) -> str:
 def _told(token: Token) -> str:
     by = "" if token.created_by == token.username else f" by {markup.text(token.created_by, 80)}"
     used = f"last used {markup.when(token.last_used_at)}" if token.last_used_at else "never used"
-    parts = (f"made {markup.when(token.created_at)}{by}", used, f"ends {markup.when(token.expires_at)}")
+    end = f"ends {markup.when(token.expires_at)}" if token.live else f"{token.state}: revoke it, and make another one"
+    parts = (f"made {markup.when(token.created_at)}{by}", used, end)
     return f'<div class="quiet">{" · ".join(parts)}</div>'
 
 

@@ -73,7 +73,11 @@ def install(gate: Gate) -> None:
         _wrap(registry, GatedTracking, files=files)
     _guard_artifacts(artifact_repository_registry._artifact_repository_registry, files)
     path = handlers._add_static_prefix("/api/2.0/signoff/gate")
-    flask_app.add_url_rule(path, "signoff_gate", lambda: jsonify({"protocol": PROTOCOL, "gate": gate.url}))
+
+    def told() -> Any:
+        return jsonify({"protocol": PROTOCOL, "gate": gate.url, "ours": gate.ours()})
+
+    flask_app.add_url_rule(path, "signoff_gate", told)
     _installed = True
 
 

@@ -14,14 +14,14 @@ def render(session: Session) -> None:
     st.title("Tokens", anchor=False)
     shown.outcome(signoff.settings.url)
     keeper = permissions.may(user, Action.MANAGE_PEOPLE)
+    key = signoff.settings.secret_key
     with problems_shown():
         if draft := shown.form(user, people.names(signoff.database) if keeper else {user.username: user.name}):
-            key, now = signoff.settings.secret_key, signoff.now()
-            shown.made(*tokens.create(signoff.database, key, by=user, at=now, **draft))
+            shown.made(*tokens.create(signoff.database, key, by=user, at=signoff.now(), **draft))
             st.rerun()
     with problems_shown():
         whose = shown.whose(keeper)
-        found = tokens.listed(signoff.database, None if whose == shown.ALL else user.username)
+        found = tokens.listed(signoff.database, key, None if whose == shown.ALL else user.username)
         if asked := shown.confirmed(found):
             shown.ended(tokens.revoke(signoff.database, by=user, token=asked, at=signoff.now()))
             st.rerun()

@@ -68,6 +68,15 @@ class Database:
         """The database of these settings, with what seals its events."""
         return cls(settings.database_url, Seals(settings.secret_key, settings.earlier_secret_keys))
 
+    @property
+    def place(self) -> str:
+        """Which database it is, as it may be shown: engine, host and name, or the file. Never the password."""
+        url = self.engine.url
+        if url.get_backend_name() == "sqlite":
+            return f"SQLite {Path(url.database).resolve()}" if url.database else "SQLite in memory"
+        host = url.host or url.query.get("host") or "this machine"
+        return f"PostgreSQL {url.database or url.username} on {host}{f':{url.port}' if url.port else ''}"
+
     def upgrade(self) -> None:
         """Bring the schema to the newest revision.
 

@@ -40,6 +40,16 @@ class RunContents:
     pictures: tuple[Path, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hook:
+    """What the hook in an MLflow server says of itself."""
+
+    asks: str
+    """The address where it asks Signoff; empty: none was given to it."""
+    ours: bool
+    """Whether what the call carried (`Registry.under`) was made with the hook's own token."""
+
+
 class Registry(Protocol):
     """Every method raises `RegistryUnavailable` when MLflow does not answer, and `NotFound` when what is named does
     not exist. Those that read files raise `FilesUnreadable` where nobody here can read them, and
@@ -49,6 +59,7 @@ class Registry(Protocol):
     """How many requests were made so far; a test counts them."""
 
     def ping(self) -> None: ...
+    def hook(self) -> Hook | None: ...
     def gated(self) -> bool: ...
     def under(self, intent: str) -> AbstractContextManager[None]: ...
     def model(self, name: str) -> RegisteredModel: ...

@@ -69,7 +69,7 @@ class Signoff:
         from services.messaging import messages
         from services.messaging.message_book import MessageBook
         from services.reading import Reader
-        from services.record import activation
+        from services.record import activation, checkpoints
         from services.snapshot import Snapshots
 
         policies = PolicyBook.load(settings.policies)
@@ -78,6 +78,7 @@ class Signoff:
             private_folder(settings.home)
         database = Database.of(settings)
         database.upgrade()
+        checkpoints.publish(settings)  # each dashboard has a home of its own, and the key may have changed since
         messages.listen(database, book)
         activation.activate(database, policies, at=now())
         on_record.baseline(database, at=now())
@@ -86,7 +87,7 @@ class Signoff:
             database=database,
             registry=registry,
             policies=policies,
-            snapshot=Snapshots(registry),
+            snapshot=Snapshots(registry, gate_token=settings.gate_token),
             reader=Reader(registry),
             messages=book,
             now=now,

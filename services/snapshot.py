@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from services import proofs
 from services.domain import ModelVersion, RegisteredModel, Stage
 from services.errors import NotFound, RegistryUnavailable, SignoffError
 from services.registry import Registry
@@ -88,9 +89,12 @@ def champion_of(
 class Snapshots:
     """Keeps the newest `Snapshot` and refreshes it in a thread of its own."""
 
-    def __init__(self, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, registry: Registry, clock: Callable[[], float] = time.monotonic, *, gate_token: str = ""
+    ) -> None:
         self._registry = registry
         self._clock = clock
+        self._gate_token = gate_token
         self._next_full = 0.0
         self._watchers: list[Watcher] = []
         self._current = Snapshot()
@@ -105,6 +109,8 @@ class Snapshots:
         """Why the last refresh failed, in one sentence; None when it did not."""
         self.gated = False
         """Whether a hook in the MLflow server asked to be asked, when the last full pass began."""
+        self.hook_problem: str | None = None
+        """Why that hook cannot work with us, in one sentence; None when it can."""
 
     @property
     def current(self) -> Snapshot:
@@ -133,7 +139,7 @@ class Snapshots:
     def _full_pass(self) -> Listing:
         watching = [seen for watcher in self._watchers if (seen := _begun(watcher))]
         started = self._begin()
-        self.gated = self._registry.gated()
+        self._look_for_hook()
         models = {model.name: model for page in self._registry.models() for model in page}
         versions: dict[str, list[ModelVersion]] = {}
         for page in self._registry.all_versions():
@@ -145,6 +151,13 @@ class Snapshots:
         for seen in watching:
             seen(listing)
         return listing
+
+    def _look_for_hook(self) -> None:
+        hook = proofs.hook(self._registry, self._gate_token)
+        found = proofs.problem(hook, self._gate_token)
+        if found and found != self.hook_problem:
+            log.error("%s", found)
+        self.gated, self.hook_problem = hook is not None, found
 
     def refresh_quick(self) -> None:
         """What MLflow updated since the last pass: new models, new versions, stages."""

@@ -544,6 +544,7 @@ tokens = Table(
     metadata,
     Column("id", String(16), primary_key=True),
     Column("token_hash", String(64), nullable=False, unique=True),
+    Column("key", String(16), nullable=False),  # which secret key that is made with
     Column("username", String(256), nullable=False),
     Column("name", String(100), nullable=False),
     Column("models", JSON, nullable=False),  # patterns; empty: every model

@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
+from services import certificates
 from stack.answers import without_password
 
 ASKED = "/api/2.0/mlflow/registered-models/search"
@@ -42,6 +43,8 @@ def refusal(uri: str) -> str | None:
 
 
 def _unanswered(error: BaseException | None, server: str) -> str:
+    if why := certificates.unusable(server, certificates.MLFLOW):
+        return why
     if isinstance(error, requests.exceptions.SSLError):
         why = str(error).rpartition("[SSL")[2].partition("] ")[2].partition(" (_ssl")[0] or "TLS fails"
         return (

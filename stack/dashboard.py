@@ -34,7 +34,7 @@ def main() -> None:
     environment = {name: value for name, value in os.environ.items() if name != PASSWORD}
     try:
         demo_accounts(settings, os.environ.get(PASSWORD) or None)
-    except SignoffError as error:
+    except (SignoffError, OSError) as error:
         screen.failure(f"The accounts cannot be prepared: {error}")
         sys.exit(1)
     untold = settings.demo and not (settings.home / SAMPLE_COMPLETE).exists()

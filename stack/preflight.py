@@ -13,6 +13,7 @@ import sqlite3
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ PACKAGES = (
     "alembic", "cryptography", "honcho", "mlflow", "pandas", "plotly", "pydantic", "rfc8785", "skops", "sklearn",
     "sqlalchemy", "starlette", "streamlit", "streamlit_authenticator", "uvloop", "yaml",
 )  # fmt: skip
+DATABASE = "SIGNOFF_DATABASE_URL"
 
 
 class CannotStart(Exception):
@@ -44,12 +46,31 @@ def settings() -> Settings:
     try:
         found = Settings.read()
         private_folder(found.home)
-        (found.home / "logs").mkdir(exist_ok=True)
+        _require_writable(found.home)
     except SignoffError as error:
         raise CannotStart(str(error)) from error
     except OSError as error:
-        raise CannotStart(f"SIGNOFF_HOME cannot be used: {error.strerror} ({error.filename}).") from error
+        raise unusable(error) from error
     return found
+
+
+def _require_writable(home: Path) -> None:
+    """Raise `OSError` unless files can be made in both folders, and those that are always written can be."""
+    logs = home / "logs"
+    logs.mkdir(exist_ok=True)
+    for folder in (home, logs):
+        try:
+            TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from error  # not the name that was tried
+    for file in (home / "lock", *(logs / f"{name}.log" for name in ("mlflow", "dashboard", "system"))):
+        file.open("a").close()
+
+
+def unusable(error: OSError) -> CannotStart:
+    """That something in SIGNOFF_HOME cannot be made, read or written, in one sentence."""
+    why = "a file is there" if isinstance(error, FileExistsError) else error.strerror
+    return CannotStart(f"SIGNOFF_HOME cannot be used: {why} ({error.filename}).")
 
 
 def home_lock(home: Path) -> IO[str]:
@@ -57,7 +78,7 @@ def home_lock(home: Path) -> IO[str]:
     file = (home / "lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         raise CannotStart(f"Another Signoff runs on {home}; stop it, or set SIGNOFF_HOME to another folder.") from error
     return file
 
@@ -82,13 +103,15 @@ def _free(host: str, port: int, setting: str) -> None:
             raise CannotStart(f"SIGNOFF_HOST is {host!r}, which is not an address of this machine.") from error
 
 
-def database(settings: Settings) -> None:
-    """Bring Signoff's database to the newest schema and activate the policies, or raise `CannotStart`."""
-    from sqlalchemy import make_url
+def database(settings: Settings) -> str:
+    """Bring Signoff's database to the newest schema and activate the policies, or raise `CannotStart`.
 
+    Returns in a sentence which database it is, and whether there is a record in it.
+    """
     from services.database import Database
     from services.errors import LedgerUnavailable, OtherSchema, SignoffError
     from services.policy import PolicyBook
+    from services.record import ledger
     from services.record.activation import activate
 
     try:
@@ -100,12 +123,16 @@ def database(settings: Settings) -> None:
         raise CannotStart(f"SIGNOFF_DATABASE_URL needs a driver that is not installed: {error}.") from error
     try:
         place.upgrade()
+        with place.reading() as connection:
+            known = ledger.count(connection, ledger.Filter())
         activate(place, policies, at=datetime.now(UTC))  # here, so that it is done once and not by two children at once
     except OtherSchema as error:
         raise CannotStart(str(error)) from error
     except LedgerUnavailable as error:
-        url = make_url(settings.database_url).render_as_string()  # without the password
-        raise CannotStart(f"{str(error).removesuffix('; nothing was changed.')}: {url}.") from error
+        raise CannotStart(f"{str(error).removesuffix('; nothing was changed.')}: {place.place}.") from error
+    unset = "" if settings.demo or os.environ.get(DATABASE) else f", as {DATABASE} is not set"
+    held = f"It holds {known:,} event{'' if known == 1 else 's'}." if known else "A new record begins here."
+    return f"The record is in {place.place}{unset}. {held}"
 
 
 def mlflow(settings: Settings) -> None:

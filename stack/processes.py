@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -26,6 +28,7 @@ class Logs(Printer):
         self._show = show
         self._files: dict[str, TextIO] = {}
         self._last: dict[str, str] = {}
+        self._lost: set[str] = set()
         self.ended: str | None = None
         """What became of the process that ended first, in words."""
         self.failure: str | None = None
@@ -34,18 +37,35 @@ class Logs(Printer):
     def write(self, message: Message) -> None:
         """Called by honcho for every line of a process, and for its own."""
         text = message.data.decode(errors="replace") if isinstance(message.data, bytes) else message.data
-        self._file(message.name).write(f"{message.time:%Y-%m-%d %H:%M:%S} {text.rstrip()}\n")
+        self._keep(message.name, f"{message.time:%Y-%m-%d %H:%M:%S} {text.rstrip()}\n")
         if message.name == "system":
             if self.ended is None and (found := re.fullmatch(r"(\S+) stopped \(rc=(-?\d+)\)", text.strip())):
                 self.ended = f"{found[1]} ended by itself (exit code {found[2]})"
                 if self._last.get(found[1]):
                     self.ended += f", its last words were: {self._last[found[1]]}"
         elif text.startswith(PROGRESS):
-            self._show(text.removeprefix(PROGRESS).rstrip())
+            self._tell(text.removeprefix(PROGRESS).rstrip())
         elif text.startswith(FAILURE):
             self.failure = self.failure or text.removeprefix(FAILURE).strip()
         elif text.strip():
             self._last[message.name] = text.strip()
+
+    def note(self, name: str, text: str) -> None:
+        """Write a line of our own into the log of a process."""
+        self.write(Message(type="line", data=text, time=datetime.now().astimezone(), name=name, colour=None))
+
+    def _keep(self, name: str, line: str) -> None:
+        """Write a line into a log. A full disk ends neither process: it is told once, and lines are lost until then."""
+        try:
+            self._file(name).write(line)
+        except OSError as error:
+            if name not in self._lost:
+                self._lost.add(name)
+                self._tell(f"{self._folder / name}.log cannot be written: {error.strerror}")
+
+    def _tell(self, text: str) -> None:
+        with suppress(OSError):  # nobody reads the screen any more
+            self._show(text)
 
     def _file(self, name: str) -> TextIO:
         if name not in self._files:

@@ -39,6 +39,8 @@ def main() -> None:
         sys.exit(_run())
     except preflight.CannotStart as error:
         sys.exit(f"Signoff cannot start: {error}")
+    except OSError as error:  # of a file in SIGNOFF_HOME that is made only now; no process was started yet
+        sys.exit(f"Signoff cannot start: {preflight.unusable(error)}")
     except KeyboardInterrupt:
         sys.exit(0)
 
@@ -48,13 +50,13 @@ def _run() -> int:
     settings = preflight.settings()
     lock = preflight.home_lock(settings.home)
     preflight.ports(settings)
-    preflight.database(settings)
     preflight.mlflow(settings)
+    record = preflight.database(settings)  # last: where something else is wrong, no new record begins
     with lock:
-        return _supervise(settings)
+        return _supervise(settings, record)
 
 
-def _supervise(settings: Settings) -> int:
+def _supervise(settings: Settings, record: str) -> int:
     from stack.processes import Logs, Processes
 
     folder = settings.home / "logs"
@@ -79,6 +81,8 @@ def _supervise(settings: Settings) -> int:
         }
         processes.add_process("mlflow", _mlflow_server(settings), env=theirs)
     processes.add_process("dashboard", _command("-m", "stack.dashboard"), env=environment)
+    print(record, flush=True)
+    logs.note("dashboard", record)
     print(f"Starting {'MLflow and the dashboard' if settings.embedded else 'the dashboard'} …", flush=True)
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     processes.loop()

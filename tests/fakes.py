@@ -36,7 +36,7 @@ from services.mlflow import stores
 from services.mlflow.artifacts import described, saved
 from services.place import Place, PlaceKind
 from services.progress import Progress, tell
-from services.registry import RunContents
+from services.registry import Hook, RunContents
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOLDOUT = Dataset(name="holdout", digest="aaaaaaaa", context="eval")
@@ -55,6 +55,7 @@ class FakeRegistry:
         self.calls = 0
         self.writes: list[str] = []
         self.hooked = False
+        self.knows_us = True
         self.intent: str | None = None
         self.before_write: Callable[[str], None] = lambda _: None
         self.after_write: Callable[[str], None] = lambda _: None
@@ -247,6 +248,9 @@ class FakeRegistry:
 
     def ping(self) -> None:
         self.calls += 1
+
+    def hook(self) -> Hook | None:
+        return Hook(asks="http://signoff", ours=self.knows_us) if self.hooked else None
 
     def gated(self) -> bool:
         return self.hooked

@@ -14,6 +14,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from commands import remote
+from services import certificates
+from services.database import Database
+from services.errors import RegistryUnavailable
+from services.mlflow.registry import MlflowRegistry
 from services.settings import Settings
 from stack import access, preflight
 from stack.preflight import CannotStart
@@ -28,6 +33,8 @@ LOGIN = b64encode(b"signoff:right").decode()
 def _no_account(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("USERNAME", "PASSWORD", "TOKEN", "SERVER_CERT_PATH", "INSECURE_TLS"):
         monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    for name in certificates.REQUESTS:
+        monkeypatch.delenv(name, raising=False)
 
 
 @contextmanager
@@ -137,6 +144,30 @@ class TestMlflow:
             monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(tmp_path / "cert.pem"))
             assert access.refusal(uri) is None
 
+    @pytest.mark.parametrize("name", certificates.MLFLOW)
+    @pytest.mark.parametrize(
+        ("file", "why"),
+        [("missing.pem", "cannot be read: No such file or directory"), ("key.pem", "holds no certificate")],
+    )
+    def test_a_file_of_certificates_that_is_no_use_is_named_with_its_variable(
+        self, tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str, why: str
+    ) -> None:
+        monkeypatch.setenv(name, str(tmp_path / file))
+        told = f"{name} names {tmp_path / file}, which {why}."
+        with server(tls=tls) as uri:
+            assert refusal(uri) == told
+            with pytest.raises(RegistryUnavailable) as away:
+                MlflowRegistry(uri).ping()
+            assert str(away.value) == told
+            if name in certificates.REQUESTS:
+                monkeypatch.setenv("SIGNOFF_TOKEN", "signoff_x")
+                monkeypatch.setenv("SIGNOFF_URL", uri)
+                with pytest.raises(remote.Unanswered) as unanswered:
+                    remote.get("/models")
+                assert (str(unanswered.value), unanswered.value.code) == (told, remote.UNREACHABLE)
+        with server() as uri:
+            assert access.refusal(uri) is None
+
     def test_https_where_there_is_none_is_named(self) -> None:
         with server() as uri:
             assert "is not secure (wrong version number)" in refusal(uri.replace("http:", "https:"))
@@ -157,6 +188,34 @@ class TestDatabase:
         yield str(sa.make_url(postgres_server.url("strange")).set(username="stranger").render_as_string())
         postgres_server.drop(postgres_server.url("strange"))
         postgres_server.execute("DROP ROLE stranger")
+
+    @pytest.mark.parametrize(
+        ("url", "named"),
+        [
+            ("postgresql://signoff:tell-nobody@db.example:5432/record", "PostgreSQL record on db.example:5432"),
+            ("postgresql+psycopg://signoff@db.example/record?password=tell-nobody", "PostgreSQL record on db.example"),
+            ("postgresql:///record?host=/run/postgresql", "PostgreSQL record on /run/postgresql"),
+            ("postgresql://signoff@", "PostgreSQL signoff on this machine"),
+            ("sqlite:////srv/signoff.db", "SQLite /srv/signoff.db"),
+            ("sqlite:///signoff.db", f"SQLite {Path.cwd() / 'signoff.db'}"),
+            ("sqlite://", "SQLite in memory"),
+        ],
+    )
+    def test_is_named_without_its_password(self, url: str, named: str) -> None:
+        assert Database(url).place == named
+
+    def test_is_named_at_the_start_and_whether_a_record_is_in_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file, url = tmp_path / "signoff.db", f"sqlite:///{tmp_path / 'signoff.db'}"
+        monkeypatch.delenv("SIGNOFF_DATABASE_URL", raising=False)
+        beside = {"SIGNOFF_HOME": str(tmp_path), "SIGNOFF_SECRET_KEY": "s" * 32, "MLFLOW_TRACKING_URI": "http://m"}
+        assert preflight.database(Settings.read(beside)) == (
+            f"The record is in SQLite {file}, as SIGNOFF_DATABASE_URL is not set. A new record begins here."
+        )
+        monkeypatch.setenv("SIGNOFF_DATABASE_URL", url)
+        given = Settings.read({**beside, "SIGNOFF_DATABASE_URL": url})
+        assert preflight.database(given) == f"The record is in SQLite {file}. It holds 3 events."
 
     def refusal(self, home: Path, url: str) -> str:
         environ = {"SIGNOFF_HOME": str(home), "SIGNOFF_SECRET_KEY": "s" * 32, "SIGNOFF_DATABASE_URL": url}

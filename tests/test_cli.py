@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Callable
@@ -14,9 +15,11 @@ from services import caretaker
 from services.accounts import people, sessions, tokens
 from services.domain import Role, Source
 from services.errors import Unauthenticated
-from services.settings import PROJECT
+from services.mlflow.registry import MlflowRegistry
+from services.record import checkpoints
+from services.settings import CHECKPOINT_FILE, PROJECT
 from services.signoff import Signoff
-from tests.conftest import free_port
+from tests.conftest import SECRET, free_port
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_checkpoints import rewrite, sign, tamper
@@ -27,8 +30,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(signoff: Signoff, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command on the home of `signoff`; gives exit code, stdout and stderr."""
+def run(
+    signoff: Signoff, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Run a command on the home and the registry of `signoff`; gives exit code, stdout and stderr."""
+    monkeypatch.setattr("services.mlflow.registry.MlflowRegistry", lambda _: registry)
     for name in ("MLFLOW_TRACKING_URI", "SIGNOFF_DATABASE_URL", "SIGNOFF_POLICIES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SIGNOFF_HOME", str(signoff.settings.home))
@@ -44,6 +50,19 @@ def run(signoff: Signoff, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         return (int(left.value.code or 0), *capsys.readouterr())
 
     return command
+
+
+def signed(signoff: Signoff) -> object:
+    """The newest checkpoint that this database holds."""
+    with signoff.database.reading() as connection:
+        return checkpoints.newest(connection)
+
+
+def key_of(signoff: Signoff) -> Path:
+    """The file of the embedded stack's own checkpoint key, which `rotate-key` makes anew."""
+    file = signoff.settings.home / CHECKPOINT_FILE
+    file.write_text(base64.b64encode(signoff.settings.checkpoint_seed).decode())
+    return file
 
 
 class TestLedger:
@@ -77,15 +96,38 @@ class TestLedger:
         assert code == 1
         assert "not the one that was signed" in err
 
-    def test_without_mlflow_the_witness_is_missing_and_that_is_said(self, run: Run) -> None:
-        code, _, err = run("ledger", "verify")
+    @pytest.mark.parametrize("command", ["verify", "checkpoint", "export --output no-such-file", "rotate-key"])
+    def test_without_mlflow_the_witness_is_missing_and_that_is_said(
+        self, run: Run, signoff: Signoff, monkeypatch: pytest.MonkeyPatch, command: str
+    ) -> None:
+        monkeypatch.setattr("services.mlflow.registry.MlflowRegistry", MlflowRegistry)
+        monkeypatch.chdir(signoff.settings.home)
+        key_of(signoff)
+        before = kinds(signoff)
+        code, _, err = run("ledger", *command.split())
         assert code == 3
         assert "MLflow did not give a usable answer" in err
+        assert (kinds(signoff), signed(signoff)) == (before, None)
+
+    @pytest.mark.parametrize("command", ["checkpoint", "export", "rotate-key"])
+    def test_an_end_that_was_cut_off_is_not_signed(
+        self, run: Run, signoff: Signoff, tmp_path: Path, command: str
+    ) -> None:
+        key = key_of(signoff)
+        caretaker.tidy(signoff)
+        rewrite(signoff, after=6, comments=[])
+        tamper(signoff, "DELETE FROM checkpoints", "DELETE FROM witnesses")
+        file, kept, before = tmp_path / "ledger.jsonl", key.read_text(), kinds(signoff)
+        code, out, err = run("ledger", command, *(["--output", file] if command == "export" else []))
+        assert (code, out) == (1, "")
+        assert err.startswith("The record was tampered with. MLflow witnesses event #9")
+        assert "signoff ledger restored --reason" in err
+        assert not file.exists()
+        assert (kinds(signoff), signed(signoff), key.read_text()) == (before, None, kept)
 
     def test_a_restored_backup_is_stated_once_and_named_by_every_verification(
-        self, run: Run, signoff: Signoff, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, run: Run, signoff: Signoff, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr("services.mlflow.registry.MlflowRegistry", lambda _: registry)
         caretaker.tidy(signoff)
         assert run("ledger", "restored", "--reason", "None.")[0] == 2
         rewrite(signoff, after=6, comments=[])
@@ -189,6 +231,18 @@ class TestToken:
         assert lines[0].split() == ["ID", "USER", "NAME", "STATE", "LAST", "USED", "LIMITED", "TO"]
         assert lines[1].endswith("approve, reject, view, fraud_*")
 
+    def test_of_an_earlier_secret_key_is_not_live_and_can_be_revoked(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run("token", "create", "ci", "--user", "reviewer")
+        monkeypatch.setenv("SIGNOFF_EARLIER_SECRET_KEYS", SECRET)
+        monkeypatch.setenv("SIGNOFF_SECRET_KEY", "n" * 32)
+        assert "ended by the new secret key" in run("token", "list")[1]
+        (told,) = json.loads(run("token", "list", "--json")[1])["tokens"]
+        assert told["state"] == "ended by the new secret key"
+        assert json.loads(run("token", "revoke", "ci", "--json")[1])["state"] == "revoked"
+        assert json.loads(run("token", "create", "ci", "--user", "reviewer", "--json")[1])["state"] == "live"
+
     def test_is_revoked_by_name_or_id(self, run: Run, signoff: Signoff) -> None:
         told = json.loads(run("token", "create", "ci", "--user", "reviewer", "--json")[1])
         assert run("token", "revoke", "ci", "--user", "viewer")[0] == 2
@@ -227,6 +281,22 @@ class TestToken:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
         told = json.loads(run("token", "create", "ci", "--user", "reviewer", "--json")[1])
         assert tokens.bearer(signoff.database, told["token"], signoff.settings.secret_key, Source.REST)
+
+
+class TestDatabase:
+    def test_that_no_setting_names_is_named_beside_the_answer(
+        self, run: Run, signoff: Signoff, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert run("user", "list")[2] == ""
+        file = signoff.settings.home / "signoff.db"
+        told = f"SIGNOFF_DATABASE_URL is not set, so this is about the record in SQLite {file}.\n"
+        monkeypatch.delenv("SIGNOFF_DATABASE_URL")
+        for command in (["user", "list", "--json"], ["token", "list", "--json"], ["ledger", "verify", "--json"]):
+            code, out, err = run(*command)
+            assert (code, err) == (0, told)
+            assert json.loads(out)
+        monkeypatch.setenv("SIGNOFF_HOME", str(file.parent / "nowhere"))
+        assert "or its database with SIGNOFF_DATABASE_URL" in run("user", "list")[2]
 
 
 class TestUser:

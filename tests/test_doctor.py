@@ -11,6 +11,7 @@ import pytest
 
 import services.mlflow.registry
 from commands import main
+from services import proofs
 from services.domain import LoggedModelFacts
 from services.place import Place, PlaceKind
 from services.policy import PolicyBook, parse
@@ -184,6 +185,7 @@ class TestCommand:
         code, out, _ = run("doctor")
         assert code == 0
         assert [line.split(":")[0] for line in out.splitlines()] == ["✓ policies", "✓ database", "✓ record", "✓ MLflow"]
+        assert f"✓ database: SQLite {signoff.settings.home / 'signoff.db'} is reachable" in out
         assert "it has no hook" in out
         registry.hooked = True
         assert "its hook asks Signoff" in run("doctor")[1]
@@ -192,6 +194,34 @@ class TestCommand:
         code, out, _ = run("doctor", "--json")
         assert code == 3
         assert [one["fine"] for one in json.loads(out)["checks"]] == [True, False, False, True]
+
+    @pytest.mark.parametrize(
+        ("token", "why"), [("mine", "is not the one that Signoff has here"), ("", "has no SIGNOFF_GATE_TOKEN here")]
+    )
+    def test_a_hook_with_another_token_is_exit_code_1(
+        self, run: Run, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token: str, why: str
+    ) -> None:
+        monkeypatch.setenv("SIGNOFF_HOME", str(tmp_path))
+        monkeypatch.setenv("SIGNOFF_GATE_TOKEN", token)
+        registry.hooked, registry.knows_us = True, False
+        code, out, _ = run("doctor", "--json")
+        (told,) = [one for one in json.loads(out)["checks"] if one["what"] == "MLflow"]
+        assert (code > 0, told["fine"], why in told["words"]) == (True, False, True)
+        registry.hooked = False
+        (told,) = [one for one in json.loads(run("doctor", "--json")[1])["checks"] if one["what"] == "MLflow"]
+        assert (told["fine"], "it has no hook" in told["words"]) == (True, True)
+
+    def test_the_token_that_the_embedded_stack_keeps_is_shown_to_its_hook(
+        self, run: Run, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("SIGNOFF_HOME", str(tmp_path))
+        monkeypatch.delenv("SIGNOFF_GATE_TOKEN", raising=False)
+        (tmp_path / "gate-token").write_text("kept")
+        sent: list[str] = []
+        monkeypatch.setattr(registry, "hook", lambda: sent.append(registry.intent))
+        run("doctor")
+        about, _, _ = sent[0].rpartition(".")
+        assert sent == [proofs.proof("kept", about)]
 
     def test_a_policy_with_a_mistake_is_named(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "policies" / "p.yaml").write_text("name: [")

@@ -32,7 +32,7 @@ from services.domain import Dataset, VersionRef
 from services.errors import RegistryUnavailable
 from services.mlflow.registry import MlflowRegistry
 from services.place import PlaceKind
-from services.registry import RunContents
+from services.registry import Hook, RunContents
 from services.signoff import Signoff
 from services.steps import intents
 from services.tables import slots as slots_table
@@ -1020,7 +1020,17 @@ class TestManyAtOnce:
 class TestAServer:
     def test_says_that_it_has_the_hook(self, server: Gated) -> None:
         assert server.signoff.registry.gated()
-        assert server.send("GET", "/api/2.0/signoff/gate").json() == {"protocol": 1, "gate": server.proxy.url}
+        assert server.send("GET", "/api/2.0/signoff/gate").json() == {
+            "protocol": 1,
+            "gate": server.proxy.url,
+            "ours": False,
+        }
+
+    def test_says_whether_the_caller_has_its_token_and_shows_nothing_of_it(self, server: Gated) -> None:
+        for token, ours in ((TOKEN, True), ("another token", False), ("", False)):
+            found = proofs.hook(server.signoff.registry, token)
+            assert found == Hook(asks=server.proxy.url, ours=ours)
+            assert bool(proofs.problem(found, token)) is not ours
 
     def test_guards_the_files_that_go_through_it(self, server: Gated) -> None:
         registry, name = server.signoff.registry, released(server, "guarded", 1)

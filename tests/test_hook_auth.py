@@ -14,14 +14,16 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from services import proofs
 from services.accounts import people
 from services.domain import Role, VersionRef
 from services.record.ledger import Event
+from services.registry import Hook
 from services.verbs import releases, reviews
 from stack.hook import python_path
 from tests.arena import register
 from tests.conftest import free_port
-from tests.gated import Gated, asks, gated, logged_in
+from tests.gated import TOKEN, Gated, asks, gated, logged_in
 from tests.ledgers import record
 
 API, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
@@ -194,6 +196,9 @@ class TestWhoeverIsLoggedIn:
 
 
 class TestMLflowsOwnLogin:
+    def test_lets_signoff_show_the_hook_that_both_have_one_token(self, server: Gated) -> None:
+        assert proofs.hook(server.signoff.registry, TOKEN) == Hook(asks=server.proxy.url, ours=True)
+
     def test_comes_first(self, server: Gated, ready: VersionRef) -> None:
         """Who is not logged in, or not permitted by MLflow, is told so by MLflow; Signoff is not asked."""
         events, before = len(record(server.signoff)), meaning(server, ready)

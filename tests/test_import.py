@@ -243,16 +243,18 @@ class TestCommand:
                 main(list(arguments))
             return (int(left.value.code or 0), *capsys.readouterr())
 
+        file = tmp_path / "home" / "signoff.db"
+        told = f"SIGNOFF_DATABASE_URL is not set, so this is about the record in SQLite {file}.\n"
         code, out, err = run("ledger", "import", str(EXPORT), "--public-key", str(KEY))
-        assert (code, err) == (0, "")
+        assert (code, err) == (0, told)
         assert "5 releases" in out
         assert "signoff user set-password" in out
         assert run("ledger", "verify", "--offline")[0] == 0
         code, _, err = run("ledger", "import", str(EXPORT), "--public-key", str(KEY))
-        assert (code, err.count("\n")) == (2, 1)
+        assert (code, err.count("\n")) == (2, 2)
         assert "is in use already" in err
         code, _, err = run("ledger", "import", str(KEY), "--public-key", str(KEY))
-        assert (code, err) == (2, "Nothing was imported. Line 1 cannot be read: it was changed.\n")
+        assert (code, err) == (2, f"{told}Nothing was imported. Line 1 cannot be read: it was changed.\n")
 
 
 def test_a_person_of_an_imported_record_needs_the_event_of_it_as_well(

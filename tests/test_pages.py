@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -120,6 +121,34 @@ class TestEverywhere:
             ("0.95", "run"),
             ("0.5", "logged model"),
         ]
+
+    def test_home_says_that_the_hook_has_another_token(self, signoff: Signoff, registry: FakeRegistry) -> None:
+        registry.hooked, registry.knows_us = True, False
+        assert "does not know Signoff" in text(opened(signoff, "viewer", "home"))
+        registry.knows_us = True
+        signoff.snapshot.refresh()
+        assert "does not know Signoff" not in text(opened(signoff, "viewer", "home"))
+
+    @pytest.mark.parametrize(
+        ("tag", "hooked", "said"),
+        [
+            ("rita", True, " by rita (logged in to MLflow), trained by trainer (as the client claimed)"),
+            ("trainer", True, " by trainer (logged in to MLflow)"),
+            ("", True, " by trainer (as the client claimed)"),
+            ("rita", False, " by trainer (as the client claimed)"),
+        ],
+    )
+    def test_who_registered_a_version_is_known_where_the_hook_wrote_it_and_else_a_claim(
+        self, signoff: Signoff, registry: FakeRegistry, tag: str, hooked: bool, said: str
+    ) -> None:
+        registry.hooked = hooked
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        registry.tag(ref, "signoff.registered_by", tag)
+        at = opened(signoff, "scientist", "version", **version_query(ref))
+        assert not at.exception
+        (line,) = [element.proto.body for element in at.get("html") if "registered <" in element.proto.body]
+        words = re.sub("<[^>]*>", "", line).partition(" · run")[0]
+        assert (words.endswith(said), words.count(" by ")) == (True, said.count(" by "))
 
     def test_a_run_that_is_gone_is_no_evidence(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef

@@ -25,7 +25,7 @@ from tests.conftest import BOTH, SECRET, settings_in
 from tests.test_checkpoints import tamper
 from tests.test_ledger import ACTOR, add, entry
 from verifier.canonical import canonical
-from verifier.keys import Key, Keys, key_id, led_to, rotation_in, statement
+from verifier.keys import Key, Keys, key_id, keys_in, led_to, rotation_in, statement
 from verifier.verify import Tampered, verify
 
 DATABASES = BOTH
@@ -202,11 +202,21 @@ class TestVerifier:
         assert led_to(public(FIRST), [one, two], "another ledger") == public(FIRST)
 
 
+class TestPublishedKey:
+    def test_is_that_of_the_settings_from_the_start_of_each_dashboard(self, first: Signoff, tmp_path: Path) -> None:
+        other = replace(first.settings, home=tmp_path / "another", checkpoint_seed=FIRST)
+        for seed in (FIRST, SECOND):
+            Signoff.wire(settings=replace(other, checkpoint_seed=seed), registry=first.registry, now=first.now)
+            assert keys_in(checkpoints.public_key_file(other).read_bytes()).keys() == public(seed).keys()
+        assert stat.S_IMODE(other.home.stat().st_mode) == 0o700
+
+
 class TestCommand:
     @pytest.fixture
     def run(self, first: Signoff, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         def command(*arguments: str, settings: Settings | None = None) -> int:
-            monkeypatch.setattr("commands.ledger.opened", lambda: (settings or first.settings, first.database))
+            monkeypatch.setattr("commands.ledger.opened", lambda **_: (settings or first.settings, first.database))
+            monkeypatch.setattr("services.mlflow.registry.MlflowRegistry", lambda _: first.registry)
             with pytest.raises(SystemExit) as left:
                 main(list(arguments))
             return int(left.value.code or 0)

@@ -103,6 +103,20 @@ class TestSnapshots:
         snapshots.show((registry.version(registry.add_version("n", {})),))
         assert [version.ref.version for version in snapshots.current.versions["n"]] == [1, 2]
 
+    def test_a_hook_that_does_not_know_us_is_logged_once(
+        self, registry: FakeRegistry, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        snapshots = Snapshots(registry, gate_token="mine")
+        registry.hooked, registry.knows_us = True, False
+        for _ in range(2):
+            snapshots.refresh()
+        (told,) = caplog.messages
+        assert told == snapshots.hook_problem
+        assert "its SIGNOFF_GATE_TOKEN is not the one that Signoff has here" in told
+        registry.knows_us = True
+        snapshots.refresh()
+        assert (snapshots.gated, snapshots.hook_problem, len(caplog.messages)) == (True, None, 1)
+
     def test_asking_for_what_is_not_there_makes_nobody_look_again(self, registry: FakeRegistry) -> None:
         registry.add_version("m", {})
         snapshots = Snapshots(registry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
@@ -10,8 +11,10 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -19,7 +22,7 @@ from services import gate
 from services.domain import Dataset, Stage, VersionRef
 from services.facts import fresh
 from services.record import ledger
-from services.settings import PROJECT
+from services.settings import PROJECT, Settings
 from services.signoff import Signoff
 from stack import dashboard, preflight, run
 from stack.preflight import CannotStart
@@ -75,7 +78,7 @@ class TestStart:
     def test_a_broken_database_of_ours_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "signoff.db").write_bytes(RUBBISH)
         assert self.refusal(tmp_path) == (
-            f"Signoff's database cannot be used (file is not a database): sqlite:///{tmp_path / 'signoff.db'}."
+            f"Signoff's database cannot be used (file is not a database): SQLite {tmp_path / 'signoff.db'}."
         )
 
     @pytest.mark.parametrize("schema", ["0001", "0013", "9999"])
@@ -110,6 +113,39 @@ class TestStart:
         refusal = self.refusal(tmp_path, MLFLOW_TRACKING_URI=uri, SIGNOFF_SECRET_KEY="k" * 32)
         assert refusal.startswith(f"MLflow does not answer at {uri};")
 
+    @pytest.mark.parametrize(
+        ("file", "why"),
+        [
+            ("", "a file is there"),
+            ("logs", "a file is there"),
+            ("lock/x", "Is a directory"),
+            ("logs/dashboard.log/x", "Is a directory"),
+            ("gate-token/x", "Is a directory"),
+            ("mlflow", "a file is there"),
+        ],
+    )
+    def test_a_home_that_cannot_be_written_is_named_with_what_is_in_the_way(
+        self, tmp_path: Path, file: str, why: str
+    ) -> None:
+        home = tmp_path / "home"
+        (home / file).parent.mkdir(parents=True, exist_ok=True)
+        (home / file).write_text("")
+        what = home / file.removesuffix("/x")
+        assert self.refusal(home, SIGNOFF_DEMO_PASSWORD="x" * 12) == f"SIGNOFF_HOME cannot be used: {why} ({what})."
+
+    @pytest.mark.parametrize("folder", ["", "logs"])
+    def test_a_read_only_disk_is_named(self, tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def made(dir: Path) -> IO[bytes]:  # noqa: A002  (as in the standard library)
+            if dir == tmp_path / folder:
+                raise OSError(errno.EROFS, "Read-only file system", str(dir / "tmpx7"))
+            return BytesIO()
+
+        monkeypatch.setattr(preflight, "TemporaryFile", made)
+        monkeypatch.setenv("SIGNOFF_HOME", str(tmp_path))
+        with pytest.raises(CannotStart) as refused:
+            preflight.settings()
+        assert str(refused.value) == f"SIGNOFF_HOME cannot be used: Read-only file system ({tmp_path / folder})."
+
     def test_a_home_in_use_is_refused(self, tmp_path: Path) -> None:
         with preflight.home_lock(tmp_path):
             assert self.refusal(tmp_path).startswith(f"Another Signoff runs on {tmp_path};")
@@ -121,6 +157,16 @@ class TestStart:
 
     def test_every_package_that_is_asked_for_is_there(self) -> None:
         preflight.dependencies()
+
+    def test_says_which_database_it_is_on_screen_and_in_the_log(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(Processes, "loop", lambda _: None)
+        (tmp_path / "logs").mkdir()
+        beside = {"SIGNOFF_HOME": str(tmp_path), "SIGNOFF_SECRET_KEY": "s" * 32, "MLFLOW_TRACKING_URI": "http://m"}
+        run._supervise(Settings.read(beside), "The record is here.")
+        assert capsys.readouterr().out.startswith("The record is here.\n")
+        assert (tmp_path / "logs" / "dashboard.log").read_text().endswith(" The record is here.\n")
 
 
 class TestTheMlflowServer:
@@ -171,6 +217,19 @@ class TestProcesses:
     def test_a_failure_is_kept_as_its_sentence(self, logs: Logs, shown: list[str]) -> None:
         self.run(Processes(logs, lambda: None), dashboard="print('signoff! Nothing works.')")
         assert (logs.failure, shown) == ("Nothing works.", [])
+
+    def test_a_log_that_cannot_be_written_and_a_screen_nobody_reads_end_neither_process(self, tmp_path: Path) -> None:
+        shown = []
+
+        def show(text: str) -> None:
+            shown.append(text)
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+        (tmp_path / "dashboard.log").mkdir()
+        logs = Logs(tmp_path, show)
+        self.run(Processes(logs, lambda: None), dashboard="print('1'); print('signoff: 2'); print('signoff! 3')")
+        assert shown == [f"{tmp_path / 'dashboard.log'} cannot be written: Is a directory", "2"]
+        assert (logs.failure, logs.ended) == ("3", "dashboard ended by itself (exit code 0), its last words were: 1")
 
     def test_a_stop_asked_for_before_anything_runs_stops_it_all_the_same(self, logs: Logs) -> None:
         processes = Processes(logs, lambda: None)

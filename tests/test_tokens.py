@@ -94,7 +94,7 @@ class TestCreating:
             with pytest.raises(NotAllowed, match="Only viewer or an admin"):
                 create(signoff, "viewer", by=stranger)
         assert kinds(signoff) == [*before, *["token:refused"] * 3]
-        assert len(tokens.listed(signoff.database)) == 1
+        assert len(tokens.listed(signoff.database, signoff.settings.secret_key)) == 1
 
     @pytest.mark.parametrize("name", ["", " ci", "a\nb", "x" * 101, "\ud800"])
     def test_asks_for_a_name_one_can_read(self, signoff: Signoff, name: str) -> None:
@@ -118,7 +118,7 @@ class TestCreating:
         before = kinds(signoff)
         with pytest.raises(BadInput):
             create(signoff, **scope)
-        assert (kinds(signoff), tokens.listed(signoff.database)) == (before, [])
+        assert (kinds(signoff), tokens.listed(signoff.database, signoff.settings.secret_key)) == (before, [])
 
     def test_a_name_is_free_again_when_its_token_is_revoked(self, signoff: Signoff) -> None:
         _, first = create(signoff)
@@ -129,12 +129,12 @@ class TestCreating:
         create(signoff, "viewer")
         revoke(signoff, first)
         _, second = create(signoff)
-        assert tokens.find(signoff.database, "ci", "reviewer") == second
-        assert tokens.find(signoff.database, first.id).revoked_at
+        assert tokens.find(signoff.database, signoff.settings.secret_key, "ci", "reviewer") == second
+        assert tokens.find(signoff.database, signoff.settings.secret_key, first.id).revoked_at
         with pytest.raises(BadInput, match="say whose"):
-            tokens.find(signoff.database, "ci")
+            tokens.find(signoff.database, signoff.settings.secret_key, "ci")
         with pytest.raises(NotFound):
-            tokens.find(signoff.database, "nothing")
+            tokens.find(signoff.database, signoff.settings.secret_key, "nothing")
 
     def test_an_account_that_may_not_act_gets_none(self, signoff: Signoff) -> None:
         people.disable(signoff.database, "viewer")
@@ -156,7 +156,7 @@ class TestBeingSent:
         change(signoff, expires_at=database_time() - 1)
         with pytest.raises(Unauthenticated):
             bearer(signoff, secret)
-        assert tokens.listed(signoff.database)[0].live is False
+        assert tokens.listed(signoff.database, signoff.settings.secret_key)[0].live is False
 
     def test_ends_at_once_when_revoked_and_that_is_on_record_once(self, signoff: Signoff) -> None:
         secret, token = create(signoff)
@@ -333,7 +333,7 @@ class TestRestWithoutOne:
         rest = Rest(signoff)
         secret = rest.token("reviewer")
         assert rest.get("/models", token=secret).status_code == 200
-        revoke(signoff, tokens.find(signoff.database, "tests", "reviewer"))
+        revoke(signoff, tokens.find(signoff.database, signoff.settings.secret_key, "tests", "reviewer"))
         refused(rest.get("/models", token=secret), 401, "UNAUTHENTICATED")
         other = rest.token("viewer")
         people.disable(signoff.database, "viewer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -59,7 +60,7 @@ class TestMaking:
             "narrow",
             **{"Only these actions": [Action.VIEW, Action.APPROVE], "Ends after": 7},
         )
-        (found,) = tokens.listed(signoff.database)
+        (found,) = tokens.listed(signoff.database, signoff.settings.secret_key)
         assert found.scope.actions == {Action.VIEW, Action.APPROVE}
         assert (found.expires_at - found.created_at).days == 7
         assert (found.username, found.created_by) == ("reviewer", "reviewer")
@@ -74,20 +75,20 @@ class TestMaking:
     @pytest.mark.parametrize("name", ["", "   "])
     def test_needs_a_name(self, signoff: Signoff, name: str) -> None:
         assert "a name is needed" in text(made(page(signoff, "viewer"), name))
-        assert tokens.listed(signoff.database) == []
+        assert tokens.listed(signoff.database, signoff.settings.secret_key) == []
 
     def test_of_a_taken_name_is_one_clear_sentence_and_the_list_stays(self, signoff: Signoff) -> None:
         token(signoff, "viewer", "nightly")
         at = made(page(signoff, "viewer"), "nightly")
         assert "viewer already has a token 'nightly'" in text(at)
         assert any(button.label == "Revoke" for button in at.button)
-        assert len(tokens.listed(signoff.database)) == 1
+        assert len(tokens.listed(signoff.database, signoff.settings.secret_key)) == 1
 
     def test_for_somebody_else_is_for_an_admin(self, signoff: Signoff) -> None:
         people.add_automation(signoff.database, username="ci", name="Pipeline", roles=[Role.RELEASE_MANAGER])
         assert "Acts as" not in {box.label for box in page(signoff, "release_manager").selectbox}
         made(page(signoff, "admin"), "nightly", **{"Acts as": "ci"})
-        (found,) = tokens.listed(signoff.database)
+        (found,) = tokens.listed(signoff.database, signoff.settings.secret_key)
         assert (found.username, found.created_by) == ("ci", "admin")
 
 
@@ -109,6 +110,14 @@ class TestListing:
         assert all("<b>x" not in element.proto.body for element in at.get("html"))
         assert not re.search(rf"{PREFIX}\w", text(at))
 
+    def test_of_an_earlier_secret_key_says_that_it_ended_and_can_be_revoked(self, signoff: Signoff) -> None:
+        found = token(signoff, "viewer", "old")
+        at = page(replace(signoff, settings=replace(signoff.settings, secret_key=b"n" * 32)), "viewer")
+        assert "ended by the new secret key" in text(at)
+        assert "No token can be used now" in text(at)
+        at.button(key=f"revoke:{found.id}").click().run()
+        assert "It cannot be taken back" in text(at)
+
 
 class TestRevoking:
     def test_is_asked_for_twice_and_ends_it_at_once(self, signoff: Signoff) -> None:
@@ -121,7 +130,7 @@ class TestRevoking:
         at.run()
         assert kinds(signoff) == ["token:created", "token:revoked"]
         assert "is revoked, from its next use on" in text(at)
-        assert [one.live for one in tokens.listed(signoff.database)] == [False]
+        assert [one.live for one in tokens.listed(signoff.database, signoff.settings.secret_key)] == [False]
 
     def test_of_somebody_elses_is_not_done_whatever_the_page_is_told(self, signoff: Signoff) -> None:
         theirs = token(signoff, "scientist", "theirs")

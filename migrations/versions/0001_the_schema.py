@@ -499,6 +499,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         "tokens",
         sa.Column("id", sa.String(length=16), nullable=False),
         sa.Column("token_hash", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=16), nullable=False),
         sa.Column("username", sa.String(length=256), nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("models", sa.JSON(), nullable=False),

@@ -41,6 +41,7 @@ MAX_DAYS = 366
 DEFAULT_DAYS = 90
 USE_NOTED_SECONDS = 60.0
 
+LIVE = "live"
 _WRONG = "A valid bearer token is needed: this one is missing, unknown, expired or revoked, or its account is disabled."
 
 
@@ -82,11 +83,20 @@ class Token:
     last_used_at: datetime | None
     revoked_at: datetime | None
     expired: bool
+    known: bool
+    """Whether it was made with the present secret key: one of an earlier key is refused, also where that is named."""
+
+    @property
+    def state(self) -> str:
+        """Whether it can still be used, as far as the token itself is concerned, and else why not, in words."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expired else LIVE if self.known else "ended by the new secret key"
 
     @property
     def live(self) -> bool:
         """Whether it can still be used, as far as the token itself is concerned."""
-        return self.revoked_at is None and not self.expired
+        return self.state == LIVE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +157,10 @@ def create(
                 "created_at": now,
                 "expires_at": now + days * 86_400,
             }
-            connection.execute(tokens.insert().values(token_hash=_hashed(secret, secret_key), **row))
+            made = {"token_hash": _hashed(secret, secret_key), "key": _key(secret_key)}
+            connection.execute(tokens.insert().values(**made, **row))
             ledger.append(connection, _entry(Kind.TOKEN_CREATED, by, at, row))
-            return secret, _of(connection.execute(_query().where(tokens.c.id == id_)).one())
+            return secret, _of(connection.execute(_query().where(tokens.c.id == id_)).one(), secret_key)
     except IntegrityError as error:
         raise BadInput(f"{username} already has a token {name!r}; revoke it first, or choose another name.") from error
 
@@ -165,26 +176,26 @@ def revoke(database: Database, *, by: Actor, token: Token, at: datetime) -> Toke
         row = connection.execute(_query().where(mine)).one()
         if revoked.rowcount:
             ledger.append(connection, _entry(Kind.TOKEN_REVOKED, by, at, row._mapping))
-        return _of(row)
+        return replace(token, revoked_at=_utc(row.revoked_at))
 
 
-def listed(database: Database, username: str | None = None) -> list[Token]:
+def listed(database: Database, secret_key: bytes, username: str | None = None) -> list[Token]:
     """The tokens of one account or of all, by account and name, the newest of one name first."""
     query = _query().order_by(tokens.c.username, tokens.c.name, tokens.c.created_at.desc())
     if username is not None:
         query = query.where(tokens.c.username == username)
     with database.reading() as connection:
-        return [_of(row) for row in connection.execute(query)]
+        return [_of(row, secret_key) for row in connection.execute(query)]
 
 
-def find(database: Database, text: str, username: str | None = None) -> Token:
+def find(database: Database, secret_key: bytes, text: str, username: str | None = None) -> Token:
     """The token with this id, or the only one with this name that was not revoked.
 
     Raises:
         NotFound: there is none.
         BadInput: several accounts have one of this name.
     """
-    known = listed(database, username)
+    known = listed(database, secret_key, username)
     found = [token for token in known if token.id == text]
     found = found or [token for token in known if token.name == text and token.revoked_at is None]
     if not found:
@@ -218,7 +229,7 @@ def bearer(database: Database, secret: str, secret_key: bytes, source: Source) -
         with suppress(LedgerUnavailable), database.writing() as connection:
             mine = tokens.update().where(tokens.c.id == row.id, unnoted)
             connection.execute(mine.values(last_used_at=database_time()))
-    return Bearer(actor=actor, scope=replace(_of(row).scope, token=row.id), token=row.id)
+    return Bearer(actor=actor, scope=replace(_of(row, secret_key).scope, token=row.id), token=row.id)
 
 
 _in_use: ContextVar[str] = ContextVar("token in use", default="")
@@ -238,7 +249,7 @@ def require_usable(connection: Connection) -> None:
     """Raise `NotAllowed` where the token `in_use` was revoked or has expired since it was looked at."""
     if token := _in_use.get():
         row = connection.execute(_query().where(tokens.c.id == token)).one_or_none()
-        if row is None or not _of(row).live:
+        if row is None or row.expired or row.revoked_at is not None:
             raise NotAllowed("The token with which this was asked was revoked, or has expired, meanwhile.")
 
 
@@ -286,12 +297,17 @@ def _hashed(secret: str, secret_key: bytes) -> str:
     return hmac.new(secret_key, b"bearer token\0" + secret.encode(), hashlib.sha256).hexdigest()
 
 
+def _key(secret_key: bytes) -> str:
+    """Which secret key it is, and nothing of it."""
+    return hmac.new(secret_key, b"which key tokens are kept with", hashlib.sha256).hexdigest()[:16]
+
+
 def _query(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
     known = [column for column in tokens.c if column.name != "token_hash"]
     return sa.select(*known, (tokens.c.expires_at <= database_time()).label("expired"), *more)
 
 
-def _of(row: sa.Row[Any]) -> Token:
+def _of(row: sa.Row[Any], secret_key: bytes) -> Token:
     known = {action.value for action in Action}
     # An action that is no longer known must not turn a limited token into one without limits.
     actions = frozenset(Action(name) for name in row.actions if name in known) or (
@@ -308,6 +324,7 @@ def _of(row: sa.Row[Any]) -> Token:
         last_used_at=_utc(row.last_used_at) if row.last_used_at is not None else None,
         revoked_at=_utc(row.revoked_at) if row.revoked_at is not None else None,
         expired=bool(row.expired),
+        known=row.key == _key(secret_key),
     )
 
 

@@ -34,8 +34,10 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import augmented_raise_for_status, http_request, verify_rest_response
 from mlflow.utils.uri import append_to_uri_path
 
+from services import certificates
 from services.errors import BadInput, FilesUnreadable, NotFound, RegistryUnavailable, SignoffError
 from services.mlflow import stores
+from services.registry import Hook
 
 TIMEOUT_SECONDS = 10
 FILE_SECONDS = 30
@@ -111,13 +113,13 @@ class MlflowConnection:
         try:
             return call()
         except MlflowException as error:
-            raise _translated(error, what) from error
+            raise _translated(error, what, self.uri) from error
         except requests.HTTPError as error:  # of the routes for files; all others answer with MLflow's own errors
             raise _of_files(error, what) from error
         except (requests.RequestException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             # Not only transport errors: half an answer surfaces as any of these inside MLflow's client.
             log.warning("MLflow: %s: %s", what, error)
-            raise RegistryUnavailable(f"MLflow did not give a usable answer for {what}.") from error
+            raise _unanswered(what, self.uri) from error
 
     def _write(self, call: Callable[[], object], what: str) -> None:
         def sent() -> None:
@@ -139,13 +141,18 @@ class MlflowConnection:
         finally:
             _INTENT.reset(token)
 
-    def gated(self) -> bool:
-        """Whether a hook in the MLflow server asks us before protected changes; False also when it does not answer."""
+    def hook(self) -> Hook | None:
+        """What the hook in the MLflow server says of itself; None where there is none, or no answer."""
         try:
             answer = http_request(self._creds, GATE_PATH, "GET", timeout=TIMEOUT_SECONDS)
-            return bool(answer.status_code == 200 and "gate" in answer.json())
-        except (MlflowException, requests.RequestException, ValueError, TypeError):
-            return False
+            told = answer.json() if answer.status_code == 200 else {}
+            return Hook(asks=str(told["gate"]), ours=told.get("ours") is True)
+        except (MlflowException, requests.RequestException, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def gated(self) -> bool:
+        """Whether a hook in the MLflow server asks us before protected changes; False also when it does not answer."""
+        return self.hook() is not None
 
     def _pages(self, fetch: Callable[[str | None], Any], what: str) -> Iterator[Any]:
         seen: set[str] = set()
@@ -265,7 +272,7 @@ def _of_files(error: requests.HTTPError, what: str) -> SignoffError:
     return RegistryUnavailable(f"MLflow did not give a usable answer for {what}.")
 
 
-def _translated(error: MlflowException, what: str) -> Exception:
+def _translated(error: MlflowException, what: str, uri: str) -> Exception:
     status = error.get_http_status_code()
     if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}:
         return NotFound(f"MLflow does not know {what}.")
@@ -279,4 +286,9 @@ def _translated(error: MlflowException, what: str) -> Exception:
             f"MLflow does not let Signoff's account at {what}. Waiting does not help: put one that may into "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of Signoff."
         )
-    return RegistryUnavailable(f"MLflow did not give a usable answer for {what}.")
+    return _unanswered(what, uri)
+
+
+def _unanswered(what: str, uri: str) -> RegistryUnavailable:
+    why = certificates.unusable(uri, certificates.MLFLOW)
+    return RegistryUnavailable(why or f"MLflow did not give a usable answer for {what}.")

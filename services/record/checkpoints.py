@@ -20,7 +20,7 @@ from services.database import Database
 from services.errors import BadInput, LedgerBroken
 from services.record import epochs, ledger
 from services.record.replay import Replay
-from services.settings import Settings
+from services.settings import Settings, private_folder
 from services.tables import checkpoints, events
 from verifier.canonical import canonical
 from verifier.keys import Key, Keys, Rotation, Tampered, key_id, led_to, rotation_in
@@ -61,7 +61,7 @@ def publish(settings: Settings) -> Path:
     path = public_key_file(settings)
     pem = _private_key(settings).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     if not path.exists() or path.read_bytes() != pem:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             file.write(pem)
         temporary = Path(file.name)

@@ -195,7 +195,20 @@ def keep(signoff: Signoff) -> None:
 
 def require_sound(signoff: Signoff) -> None:
     """Raise `LedgerBroken` where this process knows that the record was tampered with; waits for nothing."""
-    found = of(signoff, patience=0)
+    _require_untampered(of(signoff, patience=0))
+
+
+def require_witnessed(database: Database, settings: Settings, registry: Registry, *, at: datetime) -> None:
+    """`require_sound` for the terminal: everything is read again now, and MLflow is asked whether the end was cut off.
+
+    Raises:
+        LedgerBroken: the record was tampered with.
+        LedgerUnavailable, RegistryUnavailable: a system does not answer, so nobody knows.
+    """
+    _require_untampered(examined(database, settings, registry, at=at)[0])
+
+
+def _require_untampered(found: Condition) -> None:
     if found.state is State.TAMPERED:
         raise LedgerBroken(f"The record was tampered with. {found.sentence}", found.seq)
 

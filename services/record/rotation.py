@@ -14,31 +14,45 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from services.database import Database
 from services.domain import Actor
 from services.errors import BadInput
-from services.record import checkpoints, ledger
+from services.record import checkpoints, condition, ledger
 from services.record.ledger import Entry, Event, Kind
+from services.registry import Registry
 from services.settings import CHECKPOINT_FILE, SEED_BYTES, Settings, earlier_checkpoint_seeds, private_file
 from verifier.canonical import canonical
 from verifier.keys import Key, Keys, key_id, statement
 
 
 def replaced(
-    database: Database, settings: Settings, environ: Mapping[str, str], *, by: Actor, at: datetime
+    database: Database,
+    settings: Settings,
+    environ: Mapping[str, str],
+    registry: Registry,
+    *,
+    by: Actor,
+    at: datetime,
 ) -> tuple[Event, str]:
     """`rotate` with the keys of these settings; returns the event and the name of the new key.
 
+    MLflow is asked first, because the old key is honoured no longer for what it witnesses beyond the rotation: in a
+    database that was cut off, that proof would be gone.
+
     Raises:
         BadInput: the key before is not at hand, or see `rotate`.
-        LedgerBroken: see `rotate`.
+        LedgerBroken: see `rotate`, or the record was tampered with.
+        RegistryUnavailable: MLflow does not answer.
     """
     file = settings.home / CHECKPOINT_FILE
-    if file.is_file() and not environ.get("SIGNOFF_CHECKPOINT_KEY") and _in(file) == settings.checkpoint_seed:
+    kept = file.is_file() and not environ.get("SIGNOFF_CHECKPOINT_KEY") and _in(file) == settings.checkpoint_seed
+    old = settings.checkpoint_seed if kept else _before(database, settings, environ)
+    condition.require_witnessed(database, replace(settings, checkpoint_seed=old), registry, at=at)
+    if kept:
         coming = file.with_name(f"{file.name}.new")  # kept before it is on record, so that a crash loses neither
         private_file(coming, base64.b64encode(secrets.token_bytes(SEED_BYTES)).decode())
-        old, new = settings.checkpoint_seed, _in(coming)
+        new = _in(coming)
         event = rotate(database, settings, old=old, new=new, by=by, at=at)
         coming.replace(file)
     else:
-        old, new = _before(database, settings, environ), settings.checkpoint_seed
+        new = settings.checkpoint_seed
         event = rotate(database, settings, old=old, new=new, by=by, at=at)
     checkpoints.publish(replace(settings, checkpoint_seed=new))
     return event, _name(new)

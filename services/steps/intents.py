@@ -165,7 +165,7 @@ def conclude(signoff: Signoff, intent: str) -> Event:
 
 def proof(signoff: Signoff, intent: str) -> str:
     """What our writes of an intent carry: its id, which the record shows to many, and what only we can add to it."""
-    return proofs.proof(signoff.settings, intent)
+    return proofs.proof(signoff.settings.gate_token, intent)
 
 
 def proven(signoff: Signoff, sent: str) -> str | None:

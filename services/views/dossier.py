@@ -21,6 +21,7 @@ from services.place import astray, original
 from services.policy import Policy
 from services.record import ledger
 from services.record.ledger import Event, Filter, Kind
+from services.record.mirror import REGISTERED_BY
 from services.side_by_side import comparison
 from services.side_by_side.comparison import Comparison
 from services.signoff import Signoff
@@ -73,6 +74,8 @@ class Dossier:
     """What reviewers state about the data set of the champion, which this version is compared with or is itself."""
     emergencies: tuple[Emergency, ...] = ()
     """Of exactly this version: requests that wait for a second person, and what nobody has reviewed."""
+    registrant: str | None = None
+    """Whom MLflow had authenticated when it was registered, as its hook wrote then; None: nobody, or no hook says."""
     astray: str = ""
     """What the source of a copy does not say any more, in one sentence."""
 
@@ -219,6 +222,7 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
         events=tuple(event for event in found if event.kind.outcome != "intended"),
         releases=mine,
         released=released,
+        registrant=_registrant(signoff, seen.candidate.version),
         astray=_astray(signoff, seen.candidate.version),
         deployments=_deployments(signoff, ref) if mine else (),
         owners=owners,
@@ -232,6 +236,11 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
     then = released.verdict if released else None
     # A champion is shown with the verdict it was released on: its approvals were for that release, and are used up.
     return replace(dossier, verdict=then) if dossier.is_champion and then and then.checks else dossier
+
+
+def _registrant(signoff: Signoff, version: ModelVersion) -> str | None:
+    """Without the hook that tag is anybody's to write, so it is no more than a claim."""
+    return (version.tags.get(REGISTERED_BY) or None) if signoff.snapshot.gated else None
 
 
 def _astray(signoff: Signoff, version: ModelVersion) -> str:
