@@ -457,6 +457,7 @@ known_models = Table(
     ),  # numbers of the versions whose tags the record prescribes
     Column("digest", String(64), nullable=False),  # sha256 of ``state``
     Column("seq", BigInteger, nullable=False),  # events of the model up to here are in ``state``
+    Column("mac", String(64), nullable=False),  # a seal of all of it, as events have one
 )
 
 known_files = Table(
