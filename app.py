@@ -21,6 +21,7 @@ from web.document import document
 from web.gate import SessionGate
 from web.headers import SecurityHeaders, content_security_policy, script_hashes
 from web.passwords import BcryptPasswords
+from web.paths import Paths
 from web.routes import routes
 
 try:
@@ -46,7 +47,7 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
 
 
 policy = content_security_policy(script_hashes(document()))
-guards = [Middleware(SecurityHeaders, policy=policy), Middleware(SessionGate, signoff=signoff)]
+guards = [Middleware(SecurityHeaders, policy=policy), Middleware(SessionGate, signoff=signoff), Middleware(Paths)]
 app = st.App("components/shell.py", routes=routes(signoff, workers), middleware=guards, lifespan=lifespan)
 
 if __name__ == "__main__":

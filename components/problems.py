@@ -17,6 +17,7 @@ from services.errors import (
     Refused,
     RegistryUnavailable,
     SignoffError,
+    UnreadableRow,
 )
 from services.gate import GateRefused
 
@@ -35,9 +36,7 @@ def draw(error: SignoffError) -> None:
     text = escaped(str(error), 2000)
     match error:
         case GateRefused():
-            st.error("**Refused by the gate.** Nothing was changed.", icon=":material/gpp_bad:")
-            for check in error.verdict.failed:
-                st.markdown(f":red[✗] **{escaped(check.title)}** — {escaped(check.reason, 1000)}")
+            _refused_by_the_gate(error)
         case PromotionConflict():
             st.warning(f"**Someone was faster.** {text}", icon=":material/group:")
         case Refused():
@@ -46,6 +45,8 @@ def draw(error: SignoffError) -> None:
             st.error(f"**MLflow did not make this change.** {text}", icon=":material/undo:")
         case RegistryUnavailable():
             st.error(f"**MLflow is away.** {text} Try again in a moment.", icon=":material/cloud_off:")
+        case UnreadableRow():
+            st.error(f"**A row of Signoff's database cannot be read.** {text}", icon=":material/gpp_bad:")
         case LedgerUnavailable():
             st.error(f"**The record cannot be written.** {text}", icon=":material/database_off:")
         case NotFound():
@@ -54,3 +55,9 @@ def draw(error: SignoffError) -> None:
             st.warning(text, icon=":material/edit:")
         case _:
             st.error(text, icon=":material/error:")
+
+
+def _refused_by_the_gate(error: GateRefused) -> None:
+    st.error("**Refused by the gate.** Nothing was changed.", icon=":material/gpp_bad:")
+    for check in error.verdict.failed:
+        st.markdown(f":red[✗] **{escaped(check.title)}** — {escaped(check.reason, 1000)}")

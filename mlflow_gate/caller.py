@@ -14,6 +14,8 @@ INTENT_HEADER = "X-Signoff-Intent"
 REASON_HEADER = "X-Signoff-Reason"
 MAX_REASON = 10_000
 """As many characters as Signoff keeps."""
+MAX_INTENT = 128
+"""More than Signoff's own have, and as many characters as it reads of one."""
 
 _SCOPE: ContextVar[dict[str, Any] | None] = ContextVar("scope", default=None)
 
@@ -69,8 +71,20 @@ def reason() -> str | None:
 
 
 def intent() -> str | None:
-    """The intent of Signoff's that a call says it belongs to."""
+    """The intent of Signoff's that a call says it belongs to.
+
+    Raises:
+        MlflowException: it is too long to be one; answered with 400.
+    """
     if flask.has_request_context():
-        return flask.request.headers.get(INTENT_HEADER)
-    sent = dict((_SCOPE.get() or {}).get("headers") or ()).get(INTENT_HEADER.lower().encode())
-    return sent.decode("latin-1") if sent is not None else None
+        sent = flask.request.headers.get(INTENT_HEADER)
+    else:
+        found = dict((_SCOPE.get() or {}).get("headers") or ()).get(INTENT_HEADER.lower().encode())
+        sent = found.decode("latin-1") if found is not None else None
+    if sent and len(sent) > MAX_INTENT:
+        raise MlflowException(
+            f"{INTENT_HEADER} has {len(sent)} characters; an intent of Signoff's has at most {MAX_INTENT}. "
+            "Nothing was changed.",
+            INVALID_PARAMETER_VALUE,
+        )
+    return sent

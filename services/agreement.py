@@ -8,6 +8,7 @@ What `people.acting` does for the person who acts, it does for those whose votes
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -15,11 +16,13 @@ from sqlalchemy.engine import Connection
 from services import bars
 from services.accounts import on_record
 from services.domain import VersionRef
+from services.errors import LedgerBroken, Refused
 from services.evidence import Facts, Known
 from services.record import filing
 from services.record.agreed import refuse, require_rows
 from services.record.projections import project
 from services.record.projections.rows import Replayed
+from services.signoff import Signoff
 from services.tables import (
     accounts,
     decisions,
@@ -29,9 +32,18 @@ from services.tables import (
     statements,
     submissions,
 )
+from services.verdict import Check, Verdict
 
 _CHAMPION = (promotions, statements)
 _ELSEWHERE = (submissions, decisions, findings)
+_DIFFERS = Check(
+    id="agreement",
+    title="Database agrees with the record",
+    passed=False,
+    value="a row differs",
+    threshold="every row as its event says",
+    reason="",
+)
 
 
 def require(connection: Connection, now: Facts) -> None:
@@ -48,6 +60,16 @@ def require(connection: Connection, now: Facts) -> None:
     if persons:
         known = connection.execute(sa.select(accounts).where(accounts.c.person.in_(persons))).all()
         refuse(on_record.differences(connection, known).values())
+
+
+def told(signoff: Signoff, verdict: Verdict, now: Facts) -> Verdict:
+    """The verdict as a promotion would have it: it fails as well where `require` refuses, and says what differs."""
+    try:
+        with signoff.database.reading() as connection:
+            require(connection, now)
+    except (Refused, LedgerBroken) as error:
+        return Verdict(checks=(*verdict.checks, replace(_DIFFERS, reason=str(error))))
+    return verdict
 
 
 def _same_elsewhere(connection: Connection, known: Known) -> set[VersionRef]:

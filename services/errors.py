@@ -118,3 +118,14 @@ class LedgerBroken(SignoffError):
     def __init__(self, message: str, seq: int | None = None) -> None:
         super().__init__(message)
         self.seq = seq
+
+
+class UnreadableRow(LedgerUnavailable, LedgerBroken):
+    """A row of Signoff's own tables has in it what Signoff writes nowhere there, so nothing is read from it.
+
+    The text names table and column and no value: it may be told to anybody.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.TO_STRANGERS = message

@@ -19,6 +19,9 @@ from sqlalchemy import (
     text,
 )
 
+from services import cells
+from services.cells import one_of
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -29,6 +32,8 @@ metadata = MetaData(
 
 PERSON = String(32)
 """The immutable id of a person or service; a username is how its account is called (`accounts`)."""
+DEVIATIONS = ("stage", "alias", "tag", "files", "evidence", "renamed", "deleted", "recreated")
+"""What can be changed outside Signoff; the event of kind ``outside:…`` is called after it."""
 
 
 def _numbered() -> Column[int]:
@@ -117,7 +122,15 @@ submissions = Table(
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
-    Column("status", String(32), nullable=False),
+    Column(
+        "status",
+        String(32),
+        nullable=False,
+        info=one_of(
+            *("pending", "approved", "auto_approved", "changes_requested", "rejected", "withdrawn", "expired"),
+            *("released", "superseded", "auto_released", "bypassed"),
+        ),
+    ),
     Column("submitted_by", String(256), nullable=False),
     Column("submitted_by_id", PERSON),  # null: a client that nobody authenticated
     Column("proposal", Boolean, nullable=False, server_default=text("false")),  # of an MLflow client
@@ -127,7 +140,7 @@ submissions = Table(
     Column("comment", Text, nullable=False),
     Column("claimed_author", String(256)),  # as first seen
     Column("registered_by", String(256)),  # whom MLflow authenticated when the version was made
-    Column("binding", JSON, nullable=False),
+    Column("binding", JSON, nullable=False, info=cells.BINDING),
     Column("manifest", String(64)),  # this and the next two: what it is known by under other names
     Column("run_id", String(64)),
     Column("model_id", String(64)),
@@ -155,11 +168,11 @@ decisions = Table(
     Column("submission", BigInteger, nullable=False, index=True),
     Column("person", String(256), nullable=False),
     Column("person_id", PERSON, nullable=False),
-    Column("roles", JSON, nullable=False),
-    Column("decision", String(32), nullable=False),
+    Column("roles", JSON, nullable=False, info=cells.TEXTS),
+    Column("decision", String(32), nullable=False, info=one_of("approved", "changes_requested", "rejected")),
     Column("comment", Text, nullable=False),
     Column("at", String(32), nullable=False),
-    Column("binding", JSON, nullable=False),
+    Column("binding", JSON, nullable=False, info=cells.BINDING),
     Column("seq", BigInteger, nullable=False),
     Column("expired", Boolean, nullable=False, server_default=text("false")),
     Column("automation", Boolean, nullable=False, server_default=text("false")),
@@ -173,10 +186,10 @@ findings = Table(  # what reviewers found in a version
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
-    Column("severity", String(16), nullable=False),
+    Column("severity", String(16), nullable=False, info=one_of("blocking", "major", "minor")),
     Column("text", Text, nullable=False),
     Column("owner", String(256), nullable=False),
-    Column("due", String(10)),
+    Column("due", String(10), info=cells.DAY),
     Column("raised_by", String(256), nullable=False),
     Column("raised_by_id", PERSON, nullable=False),
     Column("raised_at", String(32), nullable=False),
@@ -218,7 +231,7 @@ intents = Table(
     Column("id", String(64), primary_key=True),
     Column("model", String(512), nullable=False),
     Column("token", BigInteger, nullable=False),
-    Column("state", String(16), nullable=False),
+    Column("state", String(16), nullable=False, info=one_of("open", "confirmed", "aborted")),
     Column("opened_seq", BigInteger, nullable=False),  # the event that says all else
     Index("ix_intents_state", "state", "model"),
 )
@@ -228,7 +241,7 @@ promotions = Table(
     metadata,
     _numbered(),
     Column("intent", String(64), nullable=False, unique=True),
-    Column("action", String(32), nullable=False),
+    Column("action", String(32), nullable=False, info=one_of("promote", "rollback", "emergency")),
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
@@ -251,19 +264,26 @@ emergencies = Table(
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
-    Column("binding", JSON, nullable=False),
+    Column("binding", JSON, nullable=False, info=cells.BINDING),
     Column("asked_by", String(256), nullable=False),
     Column("asked_by_id", PERSON, nullable=False),
     Column("reason", Text, nullable=False),
     Column("asked_at", String(32), nullable=False),
     Column("expires_at", Float, nullable=False),  # seconds since 1970, on database time
-    Column("own", JSON, nullable=False),  # who was barred when it was asked for: id or name → why
-    Column("state", String(16), nullable=False),  # asked, replaced, withdrawn, released, reviewed
+    Column(
+        "own", JSON, nullable=False, info=cells.TEXTS_BY_NAME
+    ),  # who was barred when it was asked for: id or name → why
+    Column(
+        "state",
+        String(16),
+        nullable=False,
+        info=one_of("asked", "replaced", "withdrawn", "released", "reviewed"),
+    ),
     Column("confirmed_by", String(256)),
     Column("confirmed_by_id", PERSON),
     Column("released_at", String(32)),
     Column("released_seq", BigInteger),
-    Column("waived", JSON),  # titles of the checks it went past
+    Column("waived", JSON, info=cells.TEXTS),  # titles of the checks it went past
     Column("reviewed_by", String(256)),
     Column("reviewed_by_id", PERSON),
     Column("justified", Boolean),
@@ -290,10 +310,15 @@ validation_jobs = Table(
     Column("version", Integer, nullable=False),
     Column("identity", Text, nullable=False),
     Column("place", String(512), nullable=False),  # machine and folder that have what was uploaded
-    Column("state", String(16), nullable=False),  # queued, running, done, failed, cancelled
+    Column(
+        "state",
+        String(16),
+        nullable=False,
+        info=one_of("queued", "running", "done", "failed", "cancelled"),
+    ),
     Column("step", String(200), nullable=False, server_default=""),
     Column("share", Float, nullable=False, server_default="0"),
-    Column("log", JSON, nullable=False),  # [[at, words], …]
+    Column("log", JSON, nullable=False, info=cells.LOG),  # [[at, words], …]
     Column("error", Text),
     Column("claim", String(32)),  # of whoever runs it; one that lost its lease has another
     Column("leased_until", Float, nullable=False),  # seconds since 1970, on database time
@@ -353,7 +378,7 @@ idempotency_keys = Table(
     Column("person", String(256), primary_key=True),
     Column("key", String(200), primary_key=True),
     Column("request", String(64), nullable=False),  # digest of all that was asked for
-    Column("answer", JSON(none_as_null=True)),  # null: begun, its end not known
+    Column("answer", JSON(none_as_null=True), info=cells.ANYTHING),  # null: begun, its end not known
     Column("at", Float, nullable=False),  # seconds since 1970, on database time
     Index("ix_idempotency_keys_at", "at"),
 )
@@ -375,13 +400,13 @@ outbox = Table(
     metadata,
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("id", String(32), nullable=False, unique=True),  # what a receiver drops repeats by
-    Column("occasion", String(16), nullable=False),  # event, reminder, escalation
+    Column("occasion", String(16), nullable=False, info=one_of("event", "reminder", "escalation")),
     Column("seq", BigInteger, nullable=False),  # the event it is about
     Column("channel", String(64), nullable=False),
     Column("person", String(256), nullable=False),  # whom by mail; empty where the channel is the receiver
     Column("why", String(500), nullable=False),  # title of the rule
     Column("at", String(32), nullable=False),
-    Column("state", String(16), nullable=False),  # waiting, delivered, stuck, dropped
+    Column("state", String(16), nullable=False, info=one_of("waiting", "delivered", "stuck", "dropped")),
     Column("attempts", Integer, nullable=False, server_default="0"),  # since it was written, or since it was retried
     Column("due_at", Float, nullable=False),  # seconds since 1970, on database time, as below
     Column("leased_until", Float, nullable=False, server_default="0"),
@@ -399,7 +424,8 @@ message_attempts = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("number", BigInteger, nullable=False, index=True),  # of the outbox
     Column("at", String(32), nullable=False),
-    Column("outcome", String(16)),  # delivered, failed, dropped, retried; null: begun, its end not known
+    # Null: begun, its end not known.
+    Column("outcome", String(16), info=one_of("delivered", "failed", "dropped", "retried")),
     Column("error", Text),
     Column("by", String(256)),  # who asked for the retry
 )
@@ -426,9 +452,12 @@ known_models = Table(
     metadata,
     Column("model", String(512), primary_key=True),
     Column("state", Text),  # identities, stages, tags, aliases as prescribed; null: never seen at rest yet
-    Column("recorded", JSON, nullable=False),  # numbers of the versions whose tags the record prescribes
+    Column(
+        "recorded", JSON, nullable=False, info=cells.TEXTS_BY_NUMBER
+    ),  # numbers of the versions whose tags the record prescribes
     Column("digest", String(64), nullable=False),  # sha256 of ``state``
     Column("seq", BigInteger, nullable=False),  # events of the model up to here are in ``state``
+    Column("mac", String(64), nullable=False),  # a seal of all of it, as events have one
 )
 
 known_files = Table(
@@ -437,7 +466,7 @@ known_files = Table(
     Column("model", String(512), primary_key=True),
     Column("version", Integer, primary_key=True),
     Column("identity", Text, nullable=False),
-    Column("listing", JSON, nullable=False),  # [[path, size], …] as prescribed
+    Column("listing", JSON, nullable=False, info=cells.LISTING),  # [[path, size], …] as prescribed
     Column("digest", String(64)),  # of the manifest as prescribed; null: no record names one and none was read yet
     Column("seq", BigInteger, nullable=False),  # the event that prescribed it
     Column("hashed", String(64)),  # digest of the manifest when its bytes were last read
@@ -452,10 +481,10 @@ deviations = Table(
     Column("model", String(512), nullable=False),
     Column("version", Integer, nullable=False),
     Column("subject", String(512), nullable=False),
-    Column("kind", String(64), nullable=False),
+    Column("kind", String(64), nullable=False, info=one_of(*(f"outside:{what}" for what in DEVIATIONS))),
     Column("prescribed", Text),  # null: nothing
     Column("shown", Text),
-    Column("state", String(16), nullable=False),  # open, restored, adopted, ended
+    Column("state", String(16), nullable=False, info=one_of("open", "restored", "adopted", "ended")),
     Column("found_at", String(32), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("closed_seq", BigInteger),
@@ -511,7 +540,7 @@ accounts = Table(
     Column("name", String(256), nullable=False),
     Column("email", String(256), nullable=False, server_default=""),
     Column("password", String(256), nullable=False),  # bcrypt, as streamlit-authenticator writes it
-    Column("roles", JSON, nullable=False),
+    Column("roles", JSON, nullable=False, info=cells.TEXTS),
     Column("disabled", Boolean, nullable=False, server_default=text("false")),
     Column("failed_logins", Integer, nullable=False, server_default="0"),
     Column("locked_until", Float, nullable=False, server_default="0"),
@@ -547,8 +576,8 @@ tokens = Table(
     Column("key", String(16), nullable=False),  # which secret key that is made with
     Column("username", String(256), nullable=False),
     Column("name", String(100), nullable=False),
-    Column("models", JSON, nullable=False),  # patterns; empty: every model
-    Column("actions", JSON, nullable=False),  # empty: whatever the account may
+    Column("models", JSON, nullable=False, info=cells.TEXTS),  # patterns; empty: every model
+    Column("actions", JSON, nullable=False, info=cells.TEXTS),  # empty: whatever the account may
     Column("created_by", String(256), nullable=False),
     Column("created_at", Float, nullable=False),  # these are seconds since 1970, on database time
     Column("expires_at", Float, nullable=False),
@@ -564,3 +593,5 @@ tokens = Table(
         postgresql_where=text("revoked_at IS NULL"),
     ),
 )
+
+cells.watch(table for table in metadata.sorted_tables if table not in {events, ledger_head})  # `genuine` judges these

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from components.events import event_line
-from services import caretaker
+from services import caretaker, proofs
 from services.accounts import people
 from services.admission import admissions
 from services.admission.admissions import Answer
@@ -388,6 +389,26 @@ class TestOurOwnWrites:
         assert registry.calls == 0
         assert ask(signoff, alias(registry, "champion", 2, intent=intent)).allowed
         assert ask(signoff, call(registry, What.ALIAS_DELETED, alias="challenger", intent=intent)).allowed
+
+    @pytest.mark.parametrize("value", ["an approval of before", None])
+    def test_of_tags_that_a_newer_event_overtook_are_refused_and_no_client_is_blamed(
+        self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef, value: str | None
+    ) -> None:
+        what, before = What.TAG_DELETED if value is None else What.TAG_SET, kinds(signoff)
+        late = partial(call, registry, what, version=1, key="approval_comment", value=value)
+        with proofs.ours(signoff):
+            assert not ask(signoff, late(intent=registry.intent)).allowed
+        assert kinds(signoff) == before
+        refused(signoff, ask(signoff, late(intent="record-1.0000")))  # who only says that they are Signoff is recorded
+
+    def test_of_tags_say_that_they_are(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:
+        said = list[str | None]()
+        with pytest.MonkeyPatch.context() as patched:
+            write = registry.set_tag
+            patched.setattr(registry, "set_tag", lambda *tag: (said.append(registry.intent), write(*tag)))
+            reviews.approve(signoff, ready, by="reviewer2", comment="I agree.")
+        assert said
+        assert all(one and intents.proven(signoff, one) for one in said)
 
     def test_may_put_back_what_was_there(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:
         answer = ask(signoff, stage(registry, 2, "Production", archive=True))

@@ -186,7 +186,11 @@ class TestAPolicyThatForbidsEmergencies:
             strict = policies[0]
             connection.execute(
                 policy_table.insert().values(
-                    digest=strict.digest, name="strict", text=strict.text, activated_at="2026-01-01", active=True
+                    digest=strict.digest,
+                    name="strict",
+                    text=strict.text,
+                    activated_at="2026-01-01T09:00:00+00:00",
+                    active=True,
                 )
             )
         return signoff

@@ -75,7 +75,7 @@ def recorded(signoff: Signoff) -> Signoff:
     with signoff.database.writing() as connection:
         ledger.append(connection, entry())
         ledger.append(connection, ledger.Entry(**{**vars(entry()), "intent": "c", "closes": "c"}))
-        connection.execute(tables.witnesses.insert().values(seq=1, at="2026-11-01", run="r"))
+        connection.execute(tables.witnesses.insert().values(seq=1, at="2026-11-01T09:00:00+00:00", run="r"))
     checkpoints.create(signoff.database, signoff.settings, at=signoff.now())
     return signoff
 

@@ -229,6 +229,17 @@ class TestReason:
         assert not answers.asked
 
 
+class TestTheIntentOfACall:
+    def test_that_is_too_long_to_be_one_is_an_error_of_the_caller_with_length_and_limit(self, answers: Answers) -> None:
+        with (
+            flask.Flask(__name__).test_request_context("/", headers={"X-Signoff-Intent": "a" * 20_000}),
+            pytest.raises(MlflowException, match=r"has 20000 characters; .* at most 128") as refusal,
+        ):
+            gate(answers).ask(CHANGE, [], "default")
+        assert refusal.value.get_http_status_code() == 400
+        assert not answers.asked
+
+
 class TestNames:
     def test_are_compared_without_letter_case_and_remembered(self, answers: Answers) -> None:
         answers.say({"protocol": 1, "aliases": ["champion"], "model_tags": []})

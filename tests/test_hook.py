@@ -32,6 +32,7 @@ from services.domain import Dataset, VersionRef
 from services.errors import RegistryUnavailable
 from services.mlflow.registry import MlflowRegistry
 from services.place import PlaceKind
+from services.record import mirror
 from services.registry import Hook, RunContents
 from services.signoff import Signoff
 from services.steps import intents
@@ -1101,3 +1102,23 @@ def test_headers_of_ours_are_sent_by_our_own_client_only() -> None:
     assert "X-Signoff-Intent" not in headers.resolve_request_headers()
     with MlflowRegistry("http://127.0.0.1:9").under("abc"):
         assert headers.resolve_request_headers()["X-Signoff-Intent"] == "abc"
+
+
+def test_tags_that_a_vote_overtakes_while_they_are_written_end_as_recorded_and_blame_no_client(
+    server: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(server.url, "raced", 1)
+    ref, votes, said = VersionRef(name="raced", version=1), ["reviewer", "reviewer2"], mirror.prescribed
+    reviews.submit(server.signoff, ref, by="scientist", comment="Please review.")
+
+    def overtaken(*asked: Any) -> dict[str, str]:
+        found = said(*asked)
+        if votes and threading.current_thread() is threading.main_thread():
+            reviews.approve(server.signoff, ref, by=votes.pop(), comment="I agree.")
+        return found
+
+    monkeypatch.setattr(mirror, "prescribed", overtaken)
+    reviews.approve(server.signoff, ref, by=votes.pop(0), comment="Looks right.")
+    mirror.flush(server.signoff)
+    assert [kind for kind in server.events("raced") if kind.endswith(":refused")] == []
+    assert server.tags("raced", 1)["approved_by"] == "reviewer, reviewer2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import shutil
@@ -174,6 +175,18 @@ class TestColdServer:
     def test_no_spelling_of_a_path_gets_past(self, dashboard: Dashboard, path: str) -> None:
         for method in ("GET", "POST"):
             assert dashboard.status(method, path) in {303, 400, 401, 404, 405}
+
+    @pytest.mark.parametrize("path", ["/api/v1/models/..%2f..%2fetc", "/api/v1/models/%00", "/app/..%2fx", "/a%00"])
+    def test_a_path_that_nothing_has_is_answered_in_a_sentence(self, dashboard: Dashboard, path: str) -> None:
+        connection = http.client.HTTPConnection(dashboard.url.partition("//")[2], timeout=10)
+        cookies = "; ".join(f"{name}={value}" for name, value in dashboard.cookies("viewer").items())
+        connection.request("GET", path, headers={"Cookie": cookies})
+        answer = connection.getresponse()
+        said = answer.read().decode()
+        assert answer.status == 400
+        if path.startswith("/api/"):
+            said = json.loads(said)["message"]
+        assert "a NUL character" in said
 
     @pytest.mark.parametrize("path", ["/", "/registry", "/login", "/session/login"])
     def test_a_page_cannot_be_posted_to(self, dashboard: Dashboard, path: str) -> None:

@@ -294,6 +294,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("recorded", sa.JSON(), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("mac", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("model", name=op.f("pk_known_models")),
     )
     op.create_table(

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from services import facts, gate
 from services.accounts import permissions
 from services.admission import protection, standing, transitions
-from services.admission.calls import HOOK_SECONDS, MOVES, UNGOVERNED, WORKSPACE, Call, What
+from services.admission.calls import HOOK_SECONDS, MOVES, TAGS, UNGOVERNED, WORKSPACE, Call, What
 from services.admission.outside import Free, Meaning, Move, Nothing, Refusal, Scene, Standing, Verb, meaning
 from services.domain import Action, Actor, Source, VersionRef
 from services.errors import NotAllowed, OutcomeUnknown, PromotionConflict, Refused, SignoffError
@@ -140,6 +140,10 @@ def anybody(signoff: Signoff, call: Call) -> Actor:
 
 
 def _at_once(signoff: Signoff, call: Call) -> Answer | None:
+    if call.workspace == WORKSPACE and call.what in TAGS and call.intent and intents.proven(signoff, call.intent):
+        # Our mirror. Where a newer event overtook it, it is refused like anybody, and no doing of anybody's to record.
+        protection.require(signoff, call, anybody(signoff, call))
+        return ALLOWED
     if call.workspace != WORKSPACE or call.intent is not None or call.what not in MOVES:
         actor = anybody(signoff, call)
         with refusals_recorded(signoff, "admission", actor, call.ref):

@@ -38,6 +38,7 @@ class What(StrEnum):
 
 
 MOVES = frozenset({What.STAGE, What.ALIAS_SET, What.ALIAS_DELETED})
+TAGS = frozenset({What.TAG_SET, What.TAG_DELETED})
 BENEATH = frozenset(
     {
         What.FILES_WRITTEN,

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import sqlalchemy as sa
-
 from services import assignments
 from services.admission import leaving, standing
 from services.admission.calls import BENEATH, Call, Told, What
 from services.domain import IS_PROMPT, Actor, ModelVersion
 from services.errors import Refused
 from services.letters import begins_with, skeleton
+from services.reconciliation import prescription
 from services.reconciliation.drift import Seen
 from services.record import mirror
 from services.record.mirror import EVERYWHERE, OURS, REGISTERED_BY
 from services.signoff import Signoff
-from services.tables import known_models
 
 _OURS_AS_SEEN = frozenset(map(skeleton, OURS))
 _EVERYWHERE_AS_SEEN = frozenset(map(skeleton, EVERYWHERE | {REGISTERED_BY}))
@@ -96,15 +94,13 @@ def _is_as_recorded(signoff: Signoff, version: ModelVersion, call: Call) -> bool
     with signoff.database.reading() as connection:
         if mirror.prescribed(connection, ref, version.identity).get(call.key) == value:
             return True
-        state = connection.execute(
-            sa.select(known_models.c.state).where(known_models.c.model == ref.name)
-        ).scalar_one_or_none()
-    return value is not None and _adopted(state, version, call.key) == value
+        found = prescription.peek(connection, ref.name)
+    return value is not None and found is not None and _adopted(found.seen, version, call.key) == value
 
 
-def _adopted(state: str | None, version: ModelVersion, key: str) -> str | None:
+def _adopted(seen: Seen, version: ModelVersion, key: str) -> str | None:
     """The value of a tag that was adopted as it is, or was there before the registry was first met."""
-    known = Seen.parse(state).versions.get(version.ref.version) if state else None
+    known = seen.versions.get(version.ref.version)
     if known is None or f"{version.ref.name}:{version.ref.version}:{known.id}" != version.identity:
         return None
     return known.tags.get(key)

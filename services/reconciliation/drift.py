@@ -85,6 +85,11 @@ class Seen:
         return hashlib.sha256(self.text.encode(errors="surrogatepass")).hexdigest()
 
     @property
+    def blank(self) -> Self:
+        """The same model as if nothing was prescribed for it: no stage, no alias, no word of approval."""
+        return replace(self, versions={number: one.blank for number, one in self.versions.items()}, aliases={})
+
+    @property
     def foremost(self) -> int | None:
         """The version that a record about the whole model names: the one in Production, else the newest."""
         served = [number for number, version in self.versions.items() if version.stage == Stage.PRODUCTION]
@@ -245,7 +250,7 @@ def accepted(known: Seen, seen: Seen, difference: Difference) -> Seen:
                 aliases={alias: n for alias, n in known.aliases.items() if n != number},
             )
         case _:  # the model was registered anew: nothing about its versions is known
-            return Seen(created=seen.created, versions={n: v.blank for n, v in seen.versions.items()})
+            return seen.blank
 
 
 def same_model(known: Seen, seen: Seen) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -20,6 +22,8 @@ from services.tables import events, known_models
 _ALONE = frozenset({Kind.PROMOTION_CONFIRMED, Kind.ROLLBACK_CONFIRMED, Kind.EMERGENCY_CONFIRMED})
 """What puts a version into the champion's stage, and leaves nothing else there."""
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
@@ -33,39 +37,67 @@ class Known:
     seq: int = 0
 
 
-def load(connection: Connection, name: str) -> Known | None:
-    """What is known of a model, locked until the transaction ends; None when it was never seen at rest."""
+def peek(connection: Connection, name: str) -> Known | None:
+    """`load` without a lock."""
+    row = connection.execute(sa.select(known_models).where(known_models.c.model == name)).one_or_none()
+    return parsed(connection, row) if row is not None else None
+
+
+def load(connection: Connection, name: str, seen: Seen | None = None) -> Known | None:
+    """What is known of a model, locked until the transaction ends; None when it was never seen at rest.
+
+    Args:
+        seen: what MLflow shows of it. Of this nothing is known where somebody else wrote the row: then events alone
+            say what is prescribed.
+    """
     row = connection.execute(
         sa.select(known_models).where(known_models.c.model == name).with_for_update()
     ).one_or_none()
-    return parsed(row) if row is not None else None
+    return parsed(connection, row, seen) if row is not None else None
 
 
-def parsed(row: Any) -> Known | None:
-    """A row of ``known_models``; None when it holds no state yet."""
+def parsed(connection: Connection, row: Any, seen: Seen | None = None) -> Known | None:
+    """A row of ``known_models``; None when it holds no state yet. ``seen``: see `load`."""
+    if not genuine(connection, row) or row.digest != ("" if row.state is None else _sha256(row.state)):
+        log.warning("Table known_models, row %s: Signoff did not write it, so nothing of it counts.", row.model)
+        return Known(seen=seen.blank if seen else Seen(created=0))
     if row.state is None:
         return None
     recorded = {int(number): digest for number, digest in row.recorded.items()}
     return Known(seen=Seen.parse(row.state), recorded=recorded, seq=row.seq)
 
 
+def genuine(connection: Connection, row: Any) -> bool:
+    """Whether Signoff wrote a row of ``known_models``; whether its state has the digest that it names is not asked."""
+    return ledger.sealed(connection, _fingerprint(row._mapping), row.mac)
+
+
 def save(connection: Connection, name: str, known: Known) -> None:
     """Keep what is known of a model."""
-    values = as_row(name, known)
+    values = as_row(connection, name, known)
     updated = connection.execute(known_models.update().where(known_models.c.model == name).values(**values))
     if updated.rowcount == 0:
         connection.execute(known_models.insert().values(**values))
 
 
-def as_row(name: str, known: Known) -> dict[str, Any]:
-    """The values of a row of ``known_models``."""
-    return {
+def as_row(connection: Connection, name: str, known: Known | None) -> dict[str, Any]:
+    """The values of a row of ``known_models``; None: of a model that is there and was never seen at rest."""
+    row = {
         "model": name,
-        "state": known.seen.text,
-        "recorded": {str(number): digest for number, digest in sorted(known.recorded.items())},
-        "digest": known.seen.digest,
-        "seq": known.seq,
+        "state": known.seen.text if known else None,
+        "recorded": {str(number): digest for number, digest in sorted(known.recorded.items())} if known else {},
+        "digest": known.seen.digest if known else "",
+        "seq": known.seq if known else 0,
     }
+    return {**row, "mac": ledger.seal(connection, _fingerprint(row))}
+
+
+def _fingerprint(row: Mapping[str, Any]) -> str:
+    return digest({"table": "known_models", **{name: row[name] for name in ("model", "recorded", "digest", "seq")}})
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def forget(connection: Connection, name: str) -> None:
@@ -124,8 +156,7 @@ Told: TypeAlias = tuple[int, str] | None
 
 def champion(connection: Connection, name: str, *, alias: str, stage: str) -> tuple[bool, Told, Told]:
     """Whether anything is prescribed for a model, which version is to be its champion, and the newest in its stage."""
-    row = connection.execute(sa.select(known_models).where(known_models.c.model == name)).one_or_none()
-    known = parsed(row) if row is not None else None
+    known = peek(connection, name)
     if known is None:
         return False, None, None
     state = _after(known.seen, name, _bodies(connection, name, after=known.seq), None)

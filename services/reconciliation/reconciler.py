@@ -132,8 +132,8 @@ def _baseline(signoff: Signoff, before: Mark, listing: Listing) -> Event | None:
                 known = Known(seen=state)
                 if name in with_events and name not in moving:
                     known = prescription.brought_up(connection, name, known, state, seq=before.seq)
-                row = prescription.as_row(name, replace(known, seq=before.seq))
-                rows.append({**row, "state": None, "digest": "", "seq": 0} if name in moving else row)
+                at_rest = None if name in moving else replace(known, seq=before.seq)
+                rows.append(prescription.as_row(connection, name, at_rest))
             if rows:
                 connection.execute(known_models.insert(), rows)
             event = ledger.append(connection, _first_met(signoff, listing, seen, sorted(seen.keys() & moving)))
@@ -184,11 +184,12 @@ class _Pass:
     def run(self) -> None:
         """Look closer at what does not look as it did, and settle it in small transactions."""
         with self.signoff.database.reading() as connection:
-            columns = (known_models.c.model, known_models.c.digest, known_models.c.seq)
-            rows = {row.model: row for row in connection.execute(sa.select(*columns))}
+            columns = [column for column in known_models.c if column is not known_models.c.state]
+            rows = {row.model: row for row in connection.execute(sa.select(*columns)).all()}
+            suspects = {name for name, row in rows.items() if not prescription.genuine(connection, row)}
             cursor = int(connection.execute(sa.select(reconciled.c.seq)).scalar_one())
             happened = prescription.models_with_events(connection, after=cursor)
-            suspects = deviations.models_with_open(connection)
+            suspects |= deviations.models_with_open(connection)
         suspects |= {name for name, last in happened.items() if name not in rows or rows[name].seq < last}
         suspects |= self.seen.keys() ^ rows.keys()
         suspects |= {name for name, row in rows.items() if name in self.seen and self.seen[name].digest != row.digest}
@@ -203,7 +204,7 @@ class _Pass:
     def _verify(self, suspects: Iterable[str], unheard_of: Iterable[str]) -> None:
         """Ask again for what a listing lacks: pages of a long one shift while somebody registers or deletes."""
         with self.signoff.database.reading() as connection:
-            known = {name: prescription.parsed(row) for name, row in _rows(connection, suspects).items()}
+            known = {name: prescription.parsed(connection, row) for name, row in _rows(connection, suspects).items()}
         for name, state in known.items():
             if name in self.before.busy or state is None:
                 continue
@@ -241,7 +242,7 @@ class _Pass:
 
     def _settle(self, connection: Connection, name: str) -> list[Event]:
         seen, at = self.seen.get(name), self.signoff.now()
-        known = prescription.load(connection, name)
+        known = prescription.load(connection, name, seen)
         if seen is None:
             if known is None:
                 prescription.forget(connection, name)  # it came and went without anything being prescribed for it
@@ -267,7 +268,7 @@ class _Pass:
         exists = connection.execute(sa.select(known_models.c.model).where(known_models.c.model == name)).first()
         if exists:  # there since the baseline, and never at rest until now
             return Known(seen=seen)
-        return Known(seen=Seen(created=seen.created, versions={n: v.blank for n, v in seen.versions.items()}))
+        return Known(seen=seen.blank)
 
 
 def _batches(names: Iterable[str], size: int) -> Iterator[list[str]]:

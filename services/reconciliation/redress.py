@@ -131,7 +131,7 @@ def _look(signoff: Signoff, name: str, *, renamed_to: str | None = None) -> _Now
         model, versions = None, ()
     seen = Seen.of(model, versions) if model else None
     with signoff.database.writing() as connection:
-        known = prescription.load(connection, name)
+        known = prescription.load(connection, name, seen)
         if known is None:
             raise Refused(f"{name} was not looked at under this name yet; settle what was found under its other name.")
         known = prescription.brought_up(connection, name, known, seen, seq=before.seq)

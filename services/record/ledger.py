@@ -453,6 +453,11 @@ def seal(connection: Connection, fingerprint: str) -> str:
     return seals_of(connection).seal(ledger_id(connection), fingerprint)
 
 
+def sealed(connection: Connection, fingerprint: str, mac: object) -> bool:
+    """Whether `seal` made this seal, with the secret key of now or an earlier one."""
+    return seals_of(connection).genuine(ledger_id(connection), fingerprint, mac)
+
+
 def follow(connection: Connection, chain: Chain, *, until: int | None = None) -> Iterator[Event]:
     """Take every stored event after ``chain``'s last into it, yielding it; a few hundred are in memory.
 

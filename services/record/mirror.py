@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from services import proofs
 from services.domain import ModelVersion, Status, VersionRef
 from services.errors import LedgerUnavailable, NotFound, SignoffError
 from services.record import agreed
@@ -107,11 +108,12 @@ def _write(signoff: Signoff, ref: VersionRef) -> _Written:
     with signoff.database.reading() as connection:
         agreed.require_rows(connection, ref, (submissions, decisions, promotions))
         wanted = prescribed(connection, ref, version.identity)
-    for key, value in wanted.items():
-        if version.tags.get(key) != value:
-            signoff.registry.set_tag(ref, key, value)
-    for key in OURS & version.tags.keys() - wanted.keys():
-        signoff.registry.delete_tag(ref, key)
+    with proofs.ours(signoff):
+        for key, value in wanted.items():
+            if version.tags.get(key) != value:
+                signoff.registry.set_tag(ref, key, value)
+        for key in OURS & version.tags.keys() - wanted.keys():
+            signoff.registry.delete_tag(ref, key)
     others = {key: value for key, value in version.tags.items() if key not in OURS}
     return _Written(version=replace(version, tags={**others, **wanted}), tags=wanted)
 

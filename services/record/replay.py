@@ -12,17 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import tables
+from services.cells import Cell, as_stored
 from services.domain import VersionRef
 from services.record.ledger import Event, Kind
 from services.record.projections import project
 from services.record.projections.rows import Replayed, compact, key_of
 from services.record.projections.states import OPEN
 
-_UNSAID: Mapping[str, frozenset[str]] = {
-    "accounts": frozenset({"email", "password", "failed_logins", "locked_until", "created_at"}),
-    "validations": frozenset({"report", "mirrored"}),
-}
-"""Table → columns that no event says."""
 PROJECTED = (
     tables.accounts,
     tables.policy_assignments,
@@ -36,22 +32,32 @@ PROJECTED = (
     tables.deviations,
 )
 """The tables that follow from the record."""
+BY_DIGEST = ("validations.report", "policies.digest", "policies.name", "policies.text")
+"""Columns of which the record has the digest."""
+UNSAID: Mapping[str, tuple[str, ...]] = {
+    "passwords, e-mail addresses and locks of accounts, and when they were made": (
+        *("accounts.email", "accounts.password", "accounts.failed_logins", "accounts.locked_until"),
+        *("accounts.created_at", "failures"),
+    ),
+    "sessions and tokens": ("sessions", "tokens"),
+    "the order in which policies were put out of force": ("policies.active", "policies.activated_at"),
+    "changes and validations under way, slots and idempotency keys": (
+        *("intents", "validation_jobs", "slots", "processes", "idempotency_keys"),
+    ),
+    "messages, reminders and webhooks": ("outbox", "message_attempts", "reminders", "webhook_deliveries"),
+    "counts of refusals that are not told yet": ("refusal_windows",),
+    "what the reconciler last saw in MLflow": ("known_models", "known_files", "reconciled"),
+    "what MLflow's tags and the runs of validations still wait for": ("mirror_jobs", "validations.mirrored"),
+    "which run of MLflow holds a checkpoint, and since when (MLflow is asked itself)": ("witnesses",),
+}
+"""What no event says, in words → the tables and columns that it is in."""
+_APART = frozenset(place for places in UNSAID.values() for place in places) | frozenset(BY_DIGEST)
 _SAID = {
-    table.name: tuple(column.name for column in table.c if column.name not in _UNSAID.get(table.name, ()))
+    table.name: tuple(column.name for column in table.c if f"{table.name}.{column.name}" not in _APART)
     for table in PROJECTED
 }
 """Table → the columns that are compared."""
-NOT_DERIVED = (
-    "passwords, e-mail addresses and locks of accounts",
-    "sessions and tokens",
-    "which open submissions are shown as approved (counted again from their votes)",
-    "the order in which policies were put out of force",
-    "changes and validations under way, slots and idempotency keys",
-    "messages, reminders and webhooks",
-    "counts of refusals that are not told yet",
-    "what the reconciler last saw in MLflow",
-    "what MLflow's tags still wait for",
-)
+NOT_DERIVED = (*UNSAID, "which open submissions are shown as approved (counted again from their votes)")
 """What `differences` does not compare, because no event says it."""
 MOST = 100
 """So many differences are named."""
@@ -77,7 +83,7 @@ class Replay:
     def differences(self, connection: Connection) -> list[str]:
         """Where the tables differ from the record, a sentence each; what was taken up is used up by it."""
         found = [one for table in PROJECTED for one in compared(connection, self._rows, table)]
-        found += [*self._texts(connection)]
+        found += [*self._texts(connection), *_never_written(connection)]
         more = len(found) - MOST
         return found if more <= 0 else [*found[:MOST], f"There are {more} more differences."]
 
@@ -110,6 +116,23 @@ def imported_up_to(connection: Connection) -> int:
     """The last event that an import brought; 0 where there was none."""
     query = sa.select(sa.func.max(tables.events.c.seq)).where(tables.events.c.kind == Kind.LEDGER_IMPORTED)
     return int(connection.execute(query).scalar() or 0)
+
+
+def _never_written(connection: Connection) -> Iterator[str]:
+    """Cells that are not compared and have in them what Signoff writes nowhere there."""
+    for table in tables.metadata.sorted_tables:
+        apart = [column for column in table.c if column.name not in _SAID.get(table.name, ())]
+        watched = [(column, column.type) for column in apart if isinstance(column.type, Cell)]
+        columns = (*table.primary_key, *(column for column, _ in watched))
+        for row in _each(connection, sa.select(*map(_raw, columns))) if watched else ():
+            key, cells = row[: len(table.primary_key)], row[len(table.primary_key) :]
+            for (column, cell), stored in zip(watched, cells, strict=True):
+                if not cell.holds(_json(stored) if _is_json(column) else stored):
+                    yield f"Table {table.name}, row {_named(key)}, {column.name}: Signoff never writes what is there."
+
+
+def _named(key: Iterable[Any]) -> str:
+    return ", ".join(str(part)[:80] for part in key)
 
 
 @cache
@@ -145,7 +168,7 @@ def compared(
             yield f"Table {table.name}, row {number}: no event says that there is such a row."
             continue
         for name, value in row.items():
-            read = _json(value) if isinstance(table.c[name].type, sa.JSON) else value
+            read = _json(value) if _is_json(table.c[name]) else value
             then, now = _shown(table, name, expected.get(name)), _shown(table, name, compact(read))
             if then != now:
                 yield f"Table {table.name}, row {number}, {name}: the record says {then!r}, the table {now!r}."
@@ -154,8 +177,12 @@ def compared(
 
 
 def _raw(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    """JSON as the text that is stored: what is none there must be named, and not stop the reading of the rest."""
-    return sa.type_coerce(column, sa.Text).label(column.name) if isinstance(column.type, sa.JSON) else column
+    """A cell as it is stored, JSON as its text: what Signoff never wrote must be named, and not end the reading."""
+    return sa.type_coerce(column, sa.Text() if _is_json(column) else as_stored(column)).label(column.name)
+
+
+def _is_json(column: sa.Column[Any]) -> bool:
+    return isinstance(as_stored(column), sa.JSON)
 
 
 def _json(stored: Any) -> Any:

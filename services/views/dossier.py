@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
-from services import facts, gate
+from services import agreement, facts, gate
 from services.accounts import people, permissions
 from services.checks.bound import bound
 from services.checks.data_sets import silent
@@ -218,7 +218,7 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
     dossier = Dossier(
         policy=policy,
         facts=seen,
-        verdict=gate.evaluate(policy, seen),
+        verdict=agreement.told(signoff, gate.evaluate(policy, seen), seen),
         events=tuple(event for event in found if event.kind.outcome != "intended"),
         releases=mine,
         released=released,
@@ -257,7 +257,7 @@ def verdict(signoff: Signoff, ref: VersionRef, *, fresh: bool = False) -> tuple[
         RegistryUnavailable, LedgerUnavailable, InvalidSettings.
     """
     policy, seen = facts.fresh(signoff, ref) if fresh else facts.shown(signoff, ref)
-    now, about = gate.evaluate(policy, seen), bound(policy, seen)
+    now, about = agreement.told(signoff, gate.evaluate(policy, seen), seen), bound(policy, seen)
     version = seen.candidate.version
     if seen.champion is not None or version.stage != policy.rules.champion.stage:
         return now, about

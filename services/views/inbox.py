@@ -8,7 +8,7 @@ from functools import cached_property
 
 import sqlalchemy as sa
 
-from services import facts, gate
+from services import agreement, facts, gate
 from services.accounts import permissions
 from services.champions import Records
 from services.domain import Action, Actor, Status, VersionRef
@@ -86,7 +86,10 @@ def _judge(signoff: Signoff, submission: Submission, champions: Records) -> Item
         policy, seen = facts.shown(signoff, submission.ref, champions)
     except SignoffError as error:
         return Item(submission=submission, problem=str(error))
-    return Item(submission=submission, policy=policy, facts=seen, verdict=gate.evaluate(policy, seen))
+    verdict = gate.evaluate(policy, seen)
+    if verdict.allowed:
+        verdict = agreement.told(signoff, verdict, seen)
+    return Item(submission=submission, policy=policy, facts=seen, verdict=verdict)
 
 
 def tasks(actor: Actor, items: list[Item]) -> list[tuple[Task, Item]]:

@@ -66,10 +66,7 @@ def _close(rows: Rows, event: Event, state: str, **which: Any) -> None:
 
 WRITES: Writes = {
     "policy:assigned": (_assigned, ()),
-    **{
-        f"outside:{what}": (_found, ("subject",))
-        for what in ("stage", "alias", "tag", "files", "evidence", "renamed", "deleted", "recreated")
-    },
+    **{f"outside:{what}": (_found, ("subject",)) for what in tables.DEVIATIONS},
     "outside:ended": (_ended, ("subject",)),
     "restoration:confirmed": (_restored, ("deviations",)),
     "adoption:recorded": (_adopted, ("subject",)),
