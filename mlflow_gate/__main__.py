@@ -1,14 +1,16 @@
-"""``python -m mlflow_gate index URL``: the indexes in MLflow's database that README.md speaks of."""
+"""``python -m mlflow_gate index [URL]``: the indexes in MLflow's database that README.md speaks of."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib.util import find_spec
 
 import sqlalchemy as sa
 
 UNIQUE, CREATED = "uq_signoff_one_in_production", "ix_signoff_model_versions_created"
+ADDRESS = "MLFLOW_BACKEND_STORE_URI"
 MAKE = (
     f"CREATE UNIQUE INDEX IF NOT EXISTS {UNIQUE} ON model_versions (workspace, name) "
     "WHERE current_stage = 'Production'",
@@ -25,9 +27,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Make the indexes, or drop them; 0 when that is done, 1 with the reason otherwise."""
     parser = argparse.ArgumentParser(prog="python -m mlflow_gate", description=__doc__)
     parser.add_argument("command", choices=["index"])
-    parser.add_argument("url", help="MLflow's database, as in --backend-store-uri: SQLite or PostgreSQL")
+    parser.add_argument(
+        "url",
+        nargs="?",
+        default=os.environ.get(ADDRESS),
+        help=f"MLflow's database, as in --backend-store-uri: SQLite or PostgreSQL. Without it {ADDRESS} counts, and no "
+        "list of processes shows the password",
+    )
     parser.add_argument("--drop", action="store_true", help="take the indexes away again")
     asked = parser.parse_args(arguments)
+    if not asked.url:
+        return _failed(f"Name MLflow's database, or set {ADDRESS}.")
     try:
         return _index(sa.create_engine(_with_driver(asked.url)), drop=asked.drop)
     except ImportError as error:

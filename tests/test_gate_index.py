@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from mlflow_gate.__main__ import CREATED, UNIQUE, main
+from mlflow_gate.__main__ import ADDRESS, CREATED, UNIQUE, main
 from tests.conftest import BOTH
 
 DATABASES = BOTH
@@ -62,6 +62,20 @@ def test_it_is_refused_while_two_are_there_and_named(
 def test_it_can_be_taken_away(engine: sa.Engine, database_url: str) -> None:
     main(["index", database_url])
     assert main(["index", database_url, "--drop"]) == 0
+    assert not {UNIQUE, CREATED} & indexes(engine)
+
+
+def test_without_an_address_it_takes_the_one_that_the_server_has(
+    engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(ADDRESS, raising=False)
+    assert main(["index"]) == 1
+    assert ADDRESS in capsys.readouterr().err
+    assert UNIQUE not in indexes(engine)
+    monkeypatch.setenv(ADDRESS, "postgresql://nobody@127.0.0.1:1/other")
+    assert main(["index", database_url]) == 0, "the one that is named goes first"
+    monkeypatch.setenv(ADDRESS, database_url)
+    assert main(["index", "--drop"]) == 0
     assert not {UNIQUE, CREATED} & indexes(engine)
 
 
