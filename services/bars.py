@@ -8,7 +8,7 @@ approve none, confirm or review no emergency of one, do not consent to run its c
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -115,21 +115,38 @@ def _called(row: Any, known: Known) -> str:
 def _people(connection: Connection, claims: Mapping[str | None, str]) -> dict[str, str]:
     """The same by the ids of the persons whose accounts have these usernames, or names that look like them.
 
-    Letter case and domain do not matter. Where several accounts look like a claimed name, each of them counts.
+    Letter case and domain do not matter, on either side: MLflow says ``kim`` and the account is ``kim@example.org``, or
+    the other way round. Where several accounts look like a claimed name, each of them counts.
     """
     names = {username: words for username, words in claims.items() if username}
     spelled = {spelling.lower(): name for name in names for spelling in _spellings(name)}
     alike = {looks_like(spelling): name for name in names for spelling in _spellings(name)}
     alike.pop("", None)  # nothing that can be seen looks like nobody
-    lowered = sa.func.lower(accounts.c.username)
-    called = sa.or_(accounts.c.username.in_(names), lowered.in_(spelled), accounts.c.looks_like.in_(alike))
-    query = sa.select(accounts.c.username, accounts.c.looks_like, accounts.c.person, lowered.label("lowered"))
-    found = [
-        (row.username if row.username in names else spelled.get(row.lowered) or alike[row.looks_like], row.person)
-        for row in (connection.execute(query.where(called)) if names else ())
-    ]
+    column = accounts.c
+    lowered = sa.func.lower(column.username)
+    called = (column.username.in_(names), lowered.in_(spelled), column.looks_like.in_(alike), *_with_domain(alike))
+    query = sa.select(column.username, column.looks_like, column.person, lowered.label("lowered"))
+    found = []
+    for row in connection.execute(query.where(sa.or_(*called))) if names else ():
+        own = map(looks_like, _spellings(row.username))
+        name = row.username if row.username in names else spelled.get(row.lowered)
+        if name := name or next((alike[one] for one in (row.looks_like, *own) if one in alike), None):
+            found.append((name, row.person))
     nobodys = names.keys() - {name for name, _ in found}
     return {key: f"{name} {names[name]}" for name, key in (*found, *((name, name) for name in nobodys))}
+
+
+def _with_domain(alike: Iterable[str]) -> Iterator[sa.ColumnElement[bool]]:
+    """Whether an account may be called like one of these, with a domain before or after it."""
+    for skeleton in alike:
+        yield sa.and_(
+            accounts.c.username.contains("@", autoescape=True),
+            accounts.c.looks_like.startswith(skeleton, autoescape=True),
+        )
+        yield sa.and_(
+            accounts.c.username.contains("\\", autoescape=True),
+            accounts.c.looks_like.endswith(skeleton, autoescape=True),
+        )
 
 
 def _spellings(name: str) -> set[str]:

@@ -197,6 +197,29 @@ def test_an_author_is_known_in_every_spelling(signoff: Signoff, registry: FakeRe
     assert reviews.approve(signoff, candidate, by="reviewer2", comment="Good.").event
 
 
+@pytest.mark.parametrize(
+    ("author", "account"),
+    [
+        ("kim", "kim@example.com"),
+        ("KIM", "Kim@example.com"),
+        ("kim", "CORP\\kim"),
+        ("kim@corp.example", "CORP\\Kim"),
+        ("\u00e9va", "\u00c9VA@example.org"),
+        ("k1m", "kim@example.com"),
+    ],
+)
+def test_an_author_is_known_whose_account_has_a_domain(
+    signoff: Signoff, registry: FakeRegistry, author: str, account: str
+) -> None:
+    for username in (account, "kimberly@example.com", "CORP\\joakim"):
+        people.add_account(signoff.database, username=username, name="K", hashed="!", roles=[Role.REVIEWER])
+    candidate = registry.add_version("m", {"val_auc": 0.95}, author=author)
+    reviews.submit(signoff, candidate, by="scientist", comment="Better.")
+    approved_by(signoff, candidate, account)
+    assert reviews.approve(signoff, candidate, by="kimberly@example.com", comment="Good.").event
+    assert reviews.approve(signoff, candidate, by="CORP\\joakim", comment="Good.").event
+
+
 def test_every_account_that_an_author_may_be_is_barred(
     signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
 ) -> None:
