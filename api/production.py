@@ -17,17 +17,19 @@ from services.verdict import Verdict
 from services.views.production import production_at
 
 router = APIRouter(tags=["production"])
-_RELEASED_AS: dict[str, Literal["promotion", "rollback", "emergency"]] = {
+_RELEASED_AS: dict[str, Literal["promotion", "rollback", "emergency", "adoption"]] = {
     "promote": "promotion",
     "rollback": "rollback",
     "emergency": "emergency",
+    "adopt": "adoption",
 }
 
 
 class Champion(BaseModel):
     """Who was in Production, since when and why. ``event`` is the release's number in the ledger.
 
-    ``released_as`` says how it came there, and ``waived`` which checks an emergency went past. ``approved_by`` are the
+    ``released_as`` says how it came there, and ``waived`` which checks an emergency went past. An ``adoption`` is no
+    release: it was moved past Signoff, ``promoted_by`` adopted that, and nobody approved it. ``approved_by`` are the
     persons whose approvals counted. After a rollback both are those of the release that it returned to.
     """
 
@@ -39,13 +41,13 @@ class Champion(BaseModel):
     policy: str
     digest: str
     event: int
-    released_as: Literal["promotion", "rollback", "emergency"]
+    released_as: Literal["promotion", "rollback", "emergency", "adoption"]
     waived: list[CheckAnswer]
 
 
 @router.get("/models/{name}/production")
 def production(caller: ByBearer, name: Name, at: Moment = None) -> Champion:
-    """The version that was in Production at `at`, or is now. What was moved past Signoff is not in the record."""
+    """The version that was in Production at `at`, or is now. What was moved past Signoff counts once it is adopted."""
     caller.require(Action.VIEW, name)
     moment = parameters.moment(at) if at is not None else caller.signoff.now()
     found = production_at(caller.signoff, moment, name)

@@ -143,7 +143,7 @@ def _table(session: Session, found: Sequence[Event]) -> None:
 
 
 def _released_by(held: Held) -> str:
-    how = "" if held.action == "promote" else f" ({held.action})"
+    how = {"promote": "", "adopt": " (adopted)"}.get(held.action, f" ({held.action})")
     return f"{plain(held.promoted_by, 60)}{how}"
 
 

@@ -13,7 +13,9 @@ from components.events import event_line
 from services.domain import VersionRef
 from services.errors import NotFound, SignoffError
 from services.gate import GateRefused
+from services.reconciliation import reconciler
 from services.record import witness
+from services.record.deviations import open_deviations
 from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.verbs import releases, reviews
@@ -176,6 +178,45 @@ class TestBackThen:
         (held,) = production_at(signoff, signoff.now())
         assert (held.version, held.action, held.approved_by) == (1, "rollback", ("reviewer",))
         assert held.waived == ()
+
+    def test_what_was_adopted_counts_from_then_on_and_nobody_approved_it(
+        self, signoff: Signoff, registry: FakeRegistry, clock: Clock, story: None
+    ) -> None:
+        reconciler.reconcile(signoff)
+        registry.set_stage(registry.add_version("m", {"val_auc": 0.1}), "Production", archive_existing=True)
+        registry.set_alias(VersionRef(name="m", version=3), "champion")
+        reconciler.reconcile(signoff)
+        assert self.at(signoff, signoff.now()) == [("m", 2)]
+        before = signoff.now()
+        for found in open_deviations(signoff, "m"):
+            clock.now += timedelta(minutes=1)
+            reconciler.adopt(signoff, found.id, by="release_manager", reason="It was urgent.")
+        (held,) = production_at(signoff, signoff.now(), "m")
+        assert (held.version, held.action, held.promoted_by) == (3, "adopt", "release_manager")
+        assert (held.approved_by, held.reason, held.policy, held.digest) == ((), "It was urgent.", "", "")
+        assert self.at(signoff, before) == [("m", 2)]
+
+    def test_what_was_adopted_beside_the_champion_is_not_the_champion(
+        self, signoff: Signoff, registry: FakeRegistry, clock: Clock, story: None
+    ) -> None:
+        reconciler.reconcile(signoff)
+        registry.set_stage(registry.add_version("m", {"val_auc": 0.1}), "Production")
+        reconciler.reconcile(signoff)
+        (found,) = open_deviations(signoff, "m")
+        clock.now += timedelta(minutes=1)
+        reconciler.adopt(signoff, found.id, by="release_manager", reason="For a while.")
+        assert self.at(signoff, signoff.now()) == [("m", 2)]
+
+    def test_a_champion_that_was_deleted_and_adopted_so_leaves_nobody(
+        self, signoff: Signoff, registry: FakeRegistry, clock: Clock, story: None
+    ) -> None:
+        reconciler.reconcile(signoff)
+        registry.drop_version(VersionRef(name="m", version=2))
+        reconciler.reconcile(signoff)
+        (found,) = open_deviations(signoff, "m")
+        clock.now += timedelta(minutes=1)
+        reconciler.adopt(signoff, found.id, by="release_manager", reason="It had to go.")
+        assert self.at(signoff, signoff.now()) == []
 
 
 class TestCsv:
