@@ -37,7 +37,7 @@ _ALIKE = {
 }
 _AS_LATIN = str.maketrans({other: letter for letter, others in _ALIKE.items() for other in others})
 _UNSEEN = frozenset({"Mn", "Me", "Cf", "Cc", "Zs", "Zl", "Zp"})
-_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
+_FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 _PUNCTUATION = frozenset({"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Lm"})
 """Also modifier letters: MLflow takes them in names, and they look like quotes and colons."""
 

@@ -30,6 +30,7 @@ from services.steps import effects
 from services.tables import emergencies, intents, tokens
 from services.verbs import automation, break_glass, findings, releases, reviews
 from services.verbs.break_glass import withdraw
+from services.verbs.reviews import Outcome
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
@@ -225,6 +226,24 @@ class TestWhatWasSaidOfIt:
         with refused_once(strict, registry, "promotion", *came), pytest.raises(GateRefused) as refusal:
             promote(strict, ref)
         assert [check.id for check in refusal.value.verdict.failed] == ["validation:improvement"]
+
+
+def test_the_same_vote_sent_twice_at_once_is_one(
+    signoff: Signoff, registry: FakeRegistry, champion: VersionRef
+) -> None:
+    ref = registry.add_version("m", {"val_auc": 0.95})
+    reviews.submit(signoff, ref, by="scientist", comment="Better.")
+
+    def approve_it() -> Outcome:
+        return reviews.approve(signoff, ref, by="reviewer", comment="Fine.")
+
+    before, first = kinds(signoff), list[Outcome]()
+    Reading(registry, "files").meanwhile(lambda: first.append(approve_it()))
+    second = approve_it()
+    assert first[0].event
+    assert second.event is None
+    assert "has already decided so" in second.message
+    assert kinds(signoff) == [*before, "approval:given"]
 
 
 class TestTheToken:

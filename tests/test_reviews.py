@@ -72,7 +72,7 @@ class TestSubmit:
         assert seen.submission.status == Status.PENDING
         assert seen.decisions == ()
 
-    @pytest.mark.parametrize("comment", ["", "   ", "\n", "\u3164"])
+    @pytest.mark.parametrize("comment", ["", "   ", "\n", "\u3164", "\u2800", "\u0300", "\ufe0f"])
     def test_without_words_is_bad_input_and_leaves_nothing(
         self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef, comment: str
     ) -> None:

@@ -292,11 +292,15 @@ def _decide(
         require_as_seen(saw, policy, seen, "Look again, then decide.")
         found = _addressed(signoff, findings, seen, submission, by)
         now = bound(policy, seen)
-        if not found and any(
-            d.person_id == actor.person and d.decision == vote and not gate.void_reasons(d, policy, seen)
-            for d in seen.decisions
-        ):
-            return Outcome(ref=ref, event=None, message=f"{by} has already decided so on {ref}.")
+
+        def decided(present: Facts) -> bool:
+            """Whether there is nothing to add: a request sent twice, also at once, is one vote."""
+            mine = (one for one in present.decisions if one.person_id == actor.person and one.decision == vote)
+            return not found and any(not gate.void_reasons(one, policy, present) for one in mine)
+
+        nothing_new = Outcome(ref=ref, event=None, message=f"{by} has already decided so on {ref}.")
+        if decided(seen):
+            return nothing_new
         signature = signature_needed(signoff, policy, seen, actor, action, password)
         compared = against_champion(policy, seen) | ({"findings": [one.as_json() for one in found]} if found else {})
 
@@ -308,6 +312,8 @@ def _decide(
 
         with signoff.database.writing() as connection:
             ledger.lock(connection)
+            if decided(facts.again(signoff, connection, seen)):
+                return nothing_new
             judged = judged_again(
                 signoff, policy, seen, actor=actor, action=action, judge=in_transaction, signature=signature
             )(connection)
