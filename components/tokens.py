@@ -24,7 +24,7 @@ def form(user: Actor, owners: Mapping[str, str]) -> dict[str, Any] | None:
     """What a new token is to be, once it was sent; the fields are those of `tokens.create`.
 
     Args:
-        owners: username → name of everybody it may be for.
+        owners: username → name of the accounts it may be for: one's own, and for an admin those of services.
     """
     key = f"{_FORM}:{st.session_state.get(_FORM, 0)}"  # after one was made, an empty form
     with st.expander("New token", icon=":material/add:", key=f"{key}:open"), st.form(key, border=False):

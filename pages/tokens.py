@@ -16,7 +16,8 @@ def render(session: Session) -> None:
     keeper = permissions.may(user, Action.MANAGE_PEOPLE)
     key = signoff.settings.secret_key
     with problems_shown():
-        if draft := shown.form(user, people.names(signoff.database) if keeper else {user.username: user.name}):
+        services = people.names(signoff.database, services=True) if keeper else {}
+        if draft := shown.form(user, {user.username: user.name, **services}):
             shown.made(*tokens.create(signoff.database, key, by=user, at=signoff.now(), **draft))
             st.rerun()
     with problems_shown():

@@ -97,7 +97,7 @@ def _accounts(signoff: Signoff) -> None:
     keeping.add(signoff.database, by=admin, **service, at=signoff.now())
     keeping.set_roles(signoff.database, by=admin, username="newcomer", roles=[Role.REVIEWER], at=signoff.now())
     key = signoff.settings.secret_key
-    tokens.create(signoff.database, key, by=admin, username="newcomer", name="laptop", at=signoff.now())
+    tokens.create(signoff.database, key, by=admin, username="pipeline", name="laptop", at=signoff.now())
 
 
 def _reviews(signoff: Signoff, registry: FakeRegistry) -> None:

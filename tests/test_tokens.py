@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from commands.local import operator
 from services.accounts import people, sessions, tokens
 from services.accounts.tokens import Bearer, Token
 from services.database import database_time
@@ -87,14 +88,27 @@ class TestCreating:
         assert body.encode() not in stored
         assert not any(part.encode() in stored for part in (body[:20], body[-20:]))
 
-    def test_is_for_the_owner_or_an_admin(self, signoff: Signoff) -> None:
-        create(signoff, by="admin")
+    def test_of_a_person_is_for_that_person_alone(self, signoff: Signoff) -> None:
+        """An admin could act as three people otherwise, and approve alone."""
+        create(signoff)
         before = kinds(signoff)
-        for stranger in ("scientist", "release_manager", "auditor"):
-            with pytest.raises(NotAllowed, match="Only viewer or an admin"):
+        for stranger in ("scientist", "release_manager", "auditor", "admin"):
+            with pytest.raises(NotAllowed, match="viewer alone may make it"):
                 create(signoff, "viewer", by=stranger)
-        assert kinds(signoff) == [*before, *["token:refused"] * 3]
+        assert kinds(signoff) == [*before, *["token:refused"] * 4]
         assert len(tokens.listed(signoff.database, signoff.settings.secret_key)) == 1
+
+    def test_of_a_service_is_for_an_admin(self, signoff: Signoff) -> None:
+        people.add_automation(signoff.database, username="ci", name="Pipeline", roles=[Role.SCIENTIST])
+        with pytest.raises(NotAllowed, match="Only ci or an admin"):
+            create(signoff, "ci", by="scientist")
+        _, token = create(signoff, "ci", by="admin")
+        assert (token.username, token.created_by) == ("ci", "admin")
+
+    def test_on_the_machine_itself_is_for_anybody(self, signoff: Signoff) -> None:
+        key, now = signoff.settings.secret_key, signoff.now()
+        _, token = tokens.create(signoff.database, key, by=operator(), username="viewer", name="x", at=now)
+        assert (token.username, token.created_by) == ("viewer", "signoff")
 
     @pytest.mark.parametrize("name", ["", " ci", "a\nb", "x" * 101, "\ud800"])
     def test_asks_for_a_name_one_can_read(self, signoff: Signoff, name: str) -> None:
@@ -138,9 +152,10 @@ class TestCreating:
 
     def test_an_account_that_may_not_act_gets_none(self, signoff: Signoff) -> None:
         people.disable(signoff.database, "viewer")
+        key, now = signoff.settings.secret_key, signoff.now()
         for username in ("viewer", "nobody"):
             with pytest.raises(NotFound):
-                create(signoff, username, by="admin")
+                tokens.create(signoff.database, key, by=operator(), username=username, name="x", at=now)
 
 
 class TestBeingSent:

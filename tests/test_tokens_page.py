@@ -84,10 +84,14 @@ class TestMaking:
         assert any(button.label == "Revoke" for button in at.button)
         assert len(tokens.listed(signoff.database, signoff.settings.secret_key)) == 1
 
-    def test_for_somebody_else_is_for_an_admin(self, signoff: Signoff) -> None:
+    def test_for_a_service_is_for_an_admin(self, signoff: Signoff) -> None:
         people.add_automation(signoff.database, username="ci", name="Pipeline", roles=[Role.RELEASE_MANAGER])
         assert "Acts as" not in {box.label for box in page(signoff, "release_manager").selectbox}
-        made(page(signoff, "admin"), "nightly", **{"Acts as": "ci"})
+        at = page(signoff, "admin")
+        assert [box.options for box in at.selectbox if box.label == "Acts as"] == [
+            ["Adam Novak (admin)", "Pipeline (ci)"]
+        ]
+        made(at, "nightly", **{"Acts as": "ci"})
         (found,) = tokens.listed(signoff.database, signoff.settings.secret_key)
         assert (found.username, found.created_by) == ("ci", "admin")
 

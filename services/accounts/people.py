@@ -211,9 +211,11 @@ def anybody(database: Database) -> bool:
         return connection.execute(query.limit(1)).first() is not None
 
 
-def names(place: Database | Connection) -> dict[str, str]:
-    """Username → name of every account that may act, by username."""
+def names(place: Database | Connection, *, services: bool = False) -> dict[str, str]:
+    """Username → name of every account that may act, or of every service that may, by username."""
     query = sa.select(accounts.c.username, accounts.c.name).where(accounts.c.disabled.is_(False))
+    if services:
+        query = query.where(accounts.c.automation)
     with connected(place) as connection:
         return {row.username: row.name for row in connection.execute(query.order_by(accounts.c.username))}
 

@@ -124,7 +124,7 @@ def create(
     """Make a token for an account; returns its secret, which is nowhere to be had again, and the rest of it.
 
     Args:
-        by: the account's owner, or an admin.
+        by: the account's owner. For a service, which has no log-in, an admin; on the machine itself, anybody.
         models, actions: see `Scope`; without any, all of them. An empty name is a mistake.
         days: until it expires, 1 to 366.
 
@@ -139,7 +139,7 @@ def create(
         raise BadInput(f"A token's name must be 1 to {MAX_TOKEN_NAME} printable characters without spaces at its ends.")
     if not 1 <= days <= MAX_DAYS:
         raise BadInput(f"A token lives for 1 to {MAX_DAYS} days; {days} is not among them.")
-    _require_owner(database, by, username, at)
+    _require_owner(database, by, username, at, making=True)
     secret, id_ = PREFIX + secrets.token_urlsafe(32), secrets.token_hex(6)
     try:
         with database.writing() as connection:
@@ -253,12 +253,23 @@ def require_usable(connection: Connection) -> None:
             raise NotAllowed("The token with which this was asked was revoked, or has expired, meanwhile.")
 
 
-def _require_owner(database: Database, by: Actor, username: str, at: datetime) -> None:
-    if by.username == username or permissions.may(by, Action.MANAGE_PEOPLE):
+def _require_owner(database: Database, by: Actor, username: str, at: datetime, *, making: bool = False) -> None:
+    if by.username == username:
+        return
+    ours = making and by.person is not None and _is_person(database, username)
+    if permissions.may(by, Action.MANAGE_PEOPLE) and not ours:
         return
     reason = f"Only {username} or an admin may create or revoke a token of {username}."
+    if ours:
+        reason = f"A token of {username} acts in that person's name, so {username} alone may make it."
     refusals.record(database, kind=Kind.TOKEN_REFUSED, actor=by, ref=None, reason=reason, verdict=None, at=at)
     raise NotAllowed(reason)
+
+
+def _is_person(database: Database, username: str) -> bool:
+    mine = (accounts.c.username == username, accounts.c.automation.is_(False))
+    with database.reading() as connection:
+        return connection.execute(sa.select(accounts.c.username).where(*mine)).first() is not None
 
 
 def _scope(models: Iterable[str], actions: Iterable[str]) -> Scope:
