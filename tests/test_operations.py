@@ -19,7 +19,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.settings import PROJECT
+from services.accounts import people
+from services.database import Database
+from services.domain import Source
+from services.record import ledger
+from services.record.ledger import Filter, Kind
+from services.settings import PROJECT, Settings
 from stack.hook import python_path
 from tests import postgres
 from tests.conftest import free_port, http_ok
@@ -264,10 +269,15 @@ def test_it_has_two_dashboards_that_know_the_same_people(followed: Site) -> None
 
 
 def test_its_record_says_who_made_the_first_admin_and_knows_no_demo_account(followed: Site) -> None:
-    listed = followed.run("set -a; . $ETC/dashboard-1.env; $CLI user list")
-    assert [line.split()[0] for line in listed.splitlines()[1:]] == ["ana", "mina", "remy", "sofia"]
-    said = (followed.folder / "signoff@1.log").read_text()
-    assert "Make the first admin" in said
+    _, _, settings = followed.unit("signoff@1")
+    database = Database.of(Settings.read(settings))
+    assert [account.username for account in people.listed(database)] == ["ana", "mina", "remy", "sofia"]
+    with database.reading() as connection:
+        *_, first = ledger.stream(connection, Filter(kinds=(Kind.ACCOUNT_ADDED,)))
+    database.engine.dispose()
+    assert (first.get("account"), first.acted.source) == ("ana", Source.CLI)
+    assert first.acted.name.endswith(" on this machine")
+    assert "Make the first admin" in (followed.folder / "signoff@1.log").read_text()
 
 
 def test_its_tokens_for_the_first_promotion_are_revoked(followed: Site) -> None:
