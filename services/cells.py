@@ -76,6 +76,8 @@ def _binding(value: Any) -> bool:
     return isinstance(value, dict) and _by(_text, _text)(value.get("facts")) and _each(_text)(value.get("failed"))
 
 
+NUMBER = _info(lambda value: isinstance(value, int | float))
+"""Any number: where it is dated by something else as well."""
 DAY = _info(_day)
 TEXTS = _info(_each(_text))
 TEXTS_BY_NAME = _info(_by(_text, _text))

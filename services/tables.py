@@ -106,8 +106,8 @@ refusal_windows = Table(
     metadata,
     Column("fingerprint", String(64), primary_key=True),  # of everything that makes two refusals the same
     Column("person", String(256), nullable=False),
-    Column("opened_at", Float, nullable=False),  # seconds since 1970
-    Column("last_at", Float, nullable=False),
+    Column("opened_at", Float, nullable=False, info=cells.NUMBER),  # seconds since 1970
+    Column("last_at", Float, nullable=False, info=cells.NUMBER),
     Column("first_seq", BigInteger, nullable=False),  # the event of the first, which alone tells who and what
     Column("times", Integer, nullable=False),
     Column("told", Integer, nullable=False),  # how many of them the ledger already tells of
