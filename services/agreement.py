@@ -49,17 +49,22 @@ _DIFFERS = Check(
 def require(connection: Connection, now: Facts) -> None:
     """Raise `Refused` where a row that a decision rests on is not what the events say, and name the row."""
     candidate, champion = now.candidate, now.champion
-    require_rows(connection, candidate.ref)
+    require_review(connection, Known.of(candidate))
     if champion:
         require_rows(connection, champion.ref, _CHAMPION)
-    for ref in _same_elsewhere(connection, Known.of(candidate)):
-        require_rows(connection, ref, _ELSEWHERE)
     refuse(_assignment(connection, candidate.ref.name))
     persons = {vote.person_id for vote in now.decisions}
     persons |= {statement.person for statement in champion.stated} if champion else set()
     if persons:
         known = connection.execute(sa.select(accounts).where(accounts.c.person.in_(persons))).all()
         refuse(on_record.differences(connection, known).values())
+
+
+def require_review(connection: Connection, known: Known) -> None:
+    """The same for what was said in reviews of a version and others of the same bytes, and who had a hand in them."""
+    require_rows(connection, known.ref)
+    for ref in _same_elsewhere(connection, known):
+        require_rows(connection, ref, _ELSEWHERE)
 
 
 def told(signoff: Signoff, verdict: Verdict, now: Facts) -> Verdict:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import pytest
 import sqlalchemy as sa
 
-from services.accounts import people
+from services.accounts import on_record, people
 from services.database import Database
 from services.domain import Role
 from services.errors import LedgerBroken, NotAllowed, Refused
@@ -13,14 +16,16 @@ from services.record import filing, ledger
 from services.record.activation import SYSTEM
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
-from services.tables import accounts, decisions, events, findings
+from services.tables import accounts, decisions, events, findings, submissions
 from services.verbs import releases, reviews
+from services.verbs.findings import raised, resolve
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import drop_triggers, kinds
 from tests.test_releases import release
 from tests.test_replay import V2, promote, sent_back_and_approved, write
 from tests.test_same_bytes import copy
+from verifier.canonical import canonical
 
 DATABASES = BOTH
 SENT_BACK = events.c.kind == Kind.CHANGES_REQUESTED
@@ -131,3 +136,55 @@ def test_events_of_a_transaction_that_was_rolled_back_are_forgotten(signoff: Sig
         ledger.append(connection, assigned("b"))
     with signoff.database.reading() as connection:
         assert (told(connection, "a"), told(connection, "b")) == ([], ["policy:assigned"])
+
+
+def test_an_account_that_somebody_edited_is_not_made_true_by_the_next_change(signoff: Signoff) -> None:
+    write(signoff, accounts.update().where(accounts.c.username == "viewer").values(roles=["admin"], name="X"))
+    people.disable(signoff.database, "viewer")
+    with signoff.database.reading() as connection:
+        told = filing.events(connection, filing.about_account("viewer"))[-1]
+    assert (told.get("roles_held"), told.get("disabled")) == (["viewer"], True)
+    assert told.get("name") != "X"
+    with signoff.database.reading() as connection:
+        now = connection.execute(sa.select(accounts).where(accounts.c.username == "viewer")).one()
+        assert on_record.differences(connection, [now]) == {}
+    assert now.roles == ["viewer"]
+
+
+def test_accounts_are_not_recorded_anew_because_their_events_are_filed_elsewhere(signoff: Signoff) -> None:
+    without_triggers(
+        signoff,
+        events.update().where(events.c.kind == "accounts:baseline").values(kind="policy:refused"),
+        accounts.update().where(accounts.c.username == "viewer").values(roles=["admin"]),
+    )
+    signoff.database.seals = Database.of(signoff.settings).seals
+    with signoff.database.reading() as connection:
+        before = ledger.head(connection)
+    on_record.baseline(signoff.database, at=signoff.now())
+    with signoff.database.reading() as connection:
+        assert ledger.head(connection) == before
+
+
+def test_another_genuine_event_of_the_same_number_counts_for_nothing(scene: Signoff, registry: FakeRegistry) -> None:
+    """Somebody cuts the record off for a moment, has an event recorded, copies it, and puts all back."""
+    with scene.database.reading() as connection:
+        sent_back = connection.execute(sa.select(events).where(SENT_BACK)).mappings().one()
+        body = json.loads(sent_back["body"]) | {"kind": "policy:refused", "model": None, "version": None}
+        text = canonical(body).decode()
+        fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        mac = ledger.seal(connection, fingerprint)
+    twin = {"kind": "policy:refused", "model": None, "version": None, "body": text, "hash": fingerprint, "mac": mac}
+    without_triggers(scene, events.update().where(SENT_BACK).values(**twin), findings.delete())
+    registry.writes.clear()
+    with pytest.raises(LedgerBroken, match=rf"Event #{sent_back['seq']} was replaced by another one"):
+        promote(scene)
+    assert registry.writes == []
+
+
+def test_who_is_barred_by_a_row_that_was_deleted_resolves_no_finding(scene: Signoff) -> None:
+    people.set_roles(scene.database, "scientist", [Role.REVIEWER])
+    (found,) = raised(scene, scene.registry.version(V2))
+    write(scene, decisions.delete(), submissions.delete().where(submissions.c.version == 2))
+    with pytest.raises(Refused, match=r"^Table submissions, row .*: the record says that there is one"):
+        resolve(scene, V2, found.id, by="scientist", comment="Fine.")
+    assert kinds(scene)[-1] == "finding:refused"

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, Row
 
 from services.database import Database
 from services.domain import Actor
-from services.errors import NotFound
+from services.errors import NotAllowed, NotFound
 from services.letters import skeleton
 from services.record import filing, ledger
 from services.record.activation import SYSTEM
@@ -31,8 +31,19 @@ def change(
     at: datetime | None = None,
     **changed: Any,
 ) -> None:
-    """Append the event that says how an account is from now on: as it was, but for ``changed``. Raises `NotFound`."""
-    append(connection, kind, told, _said(locked(connection, username)) | changed, by=by, at=at)
+    """Append the event that says how an account is from now on: as the record says it was, but for ``changed``.
+
+    Raises:
+        NotFound: there is no such account.
+        NotAllowed: no event says that there is.
+        LedgerBroken: nobody knows what the record says.
+    """
+    locked(connection, username)
+    filing.require_whole(connection)
+    said = _newest(connection, [username]).get(username)
+    if said is None:
+        raise NotAllowed(f"Table accounts, row {username}: no event says that there is such a row. {ADVICE}")
+    append(connection, kind, told, {**said, **changed}, by=by, at=at)
 
 
 def append(
@@ -53,12 +64,16 @@ def locked(connection: Connection, username: str) -> Row[Any]:
 
 def baseline(database: Database, *, at: datetime) -> None:
     """Record once, by one event, every account of a database in which no event tells of any."""
-    told_of = sa.select(events.c.seq).where(events.c.kind.in_([*ledger.ACCOUNT, Kind.ACCOUNTS_BASELINE])).limit(1)
+
+    def told_of(connection: Connection) -> bool:
+        told, broken = filing.numbers(connection, [filing.ALL_ACCOUNTS, filing.ANY_ACCOUNT])
+        return broken is not None or any(told.values())
+
     with database.reading() as connection:
-        if connection.execute(told_of).first() or not connection.execute(sa.select(accounts.c.username)).first():
+        if told_of(connection) or not connection.execute(sa.select(accounts.c.username)).first():
             return
     with database.writing(alone=True) as connection:
-        if connection.execute(told_of).first() is None:  # another process may start at the same moment
+        if not told_of(connection):  # another process may start at the same moment
             record_all(connection, by=SYSTEM, at=at)
 
 
@@ -89,6 +104,7 @@ def differences(connection: Connection, rows: Iterable[Row[Any]]) -> dict[str, s
 def _newest(connection: Connection, usernames: Collection[str]) -> dict[str, Mapping[str, Any]]:
     """Username → what the last event about the account says; those that no event is about are left out."""
     told, broken = filing.numbers(connection, [filing.ALL_ACCOUNTS, *map(filing.about_account, usernames)])
+    read = ledger.numbered if broken else filing.read
     if broken:
         told = _by_columns(connection, usernames)
     baseline = max(told.pop(filing.ALL_ACCOUNTS, ()), default=0)
@@ -96,7 +112,7 @@ def _newest(connection: Connection, usernames: Collection[str]) -> dict[str, Map
     if baseline and len(wanted) < len(usernames):
         wanted.add(baseline)
     found: dict[str, Mapping[str, Any]] = {}
-    for event in ledger.numbered(connection, wanted):  # the baseline first: it is the oldest of them
+    for event in read(connection, wanted):  # the baseline first: it is the oldest of them
         for said in event.get("accounts") or [event.body["details"]]:
             found[said["account"]] = said
     return found

@@ -26,6 +26,8 @@ Key = tuple[str, ...]
 """What events tell of, as the functions below name it."""
 ALL_ACCOUNTS: Key = ("accounts",)
 """How every account is."""
+ANY_ACCOUNT: Key = ("account",)
+"""How any one account is."""
 
 _LAST = sa.select(tables.events.c.seq, tables.events.c.hash).order_by(tables.events.c.seq.desc()).limit(1)
 _HASH = sa.select(tables.events.c.hash).where(tables.events.c.seq == sa.bindparam("seq"))
@@ -68,10 +70,19 @@ def events(connection: Connection, *keys: Key) -> list[Event]:
         LedgerBroken: an event was changed, moved or deleted, in the whole record: nobody knows what it told of.
     """
     told = require_whole(connection, keys)
-    wanted = {number for key in keys for number in told[key]}
+    return read(connection, {number for key in keys for number in told[key]})
+
+
+def read(connection: Connection, wanted: Collection[int]) -> list[Event]:
+    """The events of these `numbers`, oldest first; raises `LedgerBroken` for one that is gone or is not the same."""
     found = ledger.numbered(connection, wanted)
-    if missing := wanted - {event.seq for event in found}:
-        raise ledger.noticed(connection, Tampered(f"Event #{min(missing)} is gone: it was deleted.", min(missing)))
+    hashes = _filing(connection).hashes
+    known = {number: bytes(hashes[(number - 1) * 32 : number * 32]) for number in wanted}
+    for event in found:
+        if known.pop(event.seq) not in {b"", bytes.fromhex(event.hash)}:
+            raise ledger.noticed(connection, Tampered(f"Event #{event.seq} was replaced by another one.", event.seq))
+    if known:
+        raise ledger.noticed(connection, Tampered(f"Event #{min(known)} is gone: it was deleted.", min(known)))
     return found
 
 
@@ -85,9 +96,7 @@ def require_whole(connection: Connection, keys: Collection[Key] = ()) -> dict[Ke
 
 def numbers(connection: Connection, keys: Collection[Key]) -> tuple[dict[Key, list[int]], Tampered | None]:
     """The same by their numbers, in order, and the first event that Signoff did not write: they are read up to it."""
-    seals = ledger.seals_of(connection)
-    with _lock:
-        filing = _filings.setdefault(seals, _Filing())
+    filing = _filing(connection)
     last = connection.execute(_LAST).one_or_none()
     with filing.lock:
         broken = filing.catch_up(connection, (last.seq, last.hash)) if last else None
@@ -97,11 +106,19 @@ def numbers(connection: Connection, keys: Collection[Key]) -> tuple[dict[Key, li
 
 
 class _Filing:
-    """What one process read of one ledger. Its threads share it."""
+    """What one process read of one ledger. Its threads share it.
+
+    ``hashes`` has those of all events, one after another: a writer of the database may have had two genuine events made
+    of one number.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
         self.told = defaultdict[Key, list[int]](list)
+        self.hashes = bytearray()
         self._read = (0, GENESIS)
 
     def catch_up(self, connection: Connection, last: tuple[int, str]) -> Tampered | None:
@@ -109,12 +126,12 @@ class _Filing:
         if last == self._read or last[0] < self._read[0]:  # a snapshot from before has less
             return None
         if connection.execute(_HASH, {"seq": self._read[0]}).scalar() != self._read[1]:
-            self.told.clear()  # its transaction was rolled back
-            self._read = (0, GENESIS)
+            self._forget()  # its transaction was rolled back
         try:
             for event in ledger.follow(connection, Chain(*self._read)):
                 for key in _keys(event):
                     self.told[key].append(event.seq)
+                self.hashes += bytes.fromhex(event.hash)
                 self._read = (event.seq, event.hash)
         except Tampered as error:
             return error
@@ -131,6 +148,7 @@ def _keys(event: Event) -> Iterator[Key]:
         yield from about_bytes(*map(event.get, _BYTES))
     if kind in ledger.ACCOUNT:
         yield about_account(event.get("account"))
+        yield ANY_ACCOUNT
     if kind is Kind.ACCOUNTS_BASELINE:
         yield ALL_ACCOUNTS
     if kind is Kind.POLICY_ASSIGNED:
@@ -141,3 +159,8 @@ def _keys(event: Event) -> Iterator[Key]:
 
 _lock = threading.Lock()
 _filings: WeakKeyDictionary[Seals, _Filing] = WeakKeyDictionary()
+
+
+def _filing(connection: Connection) -> _Filing:
+    with _lock:
+        return _filings.setdefault(ledger.seals_of(connection), _Filing())

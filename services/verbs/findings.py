@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from services import bars, facts
+from services import agreement, bars, facts
 from services.domain import Action, ModelVersion, Source, VersionRef
 from services.errors import NotFound, Refused
 from services.evidence import Finding, Known
@@ -80,6 +80,7 @@ def _settle(
         row = connection.execute(sa.select(findings).where(findings.c.id == number).with_for_update()).one()
         ledger.lock(connection)
         actor = still_may(signoff, connection, actor, action)
+        agreement.require_review(connection, Known.of_row(row))
         barred = bars.recorded(connection, Known.of_row(row))
         if why := barred.get(actor.person or "") or barred.get(actor.username):
             raise Refused(f"{why}; somebody else must say whether a finding in {ref} is answered.")

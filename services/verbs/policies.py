@@ -8,7 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services import assignments, bars, facts
+from services import agreement, assignments, bars, facts
 from services.domain import Action, Actor, RegisteredModel, Source, VersionRef
 from services.errors import BadInput, NotFound, Refused
 from services.evidence import Evidence, Known
@@ -141,6 +141,7 @@ def _in_review(signoff: Signoff, connection: Connection, name: str) -> list[tupl
 def _no_hand_in(connection: Connection, actor: Actor, in_review: Iterable[tuple[Known, Evidence | None]]) -> None:
     """Refuses who may not vote on one of these versions: rules are part of the judgement."""
     for known, evidence in in_review:
+        agreement.require_review(connection, known)
         barred = dict(bars.recorded(connection, known))
         if evidence:
             barred.update(bars.of_candidate(connection, evidence, bars.author_of(connection, evidence)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from services import bars
+from services import agreement, bars
 from services.domain import Action, Actor, ModelVersion, Source, VersionRef
 from services.errors import BadInput, NotFound, Refused
-from services.evidence import Evidence
+from services.evidence import Evidence, Known
 from services.record import ledger
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
@@ -129,6 +129,7 @@ def _not_their_own(signoff: Signoff, version: ModelVersion, actor: Actor) -> Non
         run = None
     with signoff.database.reading() as connection:
         candidate = Evidence(version=version, run=run)
+        agreement.require_review(connection, Known.of(candidate))
         barred = bars.of_candidate(connection, candidate, bars.author_of(connection, candidate))
     if why := barred.get(actor.person or "") or barred.get(actor.username):
         raise Refused(f"{why}; somebody else must consent to the code of {version.ref}.")
