@@ -900,7 +900,7 @@ class TestSignoffsOwnExperiments:
         refused = [event for event in record(server.signoff) if event.kind.value == "admission:refused"]
         assert any("The parameter" in event.comment and held.run in event.comment for event in refused)
         for what, call in own_calls(held.experiment, held.run, "ours").items():
-            sent = {"X-Signoff-Intent": proofs.proof(server.signoff.settings, f"record-{int(time.time())}")}
+            sent = {"X-Signoff-Intent": proofs.proof(server.signoff.settings.gate_token, f"record-{int(time.time())}")}
             assert self.called(server, call, headers=sent).is_success, what
 
     def test_hold_validations_that_signoff_alone_records(self, server: Gated) -> None:
