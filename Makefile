@@ -15,13 +15,15 @@ test soak: export OMP_NUM_THREADS := 1
 test soak: export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test soak check format bench lock clean
+.PHONY: help run install setup test soak check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime ## start the MLflow server and the dashboard; Ctrl-C stops both
 	@exec $(PY) -m stack.run
+
+install: $(VENV)/.runtime ## what running needs, into .venv
 
 setup: $(VENV)/.development ## everything for running and developing, into .venv
 

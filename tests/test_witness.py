@@ -305,8 +305,8 @@ class TestEpochs:
             "epoch": 2, "first": FIRST + 1, "last": FIRST + 3, "hash": lost.hash,
         }  # fmt: skip
         assert (
-            f"Epoch 2: events #{FIRST + 1} to #{FIRST + 3} that MLflow witnessed were lost when a backup was restored"
-            in epoch.words
+            f"Epoch 2: MLflow witnessed events up to #{FIRST + 3} (hash {lost.hash}), and this ledger is known to "
+            f"agree up to #{FIRST}: what it lacks of them was lost when a backup was restored" in epoch.words
         )
         assert "olga on this machine" in epoch.words
 

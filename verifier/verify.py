@@ -147,8 +147,8 @@ def restoration_in(event: Mapping[str, Any]) -> tuple[int, str]:
     lost = []
     if details["last"] is not None:
         lost.append(
-            f"events #{int(details['first'])} to #{int(details['last'])} that MLflow witnessed were lost when a backup "
-            f"was restored (the last of them had the hash {details['hash']})"
+            f"MLflow witnessed events up to #{int(details['last'])} (hash {details['hash']}), and this ledger is known "
+            f"to agree up to #{int(details['first']) - 1}: what it lacks of them was lost when a backup was restored"
         )
     if runs:
         lost.append(f"what witnessed the ledger in MLflow was lost (run {', '.join(map(str, runs))})")
