@@ -67,7 +67,7 @@ def events(connection: Connection, *keys: Key) -> list[Event]:
     """The events that tell of any of these, oldest first.
 
     Raises:
-        LedgerBroken: an event was changed, moved or deleted, in the whole record: nobody knows what it told of.
+        LedgerBroken: one of them, or one that this process reads for the first time, was changed, moved or deleted.
     """
     told = require_whole(connection, keys)
     return read(connection, {number for key in keys for number in told[key]})
@@ -87,7 +87,7 @@ def read(connection: Connection, wanted: Collection[int]) -> list[Event]:
 
 
 def require_whole(connection: Connection, keys: Collection[Key] = ()) -> dict[Key, list[int]]:
-    """`numbers`; raises `LedgerBroken` where there is an event that Signoff did not write as it is."""
+    """`numbers`; raises `LedgerBroken` where an event that this process reads now is not as Signoff wrote it."""
     told, broken = numbers(connection, keys)
     if broken:
         raise ledger.noticed(connection, broken)
