@@ -6,14 +6,13 @@ of tags and aliases do not show there, so they wait for the next full pass, unle
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from services import proofs
+from services import logs, proofs
 from services.domain import ModelVersion, RegisteredModel, Stage
 from services.errors import NotFound, RegistryUnavailable, SignoffError
 from services.registry import Registry
@@ -30,7 +29,7 @@ HINT_SECONDS = 1.0
 MAX_HINTS = 20
 """So many models are read again at once at most; the others wait for the next full pass."""
 
-log = logging.getLogger(__name__)
+log = logs.seldom(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from services.domain import Role, VersionRef
 from services.errors import NotFound, PromotionConflict
 from services.reconciliation import reconciler
 from services.record import mirror
+from services.record.deviations import open_deviations
 from services.record.ledger import Event, Kind
 from services.record.mirror import OURS
 from services.signoff import Signoff
@@ -409,6 +410,29 @@ class TestOurOwnWrites:
             reviews.approve(signoff, ready, by="reviewer2", comment="I agree.")
         assert said
         assert all(one and intents.proven(signoff, one) for one in said)
+
+    def test_of_tags_are_exactly_what_their_open_restoration_prescribes(
+        self, signoff: Signoff, registry: FakeRegistry, free: VersionRef
+    ) -> None:
+        """Of a version without a record; what another event says of it since is no reason to refuse."""
+        reconciler.reconcile(signoff)
+        registry.tag(free, "signoff.event", f"9999:{'0' * 64}")
+        reconciler.reconcile(signoff)
+        (found,) = open_deviations(signoff)
+        opened = reconciler.restore(signoff.prescribing, found.id, by="release_manager", reason="It was lost.").event
+        assert opened
+        intent, before = str(opened.body["intent"]), kinds(signoff)
+        deleted = partial(call, registry, What.TAG_DELETED, key="signoff.event", intent=intents.proof(signoff, intent))
+        passes(signoff, ask(signoff, deleted(version=2)))
+        assert not ask(signoff, deleted(version=1)).allowed, "of another version"
+        assert not ask(signoff, replace(deleted(version=2), what=What.TAG_SET, value="1:0")).allowed
+        assert not ask(signoff, replace(deleted(version=2), what=What.TAG_SET, key="approved_by", value="me")).allowed
+        assert kinds(signoff) == before
+        registry.delete_tag(free, "signoff.event")
+        assert intents.conclude(signoff, intent).kind is Kind.RESTORATION_CONFIRMED
+        assert not ask(signoff, deleted(version=2)).allowed, "it is over"
+        assert reconciler.reconcile(signoff).events == ()
+        assert open_deviations(signoff) == []
 
     def test_may_put_back_what_was_there(self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef) -> None:
         answer = ask(signoff, stage(registry, 2, "Production", archive=True))

@@ -29,6 +29,7 @@ from services.facts import shown
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
 from services.reconciliation import reconciler
+from services.record import agreed
 from services.record.deviations import open_deviations
 from services.side_by_side.lineage import shown as lineage
 from services.signoff import Signoff
@@ -686,3 +687,22 @@ class TestTheReconciler:
             reconciler.restore(signoff, deviation.id, by="release_manager", reason="The record says so.")
         assert kinds(signoff)[-1] == "restoration:refused"
         assert registry.version(weak).stage == "None"
+
+    @pytest.mark.parametrize("gone", ["version", "model"])
+    def test_an_emergency_ends_once_it_is_accepted_that_what_it_was_asked_for_was_deleted(
+        self, signoff: Signoff, registry: FakeRegistry, weak: VersionRef, gone: str
+    ) -> None:
+        other = ask(signoff, registry.add_version("other", {"val_auc": 0.85}))
+        reconciler.reconcile(signoff)
+        request = ask(signoff, weak)
+        registry.drop_version(weak) if gone == "version" else registry.drop_model("m")
+        reconciler.reconcile(signoff)
+        assert open_emergencies(signoff) == [other, look(signoff, request.seq)], "what was deleted may come back"
+        (deviation,) = open_deviations(signoff)
+        reconciler.adopt(signoff, deviation.id, by="release_manager", reason="It was deleted on purpose.")
+        assert [one.seq for one in open_emergencies(signoff)] == [other.seq]
+        assert not look(signoff, request.seq).waits
+        with signoff.database.reading() as connection:
+            agreed.require_rows(connection, weak)
+        with pytest.raises(Refused):
+            break_glass.confirm(signoff, request.seq, by="release_manager", comment="Agreed.")

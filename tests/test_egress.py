@@ -40,6 +40,10 @@ INSIDE = {
     "6to4": "[2002:7f00:1::1]",
     "unique local": "[fd00::1]",
     "link local": "[fe80::1]",
+    "site local": "[fec0::1]",
+    "Oracle's metadata": "192.0.0.192",
+    "Azure's wire server": "168.63.129.16",
+    "NAT64 of local use": "[64:ff9b:1::808:808]",
     "multicast": "224.0.0.1",
 }
 
@@ -109,6 +113,16 @@ class TestRefused:
         assert egress.reason("169.254.169.254", [ip_network("0.0.0.0/0")]) == "is a link-local address"
         assert egress.reason("fe80::1%eth0", [ip_network("::/0")]) == "is a link-local address"
 
+    @pytest.mark.parametrize(
+        "host",
+        ["64:ff9b:1::a9fe:a9fe", "64:ff9b:1:2:a9:fea9:fe00:0", "64:ff9b:1:a9:fe:a9fe::", "64:ff9b:1:a9fe:a9:fe00::"],
+        ids=["96", "64", "56", "48"],
+    )
+    def test_link_local_behind_a_translation_of_ones_own(self, host: str) -> None:
+        """RFC 6052 knows several places for an IPv4 address, and only the network knows which one it uses."""
+        assert egress.reason(host, [ip_network("64:ff9b:1::/48")]) == "is a link-local address"
+        assert egress.reason("64:ff9b:1::808:808", [ip_network("64:ff9b:1::/48")]) is None
+
     def test_a_socket_that_is_no_internet_address(self) -> None:
         with egress.watched(()), socket.socket(socket.AF_UNIX) as unix, pytest.raises(egress.ForbiddenAddress):
             unix.connect("/var/run/docker.sock")
@@ -129,6 +143,11 @@ class TestAllowed:
     def test_a_network_of_ones_own_that_is_named(self) -> None:
         assert egress.reason("10.1.2.3", [ip_network("10.1.0.0/16")]) is None
         assert egress.reason("10.2.2.3", [ip_network("10.1.0.0/16")]) is not None
+
+    @pytest.mark.parametrize("host", ["fec0::1", "192.0.0.192", "168.63.129.16"])
+    def test_an_internal_address_that_looks_public(self, host: str) -> None:
+        assert egress.reason(host) == "is not a public address"
+        assert egress.reason(host, [ip_network(host)]) is None
 
     def test_other_threads_are_not_watched(self) -> None:
         """MLflow and the database are on private addresses more often than not."""

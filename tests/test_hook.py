@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,9 @@ from services.domain import Dataset, VersionRef
 from services.errors import RegistryUnavailable
 from services.mlflow.registry import MlflowRegistry
 from services.place import PlaceKind
+from services.reconciliation import reconciler
 from services.record import mirror
+from services.record.deviations import open_deviations
 from services.registry import Hook, RunContents
 from services.signoff import Signoff
 from services.steps import intents
@@ -849,6 +853,30 @@ class TestAnIntent:
         )
         assert answer.status_code == 403
         assert server.stages(name) == {1: "Production", 2: "Staging"}
+
+
+class TestTagsOfALostRelease:
+    """The ledger was restored from an older backup, and MLflow shows what was recorded after it."""
+
+    def test_are_put_back_and_nothing_is_left_to_find(self, server: Gated) -> None:
+        ref = VersionRef(name="lost", version=1)
+        server.client.create_registered_model(ref.name)
+        server.client.create_model_version(ref.name, "s3://bucket/model")
+        reconciler.reconcile(server.signoff)
+        tags = {"approval_status": "approved", "approved_by": "mira", "signoff.event": f"9999:{'0' * 64}"}
+        insert = "INSERT INTO model_version_tags (name, version, key, value) VALUES ('lost', 1, ?, ?)"
+        with closing(sqlite3.connect(server.artifacts.parent / "mlflow.db")) as database, database:
+            database.executemany(insert, tags.items())
+        reconciler.reconcile(server.signoff)
+        found = open_deviations(server.signoff, ref.name)
+        assert {one.subject for one in found} == {f"tag:1:{key}" for key in tags}
+        assert "which only Signoff writes" in refusal(
+            lambda: server.client.delete_model_version_tag(ref.name, "1", "signoff.event")
+        )
+        reconciler.restore(server.signoff, found[0].id, by="release_manager", reason="That release was lost.")
+        assert server.tags(ref.name, 1) == BY_NOBODY
+        reconciler.reconcile(server.signoff)
+        assert open_deviations(server.signoff, ref.name) == []
 
 
 def own_calls(experiment: str, run: str, key: str) -> dict[str, tuple[str, str, Any]]:

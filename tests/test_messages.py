@@ -10,6 +10,7 @@ import sys
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from services.errors import NotAllowed, NotFound
 from services.evidence import FindingDraft
 from services.messaging import outbox
 from services.messaging.courier import Courier
+from services.messaging.message_book import MessageBook
 from services.record import checkpoints, ledger
 from services.record.ledger import Entry, Kind
 from services.settings import PROJECT
@@ -71,6 +73,17 @@ def candidate(signoff: Signoff, registry: FakeRegistry) -> VersionRef:
     ref = registry.add_version("m", {"val_auc": 0.95})
     assignments.meet(signoff, signoff.snapshot.refresh(), {})
     return ref
+
+
+@pytest.fixture
+def waits(signoff: Signoff) -> Signoff:
+    """A dashboard with a file and two messages that wait for its channel."""
+    told = telling(signoff, EVERYTHING, hook="http://127.0.0.1:9/")
+    told = replace(told, settings=replace(told.settings, messages=Path("messages.yaml")))
+    append(told, Kind.OUTSIDE_STAGE)
+    caretaker.tidy(told)  # which has the record witnessed: one more event
+    assert states(told) == ["waiting", "waiting"]
+    return told
 
 
 def append(signoff: Signoff, kind: Kind, *, actor: str = "reconciler", ref: VersionRef | None = None) -> int:
@@ -387,13 +400,26 @@ class TestDelivery:
         assert outbox.forget(told.database) == 1
         assert log(told) == []
 
-    def test_what_waits_for_a_channel_that_is_gone_is_stuck(self, signoff: Signoff) -> None:
-        told = telling(signoff, EVERYTHING, hook="http://127.0.0.1:9/")
-        append(told, Kind.OUTSIDE_STAGE)
-        caretaker.tidy(told)  # which has the record witnessed: one more event
-        assert states(told) == ["waiting", "waiting"]
-        caretaker.tidy(replace(told, messages=signoff.messages))
-        assert states(told) == ["stuck", "stuck"]
+    def test_what_waits_for_a_channel_that_nobody_has_is_stuck_after_an_hour(self, waits: Signoff) -> None:
+        without = telling(waits, MAIL, mail="mailto://127.0.0.1:9?mode=insecure")
+        caretaker.tidy(without)
+        assert states(waits) == ["waiting", "waiting"], "settings change on one dashboard after the other"
+        later(waits)
+        caretaker.tidy(without)
+        assert states(waits) == ["stuck", "stuck"]
+        assert {row.last_error for row in rows(waits)} == {outbox.UNKNOWN}
+
+    def test_a_dashboard_that_has_no_file_touches_no_message(self, waits: Signoff) -> None:
+        later(waits)
+        caretaker.tidy(replace(waits, settings=replace(waits.settings, messages=None), messages=MessageBook()))
+        assert states(waits) == ["waiting", "waiting"]
+
+    def test_what_waits_behind_a_message_that_another_dashboard_still_tries_is_not_stuck(self, waits: Signoff) -> None:
+        without = telling(waits, MAIL, mail="mailto://127.0.0.1:9?mode=insecure")
+        later(waits)
+        assert deliver(waits, "hook") == 1
+        caretaker.tidy(without)
+        assert states(waits) == ["waiting", "waiting"]
 
 
 class TestPause:

@@ -140,10 +140,8 @@ def anybody(signoff: Signoff, call: Call) -> Actor:
 
 
 def _at_once(signoff: Signoff, call: Call) -> Answer | None:
-    if call.workspace == WORKSPACE and call.what in TAGS and call.intent and intents.proven(signoff, call.intent):
-        # Our mirror. Where a newer event overtook it, it is refused like anybody, and no doing of anybody's to record.
-        protection.require(signoff, call, anybody(signoff, call))
-        return ALLOWED
+    if call.workspace == WORKSPACE and call.what in TAGS and (intent := intents.proven(signoff, call.intent or "")):
+        return _our_tag(signoff, call, intent)
     if call.workspace != WORKSPACE or call.intent is not None or call.what not in MOVES:
         actor = anybody(signoff, call)
         with refusals_recorded(signoff, "admission", actor, call.ref):
@@ -224,6 +222,19 @@ def _of_ours(signoff: Signoff, call: Call, sent: str) -> Answer:
         if _asks_for(call, change.before):
             return Answer(allowed=True, valid_for=valid_for)
     raise Refused("The change that this call belongs to prescribes something else; nothing was done.")
+
+
+def _our_tag(signoff: Signoff, call: Call, intent: str) -> Answer:
+    """A tag of our own: exactly what an open restoration prescribes, else what the record does, by our mirror.
+
+    Where a newer event overtook the mirror, it is refused like anybody, and no doing of anybody's to record.
+    """
+    with signoff.database.reading() as connection:
+        found = intents.alive(connection, intent)
+    tags = found[0].after.tags if found and found[0].ref == call.ref else {}
+    if call.key not in tags or tags[call.key] != (call.value if call.what is What.TAG_SET else None):
+        protection.require(signoff, call, anybody(signoff, call))
+    return ALLOWED
 
 
 def _asks_for(call: Call, state: State) -> bool:

@@ -18,7 +18,17 @@ Network = IPv4Network | IPv6Network
 
 NEVER = (ip_network("169.254.0.0/16"), ip_network("fe80::/10"), ip_network("fd00:ec2::/32"))
 """Link-local: where a cloud keeps a machine's own credentials. No setting allows these."""
+_LOCAL_NAT64 = ip_network("64:ff9b:1::/48")
+_INTERNAL = (
+    ip_network("168.63.129.16/32"),  # Azure's wire server, which hands a machine its settings
+    ip_network("192.0.0.0/24"),  # for protocols only; Oracle's cloud has its metadata at 192.0.0.192
+    ip_network("fec0::/10"),  # site-local: out of use since RFC 3879, and routed inside some networks still
+    _LOCAL_NAT64,  # translated by a network of one's own, to addresses of its choice
+)
+"""What Python takes for public, or may, and is not: allowed by settings only."""
 _NAT64 = ip_network("64:ff9b::/96")
+_EMBEDDED = ((12, 13, 14, 15), (9, 10, 11, 12), (7, 9, 10, 11), (6, 7, 9, 10))
+"""Where RFC 6052 puts the bytes of an IPv4 address behind a prefix of 96, 64, 56 and 48 bits."""
 _CONNECTING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 
 
@@ -41,11 +51,12 @@ def reason(host: str, allowed: Sequence[Network] = ()) -> str | None:
         address = _meant(ip_address(host.split("%", maxsplit=1)[0]))
     except ValueError:
         return "is a name where an address is needed"
-    if any(address in network for network in NEVER):
+    if any(one in network for one in (address, *_perhaps(address)) for network in NEVER):
         return "is a link-local address"
     if any(address in network for network in allowed):
         return None
-    if not address.is_global or address.is_multicast or address.is_reserved:
+    internal = any(address in network for network in _INTERNAL)
+    if internal or not address.is_global or address.is_multicast or address.is_reserved:
         return "is not a public address"
     return None
 
@@ -58,6 +69,12 @@ def _meant(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
         return IPv4Address(address.packed[-4:])
     teredo = address.teredo[1] if address.teredo else None
     return address.ipv4_mapped or address.sixtofour or teredo or address
+
+
+def _perhaps(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address]:
+    """Every IPv4 address that a network of one's own may translate an IPv6 one to: only it knows its prefix."""
+    if address in _LOCAL_NAT64:
+        yield from (IPv4Address(bytes(address.packed[at] for at in where)) for where in _EMBEDDED)
 
 
 @contextmanager

@@ -26,6 +26,9 @@ FAILED, RETRIED = "failed", "retried"
 LEASE_SECONDS = 120.0
 ATTEMPTS = 20
 FIRST_SECONDS, LONGEST_SECONDS = 10.0, 3600.0
+UNKNOWN_SECONDS = 3600.0
+"""How long a message waits for a dashboard that has its channel: settings change on one after the other."""
+UNKNOWN = "This channel is not configured any more: no dashboard sent anything there for an hour."
 KEPT_SECONDS = 90 * 86_400
 """How long what was settled is remembered."""
 
@@ -182,12 +185,22 @@ def retry(database: Database, number: int | None, *, by: str, at: datetime) -> i
 
 
 def strand(database: Database, channels: Sequence[str]) -> int:
-    """Mark what waits for a channel that is configured no more as stuck; returns how many."""
+    """Mark what waits for a channel that no dashboard seems to have any more as stuck; returns how many.
+
+    Another dashboard may have a channel that is not among ours. Then something for it was sent, or was to be tried,
+    within `UNKNOWN_SECONDS`.
+    """
+    other, long_ago = outbox.alias("other"), database_time() - UNKNOWN_SECONDS
+    in_use = sa.exists().where(
+        other.c.channel == outbox.c.channel,
+        other.c.state != STUCK,
+        sa.or_(*(moment > long_ago for moment in (other.c.due_at, other.c.leased_until, other.c.settled_at))),
+    )
     with database.writing() as connection:
         return connection.execute(
             outbox.update()
-            .where(outbox.c.state == WAITING, outbox.c.channel.not_in(channels))
-            .values(state=STUCK, last_error="This channel is not configured any more.", settled_at=database_time())
+            .where(outbox.c.state == WAITING, outbox.c.channel.not_in(channels), ~in_use)
+            .values(state=STUCK, last_error=UNKNOWN, settled_at=database_time())
         ).rowcount
 
 

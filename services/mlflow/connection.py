@@ -6,7 +6,6 @@ out by reading back, because a late second write could undo somebody's newer one
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 import time
@@ -34,7 +33,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import augmented_raise_for_status, http_request, verify_rest_response
 from mlflow.utils.uri import append_to_uri_path
 
-from services import certificates
+from services import certificates, logs
 from services.errors import BadInput, FilesUnreadable, NotFound, RegistryUnavailable, SignoffError
 from services.mlflow import stores
 from services.registry import Hook
@@ -57,7 +56,7 @@ GATE_PATH = "/api/2.0/signoff/gate"
 _INTENT: ContextVar[str | None] = ContextVar("intent", default=None)
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+log = logs.seldom(__name__)
 
 
 class _IntentHeader(RequestHeaderProvider):  # type: ignore[misc]

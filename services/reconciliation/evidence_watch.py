@@ -7,7 +7,6 @@ the same, so each change is a deviation until it is put back, adopted, or its ve
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from services import assignments, champions, tables
+from services import assignments, champions, logs, tables
 from services.domain import ModelVersion, VersionRef
 from services.errors import InvalidSettings, RegistryUnavailable
 from services.evidence import Evidence, Released
@@ -36,7 +35,7 @@ BATCH = 50
 NAMED = 10
 """Changes a deviation names."""
 
-log = logging.getLogger(__name__)
+log = logs.seldom(__name__)
 
 
 def look(signoff: Signoff, before: Mark, listing: Listing) -> list[Event]:

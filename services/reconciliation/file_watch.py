@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from services import logs
 from services.domain import ModelVersion, Stage, VersionRef
 from services.errors import FilesUnreadable, NotFound, RegistryUnavailable, UnreadableModel
 from services.evidence import Manifest
@@ -43,7 +43,7 @@ NAMED = 10
 """Files a deviation names."""
 _UNREADABLE = "unreadable"
 
-log = logging.getLogger(__name__)
+log = logs.seldom(__name__)
 
 _Files = tuple[tuple[str, int], ...]
 

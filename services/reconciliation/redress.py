@@ -83,7 +83,7 @@ def adopt(signoff: Signoff, deviation: int, *, by: str, reason: str, source: Sou
     """Accept what MLflow shows: it is what is prescribed from now on.
 
     This is neither an approval nor a release: what was adopted into Production is nothing a rollback returns to. A
-    review of what was deleted ends with it, as if it had been withdrawn.
+    review of what was deleted ends with it, and so does an emergency asked for it, as if they had been withdrawn.
 
     Raises:
         StaleDecision: MLflow shows something else than what was found.

@@ -240,10 +240,11 @@ class Sender:
         for key, value in wanted.items():
             if now.get(key) == value or not self._first(f"tag {key}"):
                 continue
-            if value is None:
-                self._registry.delete_tag(ref, key)
-            else:
-                self._registry.set_tag(ref, key, value)
+            with self._registry.under(self._intent):
+                if value is None:
+                    self._registry.delete_tag(ref, key)
+                else:
+                    self._registry.set_tag(ref, key, value)
 
     def _stage(self, ref: VersionRef, stage: str, *, alone: bool = False) -> None:
         if self._first(f"stage {ref.version} {stage}"):

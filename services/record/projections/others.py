@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from services import tables
 from services.domain import Status
 from services.record.projections.rows import Rows, Writes
-from services.record.projections.states import ADOPTED, ENDED, FOUND, OPEN, RESTORED, by
+from services.record.projections.states import ADOPTED, ASKED, ENDED, FOUND, OPEN, RESTORED, WITHDRAWN, by
 
 if TYPE_CHECKING:
     from services.record.ledger import Event
@@ -49,14 +49,14 @@ def _restored(rows: Rows, event: Event) -> None:
 
 
 def _adopted(rows: Rows, event: Event) -> None:
-    """A review of what is not in MLflow any more ends with it: no verb could reach it."""
+    """Reviews of what is not in MLflow any more, and emergencies asked for it, end: no verb could reach them."""
     model, subject = event.body["model"], event.get("subject")
     kinds = rows.find(tables.deviations, {"model": model, "subject": subject, "state": FOUND}, "kind")
     _close(rows, event, ADOPTED, subject=subject)
     if kinds == ["outside:deleted"]:
-        which = {} if subject == "model" else {"version": event.body["version"]}
-        gone = {"model": model, **which, "status": OPEN}
-        rows.change(tables.submissions, gone, {"status": Status.WITHDRAWN.value})
+        gone = {"model": model, **({} if subject == "model" else {"version": event.body["version"]})}
+        rows.change(tables.submissions, {**gone, "status": OPEN}, {"status": Status.WITHDRAWN.value})
+        rows.change(tables.emergencies, {**gone, "state": ASKED}, {"state": WITHDRAWN})
 
 
 def _close(rows: Rows, event: Event, state: str, **which: Any) -> None:
