@@ -125,6 +125,8 @@ def database(settings: Settings) -> str:
         place.upgrade()
         with place.reading() as connection:
             known = ledger.count(connection, ledger.Filter())
+        if not (known or settings.embedded or os.environ.get(DATABASE)):
+            _no_other_record(settings, place.place)
         activate(place, policies, at=datetime.now(UTC))  # here, so that it is done once and not by two children at once
     except OtherSchema as error:
         raise CannotStart(str(error)) from error
@@ -133,6 +135,22 @@ def database(settings: Settings) -> str:
     unset = "" if settings.demo or os.environ.get(DATABASE) else f", as {DATABASE} is not set"
     held = f"It holds {known:,} event{'' if known == 1 else 's'}." if known else "A new record begins here."
     return f"The record is in {place.place}{unset}. {held}"
+
+
+def _no_other_record(settings: Settings, place: str) -> None:
+    """Raise `CannotStart` when MLflow witnesses a record: a second one would begin because a setting was forgotten."""
+    from services.errors import RegistryUnavailable
+    from services.mlflow.registry import MlflowRegistry
+
+    try:
+        witnessed = MlflowRegistry(settings.mlflow_uri).witnesses()
+    except RegistryUnavailable as error:
+        raise CannotStart(str(error)) from error
+    if witnessed:
+        raise CannotStart(
+            f"MLflow witnesses a record of Signoff already, and an empty one would begin in {place}, as {DATABASE} is "
+            f"not set. Set it to the database of that record, or to an SQLite file (sqlite:////PATH) for a second one."
+        )
 
 
 def mlflow(settings: Settings) -> None:

@@ -24,6 +24,7 @@ from stack import access, preflight
 from stack.preflight import CannotStart
 from tests import postgres
 from tests.conftest import free_port
+from tests.fakes import FakeRegistry
 
 MODELS = b'{"registered_models": []}'
 LOGIN = b64encode(b"signoff:right").decode()
@@ -210,6 +211,12 @@ class TestDatabase:
         file, url = tmp_path / "signoff.db", f"sqlite:///{tmp_path / 'signoff.db'}"
         monkeypatch.delenv("SIGNOFF_DATABASE_URL", raising=False)
         beside = {"SIGNOFF_HOME": str(tmp_path), "SIGNOFF_SECRET_KEY": "s" * 32, "MLFLOW_TRACKING_URI": "http://m"}
+        registry = FakeRegistry()
+        monkeypatch.setattr("services.mlflow.registry.MlflowRegistry", lambda _: registry)
+        registry.open_witness("another record")
+        with pytest.raises(CannotStart, match="an empty one would begin"):
+            preflight.database(Settings.read(beside))
+        registry = FakeRegistry()
         assert preflight.database(Settings.read(beside)) == (
             f"The record is in SQLite {file}, as SIGNOFF_DATABASE_URL is not set. A new record begins here."
         )

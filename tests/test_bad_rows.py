@@ -173,6 +173,16 @@ def test_rest_answers_with_the_sentence(recorded: Signoff) -> None:
         assert "Event #6 cannot be read" in refused(rest.get(path, token=secret), 403, "DATA_LOSS")
 
 
+@pytest.mark.parametrize("change", ["DELETE FROM ledger_head", "UPDATE ledger_head SET {}"], ids=["gone", "set back"])
+def test_nothing_is_recorded_after_a_head_that_is_not_the_end(recorded: Signoff, change: str) -> None:
+    with recorded.database.writing() as connection:
+        drop_triggers(connection)
+        seq, fingerprint = connection.exec_driver_sql("SELECT seq, hash FROM events WHERE seq = 6").one()
+        connection.exec_driver_sql(change.format(f"seq = {seq}, hash = '{fingerprint}'"))
+    with pytest.raises(LedgerBroken, match=r"^The ledger's head names #[06], and it does not end there"):
+        add(recorded, entry(comment="one more"))
+
+
 @pytest.mark.parametrize("name", ["number 0", "a body of bytes", "a body that is no UTF-8", "no head"])
 @pytest.mark.parametrize("page", ["home", "history"])
 def test_a_page_says_so_and_stands(recorded: Signoff, name: str, page: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from services import tables
 from services.domain import Actor, Role, Source, VersionRef
@@ -358,16 +359,22 @@ def bring(connection: Connection, event: Event, text: str, name: str) -> None:
 
 
 def _store(connection: Connection, event: Event, text: str, name: str, seals: Seals) -> None:
-    connection.execute(
-        _INSERT,
-        {
-            "seq": event.seq,
-            **{part: event.body.get(part) for part in REPEATED},
-            "body": text,
-            "hash": event.hash,
-            "mac": seals.seal(name, event.hash),
-        },
-    )
+    try:
+        connection.execute(
+            _INSERT,
+            {
+                "seq": event.seq,
+                **{part: event.body.get(part) for part in REPEATED},
+                "body": text,
+                "hash": event.hash,
+                "mac": seals.seal(name, event.hash),
+            },
+        )
+    except IntegrityError as error:
+        if event.body["closes"]:
+            raise  # somebody else closed that intent
+        told = f"The ledger's head names #{event.seq - 1}, and it does not end there: one of them was changed."
+        raise LedgerBroken(told, event.seq) from error
     if event.seq > 1:
         connection.execute(_NEXT_HEAD, {"new_seq": event.seq, "new_hash": event.hash})
     else:
