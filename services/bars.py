@@ -7,6 +7,7 @@ approve none, confirm or review no emergency of one, do not consent to run its c
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -143,16 +144,18 @@ def _with_domain(alike: Iterable[str]) -> Iterator[sa.ColumnElement[bool]]:
             accounts.c.username.contains("@", autoescape=True),
             accounts.c.looks_like.startswith(skeleton, autoescape=True),
         )
-        yield sa.and_(
-            accounts.c.username.contains("\\", autoescape=True),
-            accounts.c.looks_like.endswith(skeleton, autoescape=True),
-        )
+        for separator in ("\\", "/"):
+            yield sa.and_(
+                accounts.c.username.contains(separator, autoescape=True),
+                accounts.c.looks_like.endswith(skeleton, autoescape=True),
+            )
 
 
 def _spellings(name: str) -> set[str]:
-    """What an account may be called of which a client says this name: ``CORP\\Rita``, ``rita@example.org``."""
+    """What an account may be called of which a client says this name: ``CORP\\Rita``, ``rita+ml@example.org``."""
     plain = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf").strip()
-    parts = (plain, plain.partition("@")[0], plain.rpartition("\\")[2])
+    short = re.split(r"[\\/]", plain)[-1].partition("@")[0]
+    parts = (plain, plain.partition("@")[0], re.split(r"[\\/]", plain)[-1], short, short.partition("+")[0])
     return {name, *parts, *(part.casefold() for part in parts)}
 
 

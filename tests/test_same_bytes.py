@@ -206,6 +206,9 @@ def test_an_author_is_known_in_every_spelling(signoff: Signoff, registry: FakeRe
         ("kim@corp.example", "CORP\\Kim"),
         ("\u00e9va", "\u00c9VA@example.org"),
         ("k1m", "kim@example.com"),
+        ("kim", "kim+ml@example.com"),
+        ("kim@example.com", "kim+ml@example.com"),
+        ("kim", "corp/kim"),
     ],
 )
 def test_an_author_is_known_whose_account_has_a_domain(
