@@ -871,7 +871,7 @@ class TestTagsOfALostRelease:
         found = open_deviations(server.signoff, ref.name)
         assert {one.subject for one in found} == {f"tag:1:{key}" for key in tags}
         assert "which only Signoff writes" in refusal(
-            lambda: server.client.delete_model_version_tag(ref.name, "1", "signoff.event")
+            lambda: server.client.set_model_version_tag(ref.name, "1", "signoff.event", "1:0")
         )
         reconciler.restore(server.signoff, found[0].id, by="release_manager", reason="That release was lost.")
         assert server.tags(ref.name, 1) == BY_NOBODY

@@ -685,6 +685,19 @@ class TestAdopt:
             releases.rollback(met, "m", version=3, by="release_manager", reason="Back to it.")
         assert registry.version(V3).stage == "Archived"
 
+    def test_into_production_leaves_nothing_to_find_once_it_is_archived(
+        self, met: Signoff, registry: FakeRegistry
+    ) -> None:
+        """It has no record, so no tag of ours is written to it or taken from it."""
+        registry.set_stage(V3, "Production")
+        registry.tag(V3, "approval_status", "from before Signoff")
+        found(met)
+        for deviation in open_deviations(met):
+            reconciler.adopt(met, deviation.id, by="release_manager", reason="Known.")
+        releases.archive(met, V3, by="release_manager", reason="Over.")
+        assert registry.version(V3).tags == {"approval_status": "from before Signoff"}
+        assert found(met) == []
+
     def test_of_something_else_than_was_found_is_refused(self, met: Signoff, registry: FakeRegistry) -> None:
         registry.set_stage(V3, "Staging")
         found(met)

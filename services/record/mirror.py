@@ -108,6 +108,8 @@ def _write(signoff: Signoff, ref: VersionRef) -> _Written:
     with signoff.database.reading() as connection:
         agreed.require_rows(connection, ref, (submissions, decisions, promotions))
         wanted = prescribed(connection, ref, version.identity)
+    if not wanted:
+        return _Written(version=version, tags={})  # it has no record: what stands there was accepted, or is a deviation
     with proofs.ours(signoff):
         for key, value in wanted.items():
             if version.tags.get(key) != value:
@@ -119,7 +121,7 @@ def _write(signoff: Signoff, ref: VersionRef) -> _Written:
 
 
 def prescribed(connection: Connection, ref: VersionRef, identity: str) -> dict[str, str]:
-    """The tags the record prescribes for exactly this version."""
+    """The tags the record prescribes for exactly this version; none where it was never submitted nor released."""
     tags: dict[str, str] = {}
     submission = connection.execute(
         sa.select(submissions)
@@ -156,6 +158,8 @@ def prescribed(connection: Connection, ref: VersionRef, identity: str) -> dict[s
         tags["promoted_at"] = promotion.at
         tags["signoff.digest"] = promotion.manifest_digest
         tags["signoff.policy"] = promotion.policy
+    if not submission and not promotion:
+        return {}
     last_event = connection.execute(
         sa.select(events.c.seq, events.c.hash)
         .where(events.c.model == ref.name, events.c.version == ref.version, events.c.kind.not_like("%:refused"))
