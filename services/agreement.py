@@ -52,7 +52,7 @@ def require(connection: Connection, now: Facts) -> None:
     require_review(connection, Known.of(candidate))
     if champion:
         require_rows(connection, champion.ref, _CHAMPION)
-    refuse(_assignment(connection, candidate.ref.name))
+    refuse(assignment(connection, candidate.ref.name))
     persons = {vote.person_id for vote in now.decisions}
     persons |= {statement.person for statement in champion.stated} if champion else set()
     if persons:
@@ -87,8 +87,8 @@ def _same_elsewhere(connection: Connection, known: Known) -> set[VersionRef]:
     return found - {known.ref}
 
 
-def _assignment(connection: Connection, model: str) -> Iterator[str]:
-    """Whether the policy that judges a model is the one that the record assigned last."""
+def assignment(connection: Connection, model: str) -> Iterator[str]:
+    """In a sentence, where the policy that judges a model is not the one that the record assigned last."""
     table = policy_assignments
     row = connection.execute(sa.select(table).where(table.c.model == model)).mappings().one_or_none()
     replayed = Replayed()

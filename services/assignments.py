@@ -7,7 +7,7 @@ choose after that judges beside the assigned policy, until a release manager dec
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,10 +17,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from services import agreement
 from services.domain import Actor, RegisteredModel, VersionRef
 from services.errors import InvalidSettings, Refused
 from services.policy import Assignment, Policy, PolicyBook
-from services.record import ledger
+from services.record import filing, ledger
 from services.record.deviations import RECONCILER
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
@@ -83,7 +84,7 @@ _lock = threading.Lock()
 def at_first_sight(signoff: Signoff, model: RegisteredModel, ref: VersionRef, actor: Actor) -> None:
     """Assign what tags and name choose at the first verb about a model; nothing where something is assigned."""
     with signoff.database.reading() as connection:
-        if assigned(connection, model.name):
+        if assigned(connection, model.name) or _was_assigned(connection, [model.name]):
             return
     policy = signoff.policies.match(model)
     try:
@@ -113,8 +114,10 @@ def meet(signoff: Signoff, listing: Listing, renamed: Mapping[str, str]) -> None
     """
     with signoff.database.reading() as connection:
         known = {row.model: row.policy for row in connection.execute(sa.select(table.c.model, table.c.policy))}
-    before = {new: known[old] for old, new in renamed.items() if old in known}
-    unmet = [model for name, model in listing.models.items() if name not in known]
+        true = {old for old in renamed if old in known and not any(agreement.assignment(connection, old))}
+        gone = _was_assigned(connection, listing.models.keys() - known.keys())
+    before = {new: known[old] for old, new in renamed.items() if old in true}
+    unmet = [model for name, model in listing.models.items() if name not in known and name not in gone]
     chosen = {model.name: name for model in unmet if (name := before.get(model.name) or _choice(signoff, model))}
     for some in _batches(chosen, MET_AT_ONCE):
         try:
@@ -122,6 +125,13 @@ def meet(signoff: Signoff, listing: Listing, renamed: Mapping[str, str]) -> None
                 ledger.append(connection, _met(some, signoff.now()))
         except IntegrityError:
             return  # another dashboard meets them right now; whom it leaves out is met in the next pass
+
+
+def _was_assigned(connection: Connection, models: Iterable[str]) -> set[str]:
+    """Those of which an event says so; one whose row is gone is not met anew, and every decision about it refuses."""
+    keys = {filing.about_policy_of(model): model for model in models}
+    told, _ = filing.numbers(connection, keys)
+    return {keys[key] for key, numbers in told.items() if numbers}
 
 
 def require_kept(signoff: Signoff, model: RegisteredModel, after: RegisteredModel, key: str) -> None:

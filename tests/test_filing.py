@@ -12,12 +12,13 @@ from services.accounts import on_record, people
 from services.database import Database
 from services.domain import Role
 from services.errors import LedgerBroken, NotAllowed, Refused
+from services.reconciliation import reconciler
 from services.record import filing, ledger
 from services.record.activation import SYSTEM
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
-from services.tables import accounts, decisions, events, findings, submissions
-from services.verbs import releases, reviews
+from services.tables import accounts, decisions, events, findings, policy_assignments, submissions
+from services.verbs import policies, releases, reviews
 from services.verbs.findings import raised, resolve
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
@@ -118,6 +119,23 @@ def test_a_role_that_was_taken_away_does_not_come_back(signoff: Signoff, registr
     assert kinds(signoff) == before
 
 
+def test_a_policy_that_somebody_put_into_its_row_is_assigned_by_nobody(scene: Signoff, registry: FakeRegistry) -> None:
+    write(scene, policy_assignments.update().values(policy="regression"))
+    before = kinds(scene)
+    with pytest.raises(Refused, match=r"^Table policy_assignments, row m: the record says default by #\d+"):
+        policies.assign(scene, V2, policy="regression", by="release_manager", reason="It is so already.")
+    assert kinds(scene) == [*before, "policy:refused"]
+
+
+def test_a_model_whose_assignment_was_deleted_is_not_met_anew(scene: Signoff) -> None:
+    write(scene, policy_assignments.delete())
+    before = kinds(scene)
+    reconciler.reconcile(scene)
+    assert "policy:assigned" not in kinds(scene)[len(before) :]
+    with scene.database.reading() as connection:
+        assert connection.execute(sa.select(policy_assignments)).all() == []
+
+
 def test_events_of_a_transaction_that_was_rolled_back_are_forgotten(signoff: Signoff) -> None:
     def assigned(model: str) -> Entry:
         return Entry(kind=Kind.POLICY_ASSIGNED, actor=SYSTEM, at=signoff.now(), details={"models": {model: "default"}})
@@ -128,6 +146,7 @@ def test_events_of_a_transaction_that_was_rolled_back_are_forgotten(signoff: Sig
     with signoff.database.engine.connect() as connection:
         connection.execution_options(seals=signoff.database.seals)
         ledger.append(connection, assigned("a"))
+        ledger.append(connection, assigned("c"))
         assert told(connection, "a") == ["policy:assigned"]
         connection.rollback()
     with signoff.database.reading() as connection:
@@ -135,7 +154,7 @@ def test_events_of_a_transaction_that_was_rolled_back_are_forgotten(signoff: Sig
     with signoff.database.writing() as connection:
         ledger.append(connection, assigned("b"))
     with signoff.database.reading() as connection:
-        assert (told(connection, "a"), told(connection, "b")) == ([], ["policy:assigned"])
+        assert [told(connection, model) for model in "abc"] == [[], ["policy:assigned"], []]
 
 
 def test_an_account_that_somebody_edited_is_not_made_true_by_the_next_change(signoff: Signoff) -> None:

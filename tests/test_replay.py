@@ -19,6 +19,7 @@ from services.evidence import FindingDraft, Severity
 from services.record import checkpoints, mirror, replay
 from services.record.ledger import Kind
 from services.record.projections import KINDS
+from services.record.projections.rows import compact
 from services.signoff import Signoff
 from services.tables import (
     accounts,
@@ -113,6 +114,16 @@ class TestVerify:
         if signoff.database.engine.dialect.name != "sqlite":
             pytest.skip("Only SQLite takes such a text into a JSON column.")
         write(signoff, sa.text("UPDATE decisions SET binding = '{not json'"))
+        with pytest.raises(checkpoints.Differs, match=r"^Table decisions, row .*, binding: "):
+            verify(signoff)
+
+    def test_names_a_row_that_says_the_digest_of_what_belongs_there(
+        self, signoff: Signoff, registry: FakeRegistry
+    ) -> None:
+        approve(signoff, registry.add_version("m", {"val_auc": 0.92}))
+        with signoff.database.reading() as connection:
+            binding = connection.execute(sa.select(decisions.c.binding)).scalar_one()
+        write(signoff, decisions.update().values(binding=compact(binding)))
         with pytest.raises(checkpoints.Differs, match=r"^Table decisions, row .*, binding: "):
             verify(signoff)
 

@@ -123,9 +123,10 @@ class _Filing:
 
     def catch_up(self, connection: Connection, last: tuple[int, str]) -> Tampered | None:
         """Take up the events up to ``last``; returns what stopped that."""
-        if last == self._read or last[0] < self._read[0]:  # a snapshot from before has less
-            return None
-        if connection.execute(_HASH, {"seq": self._read[0]}).scalar() != self._read[1]:
+        seq, fingerprint = last
+        if seq <= self._read[0] and self.hashes[(seq - 1) * 32 : seq * 32].hex() == fingerprint:
+            return None  # a snapshot from before has less
+        if seq <= self._read[0] or connection.execute(_HASH, {"seq": self._read[0]}).scalar() != self._read[1]:
             self._forget()  # its transaction was rolled back
         try:
             for event in ledger.follow(connection, Chain(*self._read)):

@@ -186,13 +186,14 @@ def _is_json(column: sa.Column[Any]) -> bool:
 
 
 def _json(stored: Any) -> Any:
-    """What a JSON column says; text that is no JSON as it is."""
+    """What a JSON column says. Text that is no JSON, or says a text, is told apart from the digest of an object."""
     if not isinstance(stored, str | bytes):
         return stored
     try:
-        return json.loads(stored)
+        said = json.loads(stored)
     except (ValueError, RecursionError):
-        return stored
+        said = stored
+    return f"the text {said!r}" if isinstance(said, str | bytes) else said
 
 
 def _shown(table: sa.Table, column: str, value: Any) -> Any:
