@@ -297,7 +297,7 @@ def test_while_no_dashboard_runs_its_backup_is_restored_and_its_keys_are_replace
     """Then the settings are written anew, and the record verifies with them, as its timer verifies it every day."""
     followed.stop("signoff@2")
     (backup,) = (text for _, text in BLOCKS if "pg_dump" in text)
-    (settings,) = (text for _, text in BLOCKS if "cat > $ETC/dashboard-$number.env" in text)
+    (settings,) = (text for _, text in BLOCKS if "/dashboard-$number.env <<EOF" in text)
     followed.run(backup)
     printed = [followed.run(text) for kind, text in BLOCKS if kind == "stopped"]
     assert printed[0].startswith("Verified")

@@ -141,6 +141,8 @@ class TestStart:
             return BytesIO()
 
         monkeypatch.setattr(preflight, "TemporaryFile", made)
+        for name in ("SIGNOFF_DATABASE_URL", "MLFLOW_TRACKING_URI"):  # MLflow's client sets the latter
+            monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("SIGNOFF_HOME", str(tmp_path))
         with pytest.raises(CannotStart) as refused:
             preflight.settings()
