@@ -49,7 +49,8 @@ def opened(*, told: bool = True) -> tuple[Settings, Database]:
 def database_of(settings: Settings, *, told: bool = True) -> Database:
     """The database of these settings; see `opened`."""
     database = Database.of(settings)
-    if told and not os.environ.get(DATABASE):
+    embedded = (settings.home / "mlflow").is_dir()  # `make run` keeps its own MLflow there: nobody forgot a setting
+    if told and not os.environ.get(DATABASE) and not embedded:
         typer.echo(f"{DATABASE} is not set, so this is about the record in {database.place}.", err=True)
     return database
 

@@ -296,6 +296,8 @@ class TestDatabase:
             code, out, err = run(*command)
             assert (code, err) == (0, told)
             assert json.loads(out)
+        (signoff.settings.home / "mlflow").mkdir()
+        assert run("user", "list", "--json")[2] == "", "the embedded server's own home needs no such setting"
         monkeypatch.setenv("SIGNOFF_HOME", str(file.parent / "nowhere"))
         assert "or its database with SIGNOFF_DATABASE_URL" in run("user", "list")[2]
 
