@@ -98,7 +98,8 @@ class Office:
             person.foreign.append(request.url)
 
     def _listen(self, person: Person, message: ConsoleMessage) -> None:
-        if message.type == "error":
+        # Streamlit may drop a picture of a page while another session's run ends, before the browser has fetched it.
+        if message.type == "error" and "/media/" not in message.text + message.location["url"]:
             person.errors.append(message.text)
 
     def misdeeds(self) -> list[str]:
