@@ -5,7 +5,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from alembic import context, op
 
-revision = "2026_11_28"
+revision = "2026_11_28_2"
 down_revision = None
 branch_labels = None
 depends_on = None
