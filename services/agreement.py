@@ -52,7 +52,7 @@ def require(connection: Connection, now: Facts) -> None:
     require_review(connection, Known.of(candidate))
     if champion:
         require_rows(connection, champion.ref, _CHAMPION)
-    refuse(assignment(connection, candidate.ref.name))
+    require_assignment(connection, candidate.ref.name)
     persons = {vote.person_id for vote in now.decisions}
     persons |= {statement.person for statement in champion.stated} if champion else set()
     if persons:
@@ -65,6 +65,11 @@ def require_review(connection: Connection, known: Known) -> None:
     require_rows(connection, known.ref)
     for ref in _same_elsewhere(connection, known):
         require_rows(connection, ref, _ELSEWHERE)
+
+
+def require_assignment(connection: Connection, model: str) -> None:
+    """The same for which policy judges a model."""
+    refuse(assignment(connection, model))
 
 
 def told(signoff: Signoff, verdict: Verdict, now: Facts) -> Verdict:

@@ -109,11 +109,11 @@ def admins(connection: Connection, *, lock: bool = False) -> set[str]:
 
 
 def _require(database: Database, by: Actor, username: str, at: datetime) -> None:
-    with database.reading() as connection:
-        filing.require_whole(connection)
     try:
-        if by.person:
-            by = people.acting(database, by.username, by.source)
+        with database.reading() as connection:
+            filing.require_whole(connection)
+            if by.person:
+                by = people.acting(connection, by.username, by.source)
         permissions.require(by, Action.MANAGE_PEOPLE)
     except NotAllowed as error:
         kind, about = Kind.ACCOUNT_REFUSED, {"account": username}

@@ -42,6 +42,8 @@ DEFAULT_DAYS = 90
 USE_NOTED_SECONDS = 60.0
 
 LIVE = "live"
+_USABLE = (tokens.c.revoked_at.is_(None), tokens.c.expires_at > database_time())
+"""Whether a token was neither revoked nor has expired."""
 _WRONG = "A valid bearer token is needed: this one is missing, unknown, expired or revoked, or its account is disabled."
 
 
@@ -215,10 +217,10 @@ def bearer(database: Database, secret: str, secret_key: bytes, source: Source) -
     if not secret.startswith(PREFIX) or len(secret) > MAX_TOKEN or not secret.isascii():
         raise Unauthenticated(_WRONG)
     unnoted = sa.func.coalesce(tokens.c.last_used_at, 0.0) <= database_time() - USE_NOTED_SECONDS
-    query = _query(unnoted.label("unnoted")).where(tokens.c.token_hash == _hashed(secret, secret_key))
+    query = _query(unnoted.label("unnoted")).where(tokens.c.token_hash == _hashed(secret, secret_key), *_USABLE)
     with database.reading() as connection:
         row = connection.execute(query).one_or_none()
-        if row is None or row.expired or row.revoked_at is not None:
+        if row is None:
             raise Unauthenticated(_WRONG)
         try:
             actor = people.acting(connection, row.username, source)
@@ -247,10 +249,9 @@ def in_use(scope: Scope | None) -> Iterator[None]:
 
 def require_usable(connection: Connection) -> None:
     """Raise `NotAllowed` where the token `in_use` was revoked or has expired since it was looked at."""
-    if token := _in_use.get():
-        row = connection.execute(_query().where(tokens.c.id == token)).one_or_none()
-        if row is None or row.expired or row.revoked_at is not None:
-            raise NotAllowed("The token with which this was asked was revoked, or has expired, meanwhile.")
+    token = _in_use.get()
+    if token and connection.execute(_query().where(tokens.c.id == token, *_USABLE)).one_or_none() is None:
+        raise NotAllowed("The token with which this was asked was revoked, or has expired, meanwhile.")
 
 
 def _require_owner(database: Database, by: Actor, username: str, at: datetime, *, making: bool = False) -> None:

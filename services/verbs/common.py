@@ -85,10 +85,10 @@ def person(signoff: Signoff, username: str, source: Source, connection: Connecti
     """
     with people.connected(connection or signoff.database) as place:
         filing.require_whole(place)
-    if source is Source.MLFLOW_CLIENT and username == people.MLFLOW_CLIENT:
-        roles = signoff.settings.anonymous_roles
-        return Actor(username=username, name="An MLflow client", roles=roles, source=source, automation=True)
-    return people.acting(connection or signoff.database, username, source)
+        if source is Source.MLFLOW_CLIENT and username == people.MLFLOW_CLIENT:
+            roles = signoff.settings.anonymous_roles
+            return Actor(username=username, name="An MLflow client", roles=roles, source=source, automation=True)
+        return people.acting(place, username, source)
 
 
 def allowed(policy: Policy, seen: Facts, verdict: Verdict) -> Verdict:

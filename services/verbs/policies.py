@@ -14,7 +14,6 @@ from services.errors import BadInput, NotFound, Refused
 from services.evidence import Evidence, Known
 from services.policy import Assignment, Policy
 from services.record import ledger, mirror
-from services.record.agreed import refuse
 from services.record.ledger import Entry, Filter, Kind
 from services.signoff import Signoff
 from services.steps import effects, slots
@@ -51,7 +50,7 @@ def assign(
         chosen = signoff.policies.chosen(model)
         passed_over = chosen.rules.name if chosen and chosen.rules.name != policy else None
         with signoff.database.reading() as connection:
-            refuse(agreement.assignment(connection, name))
+            agreement.require_assignment(connection, name)
             before = assignments.assigned(connection, name)
             _require_choice(connection, model, wanted, before, chosen)
             if before and before.policy == policy and passed_over in {None, before.passed_over}:
@@ -61,7 +60,7 @@ def assign(
             _no_hand_in(connection, actor, in_review)
         with signoff.database.writing() as connection:
             slots.require(connection, slot)
-            refuse(agreement.assignment(connection, name))
+            agreement.require_assignment(connection, name)
             event = ledger.append(
                 connection,
                 Entry(
