@@ -107,8 +107,6 @@ class Bearer:
 
     actor: Actor
     scope: Scope
-    token: str
-    """The token's public id."""
 
 
 def create(
@@ -231,7 +229,7 @@ def bearer(database: Database, secret: str, secret_key: bytes, source: Source) -
         with suppress(LedgerUnavailable), database.writing() as connection:
             mine = tokens.update().where(tokens.c.id == row.id, unnoted)
             connection.execute(mine.values(last_used_at=database_time()))
-    return Bearer(actor=actor, scope=replace(_of(row, secret_key).scope, token=row.id), token=row.id)
+    return Bearer(actor=actor, scope=replace(_of(row, secret_key).scope, token=row.id))
 
 
 _in_use: ContextVar[str] = ContextVar("token in use", default="")
