@@ -50,9 +50,13 @@ def browser() -> Iterator[Browser]:
 
 
 def settle(page: Page) -> None:
-    """Wait until Streamlit has finished the run that is under way."""
+    """Wait until Streamlit has finished the run that is under way and the browser has fetched every picture.
+
+    A run that begins before its page's pictures were fetched takes them away: the browser then meets a 404.
+    """
     page.wait_for_function(
         "() => { const app = document.querySelector('[data-testid=\"stApp\"]');"
         " return app && app.getAttribute('data-test-script-state') !== 'running'"
-        " && !document.querySelector('[data-testid=\"stSpinner\"]'); }"
+        " && !document.querySelector('[data-testid=\"stSpinner\"]')"
+        " && Array.from(document.images).every(picture => picture.complete); }"
     )

@@ -98,9 +98,8 @@ class Office:
             person.foreign.append(request.url)
 
     def _listen(self, person: Person, message: ConsoleMessage) -> None:
-        # Streamlit may drop a picture of a page while another session's run ends, before the browser has fetched it.
-        if message.type == "error" and "/media/" not in message.text + message.location["url"]:
-            person.errors.append(message.text)
+        if message.type == "error":
+            person.errors.append(f"{message.text} {message.location['url']}".rstrip())
 
     def misdeeds(self) -> list[str]:
         return [deed for person in self._people.values() for deed in (*person.foreign, *person.errors)]
