@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -140,15 +141,25 @@ class Database:
 def _migrate(connection: Connection, ledger: str | None = None) -> None:
     config = Config()
     config.set_main_option("script_location", str(PROJECT / "migrations"))
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if made := set(MigrationContext.configure(connection).get_current_heads()) - known:
+    known, newest = _revisions()
+    present = set(MigrationContext.configure(connection).get_current_heads())
+    if made := present - known:
         raise OtherSchema(
             f"Signoff's database has the schema {', '.join(sorted(made))} of another version of Signoff. Export its "
             "record with that version ('signoff ledger export --output FILE'), then bring it into an empty "
             "SIGNOFF_HOME or SIGNOFF_DATABASE_URL with 'signoff ledger import FILE --public-key KEY'."
         )
+    if present == newest:
+        return
     config.attributes.update(connection=connection, ledger=ledger)
     command.upgrade(config, "head")
+
+
+@cache
+def _revisions() -> tuple[frozenset[str], frozenset[str]]:
+    """All revisions of the schema, and the newest: read once, as the files do not change while we run."""
+    scripts = ScriptDirectory(str(PROJECT / "migrations"))
+    return frozenset(script.revision for script in scripts.walk_revisions()), frozenset(scripts.get_heads())
 
 
 @contextmanager
