@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from html import unescape
 
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from components import session
@@ -14,6 +16,9 @@ from services.settings import PROJECT
 from services.signoff import Signoff
 
 TIMEOUT = 30
+
+# The tester looks through every installed distribution for components of Streamlit at each run, half of what a page costs.
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 
 def shell(signoff: Signoff, username: str) -> AppTest:
@@ -26,12 +31,13 @@ def shell(signoff: Signoff, username: str) -> AppTest:
 
 
 def opened(signoff: Signoff, username: str, page: str, **query: str) -> AppTest:
-    """One page, by its name in `components.links.PAGES`, with query parameters."""
+    """One page, by its name in `components.links.PAGES`, with query parameters: a link to it, opened."""
     at = shell(signoff, username)
-    at.run()
     for key, value in query.items():
         at.query_params[key] = value
-    return at.switch_page(PAGES[page]).run()
+    if page != "home":  # where a link without a path leads
+        at.switch_page(PAGES[page])
+    return at.run()
 
 
 def text(at: AppTest) -> str:
