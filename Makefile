@@ -33,7 +33,7 @@ test: $(VENV)/.development ## every test: unit, page, server, browser
 soak: $(VENV)/.development ## a thousand random kills, races and faults each, counted; ROUNDS=50 for fewer
 	@SIGNOFF_ROUNDS=$(or $(ROUNDS),1000) $(PY) -m pytest -s -o log_cli=false \
 		tests/test_kill.py tests/test_races.py tests/test_faults.py tests/test_manifest.py tests/test_descriptors.py \
-		tests/test_sources.py
+		tests/test_sources.py tests/test_lifecycle.py tests/test_openapi.py
 
 check: $(VENV)/.development ## lint, format and types
 	@$(VENV)/bin/ruff check .

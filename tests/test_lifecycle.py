@@ -20,6 +20,7 @@ from services.signoff import Signoff
 from services.steps.intents import in_flight
 from services.tables import slots as slots_table
 from services.verbs import releases, reviews
+from tests.arena import SOAKING
 from tests.conftest import Clock, add_people, settings_in
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
@@ -225,5 +226,8 @@ class Lifecycle(RuleBasedStateMachine):
 
 TestLifecycle = Lifecycle.TestCase
 TestLifecycle.settings = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=250 if SOAKING else 10,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
