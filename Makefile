@@ -30,10 +30,11 @@ setup: $(VENV)/.development ## everything for running and developing, into .venv
 test: $(VENV)/.development ## every test: unit, page, server, browser
 	@exec $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-soak: $(VENV)/.development ## a thousand random kills, races and faults each, counted; ROUNDS=50 for fewer
+soak: $(VENV)/.development ## a thousand kills, races and faults each (ROUNDS=50 for fewer), then every test on PostgreSQL
 	@SIGNOFF_ROUNDS=$(or $(ROUNDS),1000) $(PY) -m pytest -s -o log_cli=false \
 		tests/test_kill.py tests/test_races.py tests/test_faults.py tests/test_manifest.py tests/test_descriptors.py \
 		tests/test_sources.py tests/test_lifecycle.py tests/test_openapi.py
+	@SIGNOFF_ROUNDS=4 $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile -k postgresql
 
 check: $(VENV)/.development ## lint, format and types
 	@$(VENV)/bin/ruff check .

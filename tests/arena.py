@@ -35,7 +35,6 @@ from tests.ledgers import record
 
 ROUNDS = int(os.environ.get("SIGNOFF_ROUNDS", "8"))
 """Random kills, races and faults, so many of each: a few in ``make test``, a thousand in ``make soak``."""
-SOAKING = "SIGNOFF_ROUNDS" in os.environ
 QUARTER, HALF = math.ceil(ROUNDS / 4), math.ceil(ROUNDS / 2)
 """What falls to one of the four, or two, tests that share the rounds of a kind: by database, and by verb or rival."""
 Tally = dict[str, Counter[str]]

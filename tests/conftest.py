@@ -37,6 +37,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight idle processes for every server
 START_SECONDS = 60
 BOTH = ("sqlite", "postgresql")
+SOAKING = "SIGNOFF_ROUNDS" in os.environ
+"""Whether this is ``make soak``."""
 SECRET = "s" * 32
 """The secret key of `signoff`."""
 
@@ -113,10 +115,11 @@ def registry() -> FakeRegistry:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A module that says ``DATABASES = BOTH`` runs on both databases; the others on SQLite."""
+    """Where a module says ``DATABASES = BOTH``: tests marked ``postgresql`` run there too, in ``make soak`` all do."""
     databases = getattr(metafunc.module, "DATABASES", None)
     if databases and "database_url" in metafunc.fixturenames:
-        metafunc.parametrize("database_url", databases, indirect=True)
+        marked = metafunc.definition.get_closest_marker("postgresql")
+        metafunc.parametrize("database_url", databases if marked or SOAKING else databases[:1], indirect=True)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from services.signoff import Signoff
 
 TIMEOUT = 30
 
-# The tester looks through every installed distribution for components of Streamlit at each run, half of what a page costs.
+# The tester looks through all installed distributions for components at each run: half of what a page costs.
 manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 

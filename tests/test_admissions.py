@@ -115,6 +115,7 @@ def beneath(registry: FakeRegistry, what: What, version: int) -> Call:
 
 
 class TestPromotion:
+    @pytest.mark.postgresql
     @pytest.mark.parametrize("by_alias", [False, True])
     def test_runs_all_seven_steps_and_leaves_the_record_a_promotion_leaves(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef, by_alias: bool
@@ -743,6 +744,7 @@ class TestNamesAndFiles:
         reviews.submit(signoff, free, by="scientist", comment="I answer for it.")
         assert "submitted for review" in ask(signoff, beneath(registry, what, 2)).reason
 
+    @pytest.mark.postgresql
     def test_what_versions_of_several_models_share_stays_for_one_of_them(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
     ) -> None:
@@ -777,6 +779,7 @@ class TestTheServiceIdentity:
             releases.promote(signoff, ready, by=ANYBODY, reason="Through the browser.")
 
 
+@pytest.mark.postgresql
 def test_a_ledger_that_cannot_be_read_is_no(
     signoff: Signoff, registry: FakeRegistry, ready: VersionRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:

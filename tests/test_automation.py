@@ -90,6 +90,7 @@ class TestAuto:
         auto(low, second)
         assert [registry.version(ref).stage for ref in (first, second)] == ["Archived", "Production"]
 
+    @pytest.mark.postgresql
     def test_what_fails_the_checks_is_one_refusal_and_not_even_submitted(
         self, low: Signoff, registry: FakeRegistry
     ) -> None:
@@ -177,6 +178,7 @@ class TestAuto:
             auto(low, good)
         assert kinds(low) == ["promotion:refused"]
 
+    @pytest.mark.postgresql
     def test_by_a_person_gives_no_automatic_approval(self, low: Signoff, good: VersionRef) -> None:
         with pytest.raises(GateRefused):
             auto(low, good, by="release_manager")
@@ -273,6 +275,7 @@ class TestItsApproval:
         assert gate.automatic(policy, seen)
         assert [check.value for check in verdict.checks if check.id == "approvals"] == ["automatic"]
 
+    @pytest.mark.postgresql
     def test_is_told_as_automatic_where_people_read_it(self, low: Signoff, good: VersionRef) -> None:
         auto(low, good)
         page = opened(low, "viewer", "version", name=good.name, version=str(good.version))
@@ -329,6 +332,7 @@ class TestServices:
             people.set_password(low.database, "ci", "hash")
         assert people.credentials(low.database, "ci") == {"usernames": {}}
 
+    @pytest.mark.postgresql
     def test_a_session_of_an_account_that_is_a_service_opens_nothing(self, low: Signoff) -> None:
         key = sessions.session_key(sessions.open_session(low.database, "viewer", b"k" * 32), b"k" * 32)
         with low.database.writing() as connection:

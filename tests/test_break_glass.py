@@ -261,6 +261,7 @@ class TestConfirm:
         assert registry.version(ref).tags["approval_status"] == "approved"
         assert emergency.waived == ()
 
+    @pytest.mark.postgresql
     def test_is_told_as_an_emergency_with_the_checks_that_it_went_past(
         self, signoff: Signoff, registry: FakeRegistry, champion: VersionRef
     ) -> None:
@@ -357,6 +358,7 @@ class TestConfirm:
         assert registry.writes == writes
         assert stages(registry)[1] == "None"
 
+    @pytest.mark.postgresql
     def test_after_it_ran_out_is_refused(self, signoff: Signoff, registry: FakeRegistry, asked: Emergency) -> None:
         runs_out(signoff)
         with pytest.raises(Refused, match="ran out 60 minutes after"):
@@ -612,6 +614,7 @@ class TestWhenThingsBreak:
         assert stages(registry) == ["Production", "None"]
         assert look(signoff, asked.seq).waits
 
+    @pytest.mark.postgresql
     def test_a_request_open_for_a_version_is_one_whatever_is_inserted(self, signoff: Signoff, asked: Emergency) -> None:
         with signoff.database.reading() as connection:
             row = connection.execute(sa.select(table)).one()._asdict()
@@ -642,6 +645,7 @@ class TestTheRecord:
 
 
 class TestTheRace:
+    @pytest.mark.postgresql
     def test_of_two_who_confirm_one_promotes(self, signoff: Signoff, registry: FakeRegistry, asked: Emergency) -> None:
         add_person(signoff, "another", Role.BREAK_GLASS)
         start, answers = threading.Barrier(4), []
@@ -688,6 +692,7 @@ class TestTheReconciler:
         assert kinds(signoff)[-1] == "restoration:refused"
         assert registry.version(weak).stage == "None"
 
+    @pytest.mark.postgresql
     @pytest.mark.parametrize("gone", ["version", "model"])
     def test_an_emergency_ends_once_it_is_accepted_that_what_it_was_asked_for_was_deleted(
         self, signoff: Signoff, registry: FakeRegistry, weak: VersionRef, gone: str

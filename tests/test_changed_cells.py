@@ -27,6 +27,7 @@ from tests.test_releases import approve, release
 from tests.test_replay import FORGERIES, Forge
 
 DATABASES = BOTH
+pytestmark = pytest.mark.postgresql
 V2 = VersionRef(name="m", version=2)
 CHANGES = [
     "decisions SET at = 'yesterday'",

@@ -16,6 +16,7 @@ from tests.conftest import BOTH
 from tests.test_ledger import add, entry
 
 DATABASES = BOTH
+pytestmark = pytest.mark.postgresql
 PEOPLE = False
 NEXT = "(SELECT seq + 1 FROM ledger_head)"
 

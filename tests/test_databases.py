@@ -16,6 +16,7 @@ from services.settings import PROJECT
 from tests.conftest import BOTH, Clock
 
 DATABASES = BOTH
+pytestmark = pytest.mark.postgresql
 DASHBOARDS = 4
 
 

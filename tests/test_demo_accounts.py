@@ -158,6 +158,7 @@ class TestWithARealServerOrDatabase:
         assert recorded(database)[len(NAMES) :] == [("account:disabled", username) for username in sorted(NAMES)]
         assert "made as a demo account" in (_events(database)[-1].comment or "")
 
+    @pytest.mark.postgresql
     def test_the_account_of_a_person_who_has_a_password_of_their_own_stays(
         self, database: Database, passwords: PlainPasswords
     ) -> None:
@@ -197,6 +198,7 @@ class TestTheFirstAdmin:
         (event,) = _events(database)
         assert (event.actor, event.body["actor_name"]) == ("signoff", "olga on this machine")
 
+    @pytest.mark.postgresql
     def test_is_asked_for_by_the_banner_until_there_is_one(self, real: Settings, database: Database) -> None:
         assert banner.FIRST_ADMIN in "".join(banner.first_admin(real))
         people.add_account(database, username="vera", name="V", hashed="!", roles=[Role.VIEWER])
@@ -205,6 +207,7 @@ class TestTheFirstAdmin:
         assert banner.first_admin(real) == []
         assert "account" not in banner.banner(real, [], logs="logs")
 
+    @pytest.mark.postgresql
     def test_is_asked_for_by_the_log_in_page_while_nobody_can_log_in(
         self, tmp_path: Path, registry: FakeRegistry, database_url: str
     ) -> None:

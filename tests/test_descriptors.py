@@ -19,7 +19,7 @@ import pytest
 from services.validation import sandbox
 from services.validation.errors import ModelFailed, ValidationCancelled
 from services.validation.subjects import Limits
-from tests.arena import SOAKING
+from tests.conftest import SOAKING
 
 VALIDATIONS, REQUESTS = (1000, 20_000) if SOAKING else (12, 240)
 VALIDATORS, CLIENTS = 2, 4

@@ -176,6 +176,7 @@ class TestThePast:
         found = last(tried(signoff, DEFAULT.replace("break_glass: true", "signing: true")))
         assert (found.now, found.differences) == (Decided.ALLOWED, ())
 
+    @pytest.mark.postgresql
     def test_one_that_was_missing_still_is(self, signoff: Signoff, registry: FakeRegistry) -> None:
         text = DEFAULT.replace("break_glass: true", "signing: true")
         ours = replace(signoff, policies=PolicyBook(policies=(parse(text, "p.yaml"),)))
@@ -410,6 +411,7 @@ class TestOverRest:
         assert [one["now"] for one in answer.json()["promotions"]] == ["allowed", "refused"]
         assert kinds(signoff) == before
 
+    @pytest.mark.postgresql
     def test_can_be_of_one_model_and_from_a_day_on(self, signoff: Signoff, released: VersionRef) -> None:
         rest = Rest(signoff)
         for only in ({"model": "n"}, {"since": "2027-01-01"}, {"model": "n", "since": "2026-01-01T00:00:00Z"}):

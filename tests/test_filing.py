@@ -58,6 +58,7 @@ def process(scene: Signoff, request: pytest.FixtureRequest) -> Signoff:
     return scene
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize(
     "change",
     [
@@ -99,6 +100,7 @@ def test_what_was_found_in_the_same_bytes_elsewhere_is_not_forgotten_with_its_ro
     assert kinds(scene)[-1] == "promotion:refused"
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize("fresh", [False, True], ids=["read before", "a new process"])
 def test_a_role_that_was_taken_away_does_not_come_back(signoff: Signoff, registry: FakeRegistry, fresh: bool) -> None:
     """The event that took it away says it is about another account."""
@@ -119,6 +121,7 @@ def test_a_role_that_was_taken_away_does_not_come_back(signoff: Signoff, registr
     assert kinds(signoff) == before
 
 
+@pytest.mark.postgresql
 def test_a_policy_that_somebody_put_into_its_row_is_assigned_by_nobody(scene: Signoff, registry: FakeRegistry) -> None:
     write(scene, policy_assignments.update().values(policy="regression"))
     before = kinds(scene)
@@ -157,6 +160,7 @@ def test_events_of_a_transaction_that_was_rolled_back_are_forgotten(signoff: Sig
         assert [told(connection, model) for model in "abc"] == [[], ["policy:assigned"], []]
 
 
+@pytest.mark.postgresql
 def test_an_account_that_somebody_edited_is_not_made_true_by_the_next_change(signoff: Signoff) -> None:
     write(signoff, accounts.update().where(accounts.c.username == "viewer").values(roles=["admin"], name="X"))
     people.disable(signoff.database, "viewer")
@@ -170,6 +174,7 @@ def test_an_account_that_somebody_edited_is_not_made_true_by_the_next_change(sig
     assert now.roles == ["viewer"]
 
 
+@pytest.mark.postgresql
 def test_accounts_are_not_recorded_anew_because_their_events_are_filed_elsewhere(signoff: Signoff) -> None:
     without_triggers(
         signoff,
@@ -184,6 +189,7 @@ def test_accounts_are_not_recorded_anew_because_their_events_are_filed_elsewhere
         assert ledger.head(connection) == before
 
 
+@pytest.mark.postgresql
 def test_another_genuine_event_of_the_same_number_counts_for_nothing(scene: Signoff, registry: FakeRegistry) -> None:
     """Somebody cuts the record off for a moment, has an event recorded, copies it, and puts all back."""
     with scene.database.reading() as connection:
@@ -200,6 +206,7 @@ def test_another_genuine_event_of_the_same_number_counts_for_nothing(scene: Sign
     assert registry.writes == []
 
 
+@pytest.mark.postgresql
 def test_who_is_barred_by_a_row_that_was_deleted_resolves_no_finding(scene: Signoff) -> None:
     people.set_roles(scene.database, "scientist", [Role.REVIEWER])
     (found,) = raised(scene, scene.registry.version(V2))

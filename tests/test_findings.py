@@ -213,6 +213,7 @@ class TestResolve:
         assert record(signoff) == before
         assert only(signoff, blocked).resolved_by == "reviewer2"
 
+    @pytest.mark.postgresql
     def test_at_once_is_one_effect(self, signoff: Signoff, blocked: VersionRef) -> None:
         number = only(signoff, blocked).id
         threads = [

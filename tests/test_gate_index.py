@@ -9,6 +9,7 @@ from mlflow_gate.__main__ import ADDRESS, CREATED, UNIQUE, main
 from tests.conftest import BOTH
 
 DATABASES = BOTH
+pytestmark = pytest.mark.postgresql
 TABLE = (
     "CREATE TABLE model_versions (workspace VARCHAR(63), name VARCHAR(256), version INTEGER, "
     "current_stage VARCHAR(20), creation_time BIGINT)"

@@ -23,6 +23,7 @@ from tests.ledgers import kinds, record
 from tests.test_releases import approve, release
 
 DATABASES = BOTH
+pytestmark = pytest.mark.postgresql
 
 
 def promote(

@@ -30,6 +30,7 @@ from tests.ledgers import record
 from verifier.verify import Tampered, UnusableKey
 
 DATABASES = BOTH
+pytestmark = pytest.mark.postgresql
 FIXTURES = PROJECT / "tests" / "fixtures"
 EXPORT, KEY = FIXTURES / "ledger_format_1.jsonl", FIXTURES / "ledger_format_1.pub"
 """Written by the last commit before events of format 2 (`tests.rich_history`), and kept for ever."""

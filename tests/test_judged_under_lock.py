@@ -30,6 +30,7 @@ from tests.test_judged_twice import (
 from tests.test_releases import approve, release
 
 DATABASES = BOTH
+pytestmark = pytest.mark.postgresql
 
 
 @pytest.fixture

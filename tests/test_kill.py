@@ -55,6 +55,7 @@ def killed_round(arena: Arena, processes: Doomed, verb: str, **death: float | No
 
 
 class TestKilled:
+    @pytest.mark.postgresql
     @pytest.mark.timeout(600)
     @pytest.mark.parametrize("verb", VERBS)
     def test_at_every_step_it_leaves_the_old_or_the_new_champion_and_says_which(
@@ -76,6 +77,7 @@ class TestKilled:
         }
         print_tally(f"{verb} on {arena.database}, killed at {len(some)} of {len(steps)} steps", tally)
 
+    @pytest.mark.postgresql
     def test_beside_a_living_one_its_change_is_closed_long_before_the_lease_is_over(
         self, arena: Arena, processes: Doomed
     ) -> None:
@@ -92,6 +94,7 @@ class TestKilled:
         assert arena.since(marker) == ["promotion:intended", "promotion:confirmed"]
         assert arena.assert_consistent() == new
 
+    @pytest.mark.postgresql
     @pytest.mark.timeout(0)
     @pytest.mark.parametrize("verb", VERBS)
     def test_at_random_it_leaves_the_old_or_the_new_champion_and_says_which(

@@ -23,6 +23,7 @@ from tests.outside import ask, call
 from tests.test_releases import approve, release
 
 DATABASES = BOTH
+pytestmark = pytest.mark.postgresql
 V1, V2, V3 = (VersionRef(name="m", version=number) for number in (1, 2, 3))
 STAGED = {"stage:1", "stage:3", "alias:champion"}
 

@@ -21,6 +21,7 @@ from tests.conftest import BOTH
 from tests.ledgers import drop_triggers
 
 DATABASES = BOTH
+pytestmark = pytest.mark.postgresql
 PEOPLE = False
 
 ACTOR = Actor(username="a", name="Ann", roles=frozenset({Role.REVIEWER}), source=Source.BROWSER)

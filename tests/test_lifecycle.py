@@ -20,8 +20,7 @@ from services.signoff import Signoff
 from services.steps.intents import in_flight
 from services.tables import slots as slots_table
 from services.verbs import releases, reviews
-from tests.arena import SOAKING
-from tests.conftest import Clock, add_people, settings_in
+from tests.conftest import SOAKING, Clock, add_people, settings_in
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
 

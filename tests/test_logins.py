@@ -109,6 +109,7 @@ class TestKnownDevice:
         owner.guess(20)
         assert len(owner.passwords.checked) == checked
 
+    @pytest.mark.postgresql
     def test_is_forgiven_four_failures_and_its_lock_ends(self, owner: Person) -> None:
         for _ in range(3):
             owner.guess(MAX_FAILURES - 1)
@@ -118,12 +119,14 @@ class TestKnownDevice:
             connection.execute(failures.update().values(locked_until=database_time() - 1))
         owner.log_in()
 
+    @pytest.mark.postgresql
     def test_guesses_of_one_sent_at_once_are_not_checked_more_than_five_times(self, owner: Person) -> None:
         before = len(owner.passwords.checked)
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: Person(owner.signoff, owner.passwords, device=owner.device).guess(1), range(24)))
         assert len(owner.passwords.checked) - before == MAX_FAILURES
 
+    @pytest.mark.postgresql
     def test_leaves_no_row_behind(self, owner: Person) -> None:
         owner.guess(1)
         with owner.signoff.database.writing() as connection:
@@ -215,6 +218,7 @@ class TestRecord:
         refusals.close_windows(signoff.database, at=signoff.now())
         assert record(signoff)[-1].comment.startswith("Refused 4 times")
 
+    @pytest.mark.postgresql
     def test_unknown_usernames_and_passwords_are_in_no_table(self, signoff: Signoff, passwords: PlainPasswords) -> None:
         for number in range(30):
             Person(signoff, passwords, f"guessed-{number}").guess(1)
@@ -382,6 +386,7 @@ class TestPage:
         waiting = [event for event in record(door.signoff) if "new devices wait" in event.comment]
         assert [event.get("client") for event in waiting] == ["198.51.100.7"]
 
+    @pytest.mark.postgresql
     def test_a_device_is_known_to_one_account_by_a_cookie_that_scripts_cannot_read(self, door: Door) -> None:
         answer = anyio.run(door.post, MINE)
         name = device_cookie_name(door.signoff.settings, "reviewer")

@@ -148,6 +148,7 @@ class TestWriting:
 
 
 class TestWhoIsTold:
+    @pytest.mark.postgresql
     def test_reviewers_of_a_submission_and_the_submitter_of_a_decision(
         self, signoff: Signoff, candidate: VersionRef
     ) -> None:
@@ -182,6 +183,7 @@ class TestWhoIsTold:
         append(told, kind, ref=candidate, actor="release_manager")
         assert len(rows(told)) == len(people.DEMO_ACCOUNTS) + 1
 
+    @pytest.mark.postgresql
     def test_not_who_has_no_address_or_no_account_any_more(self, signoff: Signoff, candidate: VersionRef) -> None:
         told = telling(signoff, BY_MAIL, mail="mailto://127.0.0.1:9")
         people.disable(told.database, "reviewer2")
@@ -190,6 +192,7 @@ class TestWhoIsTold:
         reviews.submit(told, candidate, by="scientist", comment="Please.")
         assert [row.person for row in rows(told)] == ["reviewer"]
 
+    @pytest.mark.postgresql
     @pytest.mark.parametrize("email", ["", "a@b.c, evil@d.e", "a@b.c\r\nBcc: evil@d.e", "nobody", '"x" <a@b.c>'])
     def test_an_address_that_is_none_by_then_is_sent_nothing(
         self, signoff: Signoff, candidate: VersionRef, email: str
@@ -205,6 +208,7 @@ class TestWhoIsTold:
 
 
 class TestContent:
+    @pytest.mark.postgresql
     def test_a_mail_has_model_version_verdict_link_head_and_a_checkpoint_that_verifies(
         self, signoff: Signoff, candidate: VersionRef
     ) -> None:
@@ -278,6 +282,7 @@ class TestDelivery:
             assert receiver.events == kinds(told)
         assert log(told)[0] == ("failed", "The receiver answered HTTP 503.")
 
+    @pytest.mark.postgresql
     def test_nothing_is_tried_again_before_its_pause_is_over(self, signoff: Signoff) -> None:
         told = telling(signoff, EVERYTHING, hook="http://127.0.0.1:9/")
         append(told, Kind.OUTSIDE_STAGE)
@@ -305,6 +310,7 @@ class TestDelivery:
             assert receiver.ids[0] == receiver.ids[1] == rows(told)[0].id
         assert [outcome for outcome, _ in log(told)] == [None, "delivered"]
 
+    @pytest.mark.postgresql
     def test_two_dashboards_do_not_send_the_same(self, signoff: Signoff) -> None:
         with web() as receiver:
             told = telling(signoff, EVERYTHING, hook=receiver.url)
@@ -347,6 +353,7 @@ class TestDelivery:
             slow.hold.set()
             courier.stop()
 
+    @pytest.mark.postgresql
     @pytest.mark.parametrize(("status", "state"), [(500, "waiting"), (429, "waiting"), (404, "stuck"), (401, "stuck")])
     def test_a_final_refusal_is_stuck_at_once(self, signoff: Signoff, status: int, state: str) -> None:
         with web() as receiver:
@@ -389,6 +396,7 @@ class TestDelivery:
         outbox.forget(told.database)
         assert states(told) == ["stuck"]
 
+    @pytest.mark.postgresql
     def test_what_was_delivered_long_ago_is_forgotten(self, signoff: Signoff) -> None:
         with web() as receiver:
             told = telling(signoff, EVERYTHING, hook=receiver.url)
@@ -414,6 +422,7 @@ class TestDelivery:
         caretaker.tidy(replace(waits, settings=replace(waits.settings, messages=None), messages=MessageBook()))
         assert states(waits) == ["waiting", "waiting"]
 
+    @pytest.mark.postgresql
     def test_what_waits_behind_a_message_that_another_dashboard_still_tries_is_not_stuck(self, waits: Signoff) -> None:
         without = telling(waits, MAIL, mail="mailto://127.0.0.1:9?mode=insecure")
         later(waits)
@@ -440,6 +449,7 @@ class TestRetry:
             deliver(told, "hook")
         return told
 
+    @pytest.mark.postgresql
     @pytest.mark.parametrize("role", sorted(ROLES_FOR[Action.RETRY_MESSAGES]))
     def test_lets_it_be_sent_again_and_says_who_asked(self, stuck: Signoff, role: Role) -> None:
         events_before = kinds(stuck)
@@ -455,6 +465,7 @@ class TestRetry:
         assert states(stuck) == ["stuck"]
         assert len(log(stuck)) == 1
 
+    @pytest.mark.postgresql
     def test_all_of_them_at_once(self, stuck: Signoff) -> None:
         append(stuck, Kind.OUTSIDE_ALIAS)
         with stuck.database.writing() as connection:
@@ -487,6 +498,7 @@ overdue:
     def _told(self, signoff: Signoff) -> list[tuple[str, str]]:
         return [(row.occasion, row.person) for row in rows(signoff)]
 
+    @pytest.mark.postgresql
     def test_one_reminder_then_one_escalation(self, signoff: Signoff, candidate: VersionRef, clock: Clock) -> None:
         told = telling(signoff, self.TEXT, mail="mailto://127.0.0.1:9")
         reviews.submit(told, candidate, by="scientist", comment="Please.")

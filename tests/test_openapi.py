@@ -24,8 +24,7 @@ from services.accounts import people
 from services.domain import Role
 from services.signoff import Signoff
 from services.verbs import reviews
-from tests.arena import SOAKING
-from tests.conftest import Clock, add_people, settings_in
+from tests.conftest import SOAKING, Clock, add_people, settings_in
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
 from tests.rest import Rest, application

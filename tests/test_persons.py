@@ -49,6 +49,7 @@ def _person(signoff: Signoff, username: str) -> str:
 
 
 class TestIds:
+    @pytest.mark.postgresql
     def test_each_account_is_made_with_one_of_its_own(self, signoff: Signoff) -> None:
         with signoff.database.reading() as connection:
             ids = list(connection.execute(sa.select(accounts.c.person)).scalars())
@@ -69,6 +70,7 @@ class TestIds:
         assert first
         assert (first.actor, first.person) == ("signoff", None)
 
+    @pytest.mark.postgresql
     def test_submission_and_vote_keep_the_id(self, signoff: Signoff, candidate: VersionRef) -> None:
         reviews.submit(signoff, candidate, by="scientist", comment="Better.")
         reviews.approve(signoff, candidate, by="reviewer", comment="Good.")

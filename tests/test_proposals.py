@@ -79,6 +79,7 @@ class TestPropose:
         assert (last.kind.value, last.actor, last.person) == ("submission:confirmed", "mlflow-client", None)
         assert last.get("proposal")
 
+    @pytest.mark.postgresql
     def test_by_somebody_who_may_submit_is_a_submission_of_theirs(
         self, strict: Signoff, registry: FakeRegistry, candidate: VersionRef
     ) -> None:
@@ -148,6 +149,7 @@ class TestUntilAPersonSubmitsIt:
         assert registry.version(proposed).stage == "Staging"
         assert "promotion:intended" not in kinds(strict)
 
+    @pytest.mark.postgresql
     def test_the_client_itself_does_not_release_it(
         self, signoff: Signoff, registry: FakeRegistry, proposed: VersionRef
     ) -> None:
@@ -278,6 +280,7 @@ class TestWhatIsOnlyProposed:
         assert inbox.queue(strict) == queue, "no proposal ended"
         assert ask(strict, leaving(registry, What.VERSION_DELETED)).allowed
 
+    @pytest.mark.postgresql
     def test_and_withdrawn_keeps_nothing_either(
         self, strict: Signoff, registry: FakeRegistry, proposed: VersionRef
     ) -> None:

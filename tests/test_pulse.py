@@ -27,6 +27,7 @@ from tests.test_interruptions import promote
 from tests.test_releases import Crash, approve, crash_at, release, stages
 
 DATABASES = BOTH
+pytestmark = pytest.mark.postgresql
 
 
 @pytest.fixture

@@ -84,6 +84,7 @@ def by_threads(dashboards: list[Signoff], arena: Arena, versions: list[int]) -> 
 
 
 class TestOneWins:
+    @pytest.mark.postgresql
     @pytest.mark.timeout(0)
     def test_of_the_threads_of_two_dashboards(self, arena: Arena) -> None:
         other = Signoff.open(Settings.read(arena.environment))
@@ -97,6 +98,7 @@ class TestOneWins:
         other.database.engine.dispose()
         print_tally(f"four threads race on {arena.database}, {QUARTER} times", {"what they were told": tally})
 
+    @pytest.mark.postgresql
     @pytest.mark.timeout(0)
     def test_of_several_processes(self, arena: Arena, processes: Doomed) -> None:
         tally = Counter[str]()

@@ -187,6 +187,7 @@ class TestPromote:
 
 
 class TestConflict:
+    @pytest.mark.postgresql
     def test_of_simultaneous_promotions_one_wins_and_the_others_leave_only_their_refusal(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
     ) -> None:
@@ -224,6 +225,7 @@ class TestConflict:
         assert kinds(signoff)[-1] == "promotion:refused"
         assert registry.writes == []
 
+    @pytest.mark.postgresql
     def test_only_an_expired_lease_is_taken_over_and_the_old_token_is_worthless(self, signoff: Signoff) -> None:
         old = slots.take(signoff.database, "m", holder="a", purpose="x", seconds=-1)
         new = slots.take(signoff.database, "m", holder="b", purpose="y")
@@ -330,6 +332,7 @@ class TestWhenThingsBreak:
         assert "files changed" in record(signoff)[-1].get("why")
         assert kinds(signoff)[-1] == "promotion:aborted"
 
+    @pytest.mark.postgresql
     def test_without_the_ledger_there_is_no_effect(
         self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
     ) -> None:
@@ -414,6 +417,7 @@ class TestArchive:
         releases.archive(signoff, champion, by="release_manager", reason="Retired.")
         assert releases.archive(signoff, champion, by="release_manager", reason="Retired.").event is None
 
+    @pytest.mark.postgresql
     def test_a_role_taken_away_bites_at_once(self, signoff: Signoff, champion: VersionRef) -> None:
         people.set_roles(signoff.database, "release_manager", [Role.VIEWER])
         with pytest.raises(NotAllowed):
@@ -426,6 +430,7 @@ class TestExpiry:
         text = (PROJECT / "policies" / "default.yaml").read_text() + "approvals_expire_after_days: 1\n"
         object.__setattr__(signoff, "policies", PolicyBook(policies=(parse(text, "default.yaml"),)))
 
+    @pytest.mark.postgresql
     def test_an_old_approval_is_marked_shown_and_refused(
         self, signoff: Signoff, registry: FakeRegistry, clock: Clock
     ) -> None:

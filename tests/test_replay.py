@@ -67,6 +67,7 @@ def forged(signoff: Signoff, table: sa.Table, which: sa.ColumnElement[bool], **v
 
 
 class TestReplay:
+    @pytest.mark.postgresql
     def test_the_tables_are_what_the_events_say_after_everything_that_can_happen(
         self, signoff: Signoff, registry: FakeRegistry, clock: Clock
     ) -> None:
@@ -82,6 +83,7 @@ class TestReplay:
 
 
 class TestVerify:
+    @pytest.mark.postgresql
     @pytest.mark.parametrize(
         ("statement", "named"),
         [
@@ -109,6 +111,7 @@ class TestVerify:
             verify(signoff)
         assert len(error.value.differences) == 1
 
+    @pytest.mark.postgresql
     def test_names_a_row_that_is_no_json(self, signoff: Signoff, registry: FakeRegistry) -> None:
         release(signoff, registry.add_version("m", {"val_auc": 0.92}))
         if signoff.database.engine.dialect.name != "sqlite":
@@ -117,6 +120,7 @@ class TestVerify:
         with pytest.raises(checkpoints.Differs, match=r"^Table decisions, row .*, binding: "):
             verify(signoff)
 
+    @pytest.mark.postgresql
     def test_names_a_row_that_says_the_digest_of_what_belongs_there(
         self, signoff: Signoff, registry: FakeRegistry
     ) -> None:
@@ -127,6 +131,7 @@ class TestVerify:
         with pytest.raises(checkpoints.Differs, match=r"^Table decisions, row .*, binding: "):
             verify(signoff)
 
+    @pytest.mark.postgresql
     def test_passes_over_how_open_submissions_are_shown(self, signoff: Signoff, registry: FakeRegistry) -> None:
         approve(signoff, registry.add_version("m", {"val_auc": 0.92}))
         write(signoff, sa.text("UPDATE submissions SET status = 'expired'"))
@@ -250,6 +255,7 @@ class TestARowWithoutItsEvent:
         release(signoff, registry.add_version("m", {"val_auc": 0.92}))
         registry.add_version("m", {"val_auc": 0.95})
 
+    @pytest.mark.postgresql
     def test_decides_nothing_and_is_named(
         self, signoff: Signoff, registry: FakeRegistry, forge: Forge, named: str, act: Act, subject: str
     ) -> None:
@@ -285,6 +291,7 @@ class TestAccounts:
 
 
 class TestTags:
+    @pytest.mark.postgresql
     def test_show_nothing_that_no_event_says(self, signoff: Signoff, registry: FakeRegistry) -> None:
         ref = registry.add_version("m", {"val_auc": 0.95})
         event = reviews.submit(signoff, ref, by="scientist", comment="Please.").event

@@ -177,6 +177,7 @@ class TestApprove:
         with pytest.raises(BadInput, match="100000 characters"):
             reviews.reject(signoff, submitted, by="reviewer", comment="w" * 100_000)
 
+    @pytest.mark.postgresql
     def test_by_two_people_at_once_counts_both(self, signoff: Signoff, submitted: VersionRef) -> None:
         together = threading.Barrier(2)
 

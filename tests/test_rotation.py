@@ -89,6 +89,7 @@ class TestLiveLedger:
         keys = checkpoints.trusted(third.database, third.settings)
         assert [(key.since, key.until) for key in keys.values()] == [(8, None), (0, 6), (6, 8)]
 
+    @pytest.mark.postgresql
     def test_trusts_no_key_that_somebody_writes_into_the_published_file(self, first: Signoff) -> None:
         forger = with_key(first, SECOND)
         tamper(first, "DELETE FROM checkpoints")

@@ -75,6 +75,7 @@ class TestWhoSubmitted:
         reviews.submit(signoff, again, by="scientist", comment="The same run.")
         approved_by(signoff, again, "both")
 
+    @pytest.mark.postgresql
     def test_is_barred_from_the_same_bytes_of_another_run(
         self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
     ) -> None:
@@ -183,6 +184,7 @@ class TestWhatNobodyAnswersFor:
             releases.promote(signoff, candidate, by="release_manager", reason="Now.")
 
 
+@pytest.mark.postgresql
 def test_an_author_is_known_in_every_spelling(signoff: Signoff, registry: FakeRegistry) -> None:
     """A stranger chooses what ``mlflow.user`` says."""
     said = [
@@ -253,6 +255,7 @@ def test_a_look_alike_that_is_claimed_after_the_submission_bars_nobody_and_frees
 
 
 class TestWhoRegistered:
+    @pytest.mark.postgresql
     def test_is_barred_by_the_tag_that_the_hook_wrote(
         self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
     ) -> None:
@@ -263,6 +266,7 @@ class TestWhoRegistered:
         with pytest.raises(SelfApproval):
             reviews.approve(signoff, candidate, by="reviewer", comment="I still like it.")
 
+    @pytest.mark.postgresql
     def test_is_barred_as_the_person_whose_account_it_is(
         self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
     ) -> None:
@@ -329,6 +333,7 @@ class TestWhatWasSaidOfTheSameBytes:
         reviews.withdraw(signoff, candidate, by="scientist", comment="Given up.")
         assert releases.promote(signoff, again, by="release_manager", reason="Now.").event
 
+    @pytest.mark.postgresql
     def test_versions_without_files_are_not_taken_for_each_other(
         self, signoff: Signoff, registry: FakeRegistry, candidate: VersionRef
     ) -> None:

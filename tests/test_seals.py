@@ -63,6 +63,7 @@ def reopened(signoff: Signoff, secret: str, *earlier: str) -> Signoff:
 
 
 class TestForgery:
+    @pytest.mark.postgresql
     def test_of_an_event_that_fits_the_chain_is_found_by_its_seal(self, signoff: Signoff) -> None:
         add(signoff, entry())
         assert verified(signoff) == 4
@@ -88,6 +89,7 @@ class TestForgery:
         with signoff.database.reading() as connection:
             assert ledger.head(connection)[0] == seq
 
+    @pytest.mark.postgresql
     def test_with_the_seal_of_another_event_or_of_another_ledger_is_found(self, signoff: Signoff) -> None:
         add(signoff, entry())
         with signoff.database.reading() as connection:

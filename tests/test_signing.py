@@ -267,6 +267,7 @@ class TestApprovals:
         assert [approval["signed"] for approval in event.get("approvals")] == [True]
         assert [check.passed for check in event.verdict.checks if check.id == "signed"] == [True]
 
+    @pytest.mark.postgresql
     def test_that_were_not_signed_do_not_count(self, signoff: Signoff, registry: FakeRegistry) -> None:
         ref = prepared(signoff, registry, Action.PROMOTE)
         with signoff.database.writing() as connection:
@@ -338,6 +339,7 @@ class TestLock:
         with pytest.raises(WrongCredentials):
             perform(signoff, Action.APPROVE, ref, own("reviewer"))
 
+    @pytest.mark.postgresql
     def test_signing_opens_no_session_and_an_account_disabled_meanwhile_signs_nothing(self, signoff: Signoff) -> None:
         class Slow(PlainPasswords):
             def check(self, password: str, hashed: str | None) -> bool:
@@ -354,6 +356,7 @@ class TestLock:
 class TestSecrecy:
     SECRETS = ("correct-horse-battery", "wrong-donkey-accumulator")
 
+    @pytest.mark.postgresql
     def test_the_password_is_kept_nowhere(
         self, signoff: Signoff, registry: FakeRegistry, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:

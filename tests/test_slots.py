@@ -76,6 +76,7 @@ class TestRanks:
         when_waited_for(another_one_comes)
         assert take(signoff, Rank.PERSON, patience=5.0).token == held.token + 1
 
+    @pytest.mark.postgresql
     @pytest.mark.parametrize("rank", list(Rank))
     def test_of_the_same_rank_the_first_one_has_it_at_once(
         self, signoff: Signoff, when_waited_for: Callable[[Callable[[], object]], None], rank: Rank
@@ -99,6 +100,7 @@ class TestRanks:
         with pytest.raises(PromotionConflict, match="anybody acted first"):
             take(signoff, Rank.PERSON, patience=0.1)
 
+    @pytest.mark.postgresql
     def test_nobody_keeps_it_wanted_for_long_without_asking_again(
         self, signoff: Signoff, monkeypatch: pytest.MonkeyPatch
     ) -> None:

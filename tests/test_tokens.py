@@ -65,6 +65,7 @@ def row(signoff: Signoff) -> sa.Row[tuple[object, ...]]:
 
 
 class TestCreating:
+    @pytest.mark.postgresql
     def test_is_on_record_without_the_secret(self, signoff: Signoff) -> None:
         secret, token = create(signoff, models=["fraud_*"], actions=["view", "approve"], days=7)
         event = record(signoff)[-1]
@@ -76,6 +77,7 @@ class TestCreating:
         assert token.expires_at - token.created_at == timedelta(days=7)
         assert history.page(signoff, Asked(actions=("Token created",))).total == 1
 
+    @pytest.mark.postgresql
     def test_leaves_no_byte_of_the_secret_in_the_database(self, signoff: Signoff, tmp_path: Path) -> None:
         secret, _ = create(signoff)
         bearer(signoff, secret)
@@ -134,6 +136,7 @@ class TestCreating:
             create(signoff, **scope)
         assert (kinds(signoff), tokens.listed(signoff.database, signoff.settings.secret_key)) == (before, [])
 
+    @pytest.mark.postgresql
     def test_a_name_is_free_again_when_its_token_is_revoked(self, signoff: Signoff) -> None:
         _, first = create(signoff)
         before = kinds(signoff)
@@ -166,6 +169,7 @@ class TestBeingSent:
         actor = bearer(signoff, secret).actor
         assert (actor.username, actor.roles, actor.source) == ("reviewer", {Role.VIEWER}, Source.REST)
 
+    @pytest.mark.postgresql
     def test_ends_with_its_days(self, signoff: Signoff) -> None:
         secret, _ = create(signoff)
         change(signoff, expires_at=database_time() - 1)
@@ -215,6 +219,7 @@ class TestBeingSent:
         key = sessions.session_key(secret, signoff.settings.secret_key)
         assert sessions.session_user(signoff.database, key) is None
 
+    @pytest.mark.postgresql
     def test_its_use_is_noted_at_most_once_a_minute(self, signoff: Signoff, monkeypatch: pytest.MonkeyPatch) -> None:
         secret, token = create(signoff)
         assert token.last_used_at is None
@@ -315,6 +320,7 @@ class TestScope:
         assert "Only a release manager or reviewer may approve" in refused(answer, 403, "PERMISSION_DENIED")
         refused(rest.get("/ledger/export", token=approve_), 403, "PERMISSION_DENIED")
 
+    @pytest.mark.postgresql
     def test_holds_before_an_idempotency_key_is_looked_at(
         self, rest: Rest, signoff: Signoff, registry: FakeRegistry
     ) -> None:
@@ -324,6 +330,7 @@ class TestScope:
         assert rest.post(path, token=wide, key="a", reason="x").status_code == 200
         refused(rest.post(path, token=narrow, key="a", reason="x"), 403, "PERMISSION_DENIED")
 
+    @pytest.mark.postgresql
     def test_an_action_this_program_no_longer_knows_does_not_lift_the_limits(self, signoff: Signoff) -> None:
         secret, _ = create(signoff, actions=["approve"])
         change(signoff, actions=["levitate"])

@@ -72,6 +72,7 @@ FORGERIES = {
 
 
 class TestReceived:
+    @pytest.mark.postgresql
     def test_a_genuine_one_hastens_a_refresh_and_records_nothing(self, receiving: Signoff, clock: Clock) -> None:
         assert webhooks.received(receiving, signed(clock), BODY)
         assert hints(receiving) == ["m"]
