@@ -240,6 +240,10 @@ class TestReading:
         assert look(several) == ""
         assert verified == []
 
+    def test_in_between_no_event_is_read(self, several: Signoff, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ledger, "_events", None)
+        witness.keep(several)
+
     def test_keeps_no_texts_of_runs_that_are_full(self, several: Signoff) -> None:
         report = witness.last_report(several)
         assert report
