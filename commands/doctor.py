@@ -13,9 +13,16 @@ import typer
 from commands.local import Json, answer, gate_token, opened, waiting
 from commands.remote import REFUSED, UNREACHABLE
 from services import proofs
-from services.errors import InvalidSettings, LedgerBroken, LedgerUnavailable, RegistryUnavailable, SignoffError
+from services.errors import (
+    InvalidSettings,
+    LedgerBroken,
+    LedgerUnavailable,
+    Refused,
+    RegistryUnavailable,
+    SignoffError,
+)
 from services.policy import PolicyBook
-from services.record import condition
+from services.record import condition, mirror
 from services.record.condition import State
 from services.settings import PROJECT, mlflow_uri
 from services.views.diagnosis import Diagnosis, diagnose
@@ -72,6 +79,7 @@ def _installation(*, as_json: bool) -> None:
         ("policies", _policies_valid),
         ("database", _database),
         ("record", _record),
+        ("tags", _tags),
         ("MLflow", _mlflow),
     ):
         try:
@@ -101,6 +109,14 @@ def _record() -> str:
     if found.state is not State.INTACT:
         raise LedgerBroken(found.sentence, found.seq)
     return f"{_counted(found.events, 'event')}, as recorded; 'signoff ledger verify' also asks the witness in MLflow"
+
+
+def _tags() -> str:
+    _, database = opened(told=False)
+    if found := mirror.stuck(database):
+        more = f" So it is with {_counted(len(found) - 1, 'more version')}." if len(found) > 1 else ""
+        raise Refused(_printable(found[0].sentence) + more)
+    return "none that MLflow refused again and again"
 
 
 def _mlflow() -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from typing import Literal
 
 import streamlit as st
+from cachetools import TTLCache, cached
 
 from components.text import escaped, plain
 from services.domain import ArtifactEntry
@@ -14,6 +17,17 @@ from services.side_by_side import previews
 from services.side_by_side.previews import Preview
 
 TTL_SECONDS = 3600
+MAX_BYTES = 64_000_000
+"""All that is remembered; what was not shown for the longest time is forgotten first."""
+
+
+def _size(preview: Preview) -> int:
+    """Bytes that it takes, about."""
+    return 1000 + len(preview.picture or b"") + 4 * len(preview.text or "")
+
+
+def _content(path: str, content: bytes) -> tuple[str, bytes]:
+    return path, hashlib.sha256(content).digest()
 
 
 def previewed(reader: Reader, run_id: str, entry: ArtifactEntry) -> Preview:
@@ -35,7 +49,7 @@ def picture(reader: Reader, run_id: str, entry: ArtifactEntry, caption: str, wid
         st.caption(f"{escaped(caption, 80)} is not shown. {escaped(preview.why_not, 300)}", width=width)
 
 
-@st.cache_data(max_entries=200, ttl=TTL_SECONDS, show_spinner=False)
+@cached(TTLCache[tuple[str, bytes], Preview](MAX_BYTES, TTL_SECONDS, getsizeof=_size), _content, threading.Lock())
 def _preview(path: str, content: bytes) -> Preview:
     """Decoding a picture takes longer than anything else on the page."""
     return previews.preview(path, content)

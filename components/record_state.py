@@ -6,13 +6,29 @@ import streamlit as st
 
 from components.session import Session
 from components.text import ago, escaped, exact
-from services.record import condition
+from services.record import condition, mirror
 from services.record.condition import Condition, State
+
+SHOWN = 3
+"""Versions that are named."""
 
 
 def alarm(session: Session) -> None:
     """Loud where the record was tampered with, plain where its witness is missing; else nothing."""
     _alarm(condition.of(session.signoff))
+
+
+def unwritten(session: Session) -> None:
+    """Which tags could not be written into MLflow again and again; nothing where there are none."""
+    found = mirror.stuck(session.signoff.database)
+    if found:
+        more = f" {len(found) - SHOWN:,} more versions wait likewise." if len(found) > SHOWN else ""
+        st.warning(
+            f"**MLflow does not take all tags.** {' '.join(escaped(one.sentence) for one in found[:SHOWN])}{more} "
+            "The record is complete. Signoff tries again, at least every five minutes, and looks for no other changes "
+            "of these models in MLflow meanwhile.",
+            icon=":material/label_off:",
+        )
 
 
 def line(session: Session) -> None:

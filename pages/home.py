@@ -16,6 +16,7 @@ def render(session: Session) -> None:
     with problems_shown():
         deviations.alarm(session)
         record_state.alarm(session)
+        record_state.unwritten(session)
         with st.spinner("Reading the registry…"):
             seen = overview(session.signoff)
         work, news = st.columns([7, 3], gap="large")

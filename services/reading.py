@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
+
+from cachetools import LRUCache
 
 from services.domain import ArtifactEntry, Curve, Description, LoggedModelFacts, ModelVersion, RunFacts, VersionRef
 from services.errors import FilesUnreadable, NotFound, StoreUnavailable
@@ -18,13 +21,22 @@ from services.place import Place
 from services.registry import Registry
 
 TTL_SECONDS = 60.0
-MAX_ENTRIES = 20_000
+MAX_BYTES = 256_000_000
+"""What is remembered takes so much memory, about; what nobody asked for the longest time is forgotten first."""
 MAX_POINTS = 300
 """Values of one curve; ten curves of as many are as much as a browser still moves fluently, smoothed ones included."""
 MAX_FILE = 1_000_000
 """Bytes of a file of a version that is shown: ``MLmodel``, ``requirements.txt``."""
 
 T = TypeVar("T")
+
+
+class _Kept(NamedTuple):
+    """One answer, when it was read on the reader's clock, and its size in bytes."""
+
+    at: float
+    value: Any
+    size: int
 
 
 class Reader:
@@ -35,10 +47,12 @@ class Reader:
     shared without copying.
     """
 
-    def __init__(self, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, registry: Registry, clock: Callable[[], float] = time.monotonic, *, most: int = MAX_BYTES
+    ) -> None:
         self._registry = registry
         self._clock = clock
-        self._memory: OrderedDict[tuple[str, ...], tuple[float, Any]] = OrderedDict()
+        self._memory: LRUCache[tuple[str, ...], _Kept] = LRUCache(most, lambda kept: kept.size)
         self._lock = threading.Lock()
         self._asked: dict[tuple[str, ...], Future[Mapping[str, Curve]]] = {}
 
@@ -69,7 +83,7 @@ class Reader:
         if manifest:
             listing = tuple(ArtifactEntry(path=file.path, size=file.size) for file in manifest.files)
             self._keep(("listing", version.identity), (listing, ""))
-            self._keep(("manifest", version.identity, repr(listing)), manifest)
+            self._keep(_of_files(version, listing), manifest)
         place = _or_none(lambda: self._registry.place(version))  # after the files: a second place is then seen
         self._keep(("place", version.identity), place)
         return replace(evidence, manifest=manifest, unreadable=unreadable).at(place)
@@ -78,7 +92,7 @@ class Reader:
         """The same evidence with the manifest, where one of files of the same names and sizes is remembered."""
         version = evidence.version
         listing, _ = _or_why(lambda: self._listing(version.ref))
-        known = self._known(("manifest", version.identity, repr(listing)), ttl=None)
+        known = self._known(_of_files(version, listing), ttl=None)
         return evidence if known is _ABSENT else replace(evidence, manifest=known).at(self._place(version))
 
     def remembered(self, version: ModelVersion) -> Evidence:
@@ -185,7 +199,7 @@ class Reader:
         listing, why = self._recall(("listing", version.identity), lambda: _or_why(lambda: self._listing(version.ref)))
         if listing is None:
             return None, why
-        key = ("manifest", version.identity, repr(listing))
+        key = _of_files(version, listing)
         if (kept := self._known(key, ttl=None)) is not _ABSENT:
             return cast(Manifest, kept), ""
         manifest, why = _or_why(lambda: self._registry.manifest(version.ref))
@@ -226,21 +240,39 @@ class Reader:
     def _known(self, key: tuple[str, ...], ttl: float | None = TTL_SECONDS) -> Any:
         with self._lock:
             kept = self._memory.get(key)
-        if kept is None or (ttl is not None and self._clock() - kept[0] > ttl):
+        if kept is None or (ttl is not None and self._clock() - kept.at > ttl):
             return _ABSENT
-        return kept[1]
+        return kept.value
 
     def _keep(self, key: tuple[str, ...], value: Any) -> None:
+        kept = _Kept(self._clock(), value, sum(map(_size, key)) + _size(value))
         with self._lock:
-            self._memory[key] = (self._clock(), value)
-            self._memory.move_to_end(key)
-            while len(self._memory) > MAX_ENTRIES:
-                self._memory.popitem(last=False)
+            self._memory.pop(key, None)
+            if kept.size <= self._memory.maxsize:
+                self._memory[key] = kept
 
 
 _ABSENT: Any = object()
 _readers = ThreadPoolExecutor(4, "curve-reader")
 _file_readers = ThreadPoolExecutor(4, "file-reader")
+
+
+def _of_files(version: ModelVersion, listing: tuple[ArtifactEntry, ...] | None) -> tuple[str, ...]:
+    """What the manifest is remembered by: files of these names and sizes."""
+    names = hashlib.sha256(repr(listing).encode(errors="surrogatepass")).hexdigest()
+    return "manifest", version.identity, names
+
+
+def _size(value: Any) -> int:
+    """Bytes of memory that a value takes, about: what several values share counts for each."""
+    own = sys.getsizeof(value)
+    if isinstance(value, str | bytes):
+        return own
+    if isinstance(value, dict):
+        return own + sum(map(_size, value)) + sum(map(_size, value.values()))
+    if isinstance(value, tuple | list):
+        return own + sum(map(_size, value))
+    return own + sum(_size(getattr(value, part)) for part in getattr(value, "__dataclass_fields__", ()))
 
 
 def _or_none(read: Callable[[], T]) -> T | None:

@@ -390,6 +390,7 @@ mirror_jobs = Table(
     Column("version", Integer, primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("due_at", Float, nullable=False, server_default="0", info=cells.NUMBER),  # seconds since 1970; 0: at once
     Column("last_error", Text),
 )
 

@@ -483,6 +483,12 @@ class FakeRegistry:
             one for one in self._witnesses.values() if one.experiment in wanted or one.called.startswith(WITNESS)
         )
 
+    def witness_run(self, run_id: str) -> WitnessRun:
+        self.calls += 1
+        if run_id not in self._witnesses:
+            raise NotFound(f"MLflow does not know the run {run_id}.")
+        return self._witnesses[run_id]
+
     def open_witness(self, ledger: str, experiments: Sequence[str] = ()) -> WitnessRun:
         with self._writing("witness opened"):
             usable = [one for one in experiments if any(w.experiment == one for w in self._witnesses.values())]

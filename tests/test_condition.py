@@ -101,7 +101,7 @@ class TestJudgement:
         assert state(recorded).state is State.TAMPERED
         tamper(recorded, """UPDATE events SET body = replace(body, '"comment":"x"', '"comment":"2"')""")
         assert state(recorded).state is State.TAMPERED
-        monkeypatch.setattr(condition, "RECHECK_SECONDS", 0.0)
+        monkeypatch.setattr(condition, "FULL_SECONDS", 0.0)
         assert state(recorded).state is State.INTACT
 
     def test_what_the_witness_proves_is_tampering_and_what_it_lacks_is_not(
@@ -152,6 +152,14 @@ class TestReading:
         assert [due_after(0.1, seconds) for seconds in (299, 301)] == [False, True]
         assert [due_after(30.0, seconds) for seconds in (2999, 3001)] == [False, True]
         assert [due_after(3600.0, seconds) for seconds in (86399, 86401)] == [False, True]
+
+    def test_of_a_long_record_that_was_tampered_with_takes_a_hundredth_of_the_time_too(self, recorded: Signoff) -> None:
+        tamper(recorded, f"{CHANGED} WHERE seq = 6")
+        state(recorded)
+        memory = condition._memory(recorded.database)
+        assert memory.made
+        head, begun, memory.full_took = memory.made.head, memory.made.begun, 30.0
+        assert [condition._due(recorded, memory, memory.made, head, begun + s) for s in (301, 3001)] == [False, True]
 
     def test_does_not_go_on_from_a_point_that_was_replaced(self, recorded: Signoff) -> None:
         state(recorded)

@@ -16,6 +16,7 @@ from services.domain import LoggedModelFacts
 from services.place import Place, PlaceKind
 from services.policy import PolicyBook, parse
 from services.signoff import Signoff
+from services.tables import mirror_jobs
 from services.views import diagnosis
 from services.views.diagnosis import Cause, diagnose
 from tests.conftest import free_port
@@ -184,7 +185,8 @@ class TestCommand:
         monkeypatch.setenv("SIGNOFF_SECRET_KEY", "s" * 32)
         code, out, _ = run("doctor")
         assert code == 0
-        assert [line.split(":")[0] for line in out.splitlines()] == ["✓ policies", "✓ database", "✓ record", "✓ MLflow"]
+        checks = ("policies", "database", "record", "tags", "MLflow")
+        assert [line.split(":")[0] for line in out.splitlines()] == [f"✓ {check}" for check in checks]
         assert f"✓ database: SQLite {signoff.settings.home / 'signoff.db'} is reachable" in out
         assert "it has no hook" in out
         registry.hooked = True
@@ -193,7 +195,22 @@ class TestCommand:
         monkeypatch.delenv("SIGNOFF_DATABASE_URL")
         code, out, _ = run("doctor", "--json")
         assert code == 3
-        assert [one["fine"] for one in json.loads(out)["checks"]] == [True, False, False, True]
+        assert [one["fine"] for one in json.loads(out)["checks"]] == [True, False, False, False, True]
+
+    def test_tags_that_mlflow_refuses_again_and_again_are_exit_code_1(
+        self, run: Run, signoff: Signoff, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SIGNOFF_HOME", str(signoff.settings.home))
+        monkeypatch.setenv("SIGNOFF_DATABASE_URL", signoff.settings.database_url)
+        monkeypatch.setenv("SIGNOFF_SECRET_KEY", "s" * 32)
+        with signoff.database.writing() as connection:
+            for version in (1, 2):
+                job = {"model": "m", "version": version, "seq": 1, "attempts": 3, "last_error": "No."}
+                connection.execute(mirror_jobs.insert().values(job))
+        code, out, _ = run("doctor")
+        assert code == 1
+        assert "✗ tags: The tags of m/v1 in MLflow are not as the record says: writing them failed 3 times. No." in out
+        assert "So it is with 1 more version." in out
 
     @pytest.mark.parametrize(
         ("token", "why"), [("mine", "is not the one that Signoff has here"), ("", "has no SIGNOFF_GATE_TOKEN here")]

@@ -153,8 +153,10 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule()
     def leases_run_out(self) -> None:
+        """As after some minutes: tags that failed several times are due as well."""
         with self.signoff.database.writing() as connection:
             connection.execute(slots_table.update().values(expires_at=0.0))
+            connection.execute(mirror.mirror_jobs.update().values(due_at=0.0))
 
     @precondition(lambda self: not self.broken)
     @rule()

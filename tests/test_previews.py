@@ -7,6 +7,7 @@ import io
 import pytest
 from PIL import Image
 
+from components import previewed
 from services.side_by_side import previews
 from services.side_by_side.previews import Preview, preview
 
@@ -84,3 +85,22 @@ class TestNever:
     def test_what_is_too_large_is_not_read(self) -> None:
         assert "Larger than 2 MB" in previews.may_show("a.png", previews.MAX_BYTES + 1)
         assert "Larger than 2 MB" in preview("a.txt", b"x" * (previews.MAX_BYTES + 1)).why_not
+
+
+class TestWhatIsRemembered:
+    def test_has_so_many_bytes_at_most_and_what_was_shown_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        decoded: list[str] = []
+
+        def decode(path: str, content: bytes) -> Preview:
+            decoded.append(path)
+            return Preview(picture=bytes(previewed.MAX_BYTES * 2 // 5))
+
+        monkeypatch.setattr(previews, "preview", decode)
+        for path in ("a.png", "b.png", "a.png", "c.png", "a.png", "b.png"):  # two of them fit
+            previewed._preview(path, b"of this test alone")
+        assert decoded == ["a.png", "b.png", "c.png", "b.png"]
+
+    def test_what_is_too_large_is_shown_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        huge = Preview(picture=bytes(previewed.MAX_BYTES + 1))
+        monkeypatch.setattr(previews, "preview", lambda path, content: huge)
+        assert previewed._preview("huge.png", b"of this test alone") is huge

@@ -432,6 +432,21 @@ class TestBaseline:
         reconciler.reconcile(signoff)
         assert registry.calls - calls == 2 + 10 + file_watch.HASHES_PER_PASS
 
+    def test_files_are_looked_up_of_protected_versions_alone(
+        self, met: Signoff, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each version that was ever protected has a row for ever, with the names of all its files."""
+        for _ in range(3):
+            ref = registry.add_version("old", {})
+            registry.set_stage(ref, "Production")
+            reconciler.reconcile(met)
+            registry.set_stage(ref, "Archived")
+        read, parsed = [], file_watch._from
+        monkeypatch.setattr(file_watch, "_from", lambda row: read.append((row.model, row.version)) or parsed(row))
+        monkeypatch.setattr(file_watch, "PER_QUERY", 1)
+        assert found(met) != [], "the last archival"
+        assert sorted(read) == [("m", 1), ("m", 2)]
+
     def test_what_the_ledger_prescribes_is_not_accepted_by_meeting_it(
         self, signoff: Signoff, registry: FakeRegistry
     ) -> None:

@@ -253,6 +253,7 @@ class TestContract:
         (held,) = (one for one in world.registry.witnesses([opened.experiment]) if one.run == opened.run)
         assert held.texts == {"checkpoint-1": '{"one":1}', "checkpoint-2": "x" * 1000}
         assert replace(held, texts={}) == opened
+        assert world.registry.witness_run(opened.run) == held
 
     def test_another_run_for_checkpoints_is_opened_in_the_experiment_that_is_named(self, world: World) -> None:
         first, second = (world.registry.open_witness(uuid4().hex) for _ in range(2))
@@ -266,6 +267,8 @@ class TestContract:
     def test_a_run_that_is_gone_takes_no_checkpoint(self, world: World) -> None:
         with pytest.raises(NotFound):
             world.registry.witness("0" * 32, "checkpoint-1", "one")
+        with pytest.raises(NotFound):
+            world.registry.witness_run("0" * 32)
 
     def test_every_request_is_counted(self, world: World, name: str) -> None:
         ref = world.add_version(name, {})
@@ -613,6 +616,7 @@ class TestMlflowOnly:
 
         def found() -> WitnessRun:
             (one,) = (one for one in registry.witnesses([opened.experiment]) if one.run == opened.run)
+            assert registry.witness_run(opened.run) == one
             return one
 
         registry.witness(opened.run, "checkpoint-1", "one")

@@ -9,6 +9,7 @@ import pytest
 
 from services.domain import ModelVersion, VersionRef
 from services.errors import RegistryUnavailable
+from services.evidence import Manifest
 from services.reading import Reader
 from services.signoff import Signoff
 from services.snapshot import Snapshots
@@ -199,6 +200,44 @@ class TestReader:
         assert registry.calls == calls + 1
         reader.runs([run for run in runs if run] + ["gone"])
         assert registry.calls == calls + 1
+
+    def test_what_nobody_asked_for_the_longest_time_is_forgotten_before_there_is_too_much(
+        self, registry: FakeRegistry, asked: list[str]
+    ) -> None:
+        reader = Reader(registry, most=10_000)
+        for path in ("a", "b", "c", "a", "d", "a", "b"):  # three of them fit
+            assert len(reader.run_file("run", path)) == 3000
+        assert asked == ["a", "b", "c", "d", "b"]
+
+    def test_what_is_too_large_is_read_and_not_remembered(self, registry: FakeRegistry, asked: list[str]) -> None:
+        reader = Reader(registry, most=3300)
+        for path in ("a", "huge", "huge", "a"):
+            reader.run_file("run", path)
+        assert asked == ["a", "huge", "huge"]
+
+    def test_what_lies_deep_inside_an_answer_counts(self, registry: FakeRegistry) -> None:
+        reader = Reader(registry, most=100_000)
+        for number in range(5):
+            ref = registry.add_version(
+                "m", {"val_auc": 0.9}, files={f"{number}-{part:090}": b"x" for part in range(200)}
+            )
+            reader.remembered(registry.version(ref))
+        manifests = [kept for kept in reader._memory.values() if isinstance(kept.value, Manifest)]
+        assert len(manifests) == 1
+        assert manifests[0].size > 200 * (90 + 64), "each file has its path and its sha256"
+
+
+@pytest.fixture
+def asked(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were read from MLflow since the test began: each has 3,000 bytes, and one more."""
+    paths: list[str] = []
+
+    def read(run_id: str, path: str) -> bytes:
+        paths.append(path)
+        return bytes(4000 if path == "huge" else 3000)
+
+    monkeypatch.setattr(registry, "run_file", read)
+    return paths
 
 
 def test_a_reference_is_read_strictly() -> None:

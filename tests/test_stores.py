@@ -160,6 +160,16 @@ class TestPatience:
         patience.bounded(lambda: asked.append(1), "s3://another/m", WHAT)
         assert asked == [1]
 
+    def test_forgets_stores_that_have_been_left_alone_long_enough(
+        self, hanging: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stores, "REST_SECONDS", 0.0)
+        patience = stores.Patience()
+        for host in ("a", "b", "c"):
+            with pytest.raises(RegistryUnavailable):
+                patience.bounded(hanging, f"s3://{host}/m", WHAT)
+        assert list(patience._silent) == ["s3://c"]
+
     def test_lasts_as_long_as_something_arrives(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         arrived, sizes = threading.Event(), iter((1000, 2000, 3000, 3001))
 

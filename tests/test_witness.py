@@ -5,25 +5,29 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from services import caretaker
 from services.admission import admissions
-from services.domain import Actor, Role, Source
+from services.database import Database
+from services.domain import Actor, Role, Source, WitnessRun
 from services.errors import BadInput, RegistryUnavailable
-from services.record import checkpoints, export, ledger, restoration, witness
+from services.record import checkpoints, export, ledger, restoration, testimony, witness
 from services.record.epochs import Epoch
 from services.record.ledger import Kind
 from services.signoff import Signoff
+from services.tables import witnesses
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.test_checkpoints import check, copy, rewrite, sign, tamper, verify
 from tests.test_ledger import add, entry
 from verifier.__main__ import main as verifier
-from verifier.verify import checkpoint_in
+from verifier.verify import Checkpoint, Keys, checkpoint_in
 
 FIRST = 9
 """The event that the first checkpoint is about, when five events were added."""
@@ -63,6 +67,11 @@ def events(signoff: Signoff, *kinds: Kind) -> list[ledger.Event]:
 
 def sentences(signoff: Signoff) -> str:
     return " ".join(problem.sentence for problem in check(signoff).problems)
+
+
+def ledger_end(signoff: Signoff) -> int:
+    with signoff.database.reading() as connection:
+        return ledger.head(connection)[0]
 
 
 def stated(signoff: Signoff, reason: str = "Disk failure; restored last night's backup.") -> Epoch:
@@ -183,6 +192,138 @@ class TestKnownById:
         assert [len(one.texts) for one in registry.witnesses()] == [2, 2, 1]
         assert len({one.experiment for one in registry.witnesses()}) == 1
         assert check(witnessed).problems == ()
+
+
+@pytest.fixture
+def several(witnessed: Signoff, registry: FakeRegistry, later: Later, monkeypatch: pytest.MonkeyPatch) -> Signoff:
+    """A full run of three checkpoints, another one with room for one more, and both compared."""
+    monkeypatch.setattr(witness, "CHECKPOINTS_PER_RUN", 3)
+    for _ in range(4):
+        later(witnessed)
+    assert [len(one.texts) for one in registry.witnesses()] == [3, 2]
+    return witnessed
+
+
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The events whose checkpoint was read from MLflow and verified since the test began."""
+    numbers: list[int] = []
+
+    def counted(text: str, keys: Keys) -> Checkpoint:
+        found = checkpoint_in(text, keys)
+        numbers.append(found.seq)
+        return found
+
+    monkeypatch.setattr(testimony, "checkpoint_in", counted)
+    return numbers
+
+
+def look(signoff: Signoff) -> str:
+    """What the next round that is due finds wrong, a few minutes later."""
+    memory = witness._memory(signoff.database)
+    memory.holds_until = memory.read_again = witness.NEVER
+    caretaker.tidy(signoff)
+    assert memory.report
+    return " ".join(problem.sentence for problem in memory.report.problems)
+
+
+class TestReading:
+    def test_verifies_a_checkpoint_once_and_reads_the_run_in_use_alone(
+        self, several: Signoff, registry: FakeRegistry, verified: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(registry, "witnesses", None)  # nobody reads all runs
+        newest = witness._memory(several.database).newest
+        assert look(several) == ""
+        assert newest
+        assert verified == [newest[0]]  # it was only written until now
+        verified.clear()
+        assert look(several) == ""
+        assert verified == []
+
+    def test_in_between_no_event_is_read(self, several: Signoff, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ledger, "_events", None)
+        witness.keep(several)
+
+    def test_keeps_no_texts_of_runs_that_are_full(self, several: Signoff) -> None:
+        report = witness.last_report(several)
+        assert report
+        assert [len(one.texts) for one in report.held.values()] == [0, 1]
+
+    def test_is_of_everything_again_after_a_day_and_finds_what_was_done_to_a_full_run(
+        self, several: Signoff, registry: FakeRegistry, verified: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = registry.witnesses()[0]
+        registry.change_witness(first.run, active=False)
+        assert look(several) == ""
+        monkeypatch.setattr(witness, "FULL_SECONDS", 0.0)
+        verified.clear()
+        assert f"The run {first.run} " in look(several)
+        assert len(set(verified)) == len(registry.witnessed) == 5
+
+    def test_is_of_everything_as_long_as_something_is_wrong(
+        self, several: Signoff, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = registry.witnesses()[0]
+        registry.change_witness(first.run, active=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(witness, "FULL_SECONDS", 0.0)
+            assert "was deleted in MLflow" in look(several)
+        registry.change_witness(first.run, active=True)
+        assert look(several) == ""
+
+    @pytest.mark.parametrize(
+        ("deed", "said"),
+        [
+            pytest.param(lambda held: {"active": False}, "was deleted in MLflow", id="deleted"),
+            pytest.param(lambda held: {"texts": {}}, "no longer holds 2 checkpoints", id="emptied"),
+            pytest.param(lambda held: {"texts": {**held.texts, "x": "y"}}, "x in MLflow is not ours", id="written to"),
+        ],
+    )
+    def test_finds_at_once_what_was_done_to_the_run_in_use(
+        self, several: Signoff, registry: FakeRegistry, deed: Callable[[WitnessRun], dict[str, object]], said: str
+    ) -> None:
+        last = registry.witnesses()[-1]
+        registry.change_witness(last.run, **deed(last))
+        assert said in look(several)
+
+    def test_finds_at_once_that_history_was_written_again(self, several: Signoff) -> None:
+        rewrite(several, after=5, comments=["a"] * 30)
+        tamper(several, "DELETE FROM checkpoints", "DELETE FROM witnesses")
+        assert "history was written again" in look(several)
+
+    def test_finds_at_once_a_checkpoint_of_events_that_the_ledger_does_not_hold(
+        self, several: Signoff, registry: FakeRegistry
+    ) -> None:
+        with several.database.reading() as connection:
+            name = checkpoints.ledger_id(connection)
+        key, at = checkpoints._private_key(several.settings), several.now().isoformat()
+        lost = checkpoints._sign(key, ledger_id=name, seq=999, head="f" * 64, at=at)
+        registry.witness(registry.witnesses()[-1].run, "checkpoint-999", lost.text)
+        assert "MLflow witnesses event #999" in look(several)
+
+    def test_a_checkpoint_of_another_dashboard_is_not_missing(
+        self, several: Signoff, registry: FakeRegistry, clock: Clock
+    ) -> None:
+        other = replace(several, database=Database.of(several.settings))
+        clock.now += timedelta(minutes=6)
+        add(several, entry())
+        caretaker.tidy(other)
+        assert look(several) == ""
+        report = witness.last_report(several)
+        assert report
+        assert report.last
+        assert report.last.seq == ledger_end(several)
+
+    def test_what_waits_is_looked_for_from_the_newest_witnessed_checkpoint_on(self, several: Signoff) -> None:
+        memory = witness._memory(several.database)
+        assert memory.newest
+        tamper(several, "DELETE FROM witnesses")  # as where a process died before it noted what it had written
+        with several.database.reading() as connection:
+            assert [row.seq for row in witness._waiting(connection, memory.newest[0])] == [memory.newest[0]]
+        caretaker.tidy(several)
+        with several.database.reading() as connection:
+            assert list(connection.execute(sa.select(witnesses.c.seq)).scalars()) == [memory.newest[0]]
+        assert witness.unwitnessed_since(several) is None
 
 
 class TestWhatOthersWrite:

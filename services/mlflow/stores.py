@@ -219,7 +219,9 @@ class Patience:
         while thread.is_alive():
             grown = _size(folder) if folder else 0
             if grown == size:
-                self._silent[host] = time.monotonic() + REST_SECONDS
+                now = time.monotonic()
+                resting = {other: until for other, until in self._silent.items() if until > now}
+                self._silent = {**resting, host: now + REST_SECONDS}  # anybody can name any number of hosts
                 raise silent(uri, what)
             size = grown
             thread.join(STORE_SECONDS)

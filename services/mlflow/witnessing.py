@@ -42,6 +42,15 @@ class Witnessing(MlflowConnection):
         )
         return tuple(_witness(run, found[run.info.experiment_id]) for page in pages for run in page)
 
+    def witness_run(self, run_id: str) -> WitnessRun:
+        """One such run, deleted or not; raises `NotFound`."""
+
+        def read() -> WitnessRun:
+            run = self._client.get_run(run_id)
+            return _witness(run, self._client.get_experiment(run.info.experiment_id))
+
+        return self._read(read, f"the run {run_id}, which holds the ledger's checkpoints")
+
     def open_witness(self, ledger: str, experiments: Sequence[str] = ()) -> WitnessRun:
         """A new run for the checkpoints of a ledger.
 

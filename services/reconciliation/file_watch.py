@@ -39,6 +39,7 @@ HASHES_PER_PASS = 4
 """Versions whose bytes are read in one pass; at least one is, however large."""
 BATCH = 50
 """Versions settled in one transaction."""
+PER_QUERY = 500
 NAMED = 10
 """Files a deviation names."""
 _UNREADABLE = "unreadable"
@@ -139,10 +140,13 @@ def _champions(policies: PolicyBook) -> tuple[frozenset[str], frozenset[str]]:
 
 def _kept(signoff: Signoff, versions: Iterable[ModelVersion]) -> dict[VersionRef, _Kept]:
     wanted = {version.ref: version.identity for version in versions}
+    keys, primary = [(ref.name, ref.version) for ref in wanted], sa.tuple_(known_files.c.model, known_files.c.version)
+    found = dict[VersionRef, _Kept]()
     with signoff.database.reading() as connection:
-        rows = connection.execute(sa.select(known_files)).all()
-    found = {VersionRef(name=row.model, version=row.version): _from(row) for row in rows}
-    return {ref: kept for ref, kept in found.items() if wanted.get(ref) == kept.identity}
+        for start in range(0, len(keys), PER_QUERY):
+            query = sa.select(known_files).where(primary.in_(keys[start : start + PER_QUERY]))
+            found |= {VersionRef(name=row.model, version=row.version): _from(row) for row in connection.execute(query)}
+    return {ref: kept for ref, kept in found.items() if wanted[ref] == kept.identity}
 
 
 def _listed(signoff: Signoff, looks: list[_Look]) -> list[_Look]:

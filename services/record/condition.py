@@ -229,12 +229,12 @@ def _begun(signoff: Signoff, head: tuple[int, str]) -> _Pass:
 
 
 def _due(signoff: Signoff, memory: _Memory, made: _Pass, head: tuple[int, str], now: float) -> bool:
-    if made.answer.exception() or now - made.begun > RECHECK_SECONDS:
+    if made.answer.exception():
         return True
     if memory.found:
-        return False  # a long record is not read again and again for what is known
+        return _full_due(memory, now)  # a long record is not read again and again for what is known
     moved = made.head != head or _noticed(signoff.database) is not None
-    return moved or _full_due(memory, now)
+    return moved or now - made.begun > RECHECK_SECONDS or _full_due(memory, now)
 
 
 def _full_due(memory: _Memory, now: float) -> bool:
@@ -248,6 +248,7 @@ def _read(signoff: Signoff, memory: _Memory, point: Checkpoint | None, begun: fl
         verified = checkpoints.verify(signoff.database, keys, since=point)
     except (Tampered, LedgerBroken) as error:
         memory.point, memory.found = None, _told(error)  # everything is read next time
+        memory.full_begun, memory.full_took = begun, time.monotonic() - began
         log.error("ledger: %s", memory.found)
         return
     (own,) = checkpoints.own_key(signoff.settings)

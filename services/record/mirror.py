@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services import proofs
+from services.database import Database
 from services.domain import ModelVersion, Status, VersionRef
 from services.errors import LedgerUnavailable, NotFound, SignoffError
 from services.record import agreed
@@ -35,6 +36,10 @@ REGISTERED_BY = "signoff.registered_by"
 """Who registered a version, as MLflow knew them, and empty where it knew nobody. The hook writes it together with the
 version; no mirror of ours writes or deletes it, and nobody else may."""
 _SAID_NO = frozenset({Status.REJECTED.value, Status.CHANGES_REQUESTED.value})
+TRIES = 3
+"""So many failures in a row are no accident: the tags wait longer after each one, and people are told."""
+FIRST_SECONDS, LONGEST_SECONDS = 10.0, 300.0
+"""How long they wait then: twice as long every time."""
 MAX_TAG = 4000
 """MLflow cuts tags silently at 8,000 characters; a longer comment is cut here, visibly."""
 
@@ -44,13 +49,14 @@ log = logging.getLogger(__name__)
 def ask(connection: Connection, ref: VersionRef, seq: int) -> None:
     """Note, in the caller's transaction, that the tags of a version are to be written."""
     where = (mirror_jobs.c.model == ref.name, mirror_jobs.c.version == ref.version)
-    if connection.execute(mirror_jobs.update().where(*where).values(seq=seq)).rowcount == 0:
+    if connection.execute(mirror_jobs.update().where(*where).values(seq=seq, due_at=0.0)).rowcount == 0:
         connection.execute(mirror_jobs.insert().values(model=ref.name, version=ref.version, seq=seq))
 
 
 def flush(signoff: Signoff) -> int:
-    """Write the tags of every version that waits for it; returns how many still wait because MLflow is away.
+    """Write the tags of every version that waits for it; returns how many of those could not be written now.
 
+    Tags that failed `TRIES` times are left out until they are due, so that they cost other people's requests nothing.
     Never raises: whatever asked for the tags is done and recorded, and a job that could not be run stays a job.
     """
     try:
@@ -61,11 +67,14 @@ def flush(signoff: Signoff) -> int:
 
 
 def _flush(signoff: Signoff) -> int:
+    now = signoff.now().timestamp()
+    # What seems to wait for longer than anything may was written by another clock, or by somebody else.
+    due = ~mirror_jobs.c.due_at.between(now, now + 2 * LONGEST_SECONDS)
     with signoff.database.reading() as connection:
-        jobs = connection.execute(sa.select(mirror_jobs)).all()
+        jobs = connection.execute(sa.select(mirror_jobs).where(due)).all()
     waiting = 0
     for job in jobs:
-        ref = VersionRef(name=job.model, version=job.version)
+        ref, this = VersionRef(name=job.model, version=job.version), _this(job)
         try:
             written = _write(signoff, ref)
             signoff.snapshot.show((written.version,))
@@ -73,8 +82,10 @@ def _flush(signoff: Signoff) -> int:
             written = None  # the version is gone; there is nothing to mirror onto
         except SignoffError as error:
             waiting += 1
+            tried = job.attempts + 1
+            values = {"attempts": tried, "due_at": now + _pause(tried), "last_error": str(error)}
             with signoff.database.writing() as connection:
-                connection.execute(_this(job).values(attempts=job.attempts + 1, last_error=str(error)))
+                connection.execute(mirror_jobs.update().where(*this).values(values))
             log.warning("mirror of %s waits: %s", ref, error)
             continue
         with signoff.database.writing() as connection:
@@ -83,16 +94,50 @@ def _flush(signoff: Signoff) -> int:
                 ask(connection, ref, job.seq)
                 waiting += 1
                 continue
-            connection.execute(
-                mirror_jobs.delete().where(
-                    mirror_jobs.c.model == job.model, mirror_jobs.c.version == job.version, mirror_jobs.c.seq == job.seq
-                )
-            )
+            connection.execute(mirror_jobs.delete().where(*this))
     return waiting
 
 
-def _this(job: sa.Row[tuple[object, ...]]) -> sa.Update:
-    return mirror_jobs.update().where(mirror_jobs.c.model == job.model, mirror_jobs.c.version == job.version)
+def _this(job: sa.Row[tuple[object, ...]]) -> tuple[sa.ColumnElement[bool], ...]:
+    """The job, unless its tags were asked for again meanwhile."""
+    return mirror_jobs.c.model == job.model, mirror_jobs.c.version == job.version, mirror_jobs.c.seq == job.seq
+
+
+def _pause(attempts: int) -> float:
+    """Seconds to wait after so many failures in a row."""
+    return min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(attempts - TRIES, 20)) if attempts >= TRIES else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stuck:
+    """Tags of a version that could not be written so many times in a row, and why not the last time."""
+
+    ref: VersionRef
+    attempts: int
+    why: str
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"The tags of {self.ref} in MLflow are not as the record says: "
+            f"writing them failed {self.attempts:,} times. {self.why}"
+        )
+
+
+def stuck(database: Database) -> tuple[Stuck, ...]:
+    """The versions whose tags fail again and again, those tried most often first.
+
+    Raises:
+        LedgerUnavailable: the database cannot be read.
+    """
+    job = mirror_jobs.c
+    query = sa.select(mirror_jobs).where(job.attempts >= TRIES).order_by(job.attempts.desc(), job.model, job.version)
+    with database.reading() as connection:
+        return tuple(
+            Stuck(ref=VersionRef(name=row.model, version=row.version), attempts=row.attempts, why=row.last_error or "")
+            for row in connection.execute(query)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from services.database import Database
 from services.domain import WitnessRun
+from services.errors import NotFound
 from services.record import checkpoints, epochs, ledger
 from services.record.ledger import Filter, Kind
 from services.registry import Registry
@@ -66,14 +67,32 @@ class Report:
     """The newest epoch that MLflow or the ledger knows of."""
 
     @property
+    def current(self) -> str:
+        """The run that checkpoints go into; empty before the ledger names one."""
+        return self.known[-1].run if self.known else ""
+
+    @property
+    def without_older_texts(self) -> Report:
+        """The same for a process that keeps it for long: a full run is followed by another, and they add up."""
+        held = {one.run: one if one.run == self.current else replace(one, texts={}) for one in self.held.values()}
+        return replace(self, held=held)
+
+    @property
     def proven(self) -> bool:
         """Whether the ledger is not what it was."""
         return any(problem.proven for problem in self.problems)
 
 
-def opened(connection: Connection) -> tuple[Opened, ...]:
-    """The runs that the ledger names as its witnesses, oldest first; checkpoints go into the last one."""
-    found = ledger.events(connection, Filter(kinds=(Kind.WITNESS_OPENED, Kind.WITNESS_REPLACED)), limit=None)
+def opened(connection: Connection, known: tuple[Opened, ...] = ()) -> tuple[Opened, ...]:
+    """The runs that the ledger names as its witnesses, oldest first; checkpoints go into the last one.
+
+    Those ``known`` from an earlier call are not read again where no other event tells of one.
+    """
+    kinds = (Kind.WITNESS_OPENED, Kind.WITNESS_REPLACED)
+    named = sa.select(sa.func.count(), sa.func.max(events.c.seq)).where(events.c.kind.in_([one.value for one in kinds]))
+    if known and tuple(connection.execute(named).one()) == (len(known), known[-1].seq):
+        return known
+    found = ledger.events(connection, Filter(kinds=kinds), limit=None)
     return tuple(
         Opened(run=one.get("run"), experiment=one.get("experiment"), called=one.get("called"), seq=one.seq)
         for one in reversed(found)
@@ -97,7 +116,7 @@ def check_witness(database: Database, settings: Settings, registry: Registry, *,
     """
     keys = checkpoints.trusted(database, settings)
     with database.reading() as connection:
-        known = opened(connection)
+        known, noted = opened(connection), _noted(connection)  # before MLflow is read: all of them must be there
     runs = registry.witnesses(dict.fromkeys(one.experiment for one in known))
     named = {one.run for one in known}
     held = {run.run: run for run in runs if run.run in named}
@@ -107,7 +126,6 @@ def check_witness(database: Database, settings: Settings, registry: Registry, *,
         # Read after MLflow was: none of them can be ahead of it.
         end, _ = ledger.head(connection)
         hashes = _hashes(connection, [checkpoint.seq for checkpoint in genuine])
-        noted = {row.seq: row.run for row in connection.execute(sa.select(witnesses.c.seq, witnesses.c.run))}
         stated = epochs.opened(connection)
     lost = [
         one for one in genuine if hashes.get(one.seq) != one.hash and not any(epoch.explains(one) for epoch in stated)
@@ -123,7 +141,7 @@ def check_witness(database: Database, settings: Settings, registry: Registry, *,
         at=at,
         last=max(standing, key=lambda checkpoint: checkpoint.seq, default=None),
         problems=tuple(problems),
-        remarks=tuple(epoch.words for epoch in stated),
+        remarks=_remarks(stated),
         known=known,
         held=held,
         gone=tuple(gone),
@@ -133,9 +151,61 @@ def check_witness(database: Database, settings: Settings, registry: Registry, *,
     )
 
 
+def check_newest(
+    database: Database, settings: Settings, registry: Registry, before: Report, *, at: datetime
+) -> Report | None:
+    """An earlier report without problems, brought up to now by reading the run alone that checkpoints go into.
+
+    Verifies what was written there since. Each checkpoint names the hash of an event, which covers all events before,
+    so the newest one says whether the ledger still is what it was. Older runs are not asked for.
+
+    Returns: None where anything is not as it was then: `check_witness` finds out what.
+
+    Raises:
+        RegistryUnavailable: MLflow did not answer.
+    """
+    keys, last, held = checkpoints.trusted(database, settings), before.last, before.held.get(before.current)
+    with database.reading() as connection:
+        noted = _noted(connection, after=last.seq if last else 0)
+    try:
+        run = registry.witness_run(before.current)
+        if held is None or replace(run, texts=held.texts) != held or held.texts.items() - run.texts.items():
+            return None
+        new = [checkpoint_in(text, keys) for _, text in run.texts.items() - held.texts.items()]
+    except (NotFound, Tampered):
+        return None
+    newest = [*([last] if last else []), *new]
+    with database.reading() as connection:
+        ledger_id = checkpoints.ledger_id(connection)
+        hashes = _hashes(connection, [one.seq for one in newest])
+        same = opened(connection, before.known) == before.known and before.remarks == _remarks(
+            epochs.opened(connection)
+        )
+    if not same or noted.keys() - {one.seq for one in new}:
+        return None
+    if any(one.ledger != ledger_id or one.epoch > before.epoch or hashes.get(one.seq) != one.hash for one in newest):
+        return None
+    return replace(
+        before,
+        at=at,
+        last=max(newest, key=lambda checkpoint: checkpoint.seq, default=None),
+        held={**before.held, run.run: run},
+    )
+
+
 def holds(connection: Connection, seq: int, fingerprint: str) -> bool:
     """Whether event ``seq`` has this hash."""
     return _hashes(connection, [seq]).get(seq) == fingerprint
+
+
+def _noted(connection: Connection, *, after: int = 0) -> dict[int, str]:
+    """The checkpoints that MLflow is known to hold, by the number of their event, each with its run."""
+    query = sa.select(witnesses.c.seq, witnesses.c.run).where(witnesses.c.seq > after)
+    return {row.seq: row.run for row in connection.execute(query)}
+
+
+def _remarks(stated: Iterable[epochs.Epoch]) -> tuple[str, ...]:
+    return tuple(epoch.words for epoch in stated)
 
 
 def _sorted_out(

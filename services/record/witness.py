@@ -38,6 +38,9 @@ OVERDUE = timedelta(minutes=15)
 """Events older than this without a witness are worth a warning, whatever the cause."""
 RETRY_SECONDS = 30.0
 COMPARE_SECONDS = 300.0
+"""The run that checkpoints go into is read again after this time."""
+FULL_SECONDS = 24 * 3600.0
+"""So is everything that MLflow witnesses; at start, and while something is wrong with it, too."""
 PATIENCE = 50.0
 """Reading what MLflow holds may take one part of so many of the caretaker's time."""
 AT_ONCE = (
@@ -58,12 +61,14 @@ log = logging.getLogger(__name__)
 class _Memory:
     """Of one process, in monotonic seconds: how long a comparison holds, when to read again, when a write failed last.
 
-    ``newest`` is number and hash of the newest event that MLflow is known to witness.
+    ``full_at`` is when everything was compared last, and ``newest`` has number and hash of the newest event that MLflow
+    is known to witness.
     """
 
     holds_until: float = NEVER
     read_again: float = NEVER
     failed: float = NEVER
+    full_at: float = NEVER
     report: Report | None = None
     newest: tuple[int, str] | None = None
 
@@ -85,8 +90,9 @@ def last_report(signoff: Signoff) -> Report | None:
 def keep(signoff: Signoff) -> None:
     """One round of the caretaker: sign the head when it is time, compare what MLflow holds, write there what waits.
 
-    All of it is read every five minutes, or less often where that takes long, and before anything is written over what
-    no longer stands. What others pile up there slows down no round, and stops no checkpoint: a write needs none of it.
+    The run that is written to is read every five minutes, or less often where that takes long; all runs at start,
+    daily, while something is wrong, and before anything is written over what no longer stands. What others pile up
+    there slows down no round, and stops no checkpoint: a write needs none of it.
 
     Raises:
         LedgerBroken: the ledger does not continue what was signed; nothing was signed.
@@ -95,13 +101,15 @@ def keep(signoff: Signoff) -> None:
     if _due(signoff):
         checkpoints.publish(signoff.settings)
         checkpoints.create(signoff.database, signoff.settings, at=signoff.now())
-    with signoff.database.reading() as connection:
-        waiting, known = _waiting(connection), testimony.opened(connection)
-        stands = memory.newest is None or testimony.holds(connection, *memory.newest)
     now, report = time.monotonic(), memory.report
+    with signoff.database.reading() as connection:
+        known = testimony.opened(connection, report.known if report else ())
+        stands = memory.newest is None or testimony.holds(connection, *memory.newest)
+        waiting = _waiting(connection, memory.newest[0] if memory.newest and stands else 0)
     holds = report and not report.proven and report.known == known and stands and now < memory.holds_until
     if not holds and now >= memory.read_again:
-        _compare(signoff, memory, now)
+        changed = not stands or report is None or report.known != known or bool(report.problems)
+        _compare(signoff, memory, now, full=changed or now - memory.full_at >= FULL_SECONDS)
         stands = stands or memory.report is not report
     if waiting and stands and now - memory.failed >= RETRY_SECONDS and not (memory.report and memory.report.proven):
         try:
@@ -112,11 +120,17 @@ def keep(signoff: Signoff) -> None:
             log.warning("the ledger's checkpoints wait: %s", error)
 
 
-def _compare(signoff: Signoff, memory: _Memory, now: float) -> None:
+def _compare(signoff: Signoff, memory: _Memory, now: float, *, full: bool) -> None:
     """Ask MLflow, and log what is wrong: once, not each time. Without an answer the last report stays."""
+    asked = (signoff.database, signoff.settings, signoff.registry)
     before = {problem.sentence for problem in memory.report.problems} if memory.report else set()
     try:
-        report = check_witness(signoff.database, signoff.settings, signoff.registry, at=signoff.now())
+        report = None
+        if memory.report and not full:
+            report = testimony.check_newest(*asked, memory.report, at=signoff.now())
+        if report is None:
+            report = check_witness(*asked, at=signoff.now()).without_older_texts
+            memory.full_at = now
     except RegistryUnavailable as error:
         memory.read_again = now + max(RETRY_SECONDS, PATIENCE * (time.monotonic() - now))
         log.warning("what MLflow witnesses cannot be read: %s", error)
@@ -146,12 +160,12 @@ def _due(signoff: Signoff) -> bool:
         )
 
 
-def _waiting(connection: Connection) -> list[sa.Row[Any]]:
-    """Checkpoints MLflow is not known to hold, oldest first."""
+def _waiting(connection: Connection, newest: int) -> list[sa.Row[Any]]:
+    """Checkpoints from event ``newest`` on that MLflow is not known to hold, oldest first. It covers all before it."""
     query = (
         sa.select(kept)
         .outerjoin(witnesses, witnesses.c.seq == kept.c.seq)
-        .where(witnesses.c.seq.is_(None))
+        .where(witnesses.c.seq.is_(None), kept.c.seq >= newest)
         .order_by(kept.c.seq)
         .limit(PER_ROUND)
     )
