@@ -19,6 +19,7 @@ from tests.ledgers import kinds
 from tests.pages import opened, text
 
 DATABASES = BOTH
+pytestmark = pytest.mark.postgresql
 MANY = 7
 """Failures after which the tag waits for minutes."""
 
