@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
 from services import caretaker
 from services.admission.calls import HOOK_SECONDS
-from services.database import Database, database_time
+from services.database import database_time
 from services.domain import VersionRef
 from services.errors import OutcomeUnknown, PromotionConflict
 from services.signoff import Signoff
@@ -27,21 +25,6 @@ from tests.test_interruptions import promote
 from tests.test_releases import Crash, approve, crash_at, release, stages
 
 DATABASES = BOTH
-
-
-@pytest.fixture
-def other(signoff: Signoff) -> Iterator[Signoff]:
-    """Another dashboard on the same database and registry."""
-    found = replace(signoff, database=Database.of(signoff.settings))
-    Pulse(found.database)
-    yield found
-    found.database.engine.dispose()
-
-
-@pytest.fixture
-def beating(signoff: Signoff) -> Pulse:
-    """The pulse of `signoff`, which beats when it is told to."""
-    return Pulse(signoff.database)
 
 
 @pytest.fixture
