@@ -155,7 +155,7 @@ def signoff(
     if peopled and not file:
         add_people(wired)
     yield wired
-    wired.database.engine.dispose()
+    wired.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import platform
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor  # noqa: TID251  (told to stop, and waited for, below)
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from importlib.metadata import version
