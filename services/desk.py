@@ -109,7 +109,7 @@ def perform(
     request: Request,
     *,
     by: str,
-    source: Source = Source.BROWSER,
+    source: Source,
     key: str | None = None,
     within: Scope | None = None,
 ) -> Outcome:

@@ -7,7 +7,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from services import caretaker, desk
+from services import caretaker
 from services.desk import Request
 from services.domain import Action, VersionRef
 from services.errors import BadInput, OutcomeUnknown, PromotionConflict, RegistryUnavailable
@@ -17,7 +17,6 @@ from services.signoff import Signoff
 from services.steps.pulse import Pulse
 from services.steps.slots import LEASE_SECONDS
 from services.tables import idempotency_keys, processes
-from services.verbs import reviews
 from services.verbs.idempotency import KEPT_SECONDS
 from services.verbs.reviews import Outcome
 from tests.conftest import BOTH
@@ -25,6 +24,7 @@ from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_interruptions import and_then
 from tests.test_releases import Crash, approve, crash_at, lease_runs_out, release
+from tests.verbs import desk, reviews
 
 DATABASES = BOTH
 
@@ -167,7 +167,7 @@ class TestAProcessThatLives:
 
         drafts = (FindingDraft(text="Why?"),)
         request = Request(action=Action.REQUEST_CHANGES, ref=ready, words="Explain.", findings=drafts)
-        monkeypatch.setattr(reviews, "signature_needed", and_then(reviews.signature_needed, meanwhile))
+        monkeypatch.setattr("services.verbs.reviews.signature_needed", and_then(reviews.signature_needed, meanwhile))
         with pytest.raises(PromotionConflict, match="another process"):
             desk.perform(signoff, request, by="reviewer2", key="a")
         assert kinds(signoff)[-2:] == ["changes:requested", "changes:refused"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from services import caretaker, desk
+from services import caretaker
 from services.desk import Request
 from services.domain import Action, VersionRef
 from services.errors import OutcomeUnknown, PromotionConflict
@@ -14,11 +14,11 @@ from services.signoff import Signoff
 from services.steps.pulse import Pulse
 from services.steps.slots import LEASE_SECONDS
 from services.tables import processes
-from services.verbs import reviews
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_idempotency import age, ends, killed, promote
 from tests.test_releases import Crash, approve, crash_at, release
+from tests.verbs import desk, reviews
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from services.steps import intents, pulse, slots
 from services.steps.pulse import Pulse
 from services.tables import processes
 from services.tables import slots as table
-from services.verbs import releases
 from tests.conftest import BOTH, wait_until
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds
 from tests.test_interruptions import promote
 from tests.test_releases import Crash, approve, crash_at, release, stages
+from tests.verbs import releases
 
 DATABASES = BOTH
 

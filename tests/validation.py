@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services import desk, facts
+from services import facts
 from services.accounts import people
 from services.desk import Request
 from services.domain import Action, Source, VersionRef
@@ -29,8 +29,8 @@ from services.validation.report import (
 )
 from services.validation.subjects import Limits, Step, Subject
 from services.validation.worker import Validator
-from services.verbs import validations
 from services.verbs.reviews import Outcome
+from tests.verbs import desk, validations
 
 ROWS = b"x,target\n" + b"".join(f"{number},{number % 2}\n".encode() for number in range(100))
 TARGET = "target"

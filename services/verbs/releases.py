@@ -74,7 +74,7 @@ def promote(
     by: str,
     reason: str,
     seen: Seen | None = None,
-    source: Source = Source.BROWSER,
+    source: Source,
     password: SecretStr | None = None,
     words_from: str = "",
 ) -> Outcome:
@@ -106,7 +106,7 @@ def rollback(
     reason: str,
     version: int | None = None,
     seen: Seen | None = None,
-    source: Source = Source.BROWSER,
+    source: Source,
     password: SecretStr | None = None,
 ) -> Outcome:
     """Return to an earlier champion: to ``version``, or to the one the present champion replaced.
@@ -130,7 +130,7 @@ def archive(
     *,
     by: str,
     reason: str,
-    source: Source = Source.BROWSER,
+    source: Source,
     password: SecretStr | None = None,
 ) -> Outcome:
     """Archive a version; the champion too, which leaves nothing in Production. Raises as `promote`."""
