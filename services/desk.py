@@ -129,7 +129,7 @@ def perform(
         return _once(signoff, key, by, subject, asked, lambda: _perform(signoff, request, by, source))
 
 
-def roll_back(
+def roll_back(  # noqa: PLR0913
     signoff: Signoff,
     name: str,
     *,

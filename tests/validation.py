@@ -62,7 +62,7 @@ class Evaluator:
     seen: list[tuple[Subject, Subject | None]] = field(default_factory=list)
     consents: list[bool] = field(default_factory=list)
 
-    def __call__(
+    def __call__(  # noqa: PLR0913
         self,
         candidate: Subject,
         champion: Subject | None,
@@ -114,7 +114,7 @@ def _result(subject: Subject) -> ModelResult:
     return ModelResult(ref=subject.ref, digest=subject.digest, flavour="sklearn", pictures=("roc.png",))
 
 
-def ask(
+def ask(  # noqa: PLR0913
     signoff: Signoff,
     ref: VersionRef,
     *,
@@ -143,7 +143,7 @@ def ask(
         return desk.perform(signoff, request, by=by, source=source, key=key)
 
 
-def on_record(
+def on_record(  # noqa: PLR0913
     signoff: Signoff,
     ref: VersionRef,
     *,

@@ -33,7 +33,7 @@ MAX_KEPT_OUTPUT = 4000
 POLL_SECONDS = 0.1
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913
     candidate: Subject,
     champion: Subject | None,
     holdout: Holdout,

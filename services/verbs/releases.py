@@ -67,7 +67,7 @@ class Return:
     champion: int
 
 
-def promote(
+def promote(  # noqa: PLR0913
     signoff: Signoff,
     ref: VersionRef,
     *,
@@ -98,7 +98,7 @@ def promote(
     return _release(signoff, ref, by, reason, seen, source, Action.PROMOTE, password, words_from=words_from)
 
 
-def rollback(
+def rollback(  # noqa: PLR0913
     signoff: Signoff,
     name: str,
     *,
@@ -175,7 +175,7 @@ _SUBJECTS = {Action.PROMOTE: "promotion", Action.ROLLBACK: "rollback"}
 _AGAIN = {Action.PROMOTE: "Look again, then promote.", Action.ROLLBACK: "Look again, then roll back."}
 
 
-def _release(
+def _release(  # noqa: PLR0913, PLR0917
     signoff: Signoff,
     ref: VersionRef,
     by: str,

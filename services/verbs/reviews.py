@@ -211,7 +211,7 @@ def approve_automatically(signoff: Signoff, ref: VersionRef, *, by: str, comment
     return _decide(signoff, ref, by, comment, None, source, Action.AUTO, password=None)
 
 
-def request_changes(
+def request_changes(  # noqa: PLR0913
     signoff: Signoff,
     ref: VersionRef,
     *,
@@ -261,7 +261,7 @@ _VOTE = {
 _ENDING = {Action.REJECT: ("rejection", "rejected"), Action.WITHDRAW: ("withdrawal", "withdrawn")}
 
 
-def _decide(
+def _decide(  # noqa: PLR0913
     signoff: Signoff,
     ref: VersionRef,
     by: str,
@@ -334,7 +334,7 @@ def _decide(
     return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
 
 
-def _end(
+def _end(  # noqa: PLR0913, PLR0917
     signoff: Signoff,
     ref: VersionRef,
     by: str,
