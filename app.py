@@ -44,6 +44,7 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
     yield
     for one in reversed(background):
         one.stop()
+    signoff.close()
 
 
 policy = content_security_policy(script_hashes(document()))

@@ -51,7 +51,7 @@ class EventList(BaseModel):
 
 
 @router.get("/events", response_model_exclude_unset=True)
-def events(
+def events(  # noqa: PLR0913, PLR0917
     caller: ByBearer,
     model: Text = None,
     actor: Text = None,

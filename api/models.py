@@ -125,7 +125,7 @@ class VersionAnswer(VersionLine):
 
 
 @router.get("/models")
-def registered_models(
+def registered_models(  # noqa: PLR0913, PLR0917
     caller: ByBearer,
     q: Annotated[str, Query(max_length=MAX_TEXT, pattern=WITHOUT_NUL, description="Words, in any order.")] = "",
     stage: Text = None,

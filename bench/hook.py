@@ -16,7 +16,7 @@ import httpx
 from mlflow import MlflowClient
 
 from bench.measure import Figure, in_turns, once, timed
-from services.domain import VersionRef
+from services.domain import Source, VersionRef
 from services.settings import PROJECT
 from services.signoff import Signoff
 from services.steps import intents
@@ -51,7 +51,7 @@ def figures(folder: Path) -> Iterator[Figure]:
         register(server.url, NAME, VERSIONS)
         register(plain, NAME, VERSIONS)
         _approve(server.signoff, 1)
-        releases.promote(server.signoff, _ref(1), by="release_manager", reason="First release.")
+        releases.promote(server.signoff, _ref(1), by="release_manager", reason="First release.", source=Source.BROWSER)
         MlflowClient(plain, plain).transition_model_version_stage(NAME, "1", "Production")
         MlflowClient(plain, plain).set_registered_model_alias(NAME, "champion", "1")
         yield from _unprotected(server, plain, http)
@@ -100,7 +100,9 @@ def _protected(server: Gated, plain: str, http: httpx.Client) -> Iterator[Figure
         limit=GOAL_MS,
     )
     _approve(server.signoff, 2)
-    opened = releases.promote(server.signoff.prescribing, _ref(2), by="release_manager", reason="Bench.").event
+    opened = releases.promote(
+        server.signoff.prescribing, _ref(2), by="release_manager", reason="Bench.", source=Source.BROWSER
+    ).event
     intent = str(opened.body["intent"]) if opened else ""
     yield from _compared(
         "hook, matches an open intent",
@@ -173,8 +175,8 @@ def _version(number: int, **more: object) -> dict[str, object]:
 
 
 def _approve(signoff: Signoff, version: int) -> None:
-    reviews.submit(signoff, _ref(version), by="scientist", comment="Please review.")
-    reviews.approve(signoff, _ref(version), by="reviewer", comment="Looks right.")
+    reviews.submit(signoff, _ref(version), by="scientist", comment="Please review.", source=Source.BROWSER)
+    reviews.approve(signoff, _ref(version), by="reviewer", comment="Looks right.", source=Source.BROWSER)
 
 
 def _ref(version: int) -> VersionRef:

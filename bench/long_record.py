@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from bench.measure import Figure, once, repeated
 from components import links, session
 from services.accounts import people, sessions
-from services.domain import Actor, Role, VersionRef
+from services.domain import Actor, Role, Source, VersionRef
 from services.record import condition, ledger
 from services.record.ledger import Entry, Kind
 from services.settings import PROJECT, Settings
@@ -66,7 +66,10 @@ def _write(signoff: Signoff) -> None:
         "champion": 1,
         "champion_metrics": metrics,
     }
-    actors = [Actor(username=f"person{n}", name=f"Person {n}", roles=frozenset({Role.REVIEWER})) for n in range(9)]
+    actors = [
+        Actor(username=f"person{n}", name=f"Person {n}", roles=frozenset({Role.REVIEWER}), source=Source.BROWSER)
+        for n in range(9)
+    ]
     with signoff.database.writing() as connection:
         for number in range(EVENTS):
             entry = Entry(

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from bench.measure import Figure, once, timed
 from bench.server import mlflow
+from services.domain import Source
 from services.verbs import releases
 from tests.arena import Arena, register
 
@@ -38,7 +39,9 @@ def figures(folder: Path) -> list[Figure]:
         for turn in range(TURNS + 1):
             challenger = arena.approve(next(version for version in arena.versions if version != arena.champion()))
             before, begun = arena.signoff.registry.calls, time.perf_counter()
-            releases.promote(arena.signoff, challenger, by="release_manager", reason="Fewer misses.")
+            releases.promote(
+                arena.signoff, challenger, by="release_manager", reason="Fewer misses.", source=Source.BROWSER
+            )
             gated.append(time.perf_counter() - begun)
             calls.append(arena.signoff.registry.calls - before)
             begun = time.perf_counter()
@@ -69,7 +72,9 @@ def _with_tags(arena: Arena, database: Path, whose: str) -> Figure:
         connection.executemany(into, rows)
     arena.approve(candidate)
     before, begun = arena.signoff.registry.calls, time.perf_counter()
-    releases.promote(arena.signoff, arena.ref(candidate), by="release_manager", reason="Fewer misses.")
+    releases.promote(
+        arena.signoff, arena.ref(candidate), by="release_manager", reason="Fewer misses.", source=Source.BROWSER
+    )
     seconds, calls = time.perf_counter() - begun, arena.signoff.registry.calls - before
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
         connection.execute("DELETE FROM model_version_tags WHERE key LIKE 'bench %'")

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def request_changes(
+def request_changes(  # noqa: PLR0913
     model: Model,
     version: Version,
     *,

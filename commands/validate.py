@@ -20,7 +20,7 @@ STEPS = 1000
 OPEN = frozenset({"queued", "running"})
 
 
-def validate(
+def validate(  # noqa: PLR0913
     model: Model,
     version: Version,
     *,

@@ -13,6 +13,7 @@ from components.text import escaped
 from components.waiting import reading_shown
 from services import desk
 from services.desk import VOTES, Request
+from services.domain import Source
 from services.errors import BadInput, SignoffError
 from services.verbs.reviews import Outcome
 from services.views.inbox import next_for
@@ -42,7 +43,7 @@ def carried_out(session: Session, request: Request) -> bool:
     kept: list[Outcome | SignoffError] = st.session_state.setdefault(_KEY, [])
     with reading_shown(f"{doing}: reading the evidence again…"):
         try:
-            kept.append(desk.perform(session.signoff, request, by=session.user.username))
+            kept.append(desk.perform(session.signoff, request, by=session.user.username, source=Source.BROWSER))
         except SignoffError as error:
             kept.append(error)
             return False

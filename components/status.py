@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from weakref import WeakKeyDictionary, WeakSet
 
 import streamlit as st
@@ -10,6 +10,7 @@ import streamlit as st
 from components.session import Session
 from components.text import escaped
 from services.errors import SignoffError
+from services.signoff import Signoff
 from services.snapshot import Snapshot, Snapshots
 
 TICK_SECONDS = 15
@@ -20,7 +21,6 @@ _REFRESH = (
     "with the next full reading. Decisions always read MLflow again."
 )
 
-_waiting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="first-snapshot")
 _asked: WeakKeyDictionary[Snapshots, Future[Snapshot]] = WeakKeyDictionary()
 _once_taken: WeakSet[Snapshots] = WeakSet()
 
@@ -50,7 +50,7 @@ def _badge(session: Session) -> None:
         if pressed and problem is None:
             st.rerun()  # the whole page, not only this corner of it
         try:
-            place.caption(_age(session, _taken(snapshots)))
+            place.caption(_age(session, _taken(session.signoff)))
         except SignoffError as error:
             problem = str(error)
         if problem:
@@ -58,11 +58,12 @@ def _badge(session: Session) -> None:
             st.markdown(f":orange[:material/cloud_off: **MLflow is away.**] {escaped(problem, 300)}")
 
 
-def _taken(snapshots: Snapshots) -> Snapshot | None:
+def _taken(signoff: Signoff) -> Snapshot | None:
     """The snapshot; None while the first one is being taken: the page says so, and must not wait for its sidebar."""
+    snapshots = signoff.snapshot
     if snapshots in _once_taken:
         return snapshots.current
-    asked = _asked.get(snapshots) or _waiting.submit(lambda: snapshots.current)
+    asked = _asked.get(snapshots) or signoff.pools.snapshot.submit(lambda: snapshots.current)
     _asked[snapshots] = asked
     try:
         seen = asked.result(timeout=PATIENCE_SECONDS)

@@ -63,6 +63,8 @@ class Database:
         """Called with every event that `ledger.append` appends, inside its transaction; None: with none."""
         self.process: str | None = None
         """As what this process shows here that it lives (`services.steps.pulse`); None: it does not."""
+        self.claims: set[str] = set()
+        """The claims of idempotency keys under which this process carries out requests right now."""
 
     @classmethod
     def of(cls, settings: Settings) -> Database:

@@ -65,6 +65,13 @@ that a request's ``ref`` does not say which model a scope would have to cover; a
 _EMERGENCIES = frozenset(
     {Action.BREAK_GLASS, Action.CONFIRM_EMERGENCY, Action.WITHDRAW_EMERGENCY, Action.REVIEW_EMERGENCY}
 )
+_RECORDED = {
+    **SUBJECTS,
+    **dict.fromkeys(_EMERGENCIES, "emergency"),
+    Action.RESTORE: "restoration",
+    Action.ADOPT: "adoption",
+}
+"""What the record calls each request."""
 
 _VALIDATIONS = frozenset({Action.VALIDATE, Action.VALIDATE_WITH_CONSENT, Action.CANCEL_VALIDATION})
 
@@ -102,7 +109,7 @@ def perform(
     request: Request,
     *,
     by: str,
-    source: Source = Source.BROWSER,
+    source: Source,
     key: str | None = None,
     within: Scope | None = None,
 ) -> Outcome:
@@ -118,10 +125,11 @@ def perform(
     if within:
         _require(signoff, within, request.action, request.ref.name, request.ref, by, source)
     with tokens.in_use(within):
-        return _once(signoff, key, by, _as_json(request), lambda: _perform(signoff, request, by, source))
+        subject, asked = _RECORDED.get(request.action, ""), _as_json(request)
+        return _once(signoff, key, by, subject, asked, lambda: _perform(signoff, request, by, source))
 
 
-def roll_back(
+def roll_back(  # noqa: PLR0913
     signoff: Signoff,
     name: str,
     *,
@@ -141,7 +149,7 @@ def roll_back(
         return releases.rollback(signoff, name, by=by, reason=words, seen=seen, source=source)
 
     with tokens.in_use(within):
-        return _once(signoff, key, by, asked, perform)
+        return _once(signoff, key, by, SUBJECTS[Action.ROLLBACK], asked, perform)
 
 
 def _require(
@@ -155,9 +163,11 @@ def _require(
 
 
 def _once(
-    signoff: Signoff, key: str | None, by: str, asked: Mapping[str, Any], perform: Callable[[], Outcome]
+    signoff: Signoff, key: str | None, by: str, subject: str, asked: Mapping[str, Any], perform: Callable[[], Outcome]
 ) -> Outcome:
-    return perform() if key is None else idempotency.once(signoff, key, by=by, request=asked, perform=perform)
+    if key is None:
+        return perform()
+    return idempotency.once(signoff, key, by=by, subject=subject, request=asked, perform=perform)
 
 
 def _as_json(request: Request) -> dict[str, Any]:

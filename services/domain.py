@@ -343,7 +343,7 @@ class Actor:
     username: str
     name: str
     roles: frozenset[Role]
-    source: Source = Source.BROWSER
+    source: Source
     automation: bool = False
     """A service, not a person: it never counts as somebody who looked."""
     person: str | None = None

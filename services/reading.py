@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -18,6 +18,7 @@ from services.errors import FilesUnreadable, NotFound, StoreUnavailable
 from services.evidence import Evidence, Manifest
 from services.mlflow.artifacts import DESCRIPTION, described
 from services.place import Place
+from services.pools import Pools
 from services.registry import Registry
 
 TTL_SECONDS = 60.0
@@ -48,10 +49,16 @@ class Reader:
     """
 
     def __init__(
-        self, registry: Registry, clock: Callable[[], float] = time.monotonic, *, most: int = MAX_BYTES
+        self,
+        registry: Registry,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        most: int = MAX_BYTES,
+        pools: Pools | None = None,
     ) -> None:
         self._registry = registry
         self._clock = clock
+        self._pools = pools or Pools()
         self._memory: LRUCache[tuple[str, ...], _Kept] = LRUCache(most, lambda kept: kept.size)
         self._lock = threading.Lock()
         self._asked: dict[tuple[str, ...], Future[Mapping[str, Curve]]] = {}
@@ -116,7 +123,7 @@ class Reader:
         Several files are read at a time, while the runs are. ``beside`` is measured in the same calls, to be
         remembered.
         """
-        described = [_file_readers.submit(self._description, version) for version in versions]
+        described = [self._pools.files.submit(self._description, version) for version in versions]
         found = self.measured([*versions, *beside])[: len(versions)]
         return tuple(
             replace(one, description=description.result()) for one, description in zip(found, described, strict=True)
@@ -161,7 +168,7 @@ class Reader:
         with self._lock:
             self._asked = {other: future for other, future in self._asked.items() if not future.done()}
             if key not in self._asked:
-                self._asked[key] = _readers.submit(self.curves, run_ids, metric)
+                self._asked[key] = self._pools.curves.submit(self.curves, run_ids, metric)
             return self._asked[key]
 
     def version_file(self, version: ModelVersion, path: str) -> bytes | None:
@@ -253,8 +260,6 @@ class Reader:
 
 
 _ABSENT: Any = object()
-_readers = ThreadPoolExecutor(4, "curve-reader")
-_file_readers = ThreadPoolExecutor(4, "file-reader")
 
 
 def _of_files(version: ModelVersion, listing: tuple[ArtifactEntry, ...] | None) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from services.domain import (
     Role,
     RunFacts,
     Signature,
+    Source,
     VersionRef,
 )
 from services.evidence import Binding, Decision, Evidence, Facts, Manifest, Released, Statement, Submission
@@ -255,6 +256,7 @@ def rebuild(event: Event, policy: Policy) -> Rebuilt | None:
         username=event.actor,
         name=event.body["actor_name"],
         roles=_roles(event.body["roles"]),
+        source=Source(event.body["source"]),
         person=event.person,
     )
     ordered = tuple(sorted(given, key=lambda vote: vote.seq))

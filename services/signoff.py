@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from services.database import Database
 from services.policy import PolicyBook
+from services.pools import Pools
 from services.settings import Settings, private_folder
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Signoff:
     messages: MessageBook
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     passwords: Passwords | None = None
+    pools: Pools = field(default_factory=Pools)
+    """Threads for calls that a page does not wait for."""
     acts: bool = True
     """Whether a verb changes MLflow. Else it ends with its intent recorded, and the hook in MLflow carries that out."""
 
@@ -42,6 +45,11 @@ class Signoff:
     def prescribing(self) -> Signoff:
         """The same, whose verbs leave the change to the hook; `services.steps.intents.conclude` finishes them."""
         return replace(self, acts=False)
+
+    def close(self) -> None:
+        """Close the database's connections and the pools; calls that are under way are not waited for."""
+        self.pools.close()
+        self.database.engine.dispose()
 
     @classmethod
     def open(cls, settings: Settings, *, passwords: Passwords | None = None) -> Signoff:
@@ -82,14 +90,16 @@ class Signoff:
         messages.listen(database, book)
         activation.activate(database, policies, at=now())
         on_record.baseline(database, at=now())
+        pools = Pools()
         return cls(
             settings=settings,
             database=database,
             registry=registry,
             policies=policies,
             snapshot=Snapshots(registry, gate_token=settings.gate_token),
-            reader=Reader(registry),
+            reader=Reader(registry, pools=pools),
             messages=book,
             now=now,
             passwords=passwords,
+            pools=pools,
         )

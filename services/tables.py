@@ -365,10 +365,10 @@ slots = Table(
     Column("wanted_until", Float, nullable=False, server_default="0"),  # so long nobody of a lower rank may take it
 )
 
-processes = Table(  # those that hold slots show here that they live
+processes = Table(  # those that hold slots show here that they live, and so does each claim of an idempotency key
     "processes",
     metadata,
-    Column("process", String(32), primary_key=True),  # made anew at each start
+    Column("process", String(32), primary_key=True),  # made anew at each start, and for each claim
     Column("alive_until", Float, nullable=False),  # seconds since 1970, on database time
 )
 
@@ -378,7 +378,9 @@ idempotency_keys = Table(
     Column("person", String(256), primary_key=True),
     Column("key", String(200), primary_key=True),
     Column("request", String(64), nullable=False),  # digest of all that was asked for
-    Column("answer", JSON(none_as_null=True), info=cells.ANYTHING),  # null: begun, its end not known
+    Column("answer", JSON(none_as_null=True), info=cells.ANYTHING),  # null: not answered yet
+    Column("claim", String(32)),  # which attempt carries it out; null: none does
+    Column("event", BigInteger),  # the event that records it; null: none does
     Column("at", Float, nullable=False),  # seconds since 1970, on database time
     Index("ix_idempotency_keys_at", "at"),
 )

@@ -29,9 +29,9 @@ from services.steps import slots
 from services.steps.intents import in_flight
 from services.tables import processes
 from services.tables import slots as slots_table
-from services.verbs import releases, reviews
 from tests.conftest import add_people
 from tests.ledgers import record
+from tests.verbs import releases, reviews
 
 ROUNDS = int(os.environ.get("SIGNOFF_ROUNDS", "8"))
 """Random kills, races and faults, so many of each: a few in ``make test``, a thousand in ``make soak``."""

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from services.checks.bound import bound
-from services.domain import Action, Actor, LoggedModelFacts, Metric, MetricSource, Role, VersionRef
+from services.domain import Action, Actor, LoggedModelFacts, Metric, MetricSource, Role, Source, VersionRef
 from services.evidence import (
     Binding,
     Elsewhere,
@@ -93,8 +93,12 @@ freezes:
 """
 LOGGED_MODEL = MetricSource.LOGGED_MODEL
 HOLDOUT = "9" * 64
-MANAGER = Actor(username="manager", name="Mara", roles=frozenset({Role.RELEASE_MANAGER}), person="id-manager")
-HOLDER = Actor(username="holder", name="Hanna", roles=frozenset({Role.BREAK_GLASS}), person="id-holder")
+MANAGER = Actor(
+    username="manager", name="Mara", roles=frozenset({Role.RELEASE_MANAGER}), person="id-manager", source=Source.BROWSER
+)
+HOLDER = Actor(
+    username="holder", name="Hanna", roles=frozenset({Role.BREAK_GLASS}), person="id-holder", source=Source.BROWSER
+)
 
 
 def policy(*, more: str = "", **changes: str) -> Policy:
@@ -394,7 +398,7 @@ def _of_whoever_acts() -> Iterator[Verdict]:
     plain, signing, seen = policy(), policy(more="signing: true\n"), facts(evidence(0.95), promoted(champion()))
     yield evaluate(plain, seen, actor=HOLDER)
     yield evaluate(plain, seen, actor=MANAGER)
-    yield evaluate(plain, seen, actor=Actor(username="nobody", name="N", roles=frozenset()))
+    yield evaluate(plain, seen, actor=Actor(username="nobody", name="N", roles=frozenset(), source=Source.BROWSER))
     act = Act.of(Action.PROMOTE, signing, seen)
     given = ElectronicSignature(username="manager", printed_name="Mara", meaning="I release it", act=act, at=NOW)
     for signature in (
@@ -434,7 +438,7 @@ def _of_emergencies() -> Iterator[Verdict]:
     moved = replace(waiver, asked_by=replace(HOLDER, roles=frozenset()), binding=_other(waiver.binding))
     yield evaluate(rules, seen, emergency=moved)
     for name, role in (("trainer", Role.RELEASE_MANAGER), ("second", Role.AUDITOR)):
-        second = Actor(username=name, name=name, roles=frozenset({role}), person=f"id-{name}")
+        second = Actor(username=name, name=name, roles=frozenset({role}), person=f"id-{name}", source=Source.BROWSER)
         yield evaluate(rules, seen, emergency=replace(waiver, confirmed_by=second))
 
 

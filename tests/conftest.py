@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -26,9 +27,11 @@ from sqlalchemy import make_url
 
 from services import database, foreign, policy
 from services.accounts import on_record, people
+from services.database import Database
 from services.domain import Role
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
+from services.steps.pulse import Pulse
 from services.tables import accounts
 from tests import postgres
 from tests.fakes import FakeRegistry, PlainPasswords
@@ -179,7 +182,22 @@ def signoff(
     if peopled and not file:
         add_people(wired)
     yield wired
-    wired.database.engine.dispose()
+    wired.close()
+
+
+@pytest.fixture
+def other(signoff: Signoff) -> Iterator[Signoff]:
+    """Another dashboard on the database and registry of `signoff`; it shows that it lives when it is told to."""
+    found = replace(signoff, database=Database.of(signoff.settings))
+    Pulse(found.database)
+    yield found
+    found.database.engine.dispose()
+
+
+@pytest.fixture
+def beating(signoff: Signoff) -> Pulse:
+    """The pulse of `signoff`; it beats when it is told to."""
+    return Pulse(signoff.database)
 
 
 @pytest.fixture

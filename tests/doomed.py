@@ -26,7 +26,7 @@ from services.errors import SignoffError
 from services.mlflow.registry import MlflowRegistry
 from services.settings import Settings
 from services.signoff import Signoff
-from services.verbs import releases, reviews
+from tests.verbs import releases, reviews
 
 WRITES = ("set_stage", "set_alias", "delete_alias", "set_tag", "delete_tag")
 READS = ("model", "version", "versions", "manifest")

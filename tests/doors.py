@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from commands import main, remote
-from services import desk
 from services.accounts import keeping, people
 from services.desk import Request
 from services.domain import Role, Source
@@ -24,6 +23,7 @@ from tests.outside import do
 from tests.outside import stage as moved
 from tests.pages import opened, text
 from tests.rest import V1, Rest, refused
+from tests.verbs import desk
 
 POLICY = (PROJECT / "policies" / "default.yaml").read_text()
 

@@ -81,7 +81,7 @@ class FakeRegistry:
         now = self._tick()
         self._models[name] = RegisteredModel(name=name, created_at=now, updated_at=now, tags=tags)
 
-    def add_version(
+    def add_version(  # noqa: PLR0913
         self,
         name: str,
         metrics: dict[str, float] | None = None,

@@ -24,18 +24,17 @@ from services.domain import Actor, Dataset, Role, Source, VersionRef
 from services.errors import Refused
 from services.evidence import FindingDraft, Severity
 from services.policy import PolicyBook, parse
-from services.reconciliation import reconciler
 from services.reconciliation.redress import adopt, restore
 from services.record import checkpoints
 from services.record.deviations import open_deviations
 from services.record.export import export
 from services.settings import PROJECT
 from services.signoff import Signoff
-from services.verbs import break_glass, findings, policies, releases, reviews
 from services.verbs.statements import state_dataset
 from tests.conftest import Clock, add_people, settings_in
 from tests.fakes import HOLDOUT, FakeRegistry
 from tests.validation import on_record
+from tests.verbs import break_glass, findings, policies, reconciler, releases, reviews
 
 CLIENT = Actor(username="mlflow-client", name="A client", roles=frozenset(), source=Source.MLFLOW_CLIENT)
 EXPIRING = """
@@ -142,9 +141,9 @@ def _reviews(signoff: Signoff, registry: FakeRegistry) -> None:
     approve(signoff, silent, "reviewer")
     releases.promote(signoff, silent, by="release_manager", reason="First of n.")
     words = "It is in the notebook of that day."
-    state_dataset(signoff, silent, HOLDOUT, by="reviewer", comment=words)
+    state_dataset(signoff, silent, HOLDOUT, by="reviewer", comment=words, source=Source.BROWSER)
     other = Dataset(name="other", digest="bbbbbbbb", context="eval")
-    state_dataset(signoff, silent, other, by="newcomer", comment=words)
+    state_dataset(signoff, silent, other, by="newcomer", comment=words, source=Source.BROWSER)
 
 
 def _emergencies(signoff: Signoff, registry: FakeRegistry) -> None:
@@ -177,7 +176,7 @@ def _deviations(signoff: Signoff, registry: FakeRegistry) -> None:
     registry.set_stage(moved, "Archived")
     reconciler.reconcile(signoff)
     (found,) = open_deviations(signoff, "d")
-    restore(signoff, found.id, by="release_manager", reason="Nobody asked for it.")
+    restore(signoff, found.id, by="release_manager", reason="Nobody asked for it.", source=Source.BROWSER)
     registry.set_stage(moved, "Archived")
     reconciler.reconcile(signoff)
     registry.set_stage(moved, "None")
@@ -186,7 +185,7 @@ def _deviations(signoff: Signoff, registry: FakeRegistry) -> None:
     registry.drop_version(gone)
     reconciler.reconcile(signoff)
     for one in open_deviations(signoff, "d"):
-        adopt(signoff, one.id, by="release_manager", reason="It may stay so.")
+        adopt(signoff, one.id, by="release_manager", reason="It may stay so.", source=Source.BROWSER)
     registry.set_stage(moved, "Staging")
     reconciler.reconcile(signoff)
     registry.set_stage(moved, "None")

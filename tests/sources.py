@@ -118,7 +118,7 @@ def _fill(world: World, folder: str) -> None:
         world.write(f"{folder}/{path}", b"flavors: {}\n")
 
 
-def _registered(
+def _registered(  # noqa: PLR0913, PLR0917
     world: World,
     source: str,
     experiment: str,

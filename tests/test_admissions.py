@@ -17,7 +17,6 @@ from services.admission.admissions import Answer
 from services.admission.calls import BENEATH, Call, What
 from services.domain import Role, VersionRef
 from services.errors import NotFound, PromotionConflict, RegistryUnavailable
-from services.reconciliation import reconciler
 from services.record import mirror
 from services.record.deviations import open_deviations
 from services.record.ledger import Event, Kind
@@ -25,11 +24,11 @@ from services.record.mirror import OURS
 from services.signoff import Signoff
 from services.steps import intents
 from services.tables import slots as slots_table
-from services.verbs import releases, reviews
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record, refusals_counted
 from tests.outside import alias, ask, call, carry_out, do, stage
+from tests.verbs import reconciler, releases, reviews
 
 DATABASES = BOTH
 ANYBODY = "mlflow-client"

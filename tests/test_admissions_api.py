@@ -18,11 +18,11 @@ from services.signoff import Signoff
 from services.steps import intents
 from services.tables import intents as intents_table
 from services.tables import promotions
-from services.verbs import releases, reviews
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.outside import carry_out
 from tests.test_releases import lease_runs_out
+from tests.verbs import releases, reviews
 
 TOKEN = "a token for tests"
 PROMOTION = {"kind": "stage", "name": "m", "version": 2, "stage": "Production", "archive_existing": True}

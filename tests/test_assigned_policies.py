@@ -18,12 +18,10 @@ from services.evidence import Manifest
 from services.gate import GateRefused
 from services.messaging.message_text import compose
 from services.policy import PolicyBook, first_named, parse
-from services.reconciliation import reconciler
 from services.record import ledger
 from services.record.ledger import Event, Filter, Kind
 from services.settings import PROJECT
 from services.signoff import Signoff
-from services.verbs import automation, break_glass, policies, releases, reviews
 from services.views import catalogue, history, overview
 from services.views.dossier import open_dossier
 from services.views.dry_run import Decided, dry_run
@@ -34,6 +32,7 @@ from tests.outside import ask, call
 from tests.pages import opened, text
 from tests.rest import Rest, refused
 from tests.test_policy import GOOD
+from tests.verbs import automation, break_glass, policies, reconciler, releases, reviews
 
 LOW = (PROJECT / "policies" / "examples" / "low-risk.yaml").read_text()
 STRICT = GOOD.replace("tested", "strict") + "break_glass: true\n"

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from services import caretaker, desk, gate
+from services import caretaker, gate
 from services.accounts import people, sessions
 from services.accounts.permissions import FOR_AUTOMATION, may
 from services.checks.bound import bound
@@ -22,13 +22,13 @@ from services.record import ledger
 from services.settings import PROJECT
 from services.signoff import Signoff
 from services.tables import events, refusal_windows
-from services.verbs import automation, releases, reviews
 from services.views import dossier
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text
 from tests.test_gate import approved, evidence, facts
+from tests.verbs import automation, desk, releases, reviews
 
 DATABASES = BOTH
 LOW = (PROJECT / "policies" / "examples" / "low-risk.yaml").read_text().replace("tags: {risk: low}", 'names: ["*"]')
@@ -310,7 +310,9 @@ class TestItsApproval:
 class TestServices:
     @pytest.mark.parametrize("action", [action for action in Action if action not in FOR_AUTOMATION])
     def test_may_do_nothing_that_is_judgement(self, action: Action) -> None:
-        assert not may(Actor(username="ci", name="", roles=frozenset(Role), automation=True), action)
+        assert not may(
+            Actor(username="ci", name="", roles=frozenset(Role), automation=True, source=Source.BROWSER), action
+        )
 
     def test_cannot_log_in(self, low: Signoff) -> None:
         asked: list[str | None] = []

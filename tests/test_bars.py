@@ -17,7 +17,6 @@ from services.settings import PROJECT
 from services.signoff import Signoff
 from services.tables import accounts
 from services.tables import policies as policy_table
-from services.verbs import break_glass, findings, releases, reviews
 from services.verbs.emergencies import open_emergencies
 from services.views.dossier import open_dossier
 from tests.fakes import FakeRegistry
@@ -27,6 +26,7 @@ from tests.test_policy import GOOD
 from tests.test_releases import approve, release
 from tests.test_releases import stages as stages_of
 from tests.validation import ask as ask_for_validation
+from tests.verbs import break_glass, findings, releases, reviews
 
 
 @pytest.fixture

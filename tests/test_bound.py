@@ -30,13 +30,13 @@ from services.gate import GateRefused, Verdict, evaluate
 from services.place import PlaceKind
 from services.policy import Policy, PolicyBook, Rules
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from services.verdict import Check
 from tests.checks_document import DEMANDING, HOLDOUT, MANAGER, _validation, agreed, policy
 from tests.fakes import HOLDOUT as DATA
 from tests.fakes import START, FakeRegistry
 from tests.ledgers import kinds
 from tests.test_gate import NOW, POLICY, champion, evidence, facts, promoted
+from tests.verbs import releases, reviews
 
 MORE = (
     DEMANDING.split("min_hours", maxsplit=1)[0]

@@ -28,14 +28,13 @@ from services.evidence import FindingDraft, Severity
 from services.facts import shown
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
-from services.reconciliation import reconciler
 from services.record import agreed
 from services.record.deviations import open_deviations
 from services.side_by_side.lineage import shown as lineage
 from services.signoff import Signoff
 from services.steps import slots
 from services.tables import emergencies as table
-from services.verbs import break_glass, emergencies, releases, reviews
+from services.verbs import emergencies
 from services.verbs.emergencies import Emergency, open_emergencies
 from services.views import history, production
 from tests.conftest import BOTH
@@ -44,6 +43,7 @@ from tests.ledgers import kinds, record
 from tests.rest import Rest
 from tests.test_releases import Crash, approve, crash_at, lease_runs_out, release, slot_is_free, stages
 from tests.test_same_bytes import copy
+from tests.verbs import break_glass, reconciler, releases, reviews
 
 DATABASES = BOTH
 WHY = "The champion answers nonsense since noon."
@@ -175,7 +175,7 @@ class TestAsk:
         self, signoff: Signoff, registry: FakeRegistry, weak: VersionRef, monkeypatch: pytest.MonkeyPatch, why: str
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(break_glass, "LIFETIME_SECONDS", -1.0 if why == "ran out" else 60.0)
+            patch.setattr("services.verbs.break_glass.LIFETIME_SECONDS", -1.0 if why == "ran out" else 60.0)
             asked = ask(signoff, weak)
         if why == "changed":
             registry.write_file(weak, "model.skops", b"mended")

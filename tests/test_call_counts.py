@@ -11,11 +11,11 @@ import pytest
 from components import links
 from services.domain import ModelVersion, RegisteredModel, VersionRef
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from tests.conftest import add_people, settings_in
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
 from tests.pages import shell
+from tests.verbs import releases, reviews
 
 VERSION = {"name": "m000", "version": "2"}
 PAGES = [

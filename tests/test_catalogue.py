@@ -8,13 +8,13 @@ import pytest
 
 from services.errors import RegistryUnavailable
 from services.signoff import Signoff
-from services.verbs import reviews
 from services.views import catalogue, rows
 from services.views.catalogue import Query, Sort
 from services.views.rows import Row
 from tests.fakes import FakeRegistry
 from tests.pages import opened, text
 from tests.test_releases import release
+from tests.verbs import reviews
 
 NASTY = ["<img src=x onerror=alert(1)>", "\u202egnp.exe", "a\0b", "=HYPERLINK(1)", "[a](b) *c*", "мodel", "a\nb"]
 

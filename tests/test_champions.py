@@ -15,17 +15,16 @@ from services.errors import StaleDecision
 from services.evidence import Facts
 from services.gate import GateRefused, Verdict
 from services.policy import PolicyBook, parse
-from services.reconciliation import reconciler
 from services.record import deviations
 from services.record.ledger import Event
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from services.views import dossier, inbox
 from tests.fakes import HOLDOUT, FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text
 from tests.test_policy import GOOD
 from tests.test_releases import approve, release, stages
+from tests.verbs import reconciler, releases, reviews
 
 OTHER = Dataset(name="other", digest="bbbbbbbb", context="eval")
 

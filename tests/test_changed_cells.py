@@ -10,13 +10,11 @@ from services.cells import Cell
 from services.domain import VersionRef
 from services.errors import UnreadableRow
 from services.evidence import Severity
-from services.reconciliation import reconciler
 from services.record import checkpoints
 from services.record.ledger import Kind
 from services.record.projections.states import RELEASES
 from services.signoff import Signoff
 from services.validation import jobs
-from services.verbs import releases
 from services.views import dossier, inbox
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
@@ -25,6 +23,7 @@ from tests.pages import opened, text
 from tests.rest import Rest, refused
 from tests.test_releases import approve, release
 from tests.test_replay import FORGERIES, Forge
+from tests.verbs import reconciler, releases
 
 DATABASES = BOTH
 pytestmark = pytest.mark.postgresql

@@ -11,12 +11,12 @@ from commands import main
 from services.domain import Dataset, RegisteredModel, VersionRef
 from services.errors import RegistryUnavailable
 from services.signoff import Signoff
-from services.verbs import reviews
 from tests.conftest import free_port
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.rest import Rest, over_http
 from tests.test_releases import approve, release
+from tests.verbs import reviews
 
 Run = Callable[..., tuple[int, str, str]]
 

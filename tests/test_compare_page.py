@@ -21,11 +21,11 @@ from services.domain import Column, Curve, Dataset, Role, Signature, VersionRef
 from services.errors import RegistryUnavailable
 from services.side_by_side import comparing
 from services.signoff import Signoff
-from services.verbs import reviews
 from tests.fakes import SIGNATURE, FakeRegistry
 from tests.pages import opened, text
 from tests.test_previews import png
 from tests.test_releases import release
+from tests.verbs import reviews
 
 OTHER = Dataset(name="second_site", digest="bbbbbbbb2222", context="eval")
 NASTY = [

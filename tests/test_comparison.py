@@ -41,7 +41,7 @@ def policy(text: str = "- {name: auc, greater_is_better: true, threshold: 0.9, m
     )
 
 
-def version(
+def version(  # noqa: PLR0913
     number: int,
     metrics: dict[str, float] | None = None,
     *,

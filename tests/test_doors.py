@@ -20,12 +20,10 @@ from services.desk import SUBJECTS, VOTES, Request
 from services.domain import Action, Role, Source, VersionRef
 from services.evidence import FindingDraft
 from services.messaging import outbox
-from services.reconciliation import reconciler
 from services.record.deviations import open_deviations
 from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.validation.jobs import Origin, Wanted
-from services.verbs import break_glass, findings, reviews, validations
 from tests.doors import (
     POLICY,
     Ask,
@@ -46,6 +44,7 @@ from tests.rest import V1, Rest
 from tests.test_assigned_policies import tagged
 from tests.test_messages import EVERYTHING, append
 from tests.test_releases import approve, release
+from tests.verbs import break_glass, findings, reconciler, reviews, validations
 
 DOORS = (Source.BROWSER, Source.REST, Source.CLI, Source.MLFLOW_CLIENT)
 SEEN = "it is for people who have what it is about before their eyes"

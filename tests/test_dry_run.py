@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.accounts.permissions import ROLES_FOR
-from services.domain import Action, Actor, Dataset, Role, VersionRef
+from services.domain import Action, Actor, Dataset, Role, Source, VersionRef
 from services.errors import InvalidSettings
 from services.evidence import FindingDraft, Severity
 from services.gate import GateRefused
@@ -21,7 +21,6 @@ from services.record.ledger import Entry, Event, Kind
 from services.recorded_facts import MAX_PATHS, MAX_TAG, MAX_TAGS, MAX_WORDS
 from services.settings import PROJECT
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from services.views.dry_run import Answer, Decided, DryRun, Judged, dry_run
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
@@ -30,6 +29,7 @@ from tests.rest import Rest, refused
 from tests.test_cli import Run
 from tests.test_cli import run as run  # noqa: PLC0414  (a fixture)
 from tests.test_releases import release
+from tests.verbs import releases, reviews
 
 DATABASES = BOTH
 UNREADABLE = ("2026-02-30", "!!bool perhaps", "!!timestamp soon", "!!int ''", "!!float x")
@@ -241,7 +241,7 @@ class TestWhatIsNotRecorded:
         details = {key: value for key, value in event.body["details"].items() if key not in drop}
         kept = ("person", "roles", "seq", "comment")
         details["approvals"] = [{key: vote[key] for key in kept} for vote in details.get("approvals", ())]
-        actor = Actor(username=event.actor, name="x", roles=frozenset({Role.RELEASE_MANAGER}))
+        actor = Actor(username=event.actor, name="x", roles=frozenset({Role.RELEASE_MANAGER}), source=Source.BROWSER)
         entry = Entry(
             kind=event.kind,
             actor=actor,
@@ -281,7 +281,7 @@ class TestWhatIsNotRecorded:
         assert event.kind is Kind.PROMOTION_REFUSED
         entry = Entry(
             kind=event.kind,
-            actor=Actor(username="x", name="x", roles=frozenset()),
+            actor=Actor(username="x", name="x", roles=frozenset(), source=Source.BROWSER),
             at=event.at,
             ref=event.ref,
             verdict=refusal.value.verdict,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import _thread
+import os
 import socket
+import subprocess
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
+import requests
+from apprise.plugins.custom_json import NotifyJSON
 
 from services.messaging import delivery, egress
 from services.messaging.delivery import NotDelivered
@@ -135,6 +142,44 @@ class TestRefused:
                 datagram.sendmsg([b"x"], [], 0, ("127.0.0.1", 9))
 
 
+class TestWhatWouldNotBeWatched:
+    """A thread or a process that a library starts to send with is refused, whatever address it would connect to."""
+
+    def test_a_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def send(*_: Any, **__: Any) -> bool:
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(requests.post, receiver.url, json={}, timeout=5).result() is not None
+
+        with web() as receiver:
+            monkeypatch.setattr(NotifyJSON, "send", send)
+            with pytest.raises(NotDelivered, match="not watched") as told:
+                delivery.channel("webhook", "https://public.example/hook")(LETTER, ())
+            assert told.value.final
+            assert receiver.paths == []
+
+    def test_a_thread_of_the_lowest_kind(self) -> None:
+        begun = threading.Event()
+        with egress.watched(()), pytest.raises(egress.ForbiddenAddress, match="not watched"):
+            _thread.start_new_thread(begun.set, ())
+        assert not begun.is_set()
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            lambda: subprocess.run(["true"], check=True),
+            lambda: os.system("true"),
+            lambda: os.fork() or os._exit(0),
+            lambda: os.posix_spawn("/bin/true", ["true"], {}),
+        ],
+        ids=["subprocess", "shell", "fork", "spawn"],
+    )
+    def test_a_process(self, start: Callable[[], object]) -> None:
+        with egress.watched(()):
+            with pytest.raises(egress.ForbiddenAddress, match="not watched"):
+                start()
+            assert "was not started" in (egress.refused() or "")
+
+
 class TestAllowed:
     @pytest.mark.parametrize("host", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"])
     def test_a_public_address(self, host: str) -> None:
@@ -149,18 +194,21 @@ class TestAllowed:
         assert egress.reason(host) == "is not a public address"
         assert egress.reason(host, [ip_network(host)]) is None
 
-    def test_other_threads_are_not_watched(self) -> None:
+    def test_threads_that_were_there_before_are_not_watched(self) -> None:
         """MLflow and the database are on private addresses more often than not."""
-        with web() as receiver, egress.watched(()):
-            port, answers = int(receiver.url.split(":")[2].split("/")[0]), []
+        with web() as receiver:
+            port, watching, answers = int(receiver.url.split(":")[2].split("/")[0]), threading.Event(), []
 
             def connect() -> None:
+                watching.wait()
                 with socket.create_connection(("127.0.0.1", port), timeout=5):
                     answers.append("connected")
 
             other = threading.Thread(target=connect)
             other.start()
-            other.join()
+            with egress.watched(()):
+                watching.set()
+                other.join()
             assert answers == ["connected"]
 
     def test_nor_is_this_one_afterwards(self) -> None:

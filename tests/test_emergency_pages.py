@@ -12,13 +12,13 @@ from services.accounts import people
 from services.desk import Request
 from services.domain import Action, Role, VersionRef
 from services.signoff import Signoff
-from services.verbs import break_glass, releases
 from services.verbs.emergencies import open_emergencies
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text
 from tests.test_pages import NASTY, PAGES, button, version_query
 from tests.test_releases import release
+from tests.verbs import break_glass, releases
 
 LOUD = "Emergency, not reviewed."
 

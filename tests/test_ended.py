@@ -10,10 +10,10 @@ from services import facts, gate
 from services.domain import VersionRef
 from services.gate import GateRefused
 from services.signoff import Signoff
-from services.verbs import break_glass, releases, reviews
 from services.views import dossier
 from tests.fakes import FakeRegistry
 from tests.test_releases import approve, release
+from tests.verbs import break_glass, releases, reviews
 
 NEVER = "It was not submitted for review."
 SINCE = " It was not submitted for review since."

@@ -15,11 +15,11 @@ from services.gate import GateRefused
 from services.policy import Freeze, MetricRule, Policy, PolicyBook
 from services.settings import PROJECT
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from tests.conftest import Clock
 from tests.fakes import HOLDOUT, SIGNATURE, FakeRegistry
 from tests.ledgers import kinds, record
 from tests.validation import on_record
+from tests.verbs import releases, reviews
 
 BOOK = PolicyBook(
     policies=tuple(

@@ -20,18 +20,18 @@ from services.errors import NotAllowed, Refused
 from services.evidence import Facts
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
-from services.reconciliation import prescription, reconciler
+from services.reconciliation import prescription
 from services.signoff import Signoff
 from services.steps import effects
 from services.steps.intents import in_flight
 from services.tables import promotions
-from services.verbs import findings, releases, reviews
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds
 from tests.test_judged_twice import BLOCKING, DEFAULT, at_the_last, loses_role, promote
 from tests.test_releases import approve, release, slot_is_free
 from tests.test_same_bytes import copy
+from tests.verbs import findings, reconciler, releases, reviews
 
 FROM_FACTS: Mapping[str, frozenset[str]] = {
     "model": frozenset({"tag", "description"}),

@@ -13,11 +13,11 @@ import pytest
 from services.errors import OutcomeUnknown, RegistryUnavailable
 from services.mlflow.registry import VERSIONS_PATH, MlflowRegistry
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from tests.arena import HALF, SOAKING, Arena, print_tally
 from tests.conftest import BOTH
 from tests.ledgers import record
 from tests.proxy import FAULTS, FaultyProxy, Wanted, between
+from tests.verbs import releases, reviews
 
 APPLIED = {"stall after apply", "reset after apply", "truncated"}
 STAGE, ALIAS, TAG = "transition-stage", "registered-models/alias", "set-tag"

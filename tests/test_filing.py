@@ -10,15 +10,13 @@ import sqlalchemy as sa
 
 from services.accounts import on_record, people
 from services.database import Database
-from services.domain import Role
+from services.domain import Role, Source
 from services.errors import LedgerBroken, NotAllowed, Refused
-from services.reconciliation import reconciler
 from services.record import filing, ledger
 from services.record.activation import SYSTEM
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
 from services.tables import accounts, decisions, events, findings, policy_assignments, submissions
-from services.verbs import policies, releases, reviews
 from services.verbs.findings import raised, resolve
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
@@ -26,6 +24,7 @@ from tests.ledgers import drop_triggers, kinds
 from tests.test_releases import release
 from tests.test_replay import V2, promote, sent_back_and_approved, write
 from tests.test_same_bytes import copy
+from tests.verbs import policies, reconciler, releases, reviews
 from verifier.canonical import canonical
 
 DATABASES = BOTH
@@ -212,5 +211,5 @@ def test_who_is_barred_by_a_row_that_was_deleted_resolves_no_finding(scene: Sign
     (found,) = raised(scene, scene.registry.version(V2))
     write(scene, decisions.delete(), submissions.delete().where(submissions.c.version == 2))
     with pytest.raises(Refused, match=r"^Table submissions, row .*: the record says that there is one"):
-        resolve(scene, V2, found.id, by="scientist", comment="Fine.")
+        resolve(scene, V2, found.id, by="scientist", comment="Fine.", source=Source.BROWSER)
     assert kinds(scene)[-1] == "finding:refused"

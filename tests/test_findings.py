@@ -17,13 +17,13 @@ from services.evidence import Finding, FindingDraft, Severity
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
 from services.signoff import Signoff
-from services.verbs import break_glass, findings, releases, reviews
 from services.views import inbox
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_policy import GOOD
 from tests.test_roles import tasks
+from tests.verbs import break_glass, findings, releases, reviews
 
 DATABASES = BOTH
 BLOCKING = FindingDraft(text="Trained on the test set.", severity=Severity.BLOCKING)

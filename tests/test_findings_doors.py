@@ -9,13 +9,13 @@ import pytest
 from services.domain import VersionRef
 from services.evidence import FindingDraft, Severity
 from services.signoff import Signoff
-from services.verbs import reviews
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.rest import Rest, refused
 from tests.test_cli_verbs import Run
 from tests.test_cli_verbs import run as run  # noqa: PLC0414  (fixtures)
 from tests.test_cli_verbs import url as url  # noqa: PLC0414
+from tests.verbs import reviews
 
 PATH = "/models/m/versions/1"
 BLOCKING = {"text": "Trained on the test set.", "severity": "blocking", "owner": "both", "due": "2026-12-01"}

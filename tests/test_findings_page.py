@@ -13,12 +13,12 @@ from services.desk import Request
 from services.domain import Action, VersionRef
 from services.evidence import FindingDraft, Severity
 from services.signoff import Signoff
-from services.verbs import findings, reviews
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text
 from tests.test_pages import button
+from tests.verbs import findings, reviews
 
 
 @pytest.fixture

@@ -8,13 +8,12 @@ import pytest
 
 from services.domain import VersionRef
 from services.policy import PolicyBook
-from services.reconciliation import reconciler
 from services.settings import PROJECT
 from services.signoff import Signoff
-from services.verbs import reviews
 from services.views.diagnosis import Cause, diagnose
 from tests.fakes import FakeRegistry
 from tests.pages import opened, text
+from tests.verbs import reconciler, reviews
 
 DRIVE = "file:///D:/code/course/week-02/mlruns/1/92025337761b47258bb509b166789a29/artifacts/model"
 PAGES = [

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.checks.approvals import expired
 from services.checks.bound import bound
-from services.domain import Actor, ArtifactFile, Dataset, LoggedModelFacts, Metric, Role, VersionRef
+from services.domain import Actor, ArtifactFile, Dataset, LoggedModelFacts, Metric, Role, Source, VersionRef
 from services.evidence import Decision, Evidence, Facts, Released, Submission
 from services.gate import Verdict, automatic, evaluate, wanted
 from services.policy import Policy, parse
@@ -103,7 +103,7 @@ def failed(verdict: Verdict) -> set[str]:
 
 class TestAllowed:
     def test_good_approved_and_promoted_by_a_release_manager(self) -> None:
-        actor = Actor(username="r", name="R", roles=frozenset({Role.RELEASE_MANAGER}))
+        actor = Actor(username="r", name="R", roles=frozenset({Role.RELEASE_MANAGER}), source=Source.BROWSER)
         verdict = evaluate(POLICY, approved(facts(evidence(0.95), champion()), "reviewer"), actor=actor)
         assert verdict.allowed, verdict.summary()
 
@@ -243,6 +243,7 @@ class TestWhoseApprovalIsWanted:
             roles=frozenset(roles),
             automation=automation,
             person=f"id-{username}",
+            source=Source.BROWSER,
         )
 
     def test_that_of_somebody_whose_role_is_missing(self) -> None:
@@ -423,7 +424,7 @@ class TestWhatElseAPolicyCanAskFor:
 class TestPromoter:
     @pytest.mark.parametrize("role", [role for role in Role if role is not Role.RELEASE_MANAGER])
     def test_only_the_roles_the_policy_names(self, role: Role) -> None:
-        actor = Actor(username="x", name="X", roles=frozenset({role}))
+        actor = Actor(username="x", name="X", roles=frozenset({role}), source=Source.BROWSER)
         assert failed(evaluate(POLICY, approved(facts(evidence(0.95)), "a"), actor=actor)) == {"promoter"}
 
 

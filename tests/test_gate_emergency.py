@@ -8,7 +8,7 @@ import pytest
 
 from services.checks.bound import bound
 from services.checks.emergency import WAIVABLE
-from services.domain import Actor, Role
+from services.domain import Actor, Role, Source
 from services.evidence import Facts, Waiver
 from services.gate import Verdict, evaluate
 from services.policy import Policy, parse
@@ -34,7 +34,9 @@ def policy(more: str = "", *, break_glass: bool = True) -> Policy:
 
 
 def person(username: str, *roles: Role) -> Actor:
-    return Actor(username=username, name=username, roles=frozenset(roles), person=f"id-{username}")
+    return Actor(
+        username=username, name=username, roles=frozenset(roles), person=f"id-{username}", source=Source.BROWSER
+    )
 
 
 ASKER, SECOND = person("a", Role.BREAK_GLASS), person("b", Role.RELEASE_MANAGER)

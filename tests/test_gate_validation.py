@@ -11,7 +11,6 @@ from services.domain import VersionRef
 from services.gate import GateRefused
 from services.policy import Policy, PolicyBook, parse
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from services.verdict import Check
 from services.views import dry_run
 from tests.fakes import FakeRegistry
@@ -19,6 +18,7 @@ from tests.ledgers import kinds, record
 from tests.test_policy import GOOD
 from tests.test_releases import approve, release
 from tests.validation import TARGET, on_record
+from tests.verbs import releases, reviews
 
 HOLDOUT, OTHER = "9" * 64, "7" * 64
 RULE = f"""\

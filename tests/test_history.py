@@ -13,12 +13,10 @@ from components.events import event_line
 from services.domain import VersionRef
 from services.errors import NotFound, SignoffError
 from services.gate import GateRefused
-from services.reconciliation import reconciler
 from services.record import witness
 from services.record.deviations import open_deviations
 from services.record.ledger import Kind
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from services.views import event_csv, history
 from services.views.history import ACTIONS, Asked
 from services.views.production import production_at
@@ -28,6 +26,7 @@ from tests.ledgers import record
 from tests.pages import opened, text
 from tests.test_message_text import event as happened
 from tests.test_releases import release
+from tests.verbs import reconciler, releases, reviews
 
 
 def listed(signoff: Signoff, **asked: object) -> list[str]:

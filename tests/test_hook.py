@@ -34,7 +34,6 @@ from services.domain import Dataset, VersionRef
 from services.errors import RegistryUnavailable
 from services.mlflow.registry import MlflowRegistry
 from services.place import PlaceKind
-from services.reconciliation import reconciler
 from services.record import mirror
 from services.record.deviations import open_deviations
 from services.registry import Hook, RunContents
@@ -42,13 +41,13 @@ from services.signoff import Signoff
 from services.steps import intents
 from services.tables import slots as slots_table
 from services.validation.mirroring import EXPERIMENT
-from services.verbs import releases, reviews
 from tests.arena import register
 from tests.conftest import wait_until
 from tests.gated import TOKEN, Gated, asks, gated, mlflow_server
 from tests.ledgers import record
 from tests.proxy import FAULTS
 from tests.test_checkpoints import check
+from tests.verbs import reconciler, releases, reviews
 
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts"

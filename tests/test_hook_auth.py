@@ -19,12 +19,12 @@ from services.accounts import people
 from services.domain import Role, VersionRef
 from services.record.ledger import Event
 from services.registry import Hook
-from services.verbs import releases, reviews
 from stack.hook import python_path
 from tests.arena import register
 from tests.conftest import free_port
 from tests.gated import TOKEN, Gated, asks, gated, logged_in
 from tests.ledgers import record
+from tests.verbs import releases, reviews
 
 API, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"

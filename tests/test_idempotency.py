@@ -7,20 +7,24 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from services import caretaker, desk
+from services import caretaker
 from services.desk import Request
 from services.domain import Action, VersionRef
-from services.errors import BadInput, OutcomeUnknown, PromotionConflict
+from services.errors import BadInput, OutcomeUnknown, PromotionConflict, RegistryUnavailable
+from services.evidence import FindingDraft
 from services.gate import GateRefused
 from services.signoff import Signoff
+from services.steps.pulse import Pulse
 from services.steps.slots import LEASE_SECONDS
-from services.tables import idempotency_keys
+from services.tables import idempotency_keys, processes
 from services.verbs.idempotency import KEPT_SECONDS
 from services.verbs.reviews import Outcome
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
-from tests.test_releases import approve, release
+from tests.test_interruptions import and_then
+from tests.test_releases import Crash, approve, crash_at, lease_runs_out, release
+from tests.verbs import desk, reviews
 
 DATABASES = BOTH
 pytestmark = pytest.mark.postgresql
@@ -110,24 +114,90 @@ class TestRepeat:
         assert kinds(signoff).count("promotion:confirmed") == 2  # this one, and the first champion's
 
 
-class TestUnknownEnd:
-    def test_of_the_first_keeps_the_second_out(
-        self, signoff: Signoff, ready: VersionRef, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def stops(*_: object, **__: object) -> Outcome:
-            raise OutcomeUnknown("MLflow stopped answering.")
+def ends(signoff: Signoff) -> None:
+    """Let no process that showed a sign of life before be alive any more."""
+    with signoff.database.writing() as connection:
+        connection.execute(processes.update().values(alive_until=0.0))
 
-        with monkeypatch.context() as broken:
-            broken.setattr("services.verbs.releases.promote", stops)
-            with pytest.raises(OutcomeUnknown):
-                promote(signoff, ready, "a")
-        with pytest.raises(PromotionConflict):
+
+def killed(signoff: Signoff, ref: VersionRef) -> None:
+    """Promote under the key ``a``, and let the process end where the registry crashes."""
+    with pytest.raises(Crash):
+        promote(signoff, ref, "a")
+    ends(signoff)
+
+
+class TestAProcessThatIsKilled:
+    def test_before_anything_was_recorded_leaves_the_key_to_the_next_request(
+        self, signoff: Signoff, other: Signoff, beating: Pulse, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        before, registry.while_reading = record(signoff), crash_at("")
+        killed(signoff, ready)
+        registry.while_reading = lambda _: None
+        assert record(signoff) == before
+        assert promote(other, ready, "a").event == record(signoff)[-1]
+        assert kinds(signoff)[len(before) :] == ["promotion:intended", "promotion:confirmed"]
+
+
+class TestAProcessThatLives:
+    def test_keeps_its_key_however_long_it_takes(
+        self, signoff: Signoff, other: Signoff, beating: Pulse, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        told: list[PromotionConflict] = []
+
+        def meanwhile(_: str) -> None:
+            registry.while_reading = lambda _: None
+            age(signoff, 10 * LEASE_SECONDS)
+            with pytest.raises(PromotionConflict, match="still under way") as raised:
+                promote(other, ready, "a")
+            told.append(raised.value)
+
+        registry.while_reading = meanwhile
+        assert promote(signoff, ready, "a").event == record(signoff)[-1]
+        assert len(told) == 1
+        assert kinds(signoff).count("promotion:intended") == 2  # this one, and the first champion's
+
+    def test_that_was_taken_for_dead_records_nothing_once_another_has_its_key(
+        self, signoff: Signoff, other: Signoff, beating: Pulse, ready: VersionRef, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        done: list[Outcome] = []
+
+        def meanwhile() -> None:
+            ends(signoff)
+            done.append(desk.perform(other, request, by="reviewer2", key="a"))
+
+        drafts = (FindingDraft(text="Why?"),)
+        request = Request(action=Action.REQUEST_CHANGES, ref=ready, words="Explain.", findings=drafts)
+        monkeypatch.setattr("services.verbs.reviews.signature_needed", and_then(reviews.signature_needed, meanwhile))
+        with pytest.raises(PromotionConflict, match="another process"):
+            desk.perform(signoff, request, by="reviewer2", key="a")
+        assert kinds(signoff)[-2:] == ["changes:requested", "changes:refused"]
+        assert desk.perform(signoff, request, by="reviewer2", key="a") == done[0]
+
+
+class TestUnknownEnd:
+    def test_of_the_first_keeps_the_second_out_until_the_record_knows_it(
+        self, signoff: Signoff, registry: FakeRegistry, ready: VersionRef
+    ) -> None:
+        silent = RegistryUnavailable("no answer")
+
+        def stops(what: str) -> None:
+            if what.startswith("alias"):
+                raise silent
+
+        registry.before_write = stops
+        with pytest.raises(OutcomeUnknown):
             promote(signoff, ready, "a")
-        age(signoff, LEASE_SECONDS)
-        with pytest.raises(OutcomeUnknown, match="choose a new key"):
+        registry.before_write = lambda _: None
+        before = record(signoff)
+        with pytest.raises(OutcomeUnknown, match="does not say yet how it ended"):
             promote(signoff, ready, "a")
-        assert kinds(signoff).count("promotion:confirmed") == 1
-        assert promote(signoff, ready, "b").event is not None
+        assert record(signoff) == before
+        lease_runs_out(signoff)
+        caretaker.tidy(signoff)
+        assert kinds(signoff)[-1] == "promotion:confirmed"
+        assert promote(signoff, ready, "a").event == record(signoff)[-1]
+        assert kinds(signoff).count("promotion:confirmed") == 2  # this one, and the first champion's
 
 
 class TestKey:

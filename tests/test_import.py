@@ -22,11 +22,11 @@ from services.record.export import export
 from services.record.projections.states import OPEN
 from services.settings import PROJECT, Settings
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from tests import rich_history
 from tests.conftest import BOTH, SECRET, Clock, settings_in
 from tests.fakes import FakeRegistry, PlainPasswords
 from tests.ledgers import record
+from tests.verbs import releases, reviews
 from verifier.verify import Tampered, UnusableKey
 
 DATABASES = BOTH

@@ -15,12 +15,12 @@ from services.mlflow.artifacts import described
 from services.policy import PolicyBook
 from services.reading import Reader
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from services.verdict import Check
 from services.views.dry_run import dry_run
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
 from tests.test_gate import POLICY, champion, evidence, facts
+from tests.verbs import releases, reviews
 
 MLMODEL: Mapping[str, bytes] = {
     "MLmodel": yaml.safe_dump(

@@ -29,10 +29,10 @@ from services.steps import intents, slots
 from services.tables import events
 from services.tables import intents as intents_table
 from services.tables import slots as slots_table
-from services.verbs import releases, reviews
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_releases import Crash, approve, crash_at, lease_runs_out, release, slot_is_free, stages
+from tests.verbs import releases, reviews
 
 
 @pytest.fixture

@@ -20,15 +20,12 @@ from services.errors import NotAllowed, PromotionConflict, Refused, StaleDecisio
 from services.evidence import FindingDraft, Severity
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
-from services.reconciliation import reconciler
-from services.reconciliation.redress import adopt, restore
 from services.record import activation
 from services.record.deviations import open_deviations
 from services.record.projections.states import WITHDRAWN
 from services.signoff import Signoff
 from services.steps import effects
 from services.tables import emergencies, intents, tokens
-from services.verbs import automation, break_glass, findings, releases, reviews
 from services.verbs.break_glass import withdraw
 from services.verbs.reviews import Outcome
 from tests.conftest import Clock
@@ -39,8 +36,9 @@ from tests.test_gate_validation import HOLDOUT, RULE
 from tests.test_policy import GOOD
 from tests.test_releases import approve, release, slot_is_free
 from tests.validation import on_record
+from tests.verbs import automation, break_glass, findings, reconciler, releases, reviews
 
-ADMIN = Actor(username="admin", name="Adam Novak", roles=frozenset({Role.ADMIN}))
+ADMIN = Actor(username="admin", name="Adam Novak", roles=frozenset({Role.ADMIN}), source=Source.BROWSER)
 DEFAULT = GOOD.replace("name: tested", "name: default")
 """Other rules under the name of the policy that models are assigned to."""
 BLOCKING = FindingDraft(text="It answers with patients' names.", severity=Severity.BLOCKING)
@@ -479,7 +477,7 @@ class TestConfirm:
     ) -> None:
         def too_late() -> None:
             with pytest.raises(PromotionConflict, match="release_manager acted first"):
-                withdraw(signoff, asked, by="break_glass", comment="No, wait.")
+                withdraw(signoff, asked, by="break_glass", comment="No, wait.", source=Source.BROWSER)
 
         reading.meanwhile(too_late)
         self._confirm(signoff, asked)
@@ -566,7 +564,7 @@ class TestRedress:
         reconciler.reconcile(signoff)
         return next(found.id for found in open_deviations(signoff) if found.what == "stage")
 
-    @pytest.mark.parametrize(("verb", "subject"), [(restore, "restoration"), (adopt, "adoption")])
+    @pytest.mark.parametrize(("verb", "subject"), [(reconciler.restore, "restoration"), (reconciler.adopt, "adoption")])
     def test_by_somebody_who_may_not_any_more(
         self,
         signoff: Signoff,

@@ -15,7 +15,6 @@ from services.record import ledger
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
 from services.tables import findings as table
-from services.verbs import break_glass, findings, releases, reviews
 from tests.conftest import BOTH, wait_until
 from tests.fakes import FakeRegistry
 from tests.test_judged_twice import (
@@ -28,6 +27,7 @@ from tests.test_judged_twice import (
     roles_named,
 )
 from tests.test_releases import approve, release
+from tests.verbs import break_glass, findings, releases, reviews
 
 DATABASES = BOTH
 pytestmark = pytest.mark.postgresql

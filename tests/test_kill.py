@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from services import caretaker
-from services.verbs import releases
 from tests.arena import QUARTER, SOAKING, Arena, Doomed, Tally, doomed, print_tally
 from tests.conftest import BOTH
+from tests.verbs import releases
 
 DATABASES = BOTH
 VERBS = ("promote", "rollback")

@@ -10,17 +10,16 @@ import sqlalchemy as sa
 from services.admission.calls import What
 from services.domain import VersionRef
 from services.gate import GateRefused
-from services.reconciliation import reconciler
 from services.reconciliation.drift import Seen
 from services.record.deviations import open_deviations
 from services.signoff import Signoff
 from services.tables import known_models
-from services.verbs import releases
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds
 from tests.outside import ask, call
 from tests.test_releases import approve, release
+from tests.verbs import reconciler, releases
 
 DATABASES = BOTH
 pytestmark = pytest.mark.postgresql

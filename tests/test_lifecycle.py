@@ -19,10 +19,10 @@ from services.settings import PROJECT
 from services.signoff import Signoff
 from services.steps.intents import in_flight
 from services.tables import slots as slots_table
-from services.verbs import releases, reviews
 from tests.conftest import SOAKING, Clock, add_people, settings_in
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
+from tests.verbs import releases, reviews
 
 MODELS = st.sampled_from(["m", "n"])
 NUMBERS = st.integers(min_value=1, max_value=4)

@@ -15,11 +15,9 @@ from services.checks.approvals import wanted
 from services.domain import Actor, Dataset, Role, Source, Status, VersionRef
 from services.gate import Check, GateRefused
 from services.policy import PolicyBook, parse
-from services.reconciliation import reconciler
 from services.record.deviations import open_deviations
 from services.record.ledger import Kind
 from services.signoff import Signoff
-from services.verbs import break_glass, releases, reviews
 from services.verbs.statements import state_dataset
 from services.views import dossier, event_csv, history, inbox
 from services.views.dry_run import Decided, dry_run
@@ -32,6 +30,7 @@ from tests.test_judged_twice import ADMIN, DEFAULT, at_the_last, is_disabled, lo
 from tests.test_policy import GOOD
 from tests.test_releases import approve, release, stages
 from tests.test_same_bytes import copy
+from tests.verbs import break_glass, reconciler, releases, reviews
 
 Leaves = Callable[[Signoff, str], None]
 WAYS = {"disabled": (is_disabled, "reviewer's account is disabled"), "demoted": (loses_role, "no longer a reviewer")}
@@ -294,7 +293,14 @@ class TestAStatement:
         return ref
 
     def state(self, signoff: Signoff, by: str, dataset: Dataset = HOLDOUT) -> None:
-        state_dataset(signoff, VersionRef(name="m", version=1), dataset, by=by, comment="The notebook has it.")
+        state_dataset(
+            signoff,
+            VersionRef(name="m", version=1),
+            dataset,
+            by=by,
+            comment="The notebook has it.",
+            source=Source.BROWSER,
+        )
 
     def check(self, signoff: Signoff, ref: VersionRef) -> Check:
         return next(one for one in gate.evaluate(*facts.fresh(signoff, ref)).checks if one.id == "same_dataset")

@@ -20,13 +20,13 @@ from services.place import Place, PlaceKind
 from services.policy import Policy, PolicyBook, parse
 from services.settings import PROJECT
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from services.verdict import Check
 from services.views.dry_run import dry_run
 from tests.fakes import HOLDOUT, FakeRegistry
 from tests.ledgers import record
 from tests.test_gate import champion, evidence, facts
 from tests.test_policy import GOOD
+from tests.verbs import releases, reviews
 
 TRAINING = Dataset(name="train", digest="cccccccc", context="eval")
 LOSS = """\

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services import assignments, caretaker, desk
+from services import assignments, caretaker
 from services.accounts import people
 from services.accounts.permissions import ROLES_FOR
 from services.desk import Request
@@ -30,11 +30,11 @@ from services.record.ledger import Entry, Kind
 from services.settings import PROJECT
 from services.signoff import Signoff
 from services.tables import accounts, events
-from services.verbs import releases, reviews
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.receivers import HERE, deliver, later, log, post, rows, states, telling, web
+from tests.verbs import desk, releases, reviews
 from verifier.verify import checkpoint_in
 
 DATABASES = BOTH

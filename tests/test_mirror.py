@@ -12,11 +12,11 @@ from services.errors import BadInput
 from services.record import mirror
 from services.signoff import Signoff
 from services.tables import mirror_jobs
-from services.verbs import reviews
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds
 from tests.pages import opened, text
+from tests.verbs import reviews
 
 DATABASES = BOTH
 pytestmark = pytest.mark.postgresql

@@ -10,11 +10,11 @@ from streamlit.testing.v1 import AppTest
 from services.domain import Stage, VersionRef
 from services.side_by_side import lineage
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from tests.fakes import FakeRegistry
 from tests.pages import opened, text
 from tests.test_compare_page import NASTY, calls_of, link
 from tests.test_releases import release
+from tests.verbs import releases, reviews
 
 
 @pytest.fixture

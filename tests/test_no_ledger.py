@@ -9,25 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from services import caretaker, desk, facts
+from services import caretaker, facts
 from services.database import BUSY_SECONDS
 from services.desk import Request
 from services.domain import Action, VersionRef
 from services.errors import BadInput, LedgerUnavailable, OutcomeUnknown
 from services.evidence import FindingDraft
-from services.reconciliation import reconciler
 from services.record import ledger
 from services.record.deviations import open_deviations
 from services.signoff import Signoff
 from services.steps.intents import in_flight
 from services.validation.jobs import Origin, Wanted
-from services.verbs import break_glass, findings, releases, reviews, validations
 from tests import postgres
 from tests.fakes import HOLDOUT, FakeRegistry
 from tests.ledgers import record
 from tests.outages import OUTAGES, Outage, small_disk, tablespace
 from tests.test_assigned_policies import tagged
 from tests.test_releases import approve, lease_runs_out, release
+from tests.verbs import break_glass, desk, findings, reconciler, releases, reviews, validations
 
 PATIENCE = 0.1
 """Seconds that these tests wait for a lock which nobody gives up."""

@@ -23,12 +23,12 @@ from api.app import api_routes
 from services.accounts import people
 from services.domain import Role
 from services.signoff import Signoff
-from services.verbs import reviews
 from tests.conftest import SOAKING, Clock, add_people, settings_in
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
 from tests.rest import Rest, application
 from tests.test_releases import approve, release
+from tests.verbs import reviews
 
 EVERYTHING = "everything"
 CHECKS = [

@@ -14,7 +14,6 @@ from mlflow import MlflowClient
 from services.desk import Request
 from services.domain import Action, VersionRef
 from services.mlflow.registry import MlflowRegistry
-from services.reconciliation import reconciler
 from services.record.deviations import open_deviations
 from services.signoff import Signoff
 from tests.conftest import add_people, settings_in
@@ -23,6 +22,7 @@ from tests.ledgers import kinds
 from tests.pages import opened, text
 from tests.test_registry import train
 from tests.test_releases import release
+from tests.verbs import reconciler
 
 NOBODY_KNOWS = "was changed outside Signoff"
 

@@ -16,12 +16,12 @@ from services.domain import Action, VersionRef
 from services.errors import RegistryUnavailable
 from services.signoff import Signoff
 from services.steps import slots
-from services.verbs import releases, reviews
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds
 from tests.pages import opened, shell, text
 from tests.test_releases import approve, release
+from tests.verbs import releases, reviews
 
 ROLES = ["viewer", "scientist", "reviewer", "release_manager", "auditor", "admin"]
 PAGES = [

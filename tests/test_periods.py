@@ -12,10 +12,10 @@ from services.record.ledger import Event
 from services.record.periods import Period, periods
 from services.side_by_side import lineage
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from tests.fakes import START, FakeRegistry
 from tests.ledgers import record
 from tests.test_releases import release
+from tests.verbs import releases, reviews
 
 
 def story(signoff: Signoff, name: str = "m") -> lineage.Lineage:

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.accounts import on_record, people
-from services.domain import Role, VersionRef
+from services.domain import Role, Source, VersionRef
 from services.errors import BadInput, Refused, SelfApproval
 from services.evidence import FindingDraft, Severity
 from services.gate import GateRefused
@@ -14,11 +14,11 @@ from services.record import ledger
 from services.record.ledger import Kind
 from services.signoff import Signoff
 from services.tables import accounts, decisions, submissions
-from services.verbs import findings, releases, reviews
 from services.verbs.findings import resolve
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
+from tests.verbs import findings, releases, reviews
 
 DATABASES = BOTH
 
@@ -110,6 +110,6 @@ class TestOnePersonOfTwoNames:
         reviews.request_changes(signoff, candidate, by="reviewer", comment="No.", findings=[draft])
         (found,) = findings.raised(signoff, signoff.registry.version(candidate))
         with pytest.raises(Refused, match=r"scientist submitted it on .*; somebody else must say"):
-            resolve(signoff, candidate, found.id, by=second_name, comment="It is fine.")
+            resolve(signoff, candidate, found.id, by=second_name, comment="It is fine.", source=Source.BROWSER)
         (still,) = findings.raised(signoff, signoff.registry.version(candidate))
         assert still.open

@@ -24,11 +24,11 @@ from services.domain import Role, VersionRef
 from services.policy import PolicyBook
 from services.settings import PROJECT
 from services.signoff import Signoff
-from services.verbs import reviews
 from tests.conftest import free_port
 from tests.gated import Gated, gated
 from tests.receivers import web
 from tests.rest import Rest, over_http
+from tests.verbs import reviews
 
 EXAMPLES = PROJECT / "examples"
 WORKFLOW = EXAMPLES / "github-workflow.yml"

@@ -13,12 +13,10 @@ from services.evidence import Manifest
 from services.gate import GateRefused, evaluate
 from services.place import Place, PlaceKind, may_move, unclear
 from services.policy import PolicyBook, parse
-from services.reconciliation import reconciler
 from services.record.deviations import open_deviations
 from services.signoff import Signoff
 from services.validation.jobs import State
 from services.validation.worker import Validator
-from services.verbs import releases, reviews
 from services.verdict import Check
 from services.views import dossier
 from tests.fakes import FakeRegistry
@@ -29,6 +27,7 @@ from tests.test_policy import GOOD
 from tests.test_releases import approve, release, stages
 from tests.test_validations import last
 from tests.validation import Evaluator, ask
+from tests.verbs import reconciler, releases, reviews
 
 SOURCE = "s3://bucket/1/model"
 WHY = "the Python package boto3 is not installed"

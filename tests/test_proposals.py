@@ -11,10 +11,8 @@ from services.admission.calls import Call, What
 from services.domain import Actor, Role, Source, VersionRef
 from services.errors import NotAllowed, Refused, SelfApproval
 from services.gate import GateRefused
-from services.reconciliation import reconciler
 from services.record import mirror
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from services.views import inbox
 from services.views.inbox import Task
 from tests.conftest import BOTH
@@ -23,6 +21,7 @@ from tests.ledgers import kinds, record
 from tests.outside import alias, ask, call, do, stage
 from tests.pages import opened, text
 from tests.test_releases import release
+from tests.verbs import reconciler, releases, reviews
 
 DATABASES = BOTH
 

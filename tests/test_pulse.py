@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
 from services import caretaker
 from services.admission.calls import HOOK_SECONDS
-from services.database import Database, database_time
+from services.database import database_time
 from services.domain import VersionRef
 from services.errors import OutcomeUnknown, PromotionConflict
 from services.signoff import Signoff
@@ -19,30 +17,15 @@ from services.steps import intents, pulse, slots
 from services.steps.pulse import Pulse
 from services.tables import processes
 from services.tables import slots as table
-from services.verbs import releases
 from tests.conftest import BOTH, wait_until
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds
 from tests.test_interruptions import promote
 from tests.test_releases import Crash, approve, crash_at, release, stages
+from tests.verbs import releases
 
 DATABASES = BOTH
 pytestmark = pytest.mark.postgresql
-
-
-@pytest.fixture
-def other(signoff: Signoff) -> Iterator[Signoff]:
-    """Another dashboard on the same database and registry."""
-    found = replace(signoff, database=Database.of(signoff.settings))
-    Pulse(found.database)
-    yield found
-    found.database.engine.dispose()
-
-
-@pytest.fixture
-def beating(signoff: Signoff) -> Pulse:
-    """The pulse of `signoff`, which beats when it is told to."""
-    return Pulse(signoff.database)
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 from services.errors import SignoffError
 from services.settings import Settings
 from services.signoff import Signoff
-from services.verbs import releases
 from tests.arena import QUARTER, Arena, Doomed, doomed, print_tally
 from tests.conftest import BOTH
 from tests.ledgers import refusals_counted
+from tests.verbs import releases
 
 DATABASES = BOTH
 REFUSALS = {"PromotionConflict", "GateRefused"}

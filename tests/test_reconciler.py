@@ -22,17 +22,17 @@ from services.errors import (
     StaleDecision,
 )
 from services.gate import GateRefused
-from services.reconciliation import file_watch, reconciler, redress
+from services.reconciliation import file_watch
 from services.record import deviations, ledger
 from services.record.deviations import Deviation, open_deviations
 from services.record.ledger import Event
 from services.signoff import Signoff
 from services.snapshot import Snapshots
 from services.steps import slots
-from services.verbs import releases, reviews
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_releases import approve, lease_runs_out, release, stages
+from tests.verbs import reconciler, redress, releases, reviews
 
 V1 = VersionRef(name="m", version=1)
 V2 = VersionRef(name="m", version=2)

@@ -12,12 +12,12 @@ from services.side_by_side import recorded_comparison
 from services.side_by_side.comparison import compare
 from services.side_by_side.recorded_comparison import Kept
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
 from tests.pages import opened, text
 from tests.test_comparison import policy, version
 from tests.test_releases import release
+from tests.verbs import releases, reviews
 
 OTHER = Dataset(name="second_site", digest="bbbbbbbb2222", context="eval")
 

@@ -10,20 +10,18 @@ import pytest
 from pydantic import SecretStr
 from streamlit.testing.v1 import AppTest
 
-from services import desk
 from services.accounts import people
 from services.desk import Request
 from services.domain import Action, VersionRef
 from services.errors import BadInput, NotAsPrescribed, Refused
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
-from services.reconciliation import reconciler, returning
+from services.reconciliation import returning
 from services.record.deviations import open_deviations
 from services.record.ledger import Event
 from services.signing import meaning
 from services.signoff import Signoff
 from services.steps.intents import Judge
-from services.verbs import break_glass, findings, releases, reviews
 from services.verbs.common import judged_again
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
@@ -33,6 +31,7 @@ from tests.test_judged_twice import refused_once
 from tests.test_policy import GOOD
 from tests.test_releases import release, stages
 from tests.test_signing import own
+from tests.verbs import break_glass, desk, findings, reconciler, releases, reviews
 
 V1 = VersionRef(name="m", version=1)
 V2 = VersionRef(name="m", version=2)

@@ -16,10 +16,10 @@ from services.record import refusals as counting
 from services.record.ledger import Event
 from services.signoff import Signoff
 from services.tables import refusal_windows
-from services.verbs import releases, reviews
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import record
+from tests.verbs import releases, reviews
 
 
 @pytest.fixture

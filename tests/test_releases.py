@@ -29,16 +29,15 @@ from services.errors import (
 from services.facts import shown
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
-from services.reconciliation import reconciler
 from services.settings import PROJECT
 from services.signoff import Signoff
 from services.steps import slots
 from services.tables import slots as slots_table
-from services.verbs import releases, reviews
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record, refusals_counted
 from tests.test_policy import GOOD
+from tests.verbs import reconciler, releases, reviews
 
 DATABASES = BOTH
 

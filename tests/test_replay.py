@@ -31,13 +31,13 @@ from services.tables import (
     promotions,
     validations,
 )
-from services.verbs import break_glass, releases, reviews
 from tests import rich_history
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_releases import approve, release
 from tests.validation import on_record
+from tests.verbs import break_glass, releases, reviews
 
 DATABASES = BOTH
 V2 = VersionRef(name="m", version=2)

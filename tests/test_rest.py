@@ -22,13 +22,13 @@ from services.record import checkpoints
 from services.settings import PROJECT
 from services.signoff import Signoff
 from services.steps import slots
-from services.verbs import reviews
 from services.views import dossier
 from tests.conftest import Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.rest import TRANSITION, V1, Rest, refused
 from tests.test_releases import approve, release
+from tests.verbs import reviews
 from verifier.verify import keys_in, verify_file
 from web.attempts import WRONG_TOKENS
 

@@ -11,7 +11,7 @@ from services import facts, recorded_facts
 from services.accounts import people
 from services.accounts.permissions import may
 from services.checks.bound import bound
-from services.domain import IS_PROMPT, Action, Actor, Role, Status, VersionRef
+from services.domain import IS_PROMPT, Action, Actor, Role, Source, Status, VersionRef
 from services.errors import (
     BadInput,
     NotAllowed,
@@ -23,11 +23,11 @@ from services.errors import (
     StaleDecision,
 )
 from services.signoff import Signoff
-from services.verbs import reviews
 from services.views import inbox
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
+from tests.verbs import reviews
 
 DATABASES = BOTH
 
@@ -255,7 +255,7 @@ class TestRoles:
                 reviews.approve(signoff, submitted, by=who, comment="x")
 
     def test_an_admin_is_not_a_reviewer(self) -> None:
-        admin = Actor(username="a", name="A", roles=frozenset({Role.ADMIN}))
+        admin = Actor(username="a", name="A", roles=frozenset({Role.ADMIN}), source=Source.BROWSER)
         assert not may(admin, Action.APPROVE)
         assert not may(admin, Action.PROMOTE)
 

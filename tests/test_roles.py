@@ -13,12 +13,12 @@ from services.errors import NotAllowed
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from services.views import dossier, inbox
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text
 from tests.test_policy import GOOD
+from tests.verbs import releases, reviews
 
 TWO_ROLES = GOOD.replace("  - role: reviewer", "  - role: reviewer\n  - role: release_manager")
 VOTES = (reviews.approve, reviews.request_changes, reviews.reject)

@@ -14,11 +14,11 @@ from services.evidence import FindingDraft, Severity
 from services.gate import GateRefused
 from services.signoff import Signoff
 from services.validation.jobs import Origin, Wanted
-from services.verbs import findings, releases, reviews, validations
 from tests.conftest import BOTH
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds
 from tests.outside import do, stage
+from tests.verbs import findings, releases, reviews, validations
 
 DATABASES = BOTH
 WANTED = Wanted(origin=Origin.PLACE, name="/data/holdout.csv", target="y")

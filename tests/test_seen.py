@@ -6,12 +6,12 @@ import pytest
 
 from services.domain import VersionRef
 from services.signoff import Signoff
-from services.verbs import reviews
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.rest import Rest, refused
 from tests.test_cli_verbs import Run, run, url  # noqa: F401  (fixtures)
 from tests.test_releases import approve, release
+from tests.verbs import reviews
 
 DECISIONS = {
     "approve": ("reviewer", "approval:refused"),

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from services import caretaker, desk, facts, gate
+from services import caretaker, facts, gate
 from services.accounts import people, sessions
 from services.accounts.sessions import WrongCredentials
 from services.desk import Request
@@ -22,11 +22,12 @@ from services.policy import PolicyBook, parse
 from services.signing import Act, ElectronicSignature, meaning
 from services.signoff import Signoff
 from services.tables import decisions, metadata, slots
-from services.verbs import common, releases, reviews
+from services.verbs import common
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry, PlainPasswords
 from tests.ledgers import kinds, record
 from tests.test_policy import GOOD
+from tests.verbs import desk, releases, reviews
 from web.passwords import BcryptPasswords
 
 DATABASES = BOTH

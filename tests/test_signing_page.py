@@ -15,13 +15,13 @@ from services.desk import Request
 from services.domain import Action, VersionRef
 from services.policy import PolicyBook
 from services.signoff import Signoff
-from services.verbs import reviews
 from services.views import event_csv, history
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text
 from tests.test_pages import button
 from tests.test_signing import POLICY, own, perform
+from tests.verbs import reviews
 
 SECRET = "reviewer's own"
 

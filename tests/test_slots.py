@@ -16,12 +16,12 @@ from services.signoff import Signoff
 from services.steps import slots
 from services.steps.slots import Rank, Slot
 from services.tables import slots as table
-from services.verbs import releases
 from tests.conftest import BOTH, wait_until
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds
 from tests.outside import ask, carry_out, do, stage
 from tests.test_releases import approve, release
+from tests.verbs import releases
 
 DATABASES = BOTH
 

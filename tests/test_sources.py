@@ -24,13 +24,13 @@ from services.policy import PolicyBook, parse
 from services.registry import Registry
 from services.signoff import Signoff
 from services.steps.intents import in_flight
-from services.verbs import releases, reviews
 from tests.arena import HALF, SOAKING
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text
 from tests.sources import ANOTHER_SPELLING, CHANGES, OF_OLD, ON_DISK, SERVER, WAYS, Memory, OnMlflow, Way, World
 from tests.test_releases import approve
+from tests.verbs import releases, reviews
 
 RULES = parse(
     """\

@@ -12,13 +12,12 @@ from services import facts, gate
 from services.accounts import people
 from services.accounts.permissions import ROLES_FOR
 from services.checks.bound import bound
-from services.domain import Action, Dataset, Role, VersionRef
+from services.domain import Action, Dataset, Role, Source, VersionRef
 from services.errors import BadInput, NotAllowed, Refused
 from services.evidence import Facts
 from services.gate import Check, GateRefused
 from services.policy import PolicyBook, parse
 from services.signoff import Signoff
-from services.verbs import releases, reviews
 from services.verbs.reviews import Outcome
 from services.verbs.statements import state_dataset
 from services.views import dossier
@@ -28,6 +27,7 @@ from tests.pages import opened, text
 from tests.test_pages import button
 from tests.test_policy import GOOD
 from tests.test_releases import approve, release
+from tests.verbs import releases, reviews
 
 OTHER = Dataset(name="other", digest="bbbbbbbb", context="eval")
 LINES = '`dataset = mlflow.data.from_pandas(df, name="holdout")` and `mlflow.log_input(dataset, context="eval")`'
@@ -40,7 +40,9 @@ def champion(signoff: Signoff, registry: FakeRegistry) -> VersionRef:
 
 
 def state(signoff: Signoff, ref: VersionRef, dataset: Dataset = HOLDOUT, by: str = "reviewer") -> Outcome:
-    return state_dataset(signoff, ref, dataset, by=by, comment="It is in the notebook of that day.")
+    return state_dataset(
+        signoff, ref, dataset, by=by, comment="It is in the notebook of that day.", source=Source.BROWSER
+    )
 
 
 def seen(signoff: Signoff, ref: VersionRef) -> Facts:
@@ -274,7 +276,7 @@ class TestRefused:
     def test_of_no_data_set(self, signoff: Signoff, champion: VersionRef, dataset: Dataset | None) -> None:
         before = kinds(signoff)
         with pytest.raises(BadInput, match="data set"):
-            state_dataset(signoff, champion, dataset, by="reviewer", comment="x")
+            state_dataset(signoff, champion, dataset, by="reviewer", comment="x", source=Source.BROWSER)
         assert kinds(signoff) == before
 
     def refused(self, signoff: Signoff, act: Callable[[], object], why: str) -> None:

@@ -16,7 +16,6 @@ from services.domain import Action, Actor, Role, Source, VersionRef
 from services.errors import BadInput, LedgerUnavailable, NotAllowed, NotFound, Unauthenticated
 from services.signoff import Signoff
 from services.tables import tokens as table
-from services.verbs import reviews
 from services.views import history
 from services.views.history import Asked
 from tests.conftest import BOTH
@@ -24,6 +23,7 @@ from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.rest import Rest, refused
 from tests.test_releases import approve
+from tests.verbs import reviews
 
 DATABASES = BOTH
 

@@ -26,12 +26,12 @@ from services.validation.report import (
     SliceResult,
 )
 from services.validation.worker import Validator
-from services.verbs import validations
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text
 from tests.test_releases import release
 from tests.validation import Evaluator, on_record
+from tests.verbs import validations
 
 NASTY = "<img src=x onerror=alert(1)> *bold*"
 

@@ -26,12 +26,12 @@ from services.signoff import Signoff
 from services.validation import jobs, sandbox
 from services.validation.jobs import State
 from services.validation.worker import Validator
-from services.verbs import releases, reviews
 from services.views import dossier
 from tests.conftest import add_people
 from tests.ledgers import record
 from tests.test_policy import GOOD
 from tests.validation import TARGET, ask
+from tests.verbs import releases, reviews
 
 NEAREST = KNeighborsClassifier(n_neighbors=1, algorithm="brute")
 LINE = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))

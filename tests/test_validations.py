@@ -34,12 +34,12 @@ from services.validation.errors import ModelFailed, ValidationCancelled
 from services.validation.jobs import Job, Origin, State, Wanted
 from services.validation.record import Validation
 from services.validation.worker import Validator
-from services.verbs import releases, reviews, validations
 from services.views import dossier
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.test_releases import release
 from tests.validation import ROWS, Evaluator, ask, on_record, validated
+from tests.verbs import releases, reviews, validations
 
 
 @pytest.fixture

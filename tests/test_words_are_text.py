@@ -12,9 +12,9 @@ from components.links import version_query
 from components.text import JOINER, escaped
 from services.evidence import FindingDraft
 from services.signoff import Signoff
-from services.verbs import reviews
 from tests.fakes import FakeRegistry
 from tests.pages import opened
+from tests.verbs import reviews
 
 BY_STREAMLIT = (
     r":material/",  # replaced before anything is parsed

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services import desk, facts
+from services import facts
 from services.accounts import people
 from services.desk import Request
 from services.domain import Action, Source, VersionRef
@@ -29,8 +29,8 @@ from services.validation.report import (
 )
 from services.validation.subjects import Limits, Step, Subject
 from services.validation.worker import Validator
-from services.verbs import validations
 from services.verbs.reviews import Outcome
+from tests.verbs import desk, validations
 
 ROWS = b"x,target\n" + b"".join(f"{number},{number % 2}\n".encode() for number in range(100))
 TARGET = "target"
@@ -62,7 +62,7 @@ class Evaluator:
     seen: list[tuple[Subject, Subject | None]] = field(default_factory=list)
     consents: list[bool] = field(default_factory=list)
 
-    def __call__(
+    def __call__(  # noqa: PLR0913
         self,
         candidate: Subject,
         champion: Subject | None,
@@ -114,7 +114,7 @@ def _result(subject: Subject) -> ModelResult:
     return ModelResult(ref=subject.ref, digest=subject.digest, flavour="sklearn", pictures=("roc.png",))
 
 
-def ask(
+def ask(  # noqa: PLR0913
     signoff: Signoff,
     ref: VersionRef,
     *,
@@ -143,7 +143,7 @@ def ask(
         return desk.perform(signoff, request, by=by, source=source, key=key)
 
 
-def on_record(
+def on_record(  # noqa: PLR0913
     signoff: Signoff,
     ref: VersionRef,
     *,

@@ -244,6 +244,8 @@ def upgrade() -> None:  # noqa: PLR0915  (a schema is one list)
         sa.Column("key", sa.String(length=200), nullable=False),
         sa.Column("request", sa.String(length=64), nullable=False),
         sa.Column("answer", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("claim", sa.String(length=32), nullable=True),
+        sa.Column("event", sa.BigInteger(), nullable=True),
         sa.Column("at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("person", "key", name=op.f("pk_idempotency_keys")),
     )

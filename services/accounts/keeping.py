@@ -24,7 +24,7 @@ from services.tables import accounts
 MAX_PRINTED = 200
 
 
-def add(
+def add(  # noqa: PLR0913
     database: Database,
     *,
     by: Actor,

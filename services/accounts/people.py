@@ -70,7 +70,7 @@ def credentials(database: Database, username: str) -> dict[str, dict[str, dict[s
     return {"usernames": {row.username: fields}}
 
 
-def add_account(
+def add_account(  # noqa: PLR0913
     place: Database | Connection,
     *,
     username: str,
@@ -102,7 +102,7 @@ def add_automation(
     _add(place, username=username, name=name, hashed=NO_PASSWORD, roles=roles, automation=True, by=by, at=at)
 
 
-def _add(
+def _add(  # noqa: PLR0913
     place: Database | Connection,
     *,
     username: str,

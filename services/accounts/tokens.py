@@ -109,7 +109,7 @@ class Bearer:
     scope: Scope
 
 
-def create(
+def create(  # noqa: PLR0913
     database: Database,
     secret_key: bytes,
     *,

@@ -157,12 +157,15 @@ def _sent(plugin: Any, title: str, body: str, tone: str, allowed: Sequence[Netwo
 
     marked = plugin.service_name in _MARKED
     with egress.watched(allowed), _listening() as lines:
-        done = plugin.send(
-            body=body,
-            title=title,
-            notify_type=NotifyType(tone),
-            body_format=NotifyFormat.MARKDOWN if marked else NotifyFormat.TEXT,
-        )
+        try:
+            done = plugin.send(
+                body=body,
+                title=title,
+                notify_type=NotifyType(tone),
+                body_format=NotifyFormat.MARKDOWN if marked else NotifyFormat.TEXT,
+            )
+        except egress.ForbiddenAddress:  # of a thread or process, which no library takes for a failed connection
+            done = False
         refused = egress.refused()
     if not done:
         why, final = _why(refused, lines)

@@ -2,17 +2,20 @@
 
 A name can resolve to one address when it is looked at and to another when it is used, and ``0x7f.1`` is an address
 too. So names are not judged at all: Python's own audit event for connecting names the very address that is about to
-be connected to, whichever library asks. Only the threads that deliver are watched (docs/decisions/011).
+be connected to, whichever library asks. Only the threads that deliver are watched (docs/decisions/011), so a thread
+that delivers may start no other thread and no process: nobody would watch those.
 """
 
 from __future__ import annotations
 
+import _thread
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any
+from typing import Any, NoReturn
 
 Network = IPv4Network | IPv6Network
 
@@ -30,10 +33,17 @@ _NAT64 = ip_network("64:ff9b::/96")
 _EMBEDDED = ((12, 13, 14, 15), (9, 10, 11, 12), (7, 9, 10, 11), (6, 7, 9, 10))
 """Where RFC 6052 puts the bytes of an IPv4 address behind a prefix of 96, 64, 56 and 48 bits."""
 _CONNECTING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
+_STARTING = frozenset(
+    (
+        *("_thread.start_new_thread", "_thread.start_joinable_thread"),
+        *("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"),
+    )
+)
+"""What begins a thread or a process, by the name of Python's audit event."""
 
 
 class ForbiddenAddress(OSError):
-    """Nothing is sent there; libraries take it for a connection that failed, and try the host's next address."""
+    """Nothing is sent; libraries take it for a connection that failed, and try the host's next address."""
 
 
 class _Watch(threading.local):
@@ -79,7 +89,10 @@ def _perhaps(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address]:
 
 @contextmanager
 def watched(allowed: Sequence[Network]) -> Iterator[None]:
-    """Let this thread connect to public addresses and ``allowed`` networks only; `refused` says what was not."""
+    """Let this thread connect to public addresses and ``allowed`` networks only; `refused` says what was not.
+
+    Inside, it can start neither a thread nor a process.
+    """
     install()
     before = (_watch.allowed, _watch.refused)
     _watch.allowed, _watch.refused = tuple(allowed), None
@@ -96,12 +109,29 @@ def refused() -> str | None:
 
 def install() -> None:
     """Begin to listen, once a process. It cannot be undone, and costs a third of a microsecond an audit event."""
-    if _installed.acquire(blocking=False):
-        sys.addaudithook(_heard)
+    if not _installed.acquire(blocking=False):
+        return
+    sys.addaudithook(_heard)
+    if sys.version_info < (3, 12):  # Python has no audit event for a thread that is started
+        for place, name in ((threading.Thread, "start"), (_thread, "start_new_thread")):
+            setattr(place, name, _heard_first(getattr(place, name)))
+
+
+def _heard_first(start: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(start)
+    def begin(*arguments: Any, **options: Any) -> Any:
+        _heard("_thread.start_new_thread", ())
+        return start(*arguments, **options)
+
+    return begin
 
 
 def _heard(event: str, arguments: tuple[Any, ...]) -> None:
-    if event not in _CONNECTING or _watch.allowed is None:
+    if _watch.allowed is None:
+        return
+    if event in _STARTING:
+        _refuse(f"A thread or process of its own ({event}) is not watched, so it was not started and sent nothing.")
+    if event not in _CONNECTING:
         return
     target = arguments[1]
     if target is None:
@@ -109,5 +139,9 @@ def _heard(event: str, arguments: tuple[Any, ...]) -> None:
     host = target[0] if isinstance(target, tuple) and isinstance(target[0], str) else ""
     why = reason(host, _watch.allowed)
     if why:
-        _watch.refused = f"{host or 'What was asked for'} {why}, and nothing was sent to it."
-        raise ForbiddenAddress(_watch.refused)
+        _refuse(f"{host or 'What was asked for'} {why}, and nothing was sent to it.")
+
+
+def _refuse(why: str) -> NoReturn:
+    _watch.refused = why
+    raise ForbiddenAddress(why)

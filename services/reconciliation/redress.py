@@ -38,7 +38,7 @@ def restore(
     *,
     by: str,
     reason: str,
-    source: Source = Source.BROWSER,
+    source: Source,
     password: SecretStr | None = None,
 ) -> Outcome:
     """Put MLflow back to what the ledger prescribes.
@@ -79,7 +79,7 @@ def restore(
     return Outcome(ref=ref, event=event, message=f"The {found.what} of {ref} is as the record prescribes.")
 
 
-def adopt(signoff: Signoff, deviation: int, *, by: str, reason: str, source: Source = Source.BROWSER) -> Outcome:
+def adopt(signoff: Signoff, deviation: int, *, by: str, reason: str, source: Source) -> Outcome:
     """Accept what MLflow shows: it is what is prescribed from now on.
 
     This is neither an approval nor a release: what was adopted into Production is nothing a rollback returns to. A

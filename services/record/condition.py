@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -93,7 +93,6 @@ class _Memory:
     retired: int | None = None
 
 
-_reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-check")
 _memories: WeakKeyDictionary[Database, _Memory] = WeakKeyDictionary()
 _lock = threading.Lock()
 
@@ -223,7 +222,7 @@ def _begun(signoff: Signoff, head: tuple[int, str]) -> _Pass:
         memory.made = _Pass(
             head=head,
             begun=now,
-            answer=_reader.submit(_read, signoff, memory, point, now, signoff.now()),
+            answer=signoff.pools.record.submit(_read, signoff, memory, point, now, signoff.now()),
         )
         return memory.made
 

@@ -18,7 +18,7 @@ from services import tables
 from services.domain import Actor, Role, Source, VersionRef
 from services.errors import LedgerBroken, LedgerUnavailable
 from services.gate import Verdict
-from services.record import genuine
+from services.record import claims, genuine
 from services.record.genuine import REPEATED
 from services.record.projections import project
 from services.record.projections.rows import Stored
@@ -309,6 +309,7 @@ def append(connection: Connection, entry: Entry) -> Event:
 
     Raises:
         LedgerBroken: Signoff did not write the event that the ledger ends with; nothing is recorded after it.
+        PromotionConflict: another process took over the idempotency key of the request that this event belongs to.
     """
     seals = seals_of(connection)
     last = connection.execute(_LOCKED_HEAD).one_or_none()
@@ -339,6 +340,7 @@ def append(connection: Connection, entry: Entry) -> Event:
     content = canonical(body)
     fingerprint = hashlib.sha256(content).hexdigest()
     event = Event(seq=seq, hash=fingerprint, body=body)
+    claims.note(connection, event)
     _store(connection, event, content.decode(), name, seals)
     if listener := connection.get_execution_options().get("listener"):
         listener(connection, event)

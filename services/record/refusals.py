@@ -40,7 +40,7 @@ _LIMITS = (2**63 - 1, MAX_TIMES, MAX_TIMES)
 _row = refusal_windows.c
 
 
-def record(
+def record(  # noqa: PLR0913
     database: Database,
     *,
     kind: Kind,

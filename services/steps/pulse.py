@@ -1,6 +1,7 @@
 """A process that holds slots shows that it lives, so that those of a dead one are free before their lease is over.
 
-What is over at which moment, and why a write of a dead process cannot arrive after it: docs/decisions/031.
+It shows the same for each idempotency key whose request it carries out. What is over at which moment, and why a write
+of a dead process cannot arrive after it: docs/decisions/031.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ FORGOTTEN_SECONDS = 24 * 60 * 60.0
 
 
 def beat(connection: Connection, process: str) -> None:
-    """Count as alive for `ALIVE_SECONDS` from now on the database's clock."""
+    """Let a process, or a claim, count as alive for `ALIVE_SECONDS` from now on the database's clock."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     until = {"alive_until": database_time() + ALIVE_SECONDS}
     row = insert(processes).values(process=process, **until)
@@ -37,7 +38,7 @@ def dead(seconds: float = 0.0) -> sa.ColumnElement[bool]:
 
 
 class Pulse:
-    """Beats while this process holds a slot, in a thread of its own. Slots taken until it is stopped depend on it."""
+    """Beats while this process holds a slot or a claim, in a thread of its own. What it holds depends on it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -55,13 +56,17 @@ class Pulse:
         self._worker.stop()
 
     def turn(self) -> None:
-        """Beat, where this process holds a slot; raises `LedgerUnavailable`."""
+        """Beat, where this process holds a slot or a claim; raises `LedgerUnavailable`."""
+        living = sorted(self._database.claims.copy())
         held = sa.select(slots.c.model).where(slots.c.process == self._process, slots.c.holder.is_not(None))
         with self._database.reading() as connection:
-            if connection.execute(held.limit(1)).first() is None:
-                return
+            if connection.execute(held.limit(1)).first() is not None:
+                living.append(self._process)
+        if not living:
+            return
         with self._database.writing() as connection:
-            beat(connection, self._process)
+            for one in living:
+                beat(connection, one)
             long_dead = processes.c.alive_until <= database_time() - FORGOTTEN_SECONDS
             connection.execute(processes.delete().where(long_dead))
 

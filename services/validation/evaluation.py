@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import platform
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor  # noqa: TID251  (told to stop, and waited for, below)
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -33,7 +33,7 @@ MAX_KEPT_OUTPUT = 4000
 POLL_SECONDS = 0.1
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913
     candidate: Subject,
     champion: Subject | None,
     holdout: Holdout,

@@ -18,7 +18,7 @@ from services.validation.report import MetricResult, Report
 from verifier.canonical import canonical
 
 
-def record(
+def record(  # noqa: PLR0913
     connection: Connection,
     job: Job,
     version: ModelVersion,

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class Evaluate(Protocol):
     """`services.validation.evaluation.evaluate`, or what stands in for it."""
 
-    def __call__(
+    def __call__(  # noqa: PLR0913
         self,
         candidate: Subject,
         champion: Subject | None,

@@ -82,7 +82,7 @@ def _isolate_nothing() -> None:
         raise _Unavailable(str(ending.status.get("refused") or ending.output[-200:] or "it failed"))
 
 
-def run(
+def run(  # noqa: PLR0913
     module: str,
     arguments: dict[str, Any],
     *,
@@ -144,7 +144,7 @@ class _Ending:
     output: str
 
 
-def _run(
+def _run(  # noqa: PLR0913
     code: str,
     arguments: dict[str, Any],
     *,

@@ -19,7 +19,7 @@ _LATER = frozenset({"submitted", "approvals", "staging_time", "freeze"})
 """Checks that may still fail when a version is submitted: the verb itself, people or time will see to them."""
 
 
-def auto(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.REST) -> Outcome:
+def auto(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source) -> Outcome:
     """Take a version as far towards Production as its policy lets automation take it; safe to run every night.
 
     A version that fails for what it shows is not even submitted. One that lacks only the approval of people is

@@ -54,7 +54,7 @@ def ask(
     by: str,
     reason: str,
     seen: Seen | None = None,
-    source: Source = Source.BROWSER,
+    source: Source,
 ) -> Outcome:
     """Ask for a version to be put into Production past the usual checks; nothing happens until another confirms.
 
@@ -125,7 +125,7 @@ def confirm(
     by: str,
     comment: str,
     seen: Seen | None = None,
-    source: Source = Source.BROWSER,
+    source: Source,
 ) -> Outcome:
     """Be the second person: the version goes to Production at once. Confirming what was carried out changes nothing.
 
@@ -188,7 +188,7 @@ def confirm(
     return Outcome(ref=ref, event=event, message=message)
 
 
-def withdraw(signoff: Signoff, number: int, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
+def withdraw(signoff: Signoff, number: int, *, by: str, comment: str, source: Source) -> Outcome:
     """Take a request back; for whoever asked. Raises as `confirm`, and `Refused` for anybody else."""
     comment = words(comment, "comment")
     ref = _found(signoff, number).ref
@@ -212,9 +212,7 @@ def withdraw(signoff: Signoff, number: int, *, by: str, comment: str, source: So
     return Outcome(ref=ref, event=event, message=f"The emergency of {ref} is withdrawn.")
 
 
-def review(
-    signoff: Signoff, number: int, *, by: str, comment: str, justified: bool, source: Source = Source.BROWSER
-) -> Outcome:
+def review(signoff: Signoff, number: int, *, by: str, comment: str, justified: bool, source: Source) -> Outcome:
     """Say afterwards whether an emergency was one, which silences the alarm. Needs nothing of MLflow.
 
     Raises:

@@ -20,9 +20,7 @@ from services.verbs.common import acting, refusals_recorded, still_may, words
 from services.verbs.reviews import Outcome
 
 
-def resolve(
-    signoff: Signoff, ref: VersionRef, number: int, *, by: str, comment: str, source: Source = Source.BROWSER
-) -> Outcome:
+def resolve(signoff: Signoff, ref: VersionRef, number: int, *, by: str, comment: str, source: Source) -> Outcome:
     """Say that a finding is answered, and how. Resolving what is resolved changes nothing.
 
     Raises:
@@ -33,9 +31,7 @@ def resolve(
     return _settle(signoff, ref, number, by, comment, source, Action.RESOLVE)
 
 
-def reopen(
-    signoff: Signoff, ref: VersionRef, number: int, *, by: str, comment: str, source: Source = Source.BROWSER
-) -> Outcome:
+def reopen(signoff: Signoff, ref: VersionRef, number: int, *, by: str, comment: str, source: Source) -> Outcome:
     """Take a resolution back; the words say why. Raises as `resolve`."""
     return _settle(signoff, ref, number, by, comment, source, Action.REOPEN)
 

@@ -22,9 +22,7 @@ from services.verbs.common import acting, refusals_recorded, slot_held, still_ma
 from services.verbs.reviews import Outcome
 
 
-def assign(
-    signoff: Signoff, ref: VersionRef, *, policy: str, by: str, reason: str, source: Source = Source.BROWSER
-) -> Outcome:
+def assign(signoff: Signoff, ref: VersionRef, *, policy: str, by: str, reason: str, source: Source) -> Outcome:
     """Let a policy judge the model of ``ref`` alone: keep the assigned one, or change to the one chosen beside it.
 
     Tags and name choose it; where the hook refused the tag that would, that refusal names it. So one person alone

@@ -67,14 +67,14 @@ class Return:
     champion: int
 
 
-def promote(
+def promote(  # noqa: PLR0913
     signoff: Signoff,
     ref: VersionRef,
     *,
     by: str,
     reason: str,
     seen: Seen | None = None,
-    source: Source = Source.BROWSER,
+    source: Source,
     password: SecretStr | None = None,
     words_from: str = "",
 ) -> Outcome:
@@ -98,7 +98,7 @@ def promote(
     return _release(signoff, ref, by, reason, seen, source, Action.PROMOTE, password, words_from=words_from)
 
 
-def rollback(
+def rollback(  # noqa: PLR0913
     signoff: Signoff,
     name: str,
     *,
@@ -106,7 +106,7 @@ def rollback(
     reason: str,
     version: int | None = None,
     seen: Seen | None = None,
-    source: Source = Source.BROWSER,
+    source: Source,
     password: SecretStr | None = None,
 ) -> Outcome:
     """Return to an earlier champion: to ``version``, or to the one the present champion replaced.
@@ -130,7 +130,7 @@ def archive(
     *,
     by: str,
     reason: str,
-    source: Source = Source.BROWSER,
+    source: Source,
     password: SecretStr | None = None,
 ) -> Outcome:
     """Archive a version; the champion too, which leaves nothing in Production. Raises as `promote`."""
@@ -175,7 +175,7 @@ _SUBJECTS = {Action.PROMOTE: "promotion", Action.ROLLBACK: "rollback"}
 _AGAIN = {Action.PROMOTE: "Look again, then promote.", Action.ROLLBACK: "Look again, then roll back."}
 
 
-def _release(
+def _release(  # noqa: PLR0913, PLR0917
     signoff: Signoff,
     ref: VersionRef,
     by: str,

@@ -54,7 +54,7 @@ def submit(
     *,
     by: str,
     comment: str,
-    source: Source = Source.BROWSER,
+    source: Source,
     words_from: str = "",
 ) -> Outcome:
     """Submit a version for review: stage Staging, alias challenger, status pending.
@@ -180,7 +180,7 @@ def approve(
     by: str,
     comment: str,
     seen: Seen | None = None,
-    source: Source = Source.BROWSER,
+    source: Source,
     password: SecretStr | None = None,
 ) -> Outcome:
     """Approve a submitted version. The approval is bound to files, evidence, champion and policy as they are now.
@@ -200,9 +200,7 @@ def approve(
     return _decide(signoff, ref, by, comment, seen, source, Action.APPROVE, password=password)
 
 
-def approve_automatically(
-    signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.REST
-) -> Outcome:
+def approve_automatically(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source) -> Outcome:
     """Approve as a service, where the policy lets automation approve; its own submission too.
 
     Raises:
@@ -213,7 +211,7 @@ def approve_automatically(
     return _decide(signoff, ref, by, comment, None, source, Action.AUTO, password=None)
 
 
-def request_changes(
+def request_changes(  # noqa: PLR0913
     signoff: Signoff,
     ref: VersionRef,
     *,
@@ -221,7 +219,7 @@ def request_changes(
     comment: str,
     findings: Sequence[FindingDraft] = (),
     seen: Seen | None = None,
-    source: Source = Source.BROWSER,
+    source: Source,
     password: SecretStr | None = None,
 ) -> Outcome:
     """Send a submission back, with what was found; it can be submitted again, or approved after all.
@@ -241,14 +239,14 @@ def reject(
     by: str,
     comment: str,
     seen: Seen | None = None,
-    source: Source = Source.BROWSER,
+    source: Source,
     password: SecretStr | None = None,
 ) -> Outcome:
     """End a submission; the version leaves Staging and loses the challenger alias. Raises as `approve`."""
     return _end(signoff, ref, by, comment, seen, source, Action.REJECT, password)
 
 
-def withdraw(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source = Source.BROWSER) -> Outcome:
+def withdraw(signoff: Signoff, ref: VersionRef, *, by: str, comment: str, source: Source) -> Outcome:
     """Take a submission back; for its submitter or a release manager. Raises as `submit`."""
     return _end(signoff, ref, by, comment, None, source, Action.WITHDRAW, None)
 
@@ -263,7 +261,7 @@ _VOTE = {
 _ENDING = {Action.REJECT: ("rejection", "rejected"), Action.WITHDRAW: ("withdrawal", "withdrawn")}
 
 
-def _decide(
+def _decide(  # noqa: PLR0913
     signoff: Signoff,
     ref: VersionRef,
     by: str,
@@ -336,7 +334,7 @@ def _decide(
     return Outcome(ref=ref, event=event, message=f"{ref} is {done}.")
 
 
-def _end(
+def _end(  # noqa: PLR0913, PLR0917
     signoff: Signoff,
     ref: VersionRef,
     by: str,

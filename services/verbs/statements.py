@@ -30,7 +30,7 @@ def state_dataset(
     *,
     by: str,
     comment: str,
-    source: Source = Source.BROWSER,
+    source: Source,
 ) -> Outcome:
     """State on which data set the champion ``ref`` was measured. The last word of each person counts.
 

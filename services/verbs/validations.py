@@ -23,7 +23,7 @@ def ask(
     by: str,
     comment: str = "",
     consent: bool = False,
-    source: Source = Source.BROWSER,
+    source: Source,
 ) -> Outcome:
     """Queue the evaluation of a version and of the champion on one holdout.
 
@@ -76,9 +76,7 @@ def _queued(
     return event
 
 
-def cancel(
-    signoff: Signoff, ref: VersionRef, number: int, *, by: str, comment: str = "", source: Source = Source.BROWSER
-) -> Outcome:
+def cancel(signoff: Signoff, ref: VersionRef, number: int, *, by: str, comment: str = "", source: Source) -> Outcome:
     """End a validation that waits or runs; whatever it has found by then is nowhere kept.
 
     Whoever may ask for validations may: the places they run in are few, and everybody's. What has ended stays so.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -100,9 +100,6 @@ def _judged_by(policies: Judges, model: RegisteredModel) -> tuple[Target, Target
     return policy.rules.champion, policy.rules.candidate, policy.key_metric
 
 
-_readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="key-metrics")
-
-
 def run_ids(rows: Iterable[Row]) -> tuple[str, ...]:
     """The runs behind what a list shows of ``rows``."""
     return tuple(version.run_id for row in rows for version in row.trended if version.run_id)
@@ -114,7 +111,7 @@ def ask(signoff: Signoff, wanted: Iterable[str]) -> Future[Mapping[str, RunFacts
     In the background, because MLflow takes half a second for two hundred runs, and typing into a search box must not
     wait for that. The future raises `RegistryUnavailable` when MLflow does not answer.
     """
-    return _readers.submit(signoff.reader.runs, wanted)
+    return signoff.pools.key_metrics.submit(signoff.reader.runs, wanted)
 
 
 def lines(rows: Iterable[Row], runs: Mapping[str, RunFacts], *, complete: bool = True) -> list[Line]:
