@@ -47,11 +47,10 @@ def inbox_of(session: Session, seen: Overview) -> None:
     urgent = emergencies.inbox(seen.emergencies, session.user)
     asked = findings.to_answer(session)
     tasks = inbox.tasks(session.user, list(seen.open_submissions))
-    for position, (task, item) in enumerate(tasks):
-        submissions.card(item, _LABELS[task], primary=position == 0 and not urgent)
+    submissions.cards([(_LABELS[task], item) for task, item in tasks], "inbox", prominent=not urgent)
     if not tasks and not asked and not urgent:
         others = len(seen.open_submissions)
-        more = f" {others} open submission{'s' if others > 1 else ''} wait for others." if others else ""
+        more = f" {others:,} open submission{'s' if others > 1 else ''} wait for others." if others else ""
         st.success(f"Nothing waits for you.{more}", icon=":material/inbox:")
 
 

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from components import badges, findings, links, markup
 from components.text import escaped, number, signed
 from services.views.inbox import Item
 
+ARROW = ":material/arrow_forward:"
+STEP = 25
+"""So many cards are drawn at first, and with each click more."""
 
-def card(item: Item, label: str, *, icon: str = ":material/arrow_forward:", primary: bool = False) -> None:
+
+def cards(items: Sequence[tuple[str, Item]], key: str, *, icon: str = ARROW, prominent: bool = True) -> None:
+    """Submissions with the label of each one's button, in their order; of many the first ones, and how to see more.
+
+    ``prominent``: the first button is the page's own.
+    """
+    drawn = f"drawn:{key}"
+    most = st.session_state.get(drawn, STEP)
+    for position, (label, item) in enumerate(items[:most]):
+        card(item, label, icon=icon, primary=prominent and position == 0)
+    if len(items) > most:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"The first {most} of {len(items):,} are shown.", width="content")
+            st.button("Show more", key=f"more:{key}", on_click=_draw, args=(drawn, most + STEP), type="tertiary")
+
+
+def _draw(drawn: str, most: int) -> None:
+    st.session_state[drawn] = most
+
+
+def card(item: Item, label: str, *, icon: str = ARROW, primary: bool = False) -> None:
     """One submission with its verdict and a button that leads to it."""
     ref = item.submission.ref
     with st.container(border=True, gap="small", key=f"card:{label}:{ref}"):

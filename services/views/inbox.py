@@ -20,7 +20,6 @@ from services.signoff import Signoff
 from services.tables import submissions
 from services.verbs import reviews
 
-MAX_SHOWN = 100
 _COUNTED = frozenset({Status.PENDING, Status.APPROVED, Status.AUTO_APPROVED})
 
 
@@ -62,15 +61,16 @@ class Item:
         return self.verdict is None or not (self.verdict.allowed or self.verdict.waits_for_approval_only)
 
 
-def queue(signoff: Signoff, *statuses: Status) -> list[Submission]:
-    """Open submissions in any of the statuses (default: all open ones), oldest first."""
+def queue(signoff: Signoff, *statuses: Status, name: str | None = None) -> list[Submission]:
+    """All open submissions in any of the statuses (default: all open ones), of one model or of all, oldest first."""
     wanted = [status.value for status in statuses] or list(facts.OPEN)
     query = (
         sa.select(submissions)
         .where(submissions.c.status.in_(wanted))
         .order_by(submissions.c.submitted_at, submissions.c.id)
-        .limit(MAX_SHOWN)
     )
+    if name is not None:
+        query = query.where(submissions.c.model == name)
     with signoff.database.reading() as connection:
         return [facts.submission_from(row) for row in connection.execute(query)]
 
