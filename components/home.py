@@ -54,8 +54,8 @@ def inbox_of(session: Session, seen: Overview) -> None:
         st.success(f"Nothing waits for you.{more}", icon=":material/inbox:")
 
 
-def in_production(champions: tuple[Champion, ...]) -> None:
-    """A card for every champion: version, since when, key metric with its trend."""
+def in_production(champions: tuple[Champion, ...], total: int) -> None:
+    """A card for each of these champions of ``total``: version, since when, key metric with its trend."""
     st.subheader("In Production now", anchor=False)
     if not champions:
         st.info("Nothing is in Production yet. Submit a version for review to begin.", icon=":material/rocket_launch:")
@@ -64,6 +64,8 @@ def in_production(champions: tuple[Champion, ...]) -> None:
         for place, champion in zip(st.columns(2), champions[start : start + 2], strict=False):
             with place.container(border=True, gap="small", height="stretch"):
                 _champion(champion)
+    if total > len(champions):
+        st.caption(f"The {len(champions)} released last of {total:,}. Registry lists all of them.")
 
 
 def _champion(champion: Champion) -> None:

@@ -28,7 +28,7 @@ def render(session: Session) -> None:
         with signoff.database.reading() as connection:
             promotions.under_way(intents.in_flight(connection))
         promotions.ways_back(releases.ways_back(signoff), allowed=permissions.may(session.user, Action.ROLLBACK))
-        promotions.released(releases.releases(signoff, limit=25))
+        promotions.released(releases.releases(signoff, limit=promotions.RELEASED + 1))
 
 
 render(current())

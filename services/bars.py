@@ -21,9 +21,6 @@ from services.evidence import Elsewhere, Evidence, Known
 from services.record.mirror import REGISTERED_BY
 from services.tables import accounts, decisions, emergencies, submissions
 
-MAX_ELSEWHERE = 20
-"""Decisions on the same bytes that are told of, the newest ones."""
-
 ANSWERED_FOR = sa.or_(~submissions.c.proposal, submissions.c.taken_by_id.is_not(None))
 """Whether a person or a service stands behind a submission: an MLflow client may propose in nobody's name."""
 _ENDED = {
@@ -168,7 +165,6 @@ def elsewhere(connection: Connection, known: Known) -> tuple[Elsewhere, ...]:
         .where(same(known, submissions), ~_exactly(known, submissions))
         .where(submissions.c.status.in_(ends), decisions.c.decision == submissions.c.status)
         .order_by(decisions.c.seq.desc())
-        .limit(MAX_ELSEWHERE)
     )
     return tuple(
         Elsewhere(

@@ -8,14 +8,15 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from services import caretaker
+from services import caretaker, facts, gate
 from services.accounts import people
-from services.domain import Source, Status, VersionRef
+from services.domain import Action, Source, Status, VersionRef
+from services.errors import NotAllowed
 from services.policy import PolicyBook, parse
 from services.signoff import Signoff
-from services.tables import submissions
-from services.verbs import reviews
-from services.views import inbox, overview
+from services.tables import decisions, promotions, submissions
+from services.verbs import releases, reviews
+from services.views import dossier, inbox, overview
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds
@@ -82,3 +83,107 @@ class TestBehindALongQueue:
         assert f"The first 25 of {MANY + 1} are shown." in text(at)
         next(button for button in at.button if button.label == "Show more").click().run()
         assert f"The first 50 of {MANY + 1} are shown." in text(at)
+
+
+class TestBehindManyReleases:
+    """``m`` went to version 2 and after that other models, and other versions of it, were released many times."""
+
+    @pytest.fixture
+    def champion(self, signoff: Signoff, registry: FakeRegistry) -> VersionRef:
+        for value in (0.91, 0.95):
+            ref = registry.add_version("m", {"val_auc": value})
+            reviews.submit(signoff, ref, by="scientist", comment="Please look.")
+            reviews.approve(signoff, ref, by="reviewer", comment="Fine.")
+            releases.promote(signoff, ref, by="release_manager", reason="Better.")
+        signoff.snapshot.refresh()
+        return ref
+
+    def released(self, signoff: Signoff, count: int, **values: object) -> None:
+        """As many newer releases like the last one, but for these values."""
+        with signoff.database.writing() as connection:
+            last = connection.execute(sa.select(promotions).order_by(promotions.c.seq.desc()).limit(1)).one()
+            common = {**last._mapping, **values}
+            rows = [
+                {**common, "id": -n, "seq": last.seq + 1000 + n, "intent": f"copy {n}"} for n in range(1, count + 1)
+            ]
+            connection.execute(promotions.insert(), rows)
+
+    def test_an_earlier_version_can_be_rolled_back_to(self, signoff: Signoff, champion: VersionRef) -> None:
+        self.released(signoff, 101, identity="another one of that number", version=3)
+        first = VersionRef(name="m", version=1)
+        found = dossier.open_dossier(signoff, first)
+        assert [release.ref for release in found.releases] == [first]
+        assert Action.ROLLBACK in found.actions(people.acting(signoff.database, "release_manager", Source.BROWSER))
+
+    def test_a_champion_is_shown_with_the_verdict_of_its_release(self, signoff: Signoff, champion: VersionRef) -> None:
+        was = dossier.verdict(signoff, champion)[0]
+        self.released(signoff, 101, identity="another one of that number", version=3)
+        assert dossier.verdict(signoff, champion)[0] == was
+
+    def test_the_promotions_page_knows_the_way_back(self, signoff: Signoff, champion: VersionRef) -> None:
+        self.released(signoff, 1001, model="n")
+        assert VersionRef(name="m", version=1) in [way.target for way in releases.ways_back(signoff)]
+        assert releases.previous_champion(signoff, "m") == 1
+
+    def test_home_says_since_when_a_champion_is_one(self, signoff: Signoff, champion: VersionRef) -> None:
+        self.released(signoff, 501, model="n")
+        (shown,) = overview.overview(signoff).champions
+        assert shown.release
+        assert (shown.release.ref, shown.before) == (champion, 1)
+
+    def test_a_long_list_says_that_there_are_more(self, signoff: Signoff, champion: VersionRef) -> None:
+        at = opened(signoff, "release_manager", "promotions")
+        assert "History has all of them." not in text(at)
+        self.released(signoff, 24, model="n")
+        assert "The newest 25. History has all of them." in text(at.run())
+
+
+class TestBehindManyEvents:
+    @pytest.fixture
+    def champion(self, signoff: Signoff, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> VersionRef:
+        monkeypatch.setattr(dossier, "MAX_EVENTS", 2)
+        ref = registry.add_version("m", {"val_auc": 0.95})
+        reviews.submit(signoff, ref, by="scientist", comment="Please look.")
+        reviews.approve(signoff, ref, by="reviewer", comment="Fine.")
+        releases.promote(signoff, ref, by="release_manager", reason="Better.")
+        for _ in range(2):
+            with pytest.raises(NotAllowed):
+                reviews.submit(signoff, ref, by="viewer", comment=f"Please look once more, {_}.")
+        signoff.snapshot.refresh()
+        return ref
+
+    def test_a_version_has_its_release_and_its_approval(self, signoff: Signoff, champion: VersionRef) -> None:
+        found = dossier.open_dossier(signoff, champion)
+        assert found.more_events
+        assert found.released
+        assert found.released.kind == "promotion:confirmed"
+        assert found.verdict == found.released.verdict
+        approved = next(step for step in found.lifecycle if step.title == "Approve")
+        assert (approved.mark, approved.detail) == (dossier.Mark.DONE, "by reviewer")
+
+    def test_the_thread_says_that_there_were_more(self, signoff: Signoff, champion: VersionRef) -> None:
+        assert "What came before" in text(opened(signoff, "reviewer", "version", name="m", version="1"))
+
+
+def test_a_request_for_changes_refuses_behind_many_rejections_of_the_same_bytes(
+    signoff: Signoff, registry: FakeRegistry
+) -> None:
+    """What refuses is never among what is left out: only rejections, which refuse nothing, are."""
+    bytes_ = {"MLmodel": b"flavors: {}\n"}
+    asked, ref = (registry.add_version(name, {"val_auc": 0.95}, files=bytes_) for name in ("asked", "m"))
+    reviews.submit(signoff, asked, by="scientist", comment="Please look.")
+    reviews.request_changes(signoff, asked, by="reviewer", comment="Explain the data.")
+    reviews.submit(signoff, ref, by="scientist", comment="Please look.")
+    with signoff.database.writing() as connection:
+        row = connection.execute(sa.select(submissions).where(submissions.c.model == "asked")).one()
+        vote = connection.execute(sa.select(decisions)).one()
+        for number in range(1, 26):
+            rejected = {"id": -number, "model": f"other{number}", "status": "rejected"}
+            connection.execute(submissions.insert().values({**row._mapping, **rejected}))
+            no = {"id": -number, "submission": -number, "decision": "rejected", "seq": vote.seq + number}
+            connection.execute(decisions.insert().values({**vote._mapping, **no}))
+    policy, seen = facts.shown(signoff, ref)
+    check = next(one for one in gate.evaluate(policy, seen).checks if one.id == "elsewhere")
+    assert not check.passed
+    assert check.reason.startswith("reviewer requested changes of asked/v1")
+    assert check.reason.endswith("There are 6 more.")

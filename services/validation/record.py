@@ -15,9 +15,6 @@ from services.domain import ModelVersion, VersionRef
 from services.tables import validations
 from services.validation.report import ModelResult, Report
 
-MAX_VALIDATIONS = 50
-"""The newest of a version that are looked at; who needs an older one validates again."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
@@ -103,7 +100,6 @@ def validations_of(connection: Connection, version: ModelVersion) -> tuple[Valid
             validations.c.identity == version.identity,
         )
         .order_by(validations.c.seq.desc())
-        .limit(MAX_VALIDATIONS)
     )
     return tuple(validation_from(row) for row in rows)
 
