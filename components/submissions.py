@@ -58,12 +58,15 @@ def verdict_line(item: Item) -> str:
     """What the gate says, in half a line of Markdown."""
     if item.verdict is None:
         return f":red[✗] {escaped(item.problem or 'It cannot be judged.', 160)}"
-    if item.verdict.allowed:
+    if not item.looked_at and not item.verdict.failed:
+        return ":gray[◷ Its files were not looked at yet]"
+    if item.ready:
         return ":green[✓] Nothing stands in the way"
     if item.submission.proposal and item.verdict.waits_for_approval_only:
         return ":orange[◷] Nobody answers for it yet: a person must submit it"
     if item.verdict.waits_for_approval_only:
-        return ":orange[◷] Only an approval is missing"
+        unseen = "" if item.looked_at else "; its files were not looked at yet"
+        return f":orange[◷] {'Only an' if item.looked_at else 'An'} approval is missing{unseen}"
     first = item.verdict.failed[0]
     more = f" and {len(item.verdict.failed) - 1} more" if len(item.verdict.failed) > 1 else ""
     return f":red[✗] {escaped(first.title, 80)}{more}"

@@ -6,7 +6,6 @@ from components import submissions
 from components.acting import outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
-from services.domain import Status
 from services.views import inbox
 
 
@@ -15,8 +14,7 @@ def render(session: Session) -> None:
     outcome_shown()
     with problems_shown():
         with st.spinner("Reading the evidence…"):
-            waiting = inbox.judged(session.signoff, inbox.queue(session.signoff, Status.PENDING, Status.EXPIRED))
-            sent_back = inbox.judged(session.signoff, inbox.queue(session.signoff, Status.CHANGES_REQUESTED))
+            waiting, sent_back = inbox.in_review(session.signoff)
         st.caption(f"{len(waiting)} waiting for a decision, oldest first · {len(sent_back)} sent back")
         submissions.cards([("Open", item) for item in waiting], "waiting")
         if not waiting:

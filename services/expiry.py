@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from services import facts
 from services.checks.approvals import APPROVED, expired
 from services.domain import Status
-from services.errors import SignoffError
 from services.evidence import Decision, Facts, Submission
+from services.listed import Listed, listed
 from services.policy import Policy
 from services.record import ledger, mirror
 from services.record.activation import SYSTEM
@@ -27,14 +27,9 @@ def sweep(signoff: Signoff) -> int:
     shortest = min((days for days in limits if days), default=None)
     if shortest is None:
         return 0
-    found = 0
-    for submission in _aged(signoff, signoff.now() - timedelta(days=shortest)):
-        try:
-            policy, seen = facts.shown(signoff, submission.ref)
-        except SignoffError:
-            continue  # what cannot be read cannot be promoted either; the next round looks again
-        found += mark(signoff, policy, seen)
-    return found
+    found = listed(signoff, _aged(signoff, signoff.now() - timedelta(days=shortest)))
+    # What cannot be judged cannot be promoted either; the next round looks again.
+    return sum(mark(signoff, one.policy, one.facts) for one in found.values() if isinstance(one, Listed))
 
 
 def _aged(signoff: Signoff, since: datetime) -> list[Submission]:

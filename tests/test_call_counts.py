@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from components import links
+from services import listed
 from services.domain import ModelVersion, RegisteredModel, VersionRef
 from services.signoff import Signoff
 from services.verbs import releases, reviews
@@ -75,6 +78,48 @@ def test_the_registry_page_asks_once_for_all_its_metrics(tmp_path: Path) -> None
 
 def test_history_asks_nothing(tmp_path: Path) -> None:
     assert calls(LARGE, "history", {}, tmp_path) == 0
+
+
+def waiting(count: int, home: Path) -> tuple[Signoff, FakeRegistry]:
+    """As many open submissions; one of them was approved, and changes of another one were requested."""
+    signoff, registry = registry_of(count, home)
+    for number in range(1, count):
+        author = VersionRef(name=f"m{number:03d}", version=2)
+        reviews.submit(signoff, author, by="scientist", comment="Better.")
+    reviews.approve(signoff, VersionRef(name="m000", version=2), by="reviewer", comment="Fine.")
+    reviews.request_changes(signoff, VersionRef(name="m001", version=2), by="reviewer", comment="Explain the data.")
+    signoff.snapshot.refresh()
+    return signoff, registry
+
+
+def costs(signoff: Signoff, registry: FakeRegistry, page: str, *, forgotten: bool) -> tuple[int, int, int]:
+    """SQL statements, MLflow calls and files of versions read to open a page."""
+    at = shell(signoff, "reviewer").run()
+    if forgotten:
+        signoff.reader.forget()
+    statements: list[str] = []
+    read: list[str] = []
+    registry.while_reading = read.append
+    before = registry.calls
+    sa.event.listen(signoff.database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    at.switch_page(links.PAGES[page]).run()
+    assert not at.exception, at.exception
+    return len(statements), registry.calls - before, read.count("files")
+
+
+def test_home_and_review_cost_no_more_for_many_open_submissions(tmp_path: Path) -> None:
+    """First with nothing remembered but the snapshot, then with every file looked at."""
+    few, many = waiting(3, tmp_path / "few"), waiting(6, tmp_path / "many")
+    for page, asked in (("home", 2), ("review", 1)):  # all runs in one call; Home asks for those of its trends as well
+        cost = costs(*many, page, forgotten=True)
+        assert cost == costs(*few, page, forgotten=True)
+        assert cost[1:] == (asked, 0)
+    for signoff, _ in (few, many):
+        listed.look(signoff, seconds=math.inf)
+    for page in ("home", "review"):
+        cost = costs(*many, page, forgotten=False)
+        assert cost == costs(*few, page, forgotten=False)
+        assert cost[1:] == (0, 0)
 
 
 class Read(FakeRegistry):

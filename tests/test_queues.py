@@ -23,7 +23,6 @@ from tests.ledgers import kinds
 from tests.pages import opened, text
 from tests.test_policy import GOOD
 
-DATABASES = BOTH
 MANY = 101
 """More than any list shows at once."""
 
@@ -53,6 +52,7 @@ class TestBehindALongQueue:
         older(signoff, found)
         return found
 
+    @pytest.mark.parametrize("database_url", BOTH, indirect=True)
     def test_an_approval_expires(self, signoff: Signoff, ref: VersionRef, clock: Clock) -> None:
         reviews.approve(signoff, ref, by="reviewer", comment="Fine.")
         clock.now += timedelta(days=6)
@@ -108,25 +108,20 @@ class TestBehindManyReleases:
             ]
             connection.execute(promotions.insert(), rows)
 
-    def test_an_earlier_version_can_be_rolled_back_to(self, signoff: Signoff, champion: VersionRef) -> None:
+    @pytest.mark.parametrize("database_url", BOTH, indirect=True)
+    def test_a_version_keeps_its_own(self, signoff: Signoff, champion: VersionRef) -> None:
+        was = dossier.verdict(signoff, champion)[0]
         self.released(signoff, 101, identity="another one of that number", version=3)
         first = VersionRef(name="m", version=1)
         found = dossier.open_dossier(signoff, first)
         assert [release.ref for release in found.releases] == [first]
         assert Action.ROLLBACK in found.actions(people.acting(signoff.database, "release_manager", Source.BROWSER))
+        assert dossier.verdict(signoff, champion)[0] == was, "as it was released"
 
-    def test_a_champion_is_shown_with_the_verdict_of_its_release(self, signoff: Signoff, champion: VersionRef) -> None:
-        was = dossier.verdict(signoff, champion)[0]
-        self.released(signoff, 101, identity="another one of that number", version=3)
-        assert dossier.verdict(signoff, champion)[0] == was
-
-    def test_the_promotions_page_knows_the_way_back(self, signoff: Signoff, champion: VersionRef) -> None:
+    def test_a_model_keeps_its_way_back_and_home_says_since_when(self, signoff: Signoff, champion: VersionRef) -> None:
         self.released(signoff, 1001, model="n")
         assert VersionRef(name="m", version=1) in [way.target for way in releases.ways_back(signoff)]
         assert releases.previous_champion(signoff, "m") == 1
-
-    def test_home_says_since_when_a_champion_is_one(self, signoff: Signoff, champion: VersionRef) -> None:
-        self.released(signoff, 501, model="n")
         (shown,) = overview.overview(signoff).champions
         assert shown.release
         assert (shown.release.ref, shown.before) == (champion, 1)
