@@ -23,7 +23,7 @@ from services.evidence import Elsewhere, Evidence, Known
 from services.record.mirror import REGISTERED_BY
 from services.tables import accounts, decisions, emergencies, submissions
 
-NAMES_PER_QUERY = 100
+NAMES_PER_QUERY = 50
 """Claimed names that accounts are looked up for in one statement; SQLite takes no condition of a thousand parts."""
 
 _Claims: TypeAlias = dict[str | None, str]

@@ -17,7 +17,7 @@ from services.assignments import Judges
 from services.domain import ModelVersion, RegisteredModel
 from services.errors import LedgerBroken, NotFound, RegistryUnavailable, SignoffError
 from services.evidence import Evidence, Facts, Submission
-from services.policy import Policy
+from services.policy import Assignment, Policy
 from services.signoff import Signoff
 from services.tables import submissions
 
@@ -43,6 +43,7 @@ class _Version:
 
     submission: Submission
     policy: Policy
+    assigned: Assignment | None
     model: RegisteredModel
     version: ModelVersion
     champion: ModelVersion | None
@@ -90,6 +91,7 @@ def _version(signoff: Signoff, judges: Judges, submission: Submission) -> _Versi
     return _Version(
         submission=submission,
         policy=policy,
+        assigned=judges.assigned.get(ref.name),
         model=model,
         version=version,
         champion=champion if champion and champion.ref != ref else None,
@@ -119,6 +121,7 @@ def _told(signoff: Signoff, one: _Version, measured: Mapping[str, Evidence]) -> 
             candidate=files if files and looked_at else candidate,
             champion=others if looked_at else champion,
             bars={},
+            assigned=one.assigned,
             submission=one.submission if one.submission.identity == one.version.identity else None,
         ),
         looked_at=looked_at,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
 from components.submissions import verdict_line
-from services import caretaker, listed, reading
+from services import caretaker, facts, listed, reading
 from services.accounts import people
 from services.domain import Actor, Source, Status, VersionRef
 from services.errors import RegistryUnavailable
+from services.evidence import FindingDraft, Severity
 from services.reading import Reader
 from services.signoff import Signoff
 from services.tables import submissions
@@ -100,6 +102,29 @@ class TestBeforeAnybodyLookedAtTheFiles:
         assert NOT_YET in said
         assert "1 approved and waiting · 0 ready to go" in said
         assert "Nothing stands in the way" not in said
+
+
+def test_a_list_knows_of_each_submission_what_its_own_page_knows(
+    signoff: Signoff, registry: FakeRegistry, approved: VersionRef
+) -> None:
+    """Among others of the same bytes, with findings, votes, authors and champions."""
+    bytes_ = {"MLmodel": b"flavors: {}\n"}
+    for name, author in (("n", "both"), ("o", "CORP\\reviewer"), ("p", "somebody")):
+        ref = registry.add_version(name, {"val_auc": 0.95}, files=bytes_, author=author)
+        reviews.submit(signoff, ref, by="scientist", comment="Please look.")
+        if name == "n":
+            draft = FindingDraft(text="The data set is too small.", severity=Severity.BLOCKING)
+            reviews.request_changes(signoff, ref, by="reviewer", comment="Explain the data.", findings=[draft])
+    listed.look(signoff, seconds=math.inf)
+    found = {item.submission.ref: item.facts for item in items(signoff)}
+    assert len(found) == 4
+    for ref, told in found.items():
+        _, seen = facts.shown(signoff, ref)
+        assert told
+        assert replace(told, now=seen.now, reigning=seen.reigning) == seen
+    shared = found[VersionRef(name="o", version=1)]
+    assert shared
+    assert (len(shared.findings), len(shared.elsewhere), len(shared.bars)) == (1, 1, 3)
 
 
 class TestTheWorkInTheBackground:
