@@ -55,21 +55,20 @@ def card(item: Item, label: str, *, icon: str = ARROW, primary: bool = False) ->
 
 
 def verdict_line(item: Item) -> str:
-    """What the gate says, in half a line of Markdown."""
-    if item.verdict is None:
+    """What the gate says, in half a line of Markdown; of files nobody looked at yet, that nothing is known."""
+    told, unseen = item.certain, "" if item.looked_at else "; its files were not looked at yet"
+    if told is None:
         return f":red[✗] {escaped(item.problem or 'It cannot be judged.', 160)}"
-    if not item.looked_at and not item.verdict.failed:
-        return ":gray[◷ Its files were not looked at yet]"
     if item.ready:
         return ":green[✓] Nothing stands in the way"
-    if item.submission.proposal and item.verdict.waits_for_approval_only:
-        return ":orange[◷] Nobody answers for it yet: a person must submit it"
-    if item.verdict.waits_for_approval_only:
-        unseen = "" if item.looked_at else "; its files were not looked at yet"
-        return f":orange[◷] {'Only an' if item.looked_at else 'An'} approval is missing{unseen}"
-    first = item.verdict.failed[0]
-    more = f" and {len(item.verdict.failed) - 1} more" if len(item.verdict.failed) > 1 else ""
-    return f":red[✗] {escaped(first.title, 80)}{more}"
+    if not told.failed:
+        return ":gray[◷] Its files were not looked at yet"
+    if item.submission.proposal and told.waits_for_approval_only:
+        return f":orange[◷] Nobody answers for it yet: a person must submit it{unseen}"
+    if told.waits_for_approval_only:
+        return f":orange[◷] {'An' if unseen else 'Only an'} approval is missing{unseen}"
+    more = f" and {len(told.failed) - 1} more" if len(told.failed) > 1 else ""
+    return f":red[✗] {escaped(told.failed[0].title, 80)}{more}{unseen}"
 
 
 def delta_line(item: Item) -> str:

@@ -150,7 +150,7 @@ def before_files(
 
 
 def without_files(policy: Policy, facts: Facts) -> Verdict:
-    """The checks that can be answered before anybody looked at the version's files: it allows nothing."""
+    """The checks that can be answered before anybody looked at the version's files: that none failed allows nothing."""
     told = evaluate(policy, facts)
     left_out = _of_files(facts, told)
     return Verdict(checks=tuple(check for check in told.checks if check.family not in left_out))

@@ -60,7 +60,7 @@ def person(signoff: Signoff, username: str) -> Actor:
 class TestBeforeAnybodyLookedAtTheFiles:
     def test_a_list_says_so_and_reads_none(self, signoff: Signoff, approved: VersionRef, read: list[str]) -> None:
         (item,) = items(signoff)
-        assert not item.ready
+        assert (item.verdict, item.ready, item.blocked) == (None, False, True)
         assert NOT_YET in verdict_line(item)
         assert item.status == Status.APPROVED, "as recorded"
         assert "files" not in read
@@ -71,8 +71,8 @@ class TestBeforeAnybodyLookedAtTheFiles:
         registry.log_on_run(approved, "val_auc", 0.1)
         signoff.reader.forget()
         (item,) = items(signoff)
-        assert verdict_line(item).startswith(":red[✗]")
-        assert NOT_YET not in verdict_line(item)
+        assert verdict_line(item).startswith(":red[✗] val")
+        assert verdict_line(item).endswith(f"and 1 more; its {NOT_YET}")
 
     def test_of_a_version_without_votes_the_missing_approval_is_told(
         self, signoff: Signoff, registry: FakeRegistry
@@ -155,6 +155,13 @@ class TestTheWorkInTheBackground:
         reviews.submit(signoff, registry.add_version("n", {"val_auc": 0.95}), by="scientist", comment="Please look.")
         assert listed.look(signoff, seconds=math.inf) == 0
         assert items(signoff)[0].looked_at
+
+    def test_a_promotion_leaves_the_other_candidates_of_its_model_known(
+        self, signoff: Signoff, registry: FakeRegistry, approved: VersionRef
+    ) -> None:
+        reviews.submit(signoff, registry.add_version("m", {"val_auc": 0.97}), by="scientist", comment="Please look.")
+        releases.promote(signoff, approved, by="release_manager", reason="Better.")
+        assert [item.looked_at for item in items(signoff)] == [True]
 
     def test_an_outage_ends_the_round_and_one_broken_version_does_not(
         self, signoff: Signoff, registry: FakeRegistry, approved: VersionRef, monkeypatch: pytest.MonkeyPatch

@@ -38,7 +38,7 @@ class Task(StrEnum):
 class Item:
     """One open submission as a queue shows it. ``problem`` says why it could not be judged; then the rest is None.
 
-    ``looked_at``: whether its files were; else `verdict` has only the checks that need none, and allows nothing.
+    ``looked_at``: whether its files were; else there is no `verdict`, and `certain` has the checks that need none.
     """
 
     submission: Submission
@@ -53,12 +53,17 @@ class Item:
     def verdict(self) -> Verdict | None:
         """What the gate says. Where that is yes, the rows it rests on are compared with the record, when it is asked
         for: that takes statements for each submission, so a list asks only for what it draws."""
-        if self.policy is None or self.facts is None:
+        if self.policy is None or self.facts is None or not self.looked_at:
             return None
-        if not self.looked_at:
-            return gate.without_files(self.policy, self.facts)
         verdict = gate.evaluate(self.policy, self.facts)
         return self.agreed(verdict, self.facts) if verdict.allowed else verdict
+
+    @property
+    def certain(self) -> Verdict | None:
+        """The verdict, or as much of it as no file can change."""
+        if self.policy is None or self.facts is None or self.looked_at:
+            return self.verdict
+        return gate.without_files(self.policy, self.facts)
 
     @cached_property
     def status(self) -> str:
@@ -70,7 +75,7 @@ class Item:
     @property
     def ready(self) -> bool:
         """Whether the gate would let it through now."""
-        return self.looked_at and self.verdict is not None and self.verdict.allowed
+        return self.verdict is not None and self.verdict.allowed
 
     @property
     def blocked(self) -> bool:
