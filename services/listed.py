@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from services import assignments, facts
+from services import assignments, facts, logs
 from services.assignments import Judges
 from services.domain import ModelVersion, RegisteredModel
 from services.errors import LedgerBroken, NotFound, RegistryUnavailable, SignoffError
@@ -25,6 +25,8 @@ AT_ONCE = 500
 """Submissions asked about in one statement."""
 SECONDS = 5.0
 """So long one round looks at files before other work has its turn; at least one version is read whole."""
+
+log = logs.seldom(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,18 +133,17 @@ def _told(signoff: Signoff, one: _Version, measured: Mapping[str, Evidence]) -> 
 def look(signoff: Signoff, *, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic) -> int:
     """Look at the files of open submissions and their champions that nobody looked at lately; returns at how many.
 
-    Raises:
-        RegistryUnavailable: MLflow does not answer; the next round tries again.
+    One that cannot be read keeps none of the others waiting; a later round tries it again.
     """
     until, count = clock() + seconds, 0
+    if signoff.snapshot.problem:
+        return 0  # the snapshot waits for its time-outs already
     for one in _due(signoff):
         try:
             facts.shown(signoff, one.submission.ref)
-        except RegistryUnavailable:
-            raise
-        except SignoffError:
-            continue  # the list says why it cannot be judged
-        count += 1
+            count += 1
+        except SignoffError as error:
+            log.warning("files of %s: %s", one.submission.ref, error)
         if clock() >= until:
             break
     return count

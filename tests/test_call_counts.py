@@ -92,34 +92,38 @@ def waiting(count: int, home: Path) -> tuple[Signoff, FakeRegistry]:
     return signoff, registry
 
 
-def costs(signoff: Signoff, registry: FakeRegistry, page: str, *, forgotten: bool) -> tuple[int, int, int]:
-    """SQL statements, MLflow calls and files of versions read to open a page."""
+def costs(signoff: Signoff, registry: FakeRegistry) -> dict[tuple[str, bool], tuple[int, int, int]]:
+    """SQL statements, MLflow calls and files of versions read to open Home and Review: first with nothing remembered
+    but the snapshot, then with every file looked at."""
     at = shell(signoff, "reviewer").run()
-    if forgotten:
-        signoff.reader.forget()
     statements: list[str] = []
     read: list[str] = []
     registry.while_reading = read.append
-    before = registry.calls
     sa.event.listen(signoff.database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
-    at.switch_page(links.PAGES[page]).run()
-    assert not at.exception, at.exception
-    return len(statements), registry.calls - before, read.count("files")
+    found = {}
+    for page, looked_at in (("home", False), ("review", False), ("home", True), ("review", True)):
+        if looked_at:
+            listed.look(signoff, seconds=math.inf)
+        else:
+            signoff.reader.forget()
+        before = (len(statements), registry.calls, read.count("files"))
+        at.switch_page(links.PAGES[page]).run()
+        assert not at.exception, at.exception
+        after = (len(statements), registry.calls, read.count("files"))
+        found[page, looked_at] = (after[0] - before[0], after[1] - before[1], after[2] - before[2])
+    return found
 
 
 def test_home_and_review_cost_no_more_for_many_open_submissions(tmp_path: Path) -> None:
-    """First with nothing remembered but the snapshot, then with every file looked at."""
-    few, many = waiting(3, tmp_path / "few"), waiting(6, tmp_path / "many")
-    for page, asked in (("home", 2), ("review", 1)):  # all runs in one call; Home asks for those of its trends as well
-        cost = costs(*many, page, forgotten=True)
-        assert cost == costs(*few, page, forgotten=True)
-        assert cost[1:] == (asked, 0)
-    for signoff, _ in (few, many):
-        listed.look(signoff, seconds=math.inf)
-    for page in ("home", "review"):
-        cost = costs(*many, page, forgotten=False)
-        assert cost == costs(*few, page, forgotten=False)
-        assert cost[1:] == (0, 0)
+    few, many = (costs(*waiting(count, tmp_path / str(count))) for count in (3, 6))
+    assert few == many
+    called = {where: cost[1:] for where, cost in many.items()}
+    assert called == {
+        ("home", False): (2, 0),  # the runs of all submissions and champions in one call, those of trends in another
+        ("review", False): (1, 0),
+        ("home", True): (1, 0),
+        ("review", True): (0, 0),
+    }
 
 
 class Read(FakeRegistry):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from components.submissions import verdict_line
 from services import caretaker, facts, listed, reading
 from services.accounts import people
-from services.domain import Actor, Source, Status, VersionRef
+from services.domain import Actor, RunFacts, Source, Status, VersionRef
 from services.errors import RegistryUnavailable
 from services.evidence import FindingDraft, Severity
 from services.reading import Reader
@@ -163,22 +163,29 @@ class TestTheWorkInTheBackground:
         releases.promote(signoff, approved, by="release_manager", reason="Better.")
         assert [item.looked_at for item in items(signoff)] == [True]
 
-    def test_an_outage_ends_the_round_and_one_broken_version_does_not(
+    def test_one_that_cannot_be_read_keeps_none_of_the_others_waiting(
         self, signoff: Signoff, registry: FakeRegistry, approved: VersionRef, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with signoff.database.writing() as connection:
-            row = connection.execute(sa.select(submissions).where(submissions.c.version == 2)).one()
-            connection.execute(submissions.insert().values({**row._mapping, "id": -1, "model": "gone"}))
-        assert listed.look(signoff, seconds=math.inf) == 1
+        reviews.submit(signoff, registry.add_version("n", {"val_auc": 0.95}), by="scientist", comment="Please look.")
         signoff.reader.forget()
+        run = registry.run
 
-        def away(*_: object) -> None:
-            raise RegistryUnavailable("MLflow is away.")
+        def broken(run_id: str) -> RunFacts:
+            if run_id == registry.version(approved).run_id:
+                raise RegistryUnavailable("MLflow answered 500.")
+            return run(run_id)
 
-        monkeypatch.setattr(registry, "listing", away)
-        with pytest.raises(RegistryUnavailable):
-            listed.look(signoff, seconds=math.inf)
-        assert not items(signoff)[-1].looked_at
+        monkeypatch.setattr(registry, "run", broken)
+        assert listed.look(signoff, seconds=math.inf) == 1
+        assert [item.looked_at for item in items(signoff)] == [False, True]
+
+    def test_waits_for_no_time_out_while_the_snapshot_does(
+        self, signoff: Signoff, registry: FakeRegistry, approved: VersionRef
+    ) -> None:
+        signoff.snapshot.problem = "MLflow is away."
+        before = registry.calls
+        assert listed.look(signoff, seconds=math.inf) == 0
+        assert registry.calls == before
 
 
 def test_what_was_looked_at_long_ago_is_not_known_any_more(
