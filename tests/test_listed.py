@@ -85,7 +85,6 @@ class TestBeforeAnybodyLookedAtTheFiles:
         assert [task for task, _ in inbox.tasks(person(signoff, "reviewer"), [item])] == [Task.REVIEW]
         assert not inbox.tasks(person(signoff, "scientist"), [item])
 
-    @pytest.mark.parametrize("database_url", BOTH, indirect=True)
     def test_who_voted_is_not_asked_again(self, signoff: Signoff, registry: FakeRegistry) -> None:
         ref = registry.add_version("n", {"val_auc": 0.95})
         reviews.submit(signoff, ref, by="scientist", comment="Please look.")

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from components import submissions as cards
 from services import caretaker, facts, gate
 from services.accounts import people
 from services.domain import Action, Source, Status, VersionRef
@@ -77,12 +78,15 @@ class TestBehindALongQueue:
             )
         assert inbox.next_for(signoff, both, after=ref) == after
 
-    def test_a_page_draws_some_and_says_how_many_there_are(self, signoff: Signoff, ref: VersionRef) -> None:
+    def test_a_page_draws_some_and_says_how_many_there_are(
+        self, signoff: Signoff, ref: VersionRef, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cards, "STEP", 2)
         at = opened(signoff, "reviewer", "review")
         assert f"{MANY + 1} waiting for a decision" in text(at)
-        assert f"The first 25 of {MANY + 1} are shown." in text(at)
+        assert f"The first 2 of {MANY + 1} are shown." in text(at)
         next(button for button in at.button if button.label == "Show more").click().run()
-        assert f"The first 50 of {MANY + 1} are shown." in text(at)
+        assert f"The first 4 of {MANY + 1} are shown." in text(at)
 
 
 class TestBehindManyReleases:
