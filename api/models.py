@@ -175,7 +175,7 @@ def model_version(caller: ByBearer, name: Name, version: Version) -> VersionAnsw
         evidence = caller.signoff.reader.remembered(found)
     with caller.signoff.database.reading() as connection:
         submission = facts.open_submission(connection, found)
-        decisions = facts.latest_decisions(connection, submission)
+        decisions = facts.latest_decisions(connection, [submission]).get(submission.id, ()) if submission else ()
     return VersionAnswer(
         **_version(model, found),
         name=ref.name,

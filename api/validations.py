@@ -93,6 +93,8 @@ class JobList(BaseModel):
     """The newest jobs of a version, without their reports."""
 
     validations: list[JobAnswer]
+    more: bool
+    """Whether there are older ones."""
 
 
 _FILE = {"type": "string", "format": "binary", "description": "A CSV or Parquet file."}
@@ -198,8 +200,9 @@ def validations(
     caller.require(Action.VIEW, name)
     ref = parameters.version(name, version)
     _, found = known_version(caller, ref)
-    listed = jobs.of(caller.signoff.database, ref, found.identity, limit=limit)
-    return JobList(validations=[_told(caller, job, with_report=False) for job in listed])
+    listed = jobs.of(caller.signoff.database, ref, found.identity, limit=limit + 1)
+    told = [_told(caller, job, with_report=False) for job in listed[:limit]]
+    return JobList(validations=told, more=len(listed) > limit)
 
 
 @router.get("/models/{name}/versions/{version}/validations/{number}")

@@ -6,7 +6,7 @@ import streamlit as st
 
 from components import markup
 from components.events import event_line
-from services.views.dossier import Dossier
+from services.views.dossier import MAX_EVENTS, Dossier
 
 
 def conversation(dossier: Dossier) -> None:
@@ -19,6 +19,8 @@ def conversation(dossier: Dossier) -> None:
         who = markup.text(run.user or "somebody", 60)
         trained = f"<strong>{who}</strong> trained it in run {markup.text(run.name, 80)} · {markup.when(run.ended_at)}"
         lines.insert(0, markup.line("*", "plain", trained))
+    if dossier.more_events:
+        lines.append(markup.line("…", "plain", f"What came before the newest {MAX_EVENTS} events is in History"))
     lines += [event_line(event, version=False, void=void.get(event.seq, ())) for event in reversed(dossier.events)]
     markup.thread(lines)
     if not dossier.events:

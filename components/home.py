@@ -47,16 +47,15 @@ def inbox_of(session: Session, seen: Overview) -> None:
     urgent = emergencies.inbox(seen.emergencies, session.user)
     asked = findings.to_answer(session)
     tasks = inbox.tasks(session.user, list(seen.open_submissions))
-    for position, (task, item) in enumerate(tasks):
-        submissions.card(item, _LABELS[task], primary=position == 0 and not urgent)
+    submissions.cards([(_LABELS[task], item) for task, item in tasks], "inbox", prominent=not urgent)
     if not tasks and not asked and not urgent:
         others = len(seen.open_submissions)
-        more = f" {others} open submission{'s' if others > 1 else ''} wait for others." if others else ""
+        more = f" {others:,} open submission{'s' if others > 1 else ''} wait for others." if others else ""
         st.success(f"Nothing waits for you.{more}", icon=":material/inbox:")
 
 
-def in_production(champions: tuple[Champion, ...]) -> None:
-    """A card for every champion: version, since when, key metric with its trend."""
+def in_production(champions: tuple[Champion, ...], total: int) -> None:
+    """A card for each of these champions of ``total``: version, since when, key metric with its trend."""
     st.subheader("In Production now", anchor=False)
     if not champions:
         st.info("Nothing is in Production yet. Submit a version for review to begin.", icon=":material/rocket_launch:")
@@ -65,6 +64,8 @@ def in_production(champions: tuple[Champion, ...]) -> None:
         for place, champion in zip(st.columns(2), champions[start : start + 2], strict=False):
             with place.container(border=True, gap="small", height="stretch"):
                 _champion(champion)
+    if total > len(champions):
+        st.caption(f"The {len(champions)} released last of {total:,}. Registry lists all of them.")
 
 
 def _champion(champion: Champion) -> None:

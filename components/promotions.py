@@ -11,6 +11,8 @@ from services.steps.changes import Intent
 from services.verbs.releases import Release, Return
 
 _HOW = {"promote": "promoted", "rollback": "rolled back", "emergency": ":red[emergency]"}
+RELEASED = 25
+"""So many releases are listed, the newest ones."""
 
 
 def under_way(found: list[Intent]) -> None:
@@ -32,6 +34,7 @@ def released(found: list[Release]) -> None:
     if not found:
         st.info("Nothing was released yet. An approved version appears above.", icon=":material/rocket_launch:")
         return
+    more, found = len(found) > RELEASED, found[:RELEASED]
     st.table(
         {
             "when": [f"{exact(release.at)[:16]} UTC" for release in found],
@@ -45,6 +48,8 @@ def released(found: list[Release]) -> None:
         border="horizontal",
         hide_index=True,
     )
+    if more:
+        st.caption(f"The newest {RELEASED}. History has all of them.")
 
 
 def ways_back(found: list[Return], *, allowed: bool) -> None:

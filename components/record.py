@@ -9,7 +9,7 @@ from components.events import signed_words
 from components.text import ago, escaped, exact
 from services.gate import Verdict
 from services.record.mirror import OURS
-from services.views.dossier import Dossier
+from services.views.dossier import MAX_EVENTS, Dossier
 
 
 def checks_table(verdict: Verdict) -> None:
@@ -47,6 +47,8 @@ def record(dossier: Dossier) -> None:
             border="horizontal",
             hide_index=True,
         )
+    if dossier.more_events:
+        st.caption(f"The newest {MAX_EVENTS} events. History has all of them.")
     st.subheader("Public record in MLflow", anchor=False)
     tags = {key: value for key, value in sorted(dossier.version.tags.items()) if key in OURS}
     if not tags:

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from components import badges, findings, links, markup
 from components.text import escaped, number, signed
 from services.views.inbox import Item
 
+ARROW = ":material/arrow_forward:"
+STEP = 25
+"""So many cards are drawn at first, and with each click more."""
 
-def card(item: Item, label: str, *, icon: str = ":material/arrow_forward:", primary: bool = False) -> None:
+
+def cards(items: Sequence[tuple[str, Item]], key: str, *, icon: str = ARROW, prominent: bool = True) -> None:
+    """Submissions with the label of each one's button, in their order; of many the first ones, and how to see more.
+
+    ``prominent``: the first button is the page's own.
+    """
+    drawn = f"drawn:{key}"
+    most = st.session_state.get(drawn, STEP)
+    for position, (label, item) in enumerate(items[:most]):
+        card(item, label, icon=icon, primary=prominent and position == 0)
+    if len(items) > most:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"The first {most} of {len(items):,} are shown.", width="content")
+            st.button("Show more", key=f"more:{key}", on_click=_draw, args=(drawn, most + STEP), type="tertiary")
+
+
+def _draw(drawn: str, most: int) -> None:
+    st.session_state[drawn] = most
+
+
+def card(item: Item, label: str, *, icon: str = ARROW, primary: bool = False) -> None:
     """One submission with its verdict and a button that leads to it."""
     ref = item.submission.ref
     with st.container(border=True, gap="small", key=f"card:{label}:{ref}"):
@@ -30,18 +55,20 @@ def card(item: Item, label: str, *, icon: str = ":material/arrow_forward:", prim
 
 
 def verdict_line(item: Item) -> str:
-    """What the gate says, in half a line of Markdown."""
-    if item.verdict is None:
+    """What the gate says, in half a line of Markdown; of files nobody looked at yet, that nothing is known."""
+    told, unseen = item.certain, "" if item.looked_at else "; its files were not looked at yet"
+    if told is None:
         return f":red[✗] {escaped(item.problem or 'It cannot be judged.', 160)}"
-    if item.verdict.allowed:
+    if item.ready:
         return ":green[✓] Nothing stands in the way"
-    if item.submission.proposal and item.verdict.waits_for_approval_only:
-        return ":orange[◷] Nobody answers for it yet: a person must submit it"
-    if item.verdict.waits_for_approval_only:
-        return ":orange[◷] Only an approval is missing"
-    first = item.verdict.failed[0]
-    more = f" and {len(item.verdict.failed) - 1} more" if len(item.verdict.failed) > 1 else ""
-    return f":red[✗] {escaped(first.title, 80)}{more}"
+    if not told.failed:
+        return ":gray[◷] Its files were not looked at yet"
+    if item.submission.proposal and told.waits_for_approval_only:
+        return f":orange[◷] Nobody answers for it yet: a person must submit it{unseen}"
+    if told.waits_for_approval_only:
+        return f":orange[◷] {'An' if unseen else 'Only an'} approval is missing{unseen}"
+    more = f" and {len(told.failed) - 1} more" if len(told.failed) > 1 else ""
+    return f":red[✗] {escaped(told.failed[0].title, 80)}{more}{unseen}"
 
 
 def delta_line(item: Item) -> str:

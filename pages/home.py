@@ -23,7 +23,7 @@ def render(session: Session) -> None:
         with work:
             home.inbox_of(session, seen)
             home.numbers(seen)
-            home.in_production(seen.champions)
+            home.in_production(seen.champions, seen.in_production)
         with news:
             home.lately(seen.lately)
 

@@ -22,14 +22,13 @@ def render(session: Session) -> None:
         with st.spinner("Reading the evidence…"):
             waiting = inbox.judged(signoff, inbox.queue(signoff, Status.APPROVED, Status.AUTO_APPROVED))
         st.caption(f"{len(waiting)} approved and waiting · {sum(item.ready for item in waiting)} ready to go")
-        for position, item in enumerate(waiting):
-            submissions.card(item, "Promote", icon=":material/rocket_launch:", primary=position == 0)
+        submissions.cards([("Promote", item) for item in waiting], "approved", icon=":material/rocket_launch:")
         if not waiting:
             st.info("Nothing is approved and waiting.", icon=":material/inbox:")
         with signoff.database.reading() as connection:
             promotions.under_way(intents.in_flight(connection))
         promotions.ways_back(releases.ways_back(signoff), allowed=permissions.may(session.user, Action.ROLLBACK))
-        promotions.released(releases.releases(signoff, limit=25))
+        promotions.released(releases.releases(signoff, limit=promotions.RELEASED + 1))
 
 
 render(current())

@@ -6,7 +6,6 @@ from components import submissions
 from components.acting import outcome_shown
 from components.problems import problems_shown
 from components.session import Session, current
-from services.domain import Status
 from services.views import inbox
 
 
@@ -15,17 +14,14 @@ def render(session: Session) -> None:
     outcome_shown()
     with problems_shown():
         with st.spinner("Reading the evidence…"):
-            waiting = inbox.judged(session.signoff, inbox.queue(session.signoff, Status.PENDING, Status.EXPIRED))
-            sent_back = inbox.judged(session.signoff, inbox.queue(session.signoff, Status.CHANGES_REQUESTED))
+            waiting, sent_back = inbox.in_review(session.signoff)
         st.caption(f"{len(waiting)} waiting for a decision, oldest first · {len(sent_back)} sent back")
-        for position, item in enumerate(waiting):
-            submissions.card(item, "Open", primary=position == 0)
+        submissions.cards([("Open", item) for item in waiting], "waiting")
         if not waiting:
             st.success("Nothing waits for review. New submissions appear here, oldest first.", icon=":material/inbox:")
         if sent_back:
             st.subheader("Sent back, waiting for the submitter", anchor=False)
-            for item in sent_back:
-                submissions.card(item, "Look")
+            submissions.cards([("Look", item) for item in sent_back], "sent_back", prominent=False)
 
 
 render(current())

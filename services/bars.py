@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from services.accounts.people import looks_like
 from services.domain import Status, VersionRef
@@ -21,8 +23,11 @@ from services.evidence import Elsewhere, Evidence, Known
 from services.record.mirror import REGISTERED_BY
 from services.tables import accounts, decisions, emergencies, submissions
 
-MAX_ELSEWHERE = 20
-"""Decisions on the same bytes that are told of, the newest ones."""
+NAMES_PER_QUERY = 50
+"""Claimed names that accounts are looked up for in one statement; SQLite takes no condition of a thousand parts."""
+
+_Claims: TypeAlias = dict[str | None, str]
+"""A username that a client said, or none → what it says of it."""
 
 ANSWERED_FOR = sa.or_(~submissions.c.proposal, submissions.c.taken_by_id.is_not(None))
 """Whether a person or a service stands behind a submission: an MLflow client may propose in nobody's name."""
@@ -34,40 +39,85 @@ _ENDED = {
 
 def same(known: Known, table: sa.Table) -> sa.ColumnElement[bool]:
     """Whether a row of ``submissions`` or ``findings`` is about exactly this version, or about the same model."""
-    values = {table.c.manifest: known.manifest, table.c.run_id: known.run_id, table.c.model_id: known.model_id}
-    return sa.or_(_exactly(known, table), *(column == value for column, value in values.items() if value))
+    return same_as_any([known], table)
 
 
-def _exactly(known: Known, table: sa.Table) -> sa.ColumnElement[bool]:
+def same_as_any(every: Collection[Known], table: sa.Table) -> sa.ColumnElement[bool]:
+    """Whether it is `same` for one of these versions; `by_version` says for which."""
+    shared = {
+        table.c.manifest: {known.manifest for known in every if known.manifest},
+        table.c.run_id: {known.run_id for known in every if known.run_id},
+        table.c.model_id: {known.model_id for known in every if known.model_id},
+    }
+    return sa.or_(_exactly(every, table), *(column.in_(values) for column, values in shared.items() if values))
+
+
+def by_version(every: Iterable[Known], rows: Iterable[Row[Any]]) -> dict[VersionRef, list[Row[Any]]]:
+    """Of each version the rows that are `same` for it, in their order."""
+    found: dict[VersionRef, list[Row[Any]]] = {}
+    told = defaultdict[tuple[object, ...], list[VersionRef]](list)
+    for known in every:
+        found[known.ref] = []
+        for key in _keys(known):
+            told[key].append(known.ref)
+    for row in rows:
+        for ref in {ref for key in _keys(Known.of_row(row)) for ref in told.get(key, ())}:
+            found[ref].append(row)
+    return found
+
+
+def _keys(known: Known) -> Iterator[tuple[object, ...]]:
+    yield ("version", known.ref, known.identity)
+    for part in ("manifest", "run_id", "model_id"):
+        if value := getattr(known, part):
+            yield (part, value)
+
+
+def _exactly(every: Collection[Known], table: sa.Table) -> sa.ColumnElement[bool]:
+    """An identity names its model and number, which are asked for as well because they are indexed."""
     return sa.and_(
-        table.c.model == known.ref.name,
-        table.c.version == known.ref.version,
-        table.c.identity == known.identity,
+        table.c.model.in_({known.ref.name for known in every}),
+        table.c.version.in_({known.ref.version for known in every}),
+        table.c.identity.in_({known.identity for known in every}),
     )
 
 
 def author_of(connection: Connection, candidate: Evidence) -> str | None:
-    """Who trained it, as the training client claimed when the run was first submitted; never proof.
+    """`authors_of` one version."""
+    return authors_of(connection, [candidate])[candidate.ref]
+
+
+def authors_of(connection: Connection, every: Collection[Evidence]) -> dict[VersionRef, str | None]:
+    """Who trained each, as the training client claimed when the run was first submitted; never proof.
 
     A claim that changes later neither frees nor bars anybody, and neither does one that nobody answers for: anybody may
     propose.
     """
-    first = connection.execute(
-        sa.select(submissions.c.claimed_author)
-        .where(submissions.c.run_id == candidate.version.run_id, ANSWERED_FOR)
-        .order_by(submissions.c.id)
-        .limit(1)
-    ).one_or_none()
-    return first.claimed_author if first else candidate.claimed_author
+    column, run_ids = submissions.c.run_id, {one.version.run_id for one in every}
+    own = sa.or_(column.in_(run_ids - {None}), *([column.is_(None)] if None in run_ids else []))
+    query = sa.select(column, submissions.c.claimed_author).where(own, ANSWERED_FOR).order_by(submissions.c.id.desc())
+    first = {row.run_id: row.claimed_author for row in connection.execute(query)}
+    return {one.ref: first.get(one.version.run_id, one.claimed_author) for one in every}
 
 
 def of_candidate(connection: Connection, candidate: Evidence, author: str | None) -> Mapping[str, str]:
-    """`recorded`, and who registered this version and its ``author`` (`author_of`), where no record says so yet."""
-    known = Known.of(candidate)
-    claims = {candidate.version.tags.get(REGISTERED_BY): "registered it"}
-    if not connection.execute(sa.select(emergencies.c.seq).where(_exactly(known, emergencies)).limit(1)).scalar():
-        claims[author] = "is recorded as its author"
-    return {**_people(connection, claims), **recorded(connection, known)}
+    """`of_candidates` for one version."""
+    return of_candidates(connection, [candidate], {candidate.ref: author})[candidate.ref]
+
+
+def of_candidates(
+    connection: Connection, every: Collection[Evidence], authors: Mapping[VersionRef, str | None]
+) -> dict[VersionRef, Mapping[str, str]]:
+    """`recorded`, and who registered each version and its author (`authors_of`), where no record says so yet."""
+    hands = _hands(connection, [Known.of(one) for one in every])
+    claims: dict[VersionRef, _Claims] = {}
+    for one in every:
+        claims[one.ref] = {one.version.tags.get(REGISTERED_BY): "registered it"}
+        if not hands[one.ref].asked:
+            claims[one.ref][authors[one.ref]] = "is recorded as its author"
+    names = {name for said in (*claims.values(), *(hand.claims for hand in hands.values())) for name in said}
+    known = _accounts(connection, names)
+    return {ref: {**_people(known, claims[ref]), **hand.named(known)} for ref, hand in hands.items()}
 
 
 def recorded(connection: Connection, known: Known) -> Mapping[str, str]:
@@ -76,12 +126,40 @@ def recorded(connection: Connection, known: Known) -> Mapping[str, str]:
     A key is the id of a person, or a username that no account has. Everybody counts who was barred when an emergency
     was asked for.
     """
-    rows = connection.execute(
-        sa.select(submissions, ANSWERED_FOR.label("answered"))
-        .where(same(known, submissions))
-        .order_by(submissions.c.id)
-    ).all()
-    claims: dict[str | None, str] = {}
+    hand = _hands(connection, [known])[known.ref]
+    return hand.named(_accounts(connection, hand.claims))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Hand:
+    """What the record says of who had a hand in one version.
+
+    ``people`` are ids, ``claims`` usernames that clients said, ``asked`` the ``own`` of each emergency asked for.
+    """
+
+    people: Mapping[str, str]
+    claims: _Claims
+    asked: list[Mapping[str, str]]
+
+    def named(self, accounts_: list[_Account]) -> dict[str, str]:
+        """All of it by id, or by username where no account has it."""
+        own = {key: why for one in self.asked for key, why in one.items()}
+        return {**own, **_people(accounts_, self.claims), **self.people}
+
+
+def _hands(connection: Connection, every: Collection[Known]) -> dict[VersionRef, _Hand]:
+    query = sa.select(submissions, ANSWERED_FOR.label("answered")).where(same_as_any(every, submissions))
+    rows = by_version(every, connection.execute(query.order_by(submissions.c.id)).all())
+    column = emergencies.c
+    wanted = sa.select(column.model, column.version, column.identity, column.own).where(_exactly(every, emergencies))
+    asked = defaultdict[tuple[VersionRef, str], list[Mapping[str, str]]](list)
+    for row in connection.execute(wanted):
+        asked[VersionRef(name=row.model, version=row.version), row.identity].append(row.own)
+    return {known.ref: _hand(known, rows[known.ref], asked[known.ref, known.identity]) for known in every}
+
+
+def _hand(known: Known, rows: list[Row[Any]], asked: list[Mapping[str, str]]) -> _Hand:
+    claims: _Claims = {}
     found: dict[str, str] = {}
     for row in rows:
         it = _called(row, known)
@@ -94,9 +172,7 @@ def recorded(connection: Connection, known: Known) -> Mapping[str, str]:
     for row in _first_claims(rows, known):
         it = _called(row, known)
         claims[row.claimed_author] = f"is recorded as {'its author' if it == 'it' else f'the author of {it}'}"
-    asked = connection.execute(sa.select(emergencies.c.own).where(_exactly(known, emergencies))).scalars()
-    own = {key: why for one in asked for key, why in one.items()}
-    return {**own, **_people(connection, claims), **found}
+    return _Hand(people=found, claims=claims, asked=asked)
 
 
 def _first_claims(rows: Iterable[Any], known: Known) -> list[Any]:
@@ -113,7 +189,40 @@ def _called(row: Any, known: Known) -> str:
     return "it" if other == known.ref else f"{other} (the same model)"
 
 
-def _people(connection: Connection, claims: Mapping[str | None, str]) -> dict[str, str]:
+@dataclass(frozen=True, kw_only=True)
+class _Account:
+    """An account that may be called like a name that a client said; ``own`` is how it may be spelled."""
+
+    username: str
+    person: str
+    lowered: str
+    looks_like: str
+    own: tuple[str, ...]
+
+
+def _accounts(connection: Connection, names: Iterable[str | None]) -> list[_Account]:
+    """Those that any of these names may mean, and how each is called."""
+    wanted = sorted({name for name in names if name})
+    found: dict[str, _Account] = {}
+    for start in range(0, len(wanted), NAMES_PER_QUERY):
+        for row in connection.execute(_called_like(wanted[start : start + NAMES_PER_QUERY])):
+            split = any(mark in row.username for mark in "@\\/")
+            own = tuple(map(looks_like, _spellings(row.username))) if split else ()
+            found[row.username] = _Account(**row._mapping, own=own)
+    return list(found.values())
+
+
+def _called_like(names: Collection[str]) -> sa.Select[Any]:
+    column = accounts.c
+    lowered = sa.func.lower(column.username)
+    spelled = {spelling.lower() for name in names for spelling in _spellings(name)}
+    alike = {looks_like(spelling) for name in names for spelling in _spellings(name)} - {""}
+    called = (column.username.in_(names), lowered.in_(spelled), column.looks_like.in_(alike), *_with_domain(alike))
+    query = sa.select(column.username, column.looks_like, column.person, lowered.label("lowered"))
+    return query.where(sa.or_(*called)).order_by(column.username)
+
+
+def _people(known: Iterable[_Account], claims: _Claims) -> dict[str, str]:
     """The same by the ids of the persons whose accounts have these usernames, or names that look like them.
 
     Letter case and domain do not matter, on either side: MLflow says ``kim`` and the account is ``kim@example.org``, or
@@ -123,16 +232,11 @@ def _people(connection: Connection, claims: Mapping[str | None, str]) -> dict[st
     spelled = {spelling.lower(): name for name in names for spelling in _spellings(name)}
     alike = {looks_like(spelling): name for name in names for spelling in _spellings(name)}
     alike.pop("", None)  # nothing that can be seen looks like nobody
-    column = accounts.c
-    lowered = sa.func.lower(column.username)
-    called = (column.username.in_(names), lowered.in_(spelled), column.looks_like.in_(alike), *_with_domain(alike))
-    query = sa.select(column.username, column.looks_like, column.person, lowered.label("lowered"))
     found = []
-    for row in connection.execute(query.where(sa.or_(*called))) if names else ():
-        own = map(looks_like, _spellings(row.username))
-        name = row.username if row.username in names else spelled.get(row.lowered)
-        if name := name or next((alike[one] for one in (row.looks_like, *own) if one in alike), None):
-            found.append((name, row.person))
+    for one in known:
+        name = one.username if one.username in names else spelled.get(one.lowered)
+        if name := name or next((alike[like] for like in (one.looks_like, *one.own) if like in alike), None):
+            found.append((name, one.person))
     nobodys = names.keys() - {name for name, _ in found}
     return {key: f"{name} {names[name]}" for name, key in (*found, *((name, name) for name in nobodys))}
 
@@ -159,24 +263,29 @@ def _spellings(name: str) -> set[str]:
     return {name, *parts, *(part.casefold() for part in parts)}
 
 
-def elsewhere(connection: Connection, known: Known) -> tuple[Elsewhere, ...]:
+def elsewhere(connection: Connection, every: Collection[Known]) -> dict[VersionRef, tuple[Elsewhere, ...]]:
     """Rejections, and requests for changes that still stand, of the same model under another name or number."""
-    ends = {"rejected", "changes_requested"}
+    ends, column = {"rejected", "changes_requested"}, submissions.c
     query = (
-        sa.select(submissions.c.model, submissions.c.version, decisions)
+        sa.select(column.model, column.version, column.identity, column.manifest, column.run_id, column.model_id)
+        .add_columns(decisions)
         .join(decisions, decisions.c.submission == submissions.c.id)
-        .where(same(known, submissions), ~_exactly(known, submissions))
-        .where(submissions.c.status.in_(ends), decisions.c.decision == submissions.c.status)
+        .where(same_as_any(every, submissions))
+        .where(column.status.in_(ends), decisions.c.decision == column.status)
         .order_by(decisions.c.seq.desc())
-        .limit(MAX_ELSEWHERE)
     )
-    return tuple(
-        Elsewhere(
-            ref=VersionRef(name=row.model, version=row.version),
-            decision=row.decision,
-            person=row.person,
-            at=row.at,
-            comment=row.comment,
+    rows = by_version(every, connection.execute(query).all())
+    return {
+        known.ref: tuple(
+            Elsewhere(
+                ref=VersionRef(name=row.model, version=row.version),
+                decision=row.decision,
+                person=row.person,
+                at=row.at,
+                comment=row.comment,
+            )
+            for row in rows[known.ref]
+            if (row.model, row.version, row.identity) != (known.ref.name, known.ref.version, known.identity)
         )
-        for row in connection.execute(query)
-    )
+        for known in every
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from services import expiry, recount
+from services import expiry, listed, recount
 from services.errors import OutcomeUnknown, PromotionConflict, SignoffError
 from services.messaging import outbox, reminders, webhooks
 from services.reconciliation.reconciler import Reconciler
@@ -100,9 +100,16 @@ class Caretaker:
         self._worker.stop()
 
     def turn(self) -> None:
-        """One round: `tidy`, have the record read again, then settle the newest full reading of the registry."""
+        """One round: `tidy`, read the record again, settle the newest full reading of the registry, look at files."""
         self._worker.turn()
 
     def _round(self) -> float:
-        all_of((partial(tidy, self._signoff), partial(condition.keep, self._signoff), self._reconciler.settle))
+        all_of(
+            (
+                partial(tidy, self._signoff),
+                partial(condition.keep, self._signoff),
+                self._reconciler.settle,
+                partial(listed.look, self._signoff),
+            )
+        )
         return INTERVAL_SECONDS

@@ -30,7 +30,6 @@ class Records:
 
     released: Mapping[str, Released]
     stated: Mapping[str, tuple[Statement, ...]]
-    looked_for: frozenset[str]
 
     def of(self, champion: Evidence | None) -> Evidence | None:
         """A champion as it is judged: with what its promotion recorded, and with what is stated about it."""
@@ -39,19 +38,11 @@ class Records:
         identity = champion.version.identity
         return replace(champion, released=self.released.get(identity), stated=self.stated.get(identity, ()))
 
-    def cover(self, champion: Evidence | None) -> bool:
-        """Whether this champion was looked for; in a list it may have become the champion since."""
-        return champion is None or champion.version.identity in self.looked_for
-
 
 def recorded(connection: Connection, champions: Iterable[ModelVersion]) -> Records:
     """What is recorded of these champions, in as many queries as for one."""
     every = list(champions)
-    return Records(
-        released=released(connection, every),
-        stated=stated(connection, every),
-        looked_for=frozenset(version.identity for version in every),
-    )
+    return Records(released=released(connection, every), stated=stated(connection, every))
 
 
 def stated(connection: Connection, versions: Iterable[ModelVersion]) -> dict[str, tuple[Statement, ...]]:

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
 from services import facts
-from services.checks.approvals import expired
+from services.checks.approvals import APPROVED, expired
 from services.domain import Status
-from services.errors import SignoffError
-from services.evidence import Decision, Facts
+from services.evidence import Decision, Facts, Submission
+from services.listed import Listed, listed
 from services.policy import Policy
 from services.record import ledger, mirror
 from services.record.activation import SYSTEM
 from services.record.ledger import Entry, Kind
 from services.signoff import Signoff
-from services.tables import submissions
-from services.views import inbox
+from services.tables import decisions, submissions
+
+_AGING = tuple(status.value for status in (Status.PENDING, Status.APPROVED, Status.AUTO_APPROVED))
 
 
 def sweep(signoff: Signoff) -> int:
     """Mark every approval of an open submission that is too old now; returns how many there were."""
-    if not any(policy.rules.approvals_expire_after_days for policy in signoff.policies.policies):
+    limits = [policy.rules.approvals_expire_after_days for policy in signoff.policies.policies]
+    shortest = min((days for days in limits if days), default=None)
+    if shortest is None:
         return 0
-    found = 0
-    for submission in inbox.queue(signoff, Status.APPROVED, Status.AUTO_APPROVED, Status.PENDING):
-        try:
-            policy, seen = facts.shown(signoff, submission.ref)
-        except SignoffError:
-            continue  # what cannot be read cannot be promoted either; the next round looks again
-        found += mark(signoff, policy, seen)
-    return found
+    found = listed(signoff, _aged(signoff, signoff.now() - timedelta(days=shortest)))
+    # What cannot be judged cannot be promoted either; the next round looks again.
+    return sum(mark(signoff, one.policy, one.facts) for one in found.values() if isinstance(one, Listed))
+
+
+def _aged(signoff: Signoff, since: datetime) -> list[Submission]:
+    """Open submissions with an approval from before ``since`` that is not marked; its policy may allow it longer."""
+    given = sa.select(decisions.c.submission).where(
+        decisions.c.decision == APPROVED,
+        decisions.c.expired.is_(False),
+        decisions.c.at <= since.isoformat(timespec="milliseconds"),
+    )
+    query = sa.select(submissions).where(submissions.c.status.in_(_AGING), submissions.c.id.in_(given))
+    with signoff.database.reading() as connection:
+        return [facts.submission_from(row) for row in connection.execute(query.order_by(submissions.c.id))]
 
 
 def mark(signoff: Signoff, policy: Policy, seen: Facts) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime
@@ -15,9 +15,8 @@ from sqlalchemy.engine import Connection
 
 from services import assignments, bars, champions
 from services.accounts import people
-from services.champions import Records
 from services.domain import ArtifactEntry, ModelVersion, RegisteredModel, Stage, Status, VersionRef
-from services.errors import FilesUnreadable, InvalidSettings, NotFound, SignoffError, StoreUnavailable
+from services.errors import FilesUnreadable, NotFound, SignoffError, StoreUnavailable
 from services.evidence import Binding, Decision, Ended, Evidence, Facts, Finding, Known, Reigning, Severity, Submission
 from services.policy import Policy
 from services.reconciliation import prescription
@@ -74,96 +73,93 @@ def fresh(
     with signoff.database.reading() as connection:
         cheap = again(signoff, connection, seen)
     first(policy, cheap)
+    candidate = _read_for(signoff, policy, signoff.reader.with_files(candidate), signoff.registry.run_file)
     seen = replace(
         seen,
-        candidate=_read_for(signoff, policy, signoff.reader.with_files(candidate), signoff.registry.run_file),
-        champion=signoff.reader.with_files(seen.champion) if seen.champion else None,
+        candidate=signoff.reader.looked(candidate, policy.digest),
+        champion=signoff.reader.looked(signoff.reader.with_files(seen.champion)) if seen.champion else None,
     )
     with signoff.database.reading() as connection:
         return policy, again(signoff, connection, seen)
 
 
-def again(signoff: Signoff, connection: Connection, seen: Facts, records: Records | None = None) -> Facts:
-    """The same facts at this moment, as far as they are in our own tables; what was read of MLflow stays as it is.
-
-    Args:
-        records: `champions_recorded` of all models of a list; None: what is recorded of this champion is read.
-    """
-    version, known = seen.candidate.version, Known.of(seen.candidate)
-    if records is None or not records.cover(seen.champion):
-        records = champions.recorded(connection, [seen.champion.version] if seen.champion else [])
+def again(signoff: Signoff, connection: Connection, seen: Facts) -> Facts:
+    """The same facts at this moment, as far as they are in our own tables; what was read of MLflow stays as it is."""
+    version = seen.candidate.version
     submission = open_submission(connection, version)
-    author = bars.author_of(connection, seen.candidate)
+    (now,) = on_record(connection, [replace(seen, now=signoff.now(), submission=submission)])
     return replace(
-        seen,
-        now=signoff.now(),
-        champion=records.of(seen.champion),
-        author=author,
-        bars=bars.of_candidate(connection, seen.candidate, author),
+        now,
         assigned=assignments.assigned(connection, version.ref.name),
-        submission=submission,
-        ended=None if submission else ended(connection, version),
-        decisions=latest_decisions(connection, submission),
-        findings=_findings(connection, bars.same(known, findings)),
-        elsewhere=bars.elsewhere(connection, known),
-        validations=validations_of(connection, version),
         reigning=_by_the_record(connection, version.ref.name, seen.reigning),
         rollback_of=None if seen.rollback_of is None else released_digest(connection, version, to_return_to=True),
     )
 
 
-def shown(signoff: Signoff, ref: VersionRef, records: Records | None = None) -> tuple[Policy, Facts]:
-    """Facts for a page: from the snapshot and from memory, at most about a minute old.
+def on_record(connection: Connection, every: Collection[Facts]) -> list[Facts]:
+    """Facts of which the submission is known, with what our own tables say else of each version and its champion.
 
-    Args:
-        records: `champions_recorded` of all models of a list, which is then read once.
+    It takes as many statements for many versions as for one, but one more for each that is not submitted.
     """
+    candidates = [seen.candidate for seen in every]
+    known = [Known.of(candidate) for candidate in candidates]
+    records = champions.recorded(connection, [seen.champion.version for seen in every if seen.champion])
+    authors = bars.authors_of(connection, candidates)
+    barred = bars.of_candidates(connection, candidates, authors)
+    votes = latest_decisions(connection, [seen.submission for seen in every if seen.submission])
+    rows = connection.execute(sa.select(findings).where(bars.same_as_any(known, findings)).order_by(findings.c.id))
+    found = bars.by_version(known, rows.all())
+    elsewhere = bars.elsewhere(connection, known)
+    validations = validations_of(connection, [candidate.version for candidate in candidates])
+    return [
+        replace(
+            seen,
+            champion=records.of(seen.champion),
+            author=authors[seen.candidate.ref],
+            bars=barred[seen.candidate.ref],
+            ended=None if seen.submission else ended(connection, seen.candidate.version),
+            decisions=votes.get(seen.submission.id, ()) if seen.submission else (),
+            findings=tuple(map(finding_from, found[seen.candidate.ref])),
+            elsewhere=elsewhere[seen.candidate.ref],
+            validations=validations[seen.candidate.ref],
+        )
+        for seen in every
+    ]
+
+
+def shown(signoff: Signoff, ref: VersionRef) -> tuple[Policy, Facts]:
+    """Facts for a page: from the snapshot and from memory, at most about a minute old."""
     snapshot = signoff.snapshot.current
     model = snapshot.models.get(ref.name)
     if model is None:
         raise NotFound(f"There is no {ref} in the registry.")
-    return remembered(signoff, ref, model, snapshot.versions.get(ref.name, ()), records)
-
-
-def champions_recorded(signoff: Signoff, names: Iterable[str]) -> Records:
-    """What is recorded of the champions of some models, as the snapshot has them."""
-    found, judges = [], assignments.judges(signoff)
-    for name in set(names):
-        with suppress(InvalidSettings):  # where no policy judges a model, each of its versions says so
-            if model := signoff.snapshot.current.models.get(name):
-                versions = signoff.snapshot.current.versions.get(name, ())
-                found.append(_champion(judges.match(model), model, versions))
-    with signoff.database.reading() as connection:
-        return champions.recorded(connection, [version for version in found if version])
+    return remembered(signoff, ref, model, snapshot.versions.get(ref.name, ()))
 
 
 def remembered(
-    signoff: Signoff,
-    ref: VersionRef,
-    model: RegisteredModel,
-    versions: tuple[ModelVersion, ...],
-    records: Records | None = None,
+    signoff: Signoff, ref: VersionRef, model: RegisteredModel, versions: tuple[ModelVersion, ...]
 ) -> tuple[Policy, Facts]:
     """Facts about ``model`` and its ``versions`` as given; their evidence is at most about a minute old."""
     version = next((version for version in versions if version.ref == ref), None)
     if version is None:
         raise NotFound(f"There is no {ref} in the registry.")
     policy = assignments.judging(signoff, model)
-    champion = _champion(policy, model, versions)
+    champion = champion_in(policy, model, versions)
+    candidate = _read_for(
+        signoff, policy, signoff.reader.remembered(version), signoff.reader.run_file, StoreUnavailable
+    )
     seen = Facts(
         model=model,
         now=signoff.now(),
-        candidate=_read_for(
-            signoff, policy, signoff.reader.remembered(version), signoff.reader.run_file, StoreUnavailable
-        ),
-        champion=signoff.reader.remembered(champion).preferring(policy.metric_source)
+        candidate=signoff.reader.looked(candidate, policy.digest),
+        champion=signoff.reader.looked(signoff.reader.remembered(champion)).preferring(policy.metric_source)
         if champion and champion.ref != ref
         else None,
         bars={},
-        reigning=_reigning(policy, versions, champion) if records is None else None,
+        reigning=_reigning(policy, versions, champion),
     )
     with signoff.database.reading() as connection:
-        return policy, again(signoff, connection, seen, records)
+        return policy, again(signoff, connection, seen)
 
 
 def _read_for(
@@ -220,7 +216,8 @@ def _by_the_record(connection: Connection, name: str, found: Reigning | None) ->
     return replace(found, known=known, recorded=recorded, recorded_staged=staged)
 
 
-def _champion(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
+def champion_in(policy: Policy, model: RegisteredModel, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
+    """The champion among all versions of a model, as MLflow showed them."""
     target = policy.rules.champion
     return champion_of(model, versions, alias=target.alias, stage=target.stage)
 
@@ -231,7 +228,7 @@ def _champion_now(signoff: Signoff, policy: Policy, model: RegisteredModel) -> M
     if number := model.aliases.get(policy.rules.champion.alias):
         with suppress(NotFound):  # deleted meanwhile: then the stage says who is
             versions += (version_of(signoff.registry, model, VersionRef(name=model.name, version=number)),)
-    return _champion(policy, model, versions)
+    return champion_in(policy, model, versions)
 
 
 def champion(signoff: Signoff, name: str) -> tuple[Policy, Evidence | None]:
@@ -297,16 +294,20 @@ def ended(connection: Connection, version: ModelVersion) -> Ended | None:
     return Ended(how=how, by=body["actor"], at=body["at"], words=body["comment"], successor=successor)
 
 
-def latest_decisions(connection: Connection, submission: Submission | None) -> tuple[Decision, ...]:
-    """Everybody's last vote on a submission, in the order they were cast, with the roles of this moment."""
-    if submission is None:
-        return ()
+def latest_decisions(connection: Connection, every: Iterable[Submission]) -> dict[int, tuple[Decision, ...]]:
+    """Id of a submission → everybody's last vote on it, in the order they were cast, with the roles of this moment."""
+    ids = {submission.id for submission in every}
     rows = connection.execute(
-        sa.select(decisions).where(decisions.c.submission == submission.id).order_by(decisions.c.seq)
-    )
-    last = {row.person_id: row for row in rows}
-    held = people.roles_held(connection, last)
-    return tuple(decision_from(row, held.get(row.person_id)) for row in sorted(last.values(), key=lambda row: row.seq))
+        sa.select(decisions).where(decisions.c.submission.in_(ids)).order_by(decisions.c.seq)
+    ).all()
+    last = {(row.submission, row.person_id): row for row in rows}
+    held = people.roles_held(connection, {row.person_id for row in rows})
+    found = dict[int, tuple[Decision, ...]]()
+    for row in rows:
+        if last[row.submission, row.person_id] is row:
+            vote = decision_from(row, held.get(row.person_id))
+            found[row.submission] = (*found.get(row.submission, ()), vote)
+    return found
 
 
 def findings_of(connection: Connection, version: ModelVersion) -> tuple[Finding, ...]:
@@ -316,12 +317,8 @@ def findings_of(connection: Connection, version: ModelVersion) -> tuple[Finding,
         findings.c.version == version.ref.version,
         findings.c.identity == version.identity,
     )
-    return _findings(connection, *exactly)
-
-
-def _findings(connection: Connection, *which: sa.ColumnElement[bool]) -> tuple[Finding, ...]:
-    rows = connection.execute(sa.select(findings).where(*which).order_by(findings.c.id))
-    return tuple(finding_from(row) for row in rows)
+    rows = connection.execute(sa.select(findings).where(*exactly).order_by(findings.c.id))
+    return tuple(map(finding_from, rows))
 
 
 def released_digest(connection: Connection, version: ModelVersion, *, to_return_to: bool = False) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "void_reasons",
     "waived",
     "wanted",
+    "without_files",
 ]
 
 _CERTAIN = frozenset({"findings", "freeze", "promoter", "break_glass", "asked_by", "second_person"})
@@ -143,8 +144,19 @@ def before_files(
     told = evaluate(policy, facts, actor=actor, emergency=emergency)
     left_out = {"as_asked"} if unsigned else {"as_asked", "signed"}
     if facts.candidate.manifest is None:
-        left_out |= {check.family for check in told.checks} - _WITHOUT_FILES
-        if not facts.decisions:
-            left_out -= {"approvals", "changes"}
+        left_out |= _of_files(facts, told)
     verdict = Verdict(checks=tuple(check for check in told.checks if check.family not in left_out))
     return verdict if any(check.family in _CERTAIN for check in verdict.failed) else None
+
+
+def without_files(policy: Policy, facts: Facts) -> Verdict:
+    """The checks that can be answered before anybody looked at the version's files: that none failed allows nothing."""
+    told = evaluate(policy, facts)
+    left_out = _of_files(facts, told)
+    return Verdict(checks=tuple(check for check in told.checks if check.family not in left_out))
+
+
+def _of_files(facts: Facts, told: Verdict) -> set[str]:
+    """Families of checks that cannot be answered without the files. Votes are bound to them, where there are any."""
+    left_out = {check.family for check in told.checks} - _WITHOUT_FILES
+    return left_out if facts.decisions else left_out - {"approvals", "changes"}

@@ -22,6 +22,10 @@ from services.pools import Pools
 from services.registry import Registry
 
 TTL_SECONDS = 60.0
+LOOKED_SECONDS = 900.0
+"""So long lists judge by files as they were looked at; after that nobody knows, as before the first look."""
+LOOK_AGAIN_SECONDS = 300.0
+"""So old a look may be before the work in the background looks again; what has the same listing is not hashed anew."""
 MAX_BYTES = 256_000_000
 """What is remembered takes so much memory, about; what nobody asked for the longest time is forgotten first."""
 MAX_POINTS = 300
@@ -112,6 +116,32 @@ class Reader:
             manifest=manifest,
             unreadable=unreadable,
         ).at(self._place(version))
+
+    def looked(self, evidence: Evidence, policy: str = "") -> Evidence:
+        """The same evidence, which was read with its files; lists judge by it from now on.
+
+        Args:
+            policy: the digest of the policy that a candidate's files were read for; a champion's are for none.
+        """
+        found = {name: getattr(evidence, name) for name in _FROM_FILES}
+        for key in {policy, ""}:  # a candidate may become the champion
+            self._keep(("looked", evidence.version.identity, key), (found, evidence.place))
+        return evidence
+
+    def as_looked_at(self, evidence: Evidence, policy: str = "") -> Evidence | None:
+        """Evidence without files, with the files as they were when they were `looked` at last; None: not lately.
+
+        Nothing is read, so a list of any length costs no call.
+        """
+        kept = self._known(("looked", evidence.version.identity, policy), LOOKED_SECONDS)
+        if kept is _ABSENT:
+            return None
+        found, place = kept
+        return replace(evidence, **found).at(place)
+
+    def look_due(self, version: ModelVersion, policy: str = "") -> bool:
+        """Whether its files should be looked at, again or for the first time."""
+        return self._known(("looked", version.identity, policy), LOOK_AGAIN_SECONDS) is _ABSENT
 
     def run(self, run_id: str) -> RunFacts | None:
         """One run, or None when MLflow no longer has it."""
@@ -260,6 +290,7 @@ class Reader:
 
 
 _ABSENT: Any = object()
+_FROM_FILES = ("manifest", "unreadable", "run_files", "run_digests")
 
 
 def _of_files(version: ModelVersion, listing: tuple[ArtifactEntry, ...] | None) -> tuple[str, ...]:

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from services import bars
 from services.accounts import on_record, people
 from services.domain import Role, Source, VersionRef
 from services.errors import Refused, SelfApproval
 from services.gate import GateRefused
 from services.policy import PolicyBook, parse
 from services.record.ledger import Kind
+from services.record.mirror import REGISTERED_BY
 from services.settings import PROJECT
 from services.signoff import Signoff
 from services.tables import accounts
@@ -238,3 +240,19 @@ class TestAPolicyThatForbidsEmergencies:
         registry.add_model("m")
         assert ask_for_emergency(signoff, registry.add_version("m", {"val_auc": 0.95}))
         assert record(signoff)[-1].kind.value == "emergency:requested"
+
+
+def test_names_that_clients_said_of_any_number_of_versions_are_looked_up(
+    signoff: Signoff, registry: FakeRegistry
+) -> None:
+    """SQLite takes no condition of a thousand parts, and each name has several."""
+    one = signoff.reader.fresh(registry.add_version("m", {"val_auc": 0.95}))
+    said = [f"CORP\\user{number}+ml@example.org" for number in range(120)] + ["CORP\\reviewer"]
+    every = [
+        replace(one, version=replace(one.version, ref=VersionRef(name=name, version=1), tags={REGISTERED_BY: name}))
+        for name in said
+    ]
+    with signoff.database.reading() as connection:
+        barred = bars.of_candidates(connection, every, {evidence.ref: None for evidence in every})
+    reviewer = people.acting(signoff.database, "reviewer", Source.BROWSER).person
+    assert [set(barred[evidence.ref]) for evidence in every] == [*({name} for name in said[:-1]), {reviewer}]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from components import links
+from services import listed
 from services.domain import ModelVersion, RegisteredModel, VersionRef
 from services.signoff import Signoff
 from tests.conftest import add_people, settings_in
@@ -75,6 +78,52 @@ def test_the_registry_page_asks_once_for_all_its_metrics(tmp_path: Path) -> None
 
 def test_history_asks_nothing(tmp_path: Path) -> None:
     assert calls(LARGE, "history", {}, tmp_path) == 0
+
+
+def waiting(count: int, home: Path) -> tuple[Signoff, FakeRegistry]:
+    """As many open submissions; one of them was approved, and changes of another one were requested."""
+    signoff, registry = registry_of(count, home)
+    for number in range(1, count):
+        author = VersionRef(name=f"m{number:03d}", version=2)
+        reviews.submit(signoff, author, by="scientist", comment="Better.")
+    reviews.approve(signoff, VersionRef(name="m000", version=2), by="reviewer", comment="Fine.")
+    reviews.request_changes(signoff, VersionRef(name="m001", version=2), by="reviewer", comment="Explain the data.")
+    signoff.snapshot.refresh()
+    return signoff, registry
+
+
+def costs(signoff: Signoff, registry: FakeRegistry) -> dict[tuple[str, bool], tuple[int, int, int]]:
+    """SQL statements, MLflow calls and files of versions read to open Home and Review: first with nothing remembered
+    but the snapshot, then with every file looked at."""
+    at = shell(signoff, "reviewer").run()
+    statements: list[str] = []
+    read: list[str] = []
+    registry.while_reading = read.append
+    sa.event.listen(signoff.database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    found = {}
+    for page, looked_at in (("home", False), ("review", False), ("home", True), ("review", True)):
+        if looked_at:
+            listed.look(signoff, seconds=math.inf)
+        else:
+            signoff.reader.forget()
+        before = (len(statements), registry.calls, read.count("files"))
+        at.switch_page(links.PAGES[page]).run()
+        assert not at.exception, at.exception
+        after = (len(statements), registry.calls, read.count("files"))
+        found[page, looked_at] = (after[0] - before[0], after[1] - before[1], after[2] - before[2])
+    return found
+
+
+def test_home_and_review_cost_no_more_for_many_open_submissions(tmp_path: Path) -> None:
+    few, many = (costs(*waiting(count, tmp_path / str(count))) for count in (3, 6))
+    assert few == many
+    called = {where: cost[1:] for where, cost in many.items()}
+    assert called == {
+        ("home", False): (2, 0),  # the runs of all submissions and champions in one call, those of trends in another
+        ("review", False): (1, 0),
+        ("home", True): (1, 0),
+        ("review", True): (0, 0),
+    }
 
 
 class Read(FakeRegistry):

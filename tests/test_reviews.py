@@ -275,7 +275,7 @@ class TestInbox:
     def test_a_submission_that_cannot_be_judged_says_why(
         self, signoff: Signoff, submitted: VersionRef, monkeypatch: pytest.MonkeyPatch, registry: FakeRegistry
     ) -> None:
-        monkeypatch.setattr(registry, "listing", _away)
+        monkeypatch.setattr(registry, "runs", _away)
         signoff.reader.forget()
         (item,) = inbox.judged(signoff, inbox.queue(signoff))
         assert item.problem == "MLflow is away."

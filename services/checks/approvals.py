@@ -16,6 +16,8 @@ from services.verdict import Check
 
 APPROVED = "approved"
 CHANGES_REQUESTED = "changes_requested"
+MAX_TOLD = 20
+"""So many decisions on the same bytes elsewhere are told of, those that refuse first."""
 
 Votes: TypeAlias = Mapping[str, frozenset[str]]
 """Id of a person → the roles their approval was given with and that they still have."""
@@ -116,13 +118,16 @@ def elsewhere(facts: Facts) -> Iterator[Check]:
     if not facts.elsewhere:
         return
     asking = [one for one in facts.elsewhere if one.decision == CHANGES_REQUESTED]
+    rejected = [one for one in facts.elsewhere if one not in asking]
+    told = facts.elsewhere if len(facts.elsewhere) <= MAX_TOLD else (*asking, *rejected)[:MAX_TOLD]
+    more = [f"There are {n} more."] if (n := len(facts.elsewhere) - len(told)) else []
     yield Check(
         id="elsewhere",
         title="No changes requested of the same model elsewhere",
         passed=not asking,
-        value=", ".join(dict.fromkeys(f"{one.ref}: {one.decision.replace('_', ' ')}" for one in facts.elsewhere)),
+        value=", ".join(dict.fromkeys(f"{one.ref}: {one.decision.replace('_', ' ')}" for one in told)),
         threshold="no open request for changes",
-        reason=" ".join(_said(one) for one in facts.elsewhere),
+        reason=" ".join([*map(_said, told), *more]),
     )
 
 

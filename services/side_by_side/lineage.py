@@ -20,7 +20,6 @@ from services.signoff import Signoff
 
 MAX_VERSIONS = 50
 """So many of the newest versions are read; a page that is asked about a model with thousands must not read them all."""
-MAX_EVENTS = 1000
 RELEASES = (Kind.PROMOTION_CONFIRMED, Kind.ROLLBACK_CONFIRMED, Kind.EMERGENCY_CONFIRMED)
 
 
@@ -120,7 +119,7 @@ def shown(signoff: Signoff, name: str) -> Lineage:
     versions = newest(every, champion)
     with signoff.database.reading() as connection:
         wanted = Filter(model=name, kinds=(*STAGE_EVENTS, Kind.APPROVAL_GIVEN))
-        events = ledger.events(connection, wanted, limit=MAX_EVENTS)
+        events = ledger.events(connection, wanted, limit=None)
     return Lineage(
         model=model,
         policy=policy,

@@ -263,8 +263,8 @@ def find(database: Database, ref: VersionRef, seq: int) -> Job:
     return job
 
 
-def of(database: Database, ref: VersionRef, identity: str, *, limit: int = 5) -> tuple[Job, ...]:
-    """The newest jobs of exactly this version."""
+def of(database: Database, ref: VersionRef, identity: str, *, limit: int | None = None) -> tuple[Job, ...]:
+    """The jobs of exactly this version, newest first; at most ``limit``."""
     mine = (table.c.model == ref.name, table.c.version == ref.version, table.c.identity == identity)
     with database.reading() as connection:
         rows = connection.execute(sa.select(table).where(*mine).order_by(table.c.seq.desc()).limit(limit))

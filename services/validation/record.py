@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,9 +14,6 @@ from services.database import Database
 from services.domain import ModelVersion, VersionRef
 from services.tables import validations
 from services.validation.report import ModelResult, Report
-
-MAX_VALIDATIONS = 50
-"""The newest of a version that are looked at; who needs an older one validates again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,19 +90,27 @@ def _bare(model: ModelResult) -> ModelResult:
     return replace(model, evaluated={}, calibration=None, latency=None, pictures=(), output="")
 
 
-def validations_of(connection: Connection, version: ModelVersion) -> tuple[Validation, ...]:
-    """The validations of exactly this version, newest first."""
+def validations_of(
+    connection: Connection, versions: Collection[ModelVersion]
+) -> dict[VersionRef, tuple[Validation, ...]]:
+    """The validations of exactly each of these versions, newest first."""
     rows = connection.execute(
         sa.select(validations)
         .where(
-            validations.c.model == version.ref.name,
-            validations.c.version == version.ref.version,
-            validations.c.identity == version.identity,
+            validations.c.model.in_({version.ref.name for version in versions}),
+            validations.c.version.in_({version.ref.version for version in versions}),
+            validations.c.identity.in_({version.identity for version in versions}),
         )
         .order_by(validations.c.seq.desc())
-        .limit(MAX_VALIDATIONS)
-    )
-    return tuple(validation_from(row) for row in rows)
+    ).all()
+    return {
+        version.ref: tuple(
+            validation_from(row)
+            for row in rows
+            if (row.model, row.version, row.identity) == (version.ref.name, version.ref.version, version.identity)
+        )
+        for version in versions
+    }
 
 
 def find(database: Database, seq: int) -> Validation | None:

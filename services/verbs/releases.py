@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from services import expiry, facts
 from services.accounts import people, permissions
 from services.checks.release import settled
-from services.domain import Action, Actor, Source, Stage, VersionRef
+from services.domain import Action, Actor, ModelVersion, Source, Stage, VersionRef
 from services.errors import Refused
 from services.evidence import Facts, Seen
 from services.gate import evaluate
@@ -264,7 +264,7 @@ def previous_champion(signoff: Signoff, name: str) -> int | None:
 
     Not the one replaced last: after a rollback that is the version one has just fled from.
     """
-    served = _served(releases(signoff, name, limit=1000)[::-1])
+    served = _served(releases(signoff, name)[::-1])
     return served[-2] if len(served) > 1 else None
 
 
@@ -288,17 +288,37 @@ def _served(history: Sequence[Release]) -> list[int]:
     return [version for version in line[:-1] if version not in closed] + line[-1:]
 
 
-def releases(signoff: Signoff, name: str | None = None, *, limit: int = 100) -> list[Release]:
-    """Confirmed promotions, rollbacks and emergencies, newest first, of one model or of all."""
+def releases(signoff: Signoff, name: str | None = None, *, limit: int | None = None) -> list[Release]:
+    """Confirmed promotions, rollbacks and emergencies, newest first, of one model or of all; at most ``limit``."""
+    return _read(signoff, *([promotions.c.model == name] if name is not None else []), limit=limit)
+
+
+def releases_of(signoff: Signoff, version: ModelVersion) -> list[Release]:
+    """The same of exactly this version."""
+    ref = version.ref
+    return _read(
+        signoff,
+        promotions.c.model == ref.name,
+        promotions.c.version == ref.version,
+        promotions.c.identity == version.identity,
+    )
+
+
+def last_releases(signoff: Signoff) -> dict[str, Release]:
+    """Registered model → its newest release."""
+    newest = sa.select(sa.func.max(promotions.c.seq)).group_by(promotions.c.model)
+    return {release.ref.name: release for release in _read(signoff, promotions.c.seq.in_(newest))}
+
+
+def _read(signoff: Signoff, *which: sa.ColumnElement[bool], limit: int | None = None) -> list[Release]:
     judged = promotions.outerjoin(emergencies, emergencies.c.released_seq == promotions.c.seq)
     query = (
         sa.select(promotions, emergencies.c.justified)
         .select_from(judged)
+        .where(*which)
         .order_by(promotions.c.seq.desc())
         .limit(limit)
     )
-    if name is not None:
-        query = query.where(promotions.c.model == name)
     with signoff.database.reading() as connection:
         return [
             Release(
@@ -321,7 +341,7 @@ def releases(signoff: Signoff, name: str | None = None, *, limit: int = 100) -> 
 def ways_back(signoff: Signoff) -> list[Return]:
     """For each model whose champion was released here and replaced another such version: the way back, by name."""
     histories: dict[str, list[Release]] = {}
-    for release in reversed(releases(signoff, limit=1000)):
+    for release in reversed(releases(signoff)):
         histories.setdefault(release.ref.name, []).append(release)
     ways = []
     for name, history in sorted(histories.items()):

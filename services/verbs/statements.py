@@ -94,8 +94,8 @@ def _silent_champion(signoff: Signoff, ref: VersionRef) -> ModelVersion:
 
 def _ask_for_new_approvals(signoff: Signoff, ref: VersionRef, event: Event) -> None:
     """Let what was approved before wait for review again, where the statement lets a check pass that had failed."""
-    approved = inbox.queue(signoff, Status.APPROVED, Status.AUTO_APPROVED)
-    recount.again(signoff, [one for one in approved if one.ref.name == ref.name], event.seq)
+    approved = inbox.queue(signoff, Status.APPROVED, Status.AUTO_APPROVED, name=ref.name)
+    recount.again(signoff, approved, event.seq)
     mirror.flush(signoff)
 
 

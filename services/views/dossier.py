@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
+from sqlalchemy.engine import Connection
+
 from services import agreement, facts, gate
 from services.accounts import people, permissions
 from services.checks.bound import bound
@@ -28,7 +30,7 @@ from services.signoff import Signoff
 from services.validation.record import Validation
 from services.verbs import statements
 from services.verbs.emergencies import Emergency, open_emergencies
-from services.verbs.releases import Release, releases
+from services.verbs.releases import Release, releases_of
 
 MAX_EVENTS = 200
 
@@ -62,7 +64,11 @@ class Dossier:
     facts: Facts
     verdict: Verdict
     events: tuple[Event, ...]
-    """Newest first, the technical ``…:intended`` steps left out."""
+    """The newest `MAX_EVENTS`, newest first, the technical ``…:intended`` steps left out."""
+    more_events: bool = False
+    """Whether there are older ones."""
+    last: Mapping[Kind, Event]
+    """The newest approval and the newest rejection, however old they are."""
     releases: tuple[Release, ...]
     """Confirmed promotions and rollbacks of exactly this version, newest first."""
     released: Event | None = None
@@ -209,18 +215,20 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
         RegistryUnavailable, LedgerUnavailable, InvalidSettings.
     """
     policy, seen = facts.shown(signoff, ref)
+    identity, mine = seen.candidate.version.identity, releases_of(signoff, seen.candidate.version)
     with signoff.database.reading() as connection:
-        found = ledger.events(connection, Filter(model=ref.name, version=ref.version), limit=MAX_EVENTS)
+        found = ledger.events(connection, Filter(model=ref.name, version=ref.version), limit=MAX_EVENTS + 1)
+        last = {kind: event for kind in _DECIDING for event in _newest(connection, ref, kind)}
+        released = ledger.event(connection, mine[0].seq) if mine else None
         owners = people.names(connection)
-    identity = seen.candidate.version.identity
-    mine = tuple(r for r in releases(signoff, ref.name) if r.ref == ref and r.identity == identity)
-    released = next((event for event in found if mine and event.seq == mine[0].seq), None)
     dossier = Dossier(
         policy=policy,
         facts=seen,
         verdict=agreement.told(signoff, gate.evaluate(policy, seen), seen),
-        events=tuple(event for event in found if event.kind.outcome != "intended"),
-        releases=mine,
+        events=tuple(event for event in found[:MAX_EVENTS] if event.kind.outcome != "intended"),
+        more_events=len(found) > MAX_EVENTS,
+        last=last,
+        releases=tuple(mine),
         released=released,
         registrant=_registrant(signoff, seen.candidate.version),
         astray=_astray(signoff, seen.candidate.version),
@@ -236,6 +244,14 @@ def open_dossier(signoff: Signoff, ref: VersionRef) -> Dossier:
     then = released.verdict if released else None
     # A champion is shown with the verdict it was released on: its approvals were for that release, and are used up.
     return replace(dossier, verdict=then) if dossier.is_champion and then and then.checks else dossier
+
+
+_DECIDING = (Kind.APPROVAL_GIVEN, Kind.REJECTION_CONFIRMED)
+
+
+def _newest(connection: Connection, ref: VersionRef, kind: Kind) -> list[Event]:
+    """The newest event of a kind about a version, if there is one."""
+    return ledger.events(connection, Filter(model=ref.name, version=ref.version, kinds=(kind,)), limit=1)
 
 
 def _registrant(signoff: Signoff, version: ModelVersion) -> str | None:
@@ -261,7 +277,7 @@ def verdict(signoff: Signoff, ref: VersionRef, *, fresh: bool = False) -> tuple[
     version = seen.candidate.version
     if seen.champion is not None or version.stage != policy.rules.champion.stage:
         return now, about
-    last = next((r for r in releases(signoff, ref.name) if r.ref == ref and r.identity == version.identity), None)
+    last = next(iter(releases_of(signoff, version)), None)
     with signoff.database.reading() as connection:
         event = ledger.event(connection, last.seq) if last else None
     return (event.verdict if event and event.body["checks"] else now), about
@@ -304,12 +320,11 @@ def _validated(dossier: Dossier) -> Step:
 
 
 def _approved(dossier: Dossier) -> Step:
-    last = {kind: _last(dossier, kind) for kind in (Kind.APPROVAL_GIVEN, Kind.REJECTION_CONFIRMED)}
-    approval, rejection = last[Kind.APPROVAL_GIVEN], last[Kind.REJECTION_CONFIRMED]
+    approval, rejection = map(dossier.last.get, _DECIDING)
     if rejection and (approval is None or rejection.seq > approval.seq) and dossier.facts.submission is None:
         return Step(title="Approve", mark=Mark.FAILED, at=rejection.at, detail=f"rejected by {rejection.actor}")
     release = dossier.releases[0] if dossier.releases else None
-    if release and release.action == "emergency" and _unapproved(dossier, release):
+    if release and release.action == "emergency" and _unapproved(dossier):
         return Step(title="Approve", mark=Mark.FAILED, at=release.at, detail="waived in an emergency")
     done = {Status.APPROVED, Status.AUTO_APPROVED}
     approved = dossier.facts.submission is None or dossier.facts.submission.status in done
@@ -321,9 +336,8 @@ def _approved(dossier: Dossier) -> Step:
     return Step(title="Approve", mark=Mark.AHEAD)
 
 
-def _unapproved(dossier: Dossier, release: Release) -> bool:
-    event = next((event for event in dossier.events if event.seq == release.seq), None)
-    waived = event.verdict.waived if event else ()
+def _unapproved(dossier: Dossier) -> bool:
+    waived = dossier.released.verdict.waived if dossier.released else ()
     return any(check.family in {"approvals", "changes"} for check in waived)
 
 
@@ -346,7 +360,3 @@ def _served(dossier: Dossier) -> tuple[Step, Step]:
         return deployed, Step(title="Monitor", mark=Mark.AHEAD)
     detail = ", ".join(f"{metric.name} {metric.value:g}" for metric in list(run.metrics.values())[:2])
     return deployed, Step(title="Monitor", mark=Mark.DONE, at=run.ended_at or run.started_at, detail=detail, run=run)
-
-
-def _last(dossier: Dossier, kind: Kind) -> Event | None:
-    return next((event for event in dossier.events if event.kind is kind), None)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 
 import sqlalchemy as sa
 
 from services import agreement, facts, gate
 from services.accounts import permissions
-from services.champions import Records
 from services.domain import Action, Actor, Status, VersionRef
 from services.errors import SignoffError
 from services.evidence import Facts, Submission
 from services.gate import Verdict
+from services.listed import Listed, listed
 from services.policy import Policy
 from services.signoff import Signoff
 from services.tables import submissions
 from services.verbs import reviews
 
-MAX_SHOWN = 100
 _COUNTED = frozenset({Status.PENDING, Status.APPROVED, Status.AUTO_APPROVED})
 
 
@@ -36,18 +36,39 @@ class Task(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One open submission as a queue shows it. ``problem`` says why it could not be judged; then the rest is None."""
+    """One open submission as a queue shows it. ``problem`` says why it could not be judged; then the rest is None.
+
+    ``looked_at``: whether its files were; else there is no `verdict`, and `certain` has the checks that need none.
+    """
 
     submission: Submission
     policy: Policy | None = None
     facts: Facts | None = None
-    verdict: Verdict | None = None
+    looked_at: bool = False
     problem: str | None = None
+    agreed: Callable[[Verdict, Facts], Verdict] = field(repr=False, compare=False)
+    """The verdict with what differs from the record, where a row does."""
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """What the gate says. Where that is yes, the rows it rests on are compared with the record, when it is asked
+        for: that takes statements for each submission, so a list asks only for what it draws."""
+        if self.policy is None or self.facts is None or not self.looked_at:
+            return None
+        verdict = gate.evaluate(self.policy, self.facts)
+        return self.agreed(verdict, self.facts) if verdict.allowed else verdict
+
+    @property
+    def certain(self) -> Verdict | None:
+        """The verdict, or as much of it as no file can change."""
+        if self.policy is None or self.facts is None or self.looked_at:
+            return self.verdict
+        return gate.without_files(self.policy, self.facts)
 
     @cached_property
     def status(self) -> str:
-        """What the votes that count now add up to, where it waits for votes; else as recorded."""
-        if self.policy is None or self.facts is None or self.submission.status not in _COUNTED:
+        """What the votes that count now add up to, where it waits for votes; as recorded where that is not known."""
+        if self.policy is None or self.facts is None or not self.looked_at or self.submission.status not in _COUNTED:
             return self.submission.status
         return reviews.status(self.policy, self.facts)
 
@@ -62,34 +83,38 @@ class Item:
         return self.verdict is None or not (self.verdict.allowed or self.verdict.waits_for_approval_only)
 
 
-def queue(signoff: Signoff, *statuses: Status) -> list[Submission]:
-    """Open submissions in any of the statuses (default: all open ones), oldest first."""
+def queue(signoff: Signoff, *statuses: Status, name: str | None = None) -> list[Submission]:
+    """All open submissions in any of the statuses (default: all open ones), of one model or of all, oldest first."""
     wanted = [status.value for status in statuses] or list(facts.OPEN)
     query = (
         sa.select(submissions)
         .where(submissions.c.status.in_(wanted))
         .order_by(submissions.c.submitted_at, submissions.c.id)
-        .limit(MAX_SHOWN)
     )
+    if name is not None:
+        query = query.where(submissions.c.model == name)
     with signoff.database.reading() as connection:
         return [facts.submission_from(row) for row in connection.execute(query)]
 
 
 def judged(signoff: Signoff, found: list[Submission]) -> list[Item]:
-    """Each submission with facts and verdict as a page shows them; one that cannot be read says why."""
-    champions = facts.champions_recorded(signoff, [submission.ref.name for submission in found])
-    return [_judge(signoff, submission, champions) for submission in found]
+    """Each submission as a list shows it, without reading a file; one that cannot be judged says why."""
+    told, agreed = listed(signoff, found), partial(agreement.told, signoff)
+    return [_item(submission, told[submission.id], agreed) for submission in found]
 
 
-def _judge(signoff: Signoff, submission: Submission, champions: Records) -> Item:
-    try:
-        policy, seen = facts.shown(signoff, submission.ref, champions)
-    except SignoffError as error:
-        return Item(submission=submission, problem=str(error))
-    verdict = gate.evaluate(policy, seen)
-    if verdict.allowed:
-        verdict = agreement.told(signoff, verdict, seen)
-    return Item(submission=submission, policy=policy, facts=seen, verdict=verdict)
+def in_review(signoff: Signoff) -> tuple[list[Item], list[Item]]:
+    """`judged`, oldest first: what waits for a decision, and what was sent back to its submitter."""
+    found = judged(signoff, queue(signoff, Status.PENDING, Status.EXPIRED, Status.CHANGES_REQUESTED))
+    back = Status.CHANGES_REQUESTED
+    waiting = [item for item in found if item.submission.status != back]
+    return waiting, [item for item in found if item.submission.status == back]
+
+
+def _item(submission: Submission, told: Listed | SignoffError, agreed: Callable[[Verdict, Facts], Verdict]) -> Item:
+    if isinstance(told, SignoffError):
+        return Item(submission=submission, problem=str(told), agreed=agreed)
+    return Item(submission=submission, policy=told.policy, facts=told.facts, looked_at=told.looked_at, agreed=agreed)
 
 
 def tasks(actor: Actor, items: list[Item]) -> list[tuple[Task, Item]]:
@@ -124,7 +149,11 @@ def _wanted(actor: Actor, item: Item) -> bool:
     """Whether the vote of this person is asked for; where that cannot be read, of whoever did not submit it."""
     if item.policy is None or item.facts is None:
         return not item.submission.proposal and actor.person not in item.submission.owners
-    return gate.wanted(actor, item.policy, item.facts)
+    if item.looked_at:
+        return gate.wanted(actor, item.policy, item.facts)
+    # Which votes count is not known without the files they are bound to: those who have not voted are asked.
+    voted = any(vote.person_id == actor.person for vote in item.facts.decisions)
+    return not (item.submission.proposal or voted or gate.barred(actor.person, actor.username, item.facts))
 
 
 def next_for(signoff: Signoff, actor: Actor, *, after: VersionRef) -> VersionRef | None:

@@ -18,7 +18,7 @@ from services.snapshot import Snapshot
 from services.steps import intents
 from services.steps.changes import Intent
 from services.verbs.emergencies import Emergency, open_emergencies
-from services.verbs.releases import Release, releases
+from services.verbs.releases import Release, last_releases
 from services.views import inbox
 
 DAYS = 14
@@ -136,9 +136,7 @@ def _champions(signoff: Signoff, snapshot: Snapshot) -> list[tuple[ModelVersion,
 def _with_trends(
     signoff: Signoff, snapshot: Snapshot, found: list[tuple[ModelVersion, MetricRule]]
 ) -> tuple[Champion, ...]:
-    last: dict[str, Release] = {}
-    for release in reversed(releases(signoff, limit=500)):
-        last[release.ref.name] = release
+    last = last_releases(signoff)
     # Those released last come first; what was never released through the gate comes after, by name.
     found = sorted(found, key=lambda pair: (-_seq(last, pair[0]), pair[0].ref))[:CHAMPIONS_SHOWN]
     shown = {version.ref.name: _trend_versions(snapshot, version, last) for version, _ in found}
