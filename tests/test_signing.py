@@ -22,7 +22,6 @@ from services.policy import PolicyBook, parse
 from services.signing import Act, ElectronicSignature, meaning
 from services.signoff import Signoff
 from services.tables import decisions, metadata, slots
-from services.verbs import common
 from tests.conftest import BOTH, Clock
 from tests.fakes import FakeRegistry, PlainPasswords
 from tests.ledgers import kinds, record
@@ -182,8 +181,8 @@ class TestEveryAct:
             "other files": replace(good, act=replace(good.act, binding=binding)),
             "stale": replace(good, at=good.at - timedelta(minutes=2)),
         }[flaw]
-        for module in (common, releases):
-            monkeypatch.setattr(module, "sign", lambda *_: forged)
+        for module in ("common", "releases"):
+            monkeypatch.setattr(f"services.verbs.{module}.sign", lambda *_: forged)
         with Untouched(signoff, registry, SUBJECTS[action]), pytest.raises(GateRefused) as refusal:
             perform(signoff, action, ref, own(WHO[action]))
         assert [check.id for check in refusal.value.verdict.failed] == ["signed"]
