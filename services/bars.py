@@ -91,13 +91,16 @@ def authors_of(connection: Connection, every: Collection[Evidence]) -> dict[Vers
     """Who trained each, as the training client claimed when the run was first submitted; never proof.
 
     A claim that changes later neither frees nor bars anybody, and neither does one that nobody answers for: anybody may
-    propose.
+    propose. A version without a run is known by itself.
     """
-    column, run_ids = submissions.c.run_id, {one.version.run_id for one in every}
-    own = sa.or_(column.in_(run_ids - {None}), *([column.is_(None)] if None in run_ids else []))
-    query = sa.select(column, submissions.c.claimed_author).where(own, ANSWERED_FOR).order_by(submissions.c.id.desc())
-    first = {row.run_id: row.claimed_author for row in connection.execute(query)}
-    return {one.ref: first.get(one.version.run_id, one.claimed_author) for one in every}
+    runs = {one.version.run_id for one in every if one.version.run_id}
+    alone = {one.version.identity for one in every if not one.version.run_id}
+    of_run, of_version = submissions.c.run_id, submissions.c.identity
+    own = sa.or_(of_run.in_(runs), sa.and_(of_run.is_(None), of_version.in_(alone)))
+    query = sa.select(of_run, of_version, submissions.c.claimed_author).where(own, ANSWERED_FOR)
+    rows = connection.execute(query.order_by(submissions.c.id.desc()))
+    first = {row.run_id or row.identity: row.claimed_author for row in rows}
+    return {one.ref: first.get(one.version.run_id or one.version.identity, one.claimed_author) for one in every}
 
 
 def of_candidate(connection: Connection, candidate: Evidence, author: str | None) -> Mapping[str, str]:

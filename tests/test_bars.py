@@ -57,6 +57,16 @@ def submitted_and(signoff: Signoff, ref: VersionRef, ended: str, *, by: str) -> 
         reviews.reject(signoff, ref, by="reviewer2", comment="No.")
 
 
+def test_a_version_without_a_run_has_its_own_author(signoff: Signoff, registry: FakeRegistry) -> None:
+    first, second = (registry.add_version("m", {"val_auc": 0.95}, files={"MLmodel": name}) for name in (b"1", b"2"))
+    for ref, author in ((first, "both"), (second, "reviewer")):
+        registry._versions[ref] = replace(registry._versions[ref], run_id=None, user=author)
+        reviews.submit(signoff, ref, by="scientist", comment="Please.")
+    with pytest.raises(SelfApproval, match="reviewer is recorded as its author"):
+        reviews.approve(signoff, second, by="reviewer", comment="Mine.")
+    assert reviews.approve(signoff, second, by="both", comment="Somebody else's.").event
+
+
 class TestASubmissionThatEnded:
     @pytest.mark.parametrize("ended", ["withdrawn", "rejected"])
     def test_still_bars_its_submitter_from_confirming_an_emergency(
