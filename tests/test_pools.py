@@ -16,13 +16,14 @@ from services.settings import PROJECT
 from services.signoff import Signoff
 
 HANGING = """
-import sys, threading
+import signal, sys, threading
 from pathlib import Path
 from dataclasses import fields
 from services.signoff import Signoff
 from tests.conftest import settings_in
 from tests.fakes import FakeRegistry
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background ignores it
 registry, begun = FakeRegistry(), threading.Semaphore(0)
 def hang(*_):
     begun.release()
