@@ -13,8 +13,8 @@ import pytest
 from services.errors import OutcomeUnknown, RegistryUnavailable
 from services.mlflow.registry import VERSIONS_PATH, MlflowRegistry
 from services.signoff import Signoff
-from tests.arena import HALF, SOAKING, Arena, print_tally
-from tests.conftest import BOTH
+from tests.arena import HALF, Arena, print_tally
+from tests.conftest import BOTH, SOAKING
 from tests.ledgers import record
 from tests.proxy import FAULTS, FaultyProxy, Wanted, between
 from tests.verbs import releases, reviews

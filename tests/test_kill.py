@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from services import caretaker
-from tests.arena import QUARTER, SOAKING, Arena, Doomed, Tally, doomed, print_tally
-from tests.conftest import BOTH
+from tests.arena import QUARTER, Arena, Doomed, Tally, doomed, print_tally
+from tests.conftest import BOTH, SOAKING
 from tests.verbs import releases
 
 DATABASES = BOTH

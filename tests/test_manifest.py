@@ -24,7 +24,8 @@ from services.mlflow.registry import MlflowRegistry
 from services.progress import Progress, told_to
 from services.settings import PROJECT
 from services.signoff import Signoff
-from tests.arena import SOAKING, register
+from tests.arena import register
+from tests.conftest import SOAKING
 from tests.fakes import FakeRegistry
 from tests.pages import opened, text
 from tests.proxy import between

@@ -24,7 +24,8 @@ from services.policy import PolicyBook, parse
 from services.registry import Registry
 from services.signoff import Signoff
 from services.steps.intents import in_flight
-from tests.arena import HALF, SOAKING
+from tests.arena import HALF
+from tests.conftest import SOAKING
 from tests.fakes import FakeRegistry
 from tests.ledgers import kinds, record
 from tests.pages import opened, text
