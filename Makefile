@@ -28,7 +28,7 @@ install: $(VENV)/.runtime ## what running needs, into .venv
 setup: $(VENV)/.development ## everything for running and developing, into .venv
 
 test: $(VENV)/.development ## every test: unit, page, server, browser
-	@exec $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@exec $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20
 
 soak: $(VENV)/.development ## a thousand kills, races and faults each (ROUNDS=50 for fewer), then every test on PostgreSQL
 	@SIGNOFF_ROUNDS=$(or $(ROUNDS),1000) $(PY) -m pytest -s -o log_cli=false \
